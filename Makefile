@@ -1,0 +1,30 @@
+# Each target makes .venv itself; PYTHON chooses the interpreter that it is made with.
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+READY := $(VENV)/.ready
+
+.PHONY: demo examples test lint clean
+
+demo: $(READY)
+	$(RUN) examples/digits_mlp.py
+
+examples: $(READY)
+	$(RUN) examples/logistic_regression.py
+	$(RUN) examples/graph_transforms.py
+
+test: $(READY)
+	$(RUN) -m pytest
+
+lint: $(READY)
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
+
+clean:
+	rm -rf $(VENV) build dist output
+
+$(READY): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@

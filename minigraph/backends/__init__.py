@@ -1,0 +1,1 @@
+"""What computes: `interpreted` runs ops one by one on NumPy or CuPy."""

@@ -1,0 +1,540 @@
+"""From a graph to a callable: the pipeline, `function`, and calls that are all or nothing."""
+
+from __future__ import annotations
+
+import gc
+import time
+import warnings
+from collections import deque
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import repeat
+from operator import attrgetter
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from minigraph.backends.interpreted import Backend, choose
+from minigraph.errors import InvalidTypeError, InvalidValueError
+from minigraph.graph import (
+    Array,
+    Cell,
+    Constant,
+    Graph,
+    Identity,
+    Input,
+    Shared,
+    Variable,
+    as_variable,
+    check_replacement,
+    fit,
+    rebuild,
+    replace,
+    toposort,
+)
+from minigraph.ops.control import DefaultUpdate, updated_value
+from minigraph.printing import flat_text, graph_diff, op_text
+from minigraph.rewrite.algebra import simplify
+from minigraph.rewrite.folding import fold
+from minigraph.rewrite.lower import lower, strip
+from minigraph.rewrite.merge import merge
+from minigraph.rewrite.sizes import trace_sizes
+from minigraph.rewrite.stability import stabilize
+from minigraph.schedule import Schedule, run, run_step, schedule
+
+__all__ = ["Function", "In", "Out", "Profile", "Trace", "function"]
+
+PIPELINE: tuple[Callable[[Graph], Graph], ...] = (
+    strip,
+    stabilize,
+    lower,
+    trace_sizes,
+    merge,
+    simplify,
+    fold,
+    merge,
+)
+"""The passes that `function` runs, in order; each takes a graph and returns an equal one."""
+
+
+@dataclass(frozen=True)
+class In:
+    """An input with options: a default `value`, a `name` to give it by, and `borrow` to let results share its memory."""
+
+    variable: Variable
+    value: Any = None
+    name: str | None = None
+    borrow: bool = False
+
+    @property
+    def key(self) -> str | None:
+        """The name to give it by."""
+        return self.name or self.variable.name
+
+
+class Out(NamedTuple):
+    """An output with the option `borrow`: it may share memory with inputs, state, or constants, and must not be written to."""
+
+    variable: Variable
+    borrow: bool = False
+
+
+class Trace(NamedTuple):
+    """What each pass made of a graph: (name of the pass, graph after it); the first entry is what it began with."""
+
+    stages: tuple[tuple[str, Graph], ...]
+
+    def __str__(self) -> str:
+        lines = []
+        previous: Graph | None = None
+        for name, graph in self.stages:
+            lines.append(f"== {name}: {len(graph.variables)} variables")
+            if previous is not None:
+                lines.append(graph_diff(previous, graph) or "(nothing changed)")
+            previous = graph
+        return "\n".join(lines)
+
+
+class Profile(NamedTuple):
+    """One measured call: its result, and the seconds that each step took, as (op, user's line, seconds)."""
+
+    outputs: Any
+    steps: tuple[tuple[str, str, float], ...]
+
+    def __str__(self) -> str:
+        total = sum(seconds for *_, seconds in self.steps) or 1.0
+        slowest = sorted(self.steps, key=lambda step: -step[2])
+        rows = [f"{seconds * 1e6:10.1f} {100 * seconds / total:5.1f}%  {op:<28} {line}" for op, line, seconds in slowest]
+        return "\n".join([f"{'us':>10} {'share':>6}  {'op':<28} line", *rows])
+
+
+class Structure(NamedTuple):
+    """How outputs were asked for: one variable, a list, a dict, or none, with what each may borrow."""
+
+    kind: str
+    keys: tuple[Any, ...]
+    borrow: tuple[bool, ...]
+
+    def pack(self, values: Sequence[Array]) -> Any:
+        """The results in the form that was asked for."""
+        if self.kind == "single":
+            return values[0]
+        return dict(zip(self.keys, values, strict=True)) if self.kind == "dict" else list(values)
+
+
+class Function:
+    """A compiled graph. Calls are all or nothing: outputs and updates come from the old state, and all updates happen at
+    the end together; a call that fails leaves every shared variable as it was. Calls from several threads are safe.
+    """
+
+    def __init__(self, specification: _Specification) -> None:
+        self._specification = specification
+        self._backend: Backend = choose(specification.backend)
+        graph = specification.graph
+        self.inputs: tuple[In, ...] = specification.inputs
+        self.outputs: tuple[Variable, ...] = graph.outputs
+        self.updates: tuple[tuple[Variable, Variable], ...] = graph.updates
+        self.name = specification.name
+        with _collector_paused():
+            self.graph, self.trace = _run_passes(graph, specification.trace)
+            self._plan: Schedule = schedule(self.graph, self._backend)
+        self._cells = [variable.op.cell for _, variable in self._plan.shared]  # type: ignore[attr-defined]
+        self._targets: list[Cell] = [target.cell for target, _ in graph.updates]
+        self._locks = [cell.lock for cell in sorted(self._targets, key=id)]
+        lent = {slot for slot, spec in zip(self._plan.inputs, self.inputs, strict=True) if spec.borrow}
+        asked = specification.structure.borrow
+        self._borrowed = tuple(out or slot in lent for out, slot in zip(asked, self._plan.holders, strict=False))
+        self._names = {spec.key: position for position, spec in enumerate(self.inputs) if spec.key}
+
+    @property
+    def backend(self) -> str:
+        """The name of the backend that runs it."""
+        return self._backend.name
+
+    def __repr__(self) -> str:
+        wanted = ", ".join(spec.key or "?" for spec in self.inputs)
+        return f"<Function {self.name or ''}({wanted}) of {len(self._plan.steps)} steps on {self.backend}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Function, (self._specification,)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._call(args, kwargs, run)
+
+    def profile(self, *args: Any, **kwargs: Any) -> Profile:
+        """Call the function once, updates included, and measure each step."""
+        measured: list[tuple[str, str, float]] = []
+
+        def timed(plan: Schedule, memory: list[Any]) -> None:
+            for step in plan.steps:
+                start = time.perf_counter()
+                run_step(step, memory)
+                elapsed = time.perf_counter() - start
+                measured.append((op_text(step.variable.op), str(step.variable.origin), elapsed))
+                for dead in step.freed:
+                    memory[dead] = None
+
+        return Profile(self._call(args, kwargs, timed), tuple(measured))
+
+    def source(self) -> str:
+        """What runs, a line a step: on this backend ops one by one, with the memory each frees or writes over."""
+        lines = flat_text(self.graph)
+        reused = sum(step.reused is not None for step in self._plan.steps)
+        return "\n".join([f"# {len(self._plan.steps)} steps on {self.backend}, {reused} of them in place", *lines])
+
+    def copy(
+        self, *, swap: Mapping[Variable, Variable] | None = None, delete_updates: bool = False, name: str | None = None
+    ) -> Function:
+        """The same function, with shared variables swapped for others of their type, or without its updates."""
+        spec, old = self._specification, self._specification.graph
+        exchanged = dict(swap or {})
+        for one, other in exchanged.items():
+            check_replacement(one, other)
+        graph = old.with_roots(rebuild(old.roots, exchanged))
+        updates = _checked_updates((exchanged.get(target, target), value) for target, value in graph.updates)
+        graph = Graph(graph.inputs, graph.outputs, () if delete_updates else tuple(updates))
+        return Function(_Specification(spec.inputs, graph, spec.structure, spec.backend, name or self.name, spec.trace))
+
+    # -- calling -----------------------------------------------------------------------------------------------------
+
+    def _call(self, args: Sequence[Any], kwargs: Mapping[str, Any], runner: Callable[[Schedule, list[Any]], None]) -> Any:
+        """Bind, compute, check, and only then commit."""
+        arrays = self._bind(args, kwargs)
+        plan, backend = self._plan, self._backend
+        memory: list[Any] = [None] * plan.slots
+        for slot, value in plan.constants:
+            memory[slot] = value
+        for slot, value in zip(plan.inputs, arrays, strict=True):
+            memory[slot] = backend.load(value)
+        with _holding(self._locks), np.errstate(all="ignore"):
+            state = tuple(map(_value_of, self._cells))  # one C call: a state that belongs together
+            for (slot, _), value in zip(plan.shared, state, strict=True):
+                memory[slot] = backend.load(value)
+            runner(plan, memory)
+            results = [memory[slot] for slot in plan.roots]
+            count = len(self.outputs)
+            outputs = [self._release(k, results[k], self._borrowed[k]) for k in range(count)]
+            values = [self._new_value(k, results[k]) for k in range(count, len(results))]
+            _commit(self._targets, values)
+        return self._specification.structure.pack(outputs)
+
+    def _release(self, root: int, value: Array, borrow: bool) -> Array:
+        """A result as the caller's own array, unless it may be borrowed."""
+        whole = isinstance(value, np.ndarray) and not (value.flags.owndata and value.flags.writeable)
+        if borrow or (self._plan.owned[root] and not whole):
+            return value
+        return value.copy()
+
+    def _new_value(self, root: int, value: Array) -> Array:
+        """A new value of shared state, on the host, checked against its type."""
+        target = self.updates[root - len(self.outputs)][0]
+        if not target.type.accepts(value.shape):
+            raise InvalidValueError(
+                f"the new value of {target!r} ({target.origin}) has shape {value.shape}, expected {target.type.shape}; "
+                "no state was changed"
+            )
+        return self._backend.store(self._release(root, value, borrow=False))
+
+    def _bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Array]:
+        """The value of each input, by position, name or default, checked and cast."""
+        if len(args) > len(self.inputs):
+            raise InvalidTypeError(f"{self!r} takes {len(self.inputs)} inputs, {len(args)} were given")
+        given: dict[int, Any] = dict(enumerate(args))
+        for name, value in kwargs.items():
+            position = self._names.get(name)
+            if position is None:
+                raise InvalidTypeError(f"{self!r} has no input named {name!r}; it has {sorted(self._names)}")
+            if position in given:
+                raise InvalidTypeError(f"input {name!r} of {self!r} is given by position and by name")
+            given[position] = value
+        return [self._fitted(position, spec, given) for position, spec in enumerate(self.inputs)]
+
+    def _fitted(self, position: int, spec: In, given: Mapping[int, Any]) -> Array:
+        """The value of one input."""
+        value = given.get(position, spec.value)
+        variable = spec.variable
+        if value is None:
+            raise InvalidTypeError(f"input {position} ({variable!r}, made at {variable.origin}) of {self!r} is missing")
+        if not isinstance(value, np.ndarray) and hasattr(value, "__cuda_array_interface__"):
+            return value
+        return fit(value, variable.type, f"input {position} ({variable!r}, made at {variable.origin})")
+
+
+_value_of = attrgetter("value")
+
+
+@contextmanager
+def _holding(locks: Sequence[Any]) -> Iterator[None]:
+    """All locks, taken in one order everywhere; whatever interrupts, those that were taken are released."""
+    held: list[Any] = []
+    try:
+        for lock in locks:
+            held.append(lock)
+            lock.acquire()
+        yield
+    finally:
+        for lock in held:
+            try:
+                lock.release()
+            except RuntimeError:  # interrupted before it was acquired
+                continue
+
+
+def _commit(cells: Sequence[Cell], values: Sequence[Array]) -> None:
+    """Give every cell its new value: within one C call, which Ctrl-C cannot split."""
+    kept = [cell.value for cell in cells]  # freed after the last assignment, not between two
+    deque(map(setattr, cells, repeat("value"), values), maxlen=0)
+    del kept
+
+
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """No cyclic garbage collection, which would walk over all variables again and again while passes only make more."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _run_passes(graph: Graph, traced: bool) -> tuple[Graph, Trace | None]:
+    """The optimized graph, and with `traced` every stage on the way."""
+    stages = [("given", graph)]
+    for step in PIPELINE:
+        graph = step(graph)
+        if traced:
+            stages.append((step.__name__, graph))
+    return graph, Trace(tuple(stages)) if traced else None
+
+
+# -- building --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Specification:
+    """All that a function was asked to be; it is what pickle keeps."""
+
+    inputs: tuple[In, ...]
+    graph: Graph
+    structure: Structure
+    backend: str | None = None
+    name: str | None = None
+    trace: bool = field(default=False)
+
+
+Updates = Mapping[Variable, Any] | Iterable[tuple[Variable, Any]]
+
+
+def function(
+    inputs: Sequence[Variable | In],
+    outputs: Any = None,
+    updates: Updates = (),
+    givens: Mapping[Variable, Any] | Iterable[tuple[Variable, Any]] = (),
+    *,
+    no_default_updates: bool | Sequence[Variable] = False,
+    on_unused_input: str = "raise",
+    backend: str | None = None,
+    name: str | None = None,
+    trace: bool = False,
+) -> Function:
+    """Compile a graph into a callable.
+
+    outputs: a variable (the function returns an array), a list, a dict, or None (it returns []).
+    updates: pairs (shared variable, new value), or a dict; new values are computed from the old ones.
+    givens: replacements made before anything else; a shared variable may be replaced by an input.
+    no_default_updates: True, or the shared variables that keep their value whatever the graph recorded.
+    on_unused_input: "raise", "warn" or "ignore". backend: "numpy" (default) or "cupy".
+    trace: keep what each pass made of the graph in `.trace`.
+
+    TypeError or ValueError, at the user's line, for what does not fit: an update of something else than a shared variable, or
+    twice, or of another type; an input that is shared, doubled, unused, or missing.
+
+    >>> x = vector("x")
+    >>> f = function([x], (x * 2).sum())
+    >>> f([1, 2, 3])
+    array(12., dtype=float32)
+    """
+    specs = tuple(one if isinstance(one, In) else In(one) for one in inputs)
+    _check_inputs(specs)
+    if on_unused_input not in ("raise", "warn", "ignore"):
+        raise InvalidValueError(f"on_unused_input must be 'raise', 'warn' or 'ignore', not {on_unused_input!r}")
+    structure, wanted = _structure(outputs)
+    pairs = _checked_updates(updates)
+    roots = [*wanted, *(value for _, value in pairs)]
+    replaced = _given(roots, givens, on_unused_input)
+    leaves = {spec.variable: _as_leaf(spec.variable) for spec in specs}
+    replaced = rebuild(replaced, {old: new for old, new in leaves.items() if new is not old})
+    pairs = [(target, value) for (target, _), value in zip(pairs, replaced[len(wanted) :], strict=True)]
+    pairs += default_updates(replaced, {target for target, _ in pairs}, no_default_updates)
+    graph = Graph(tuple(leaves.values()), tuple(replaced[: len(wanted)]), tuple(pairs))
+    _check_leaves(graph, on_unused_input)
+    return Function(_Specification(specs, graph, structure, backend, name, trace))
+
+
+def _check_inputs(specs: Sequence[In]) -> None:
+    """Raise for an input that is no variable, shared, or given twice."""
+    seen: set[Any] = set()
+    for spec in specs:
+        variable = spec.variable
+        if not isinstance(variable, Variable):
+            raise InvalidTypeError(f"an input must be a variable, not {variable!r}")
+        if isinstance(variable.op, Shared):
+            raise InvalidTypeError(
+                f"{variable!r} ({variable.origin}) is shared, and cannot be an input; replace it by one with givens"
+            )
+        if isinstance(variable.op, Constant):
+            raise InvalidTypeError(f"{variable!r} ({variable.origin}) is a constant, and cannot be an input")
+        if variable in seen:
+            raise InvalidValueError(f"{variable!r} ({variable.origin}) is given as an input twice")
+        if spec.key is not None and spec.key in seen:
+            raise InvalidValueError(f"two inputs are named {spec.key!r}; give In(variable, name=...) to tell them apart")
+        seen.update([variable] + ([spec.key] if spec.key is not None else []))
+
+
+def _as_leaf(variable: Variable) -> Variable:
+    """An input as a leaf: a computed variable that the caller gives is not computed."""
+    if not variable.inputs:
+        return variable
+    return Variable(Input(), (), variable.type, variable.name, variable.tags, variable.origin)
+
+
+def _structure(outputs: Any) -> tuple[Structure, list[Variable]]:
+    """The form of the outputs, and the variables."""
+    if outputs is None:
+        return Structure("list", (), ()), []
+    if isinstance(outputs, Mapping):
+        kind, keys, listed = "dict", tuple(outputs), list(outputs.values())
+    elif isinstance(outputs, list | tuple) and not isinstance(outputs, Out):
+        kind, keys, listed = "list", (), list(outputs)
+    else:
+        kind, keys, listed = "single", (), [outputs]
+    wrapped = [one if isinstance(one, Out) else Out(one) for one in listed]
+    variables = []
+    for one in wrapped:
+        if not isinstance(one.variable, Variable | np.ndarray | int | float):
+            raise InvalidTypeError(f"an output must be a variable, not {one.variable!r}")
+        variables.append(as_variable(one.variable))
+    return Structure(kind, keys, tuple(one.borrow for one in wrapped)), variables
+
+
+def _as_pairs(given: Any, what: str) -> list[tuple[Any, Any]]:
+    """A mapping or a sequence of pairs as a list of pairs; TypeError otherwise."""
+    if isinstance(given, Mapping):
+        return list(given.items())
+    pairs = [tuple(pair) if isinstance(pair, list | tuple) else (pair,) for pair in given]
+    for pair in pairs:
+        if len(pair) != 2:
+            raise InvalidTypeError(f"{what} must be pairs, or a dict, not {pair!r}")
+    return pairs  # type: ignore[return-value]
+
+
+def _checked_updates(updates: Any) -> list[tuple[Variable, Variable]]:
+    """The updates as pairs of variables, each target once and of the type of its new value."""
+    result: dict[Variable, Variable] = {}
+    for target, value in _as_pairs(updates, "updates"):
+        new = updated_value(target, value)
+        if target in result:
+            raise InvalidValueError(f"shared variable {target!r} ({target.origin}) has two updates; combine them into one")
+        result[target] = new
+    return list(result.items())
+
+
+def _given(roots: Sequence[Variable], givens: Any, on_unused: str) -> list[Variable]:
+    """The roots with the givens replaced."""
+    pairs = _as_pairs(givens, "givens")
+    replacements = {old: as_variable(new) if isinstance(new, Variable) else _typed_like(old, new) for old, new in pairs}
+    if len(replacements) != len(pairs):
+        raise InvalidValueError("a variable is replaced twice in givens")
+    if not replacements:
+        return list(roots)
+    with warnings.catch_warnings():
+        if on_unused == "ignore":
+            warnings.simplefilter("ignore", UserWarning)
+        return replace(roots, replacements)
+
+
+def _typed_like(old: Any, new: Any) -> Variable:
+    """An array given for a variable, as a constant of its dtype."""
+    if not isinstance(old, Variable):
+        raise InvalidTypeError(f"givens replace variables, not {old!r}")
+    return as_variable(fit(new, old.type, f"what is given for {old!r} ({old.origin})"))
+
+
+def default_updates(
+    roots: Sequence[Variable], explicit: Iterable[Variable] = (), disabled: bool | Sequence[Variable] = False
+) -> list[tuple[Variable, Variable]]:
+    """The updates that computed variables ask for, those that the new values ask for too, unless there is an explicit one."""
+    if disabled is True:
+        return []
+    excluded = set(explicit) | set(disabled or ())
+    found: dict[Variable, Variable] = {}
+    before = -1
+    while before < len(found):
+        before = len(found)
+        for target, new in _asked_updates([*roots, *found.values()]):
+            if target not in excluded and found.setdefault(target, new) is not new:
+                raise InvalidValueError(
+                    f"two computed variables ask for different updates of {target!r} ({target.origin}): {found[target]!r} "
+                    f"({found[target].origin}) and {new!r} ({new.origin}); give one in updates, or use no_default_updates"
+                )
+    return list(found.items())
+
+
+def _asked_updates(roots: Sequence[Variable]) -> list[tuple[Variable, Variable]]:
+    """The updates recorded at the variables that computing `roots` computes, in graph order."""
+    recording = [variable for variable in _computed(roots) if isinstance(variable.op, DefaultUpdate)]
+    pairs = [pair for one in recording for pair in zip(one.inputs[1::2], one.inputs[2::2], strict=True)]
+    return [(target, new) for target, new in pairs if isinstance(target.op, Shared)]
+
+
+def _computed(roots: Sequence[Variable], stop: Container[Variable] = ()) -> list[Variable]:
+    """What computing `roots` computes, inputs first; not what is only kept reachable, as recorded updates are."""
+    needed: set[Variable] = set()
+    stack = list(roots)
+    while stack:
+        variable = stack.pop()
+        if variable not in needed:
+            needed.add(variable)
+            if variable not in stop:
+                stack.extend(variable.inputs[:1] if isinstance(variable.op, Identity) else variable.inputs)
+    return [variable for variable in toposort(roots, stop) if variable in needed]
+
+
+def _check_leaves(graph: Graph, on_unused: str) -> None:
+    """Raise for an input that is missing; raise, warn or pass for one that is not used."""
+    given = set(graph.inputs)
+    order = _computed(graph.roots, stop=given)
+    for variable in order:
+        if isinstance(variable.op, Input) and variable not in given:
+            raise InvalidValueError(
+                f"{variable!r}, made at {variable.origin}, is needed to compute the outputs or updates, but is not among the inputs"
+            )
+    used = set(order)
+    for variable in graph.inputs:
+        if variable not in used:
+            message = (
+                f"input {variable!r}, made at {variable.origin}, is not used by any output or update; leave it out, or pass "
+                "on_unused_input='ignore'"
+            )
+            if on_unused == "raise":
+                raise InvalidValueError(message)
+            if on_unused == "warn":
+                warnings.warn(message, UserWarning, stacklevel=3)
+
+
+def evaluate(variable: Variable, inputs: Mapping[Variable, Any] | None = None) -> Array:
+    """The value of a variable, computed now, given values of the inputs it depends on; recorded updates do not happen.
+
+    >>> x = scalar("x")
+    >>> (x + 1).eval({x: 2.0})
+    array(3., dtype=float32)
+    """
+    given = dict(inputs or {})
+    compiled = function(list(given), variable, on_unused_input="ignore", no_default_updates=True)
+    return compiled(*given.values())
+
+
+Variable.eval = evaluate  # type: ignore[assignment, method-assign]

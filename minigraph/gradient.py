@@ -1,0 +1,268 @@
+"""Differentiation: one reverse pass, from which products with Jacobians and Hessians of any order follow."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, overload
+
+from minigraph.errors import InvalidTypeError, InvalidValueError
+from minigraph.graph import Composite, Input, Item, Op, Variable, as_variable, rebuild, toposort
+from minigraph.ops.arranging import stack
+from minigraph.ops.creation import ones_like, zeros_like
+from minigraph.ops.elementwise import Cotangents, cast
+from minigraph.ops.reduction import sum as sum_over
+from minigraph.ops.shape import dimshuffle, ravel, reshape
+from minigraph.origin import carry_origin
+from minigraph.types import TensorType
+
+__all__ = ["grad", "hessian", "hessian_vector_product", "jacobian", "jvp", "vjp"]
+
+Several = list[Variable] | tuple[Variable, ...]
+
+
+@overload
+def grad(
+    cost: Variable | None,
+    wrt: Variable,
+    *,
+    consider_constant: Iterable[Variable] = (),
+    disconnected_inputs: str = "raise",
+    known_grads: Mapping[Variable, Any] | None = None,
+    return_disconnected: str = "zero",
+) -> Variable: ...
+@overload
+def grad(
+    cost: Variable | None,
+    wrt: Several,
+    *,
+    consider_constant: Iterable[Variable] = (),
+    disconnected_inputs: str = "raise",
+    known_grads: Mapping[Variable, Any] | None = None,
+    return_disconnected: str = "zero",
+) -> list[Variable]: ...
+def grad(
+    cost: Variable | None,
+    wrt: Variable | Several,
+    *,
+    consider_constant: Iterable[Variable] = (),
+    disconnected_inputs: str = "raise",
+    known_grads: Mapping[Variable, Any] | None = None,
+    return_disconnected: str = "zero",
+) -> Any:
+    """The derivative of a scalar with respect to a variable, or to each of a list.
+
+    `consider_constant` are not differentiated through. `known_grads` gives cotangents of other variables, which are added to
+    what flows from the cost; with cost None they alone are the start. A wrt that the cost does not depend on raises, unless
+    `disconnected_inputs` is "warn" or "ignore"; its gradient is then zero, or None if `return_disconnected` is "none".
+
+    TypeError: a cost that is no float scalar, a wrt that is no float variable. ValueError: a disconnected wrt.
+    """
+    wanted = _variables(wrt, "wrt")
+    for option, value, choices in (
+        ("disconnected_inputs", disconnected_inputs, ("raise", "warn", "ignore")),
+        ("return_disconnected", return_disconnected, ("zero", "none")),
+    ):
+        if value not in choices:
+            raise InvalidValueError(f"{option} must be one of {choices}, not {value!r}")
+    start = {variable: _known_cotangent(variable, given) for variable, given in (known_grads or {}).items()}
+    if cost is not None:
+        _check_cost(cost)
+        start[cost] = start[cost] + ones_like(cost) if cost in start else ones_like(cost)
+    elif not start:
+        raise InvalidValueError("grad needs a cost, known_grads, or both")
+    cotangents = _backpropagate(start, wanted, set(consider_constant))
+    results: list[Variable | None] = []
+    for variable in wanted:
+        found = cotangents.get(variable)
+        if found is None:
+            _report_disconnected(variable, cost, disconnected_inputs)
+            found = zeros_like(variable) if return_disconnected == "zero" else None
+        results.append(found)
+    return results if isinstance(wrt, list | tuple) else results[0]
+
+
+def _variables(given: Any, what: str) -> list[Variable]:
+    """`given` as a list of float variables; TypeError otherwise."""
+    listed = list(given) if isinstance(given, list | tuple) else [given]
+    for variable in listed:
+        if not isinstance(variable, Variable):
+            raise InvalidTypeError(f"{what} must be a variable or a list of them, not {variable!r}")
+        if isinstance(variable.type, TensorType) and variable.dtype.kind != "f":
+            raise InvalidTypeError(
+                f"{what} {variable!r} ({variable.origin}) has dtype {variable.dtype}: derivatives are defined for floats only; "
+                "cast it to a float where it enters the graph"
+            )
+    return listed
+
+
+def _check_cost(cost: Any) -> None:
+    """TypeError unless the cost is a float scalar."""
+    if not isinstance(cost, Variable):
+        raise InvalidTypeError(f"the cost must be a variable, not {cost!r}")
+    if cost.ndim or cost.dtype.kind != "f":
+        raise InvalidTypeError(
+            f"the cost must be a float scalar, but {cost!r} ({cost.origin}) is {cost.type}; reduce it with mean or sum"
+        )
+
+
+def _known_cotangent(variable: Variable, given: Any) -> Variable:
+    """A given cotangent as a variable of the right type; TypeError otherwise."""
+    _variables(variable, "a variable with a known gradient")
+    cotangent = cast(as_variable(given), variable.dtype)
+    if cotangent.ndim != variable.ndim or cotangent.broadcastable != variable.broadcastable:
+        raise InvalidTypeError(f"the known gradient {cotangent!r} does not have the shape of {variable!r}")
+    return cotangent
+
+
+def _report_disconnected(variable: Variable, cost: Variable | None, how: str) -> None:
+    """Raise, warn, or neither, for a variable that the cost does not depend on."""
+    message = (
+        f"the cost {cost if cost is not None else 'given by known_grads'} does not depend on {variable!r} ({variable.origin}) "
+        "in a differentiable way; pass disconnected_inputs='ignore' for a gradient of zero"
+    )
+    if how == "raise":
+        raise InvalidValueError(message)
+    if how == "warn":
+        warnings.warn(message, UserWarning, stacklevel=3)
+
+
+def _backpropagate(
+    start: Mapping[Variable, Variable], wanted: Sequence[Variable], constant: set[Variable]
+) -> dict[Variable, Variable]:
+    """The cotangents of all variables between `start` and `wanted`."""
+    order = toposort(start, stop=constant)
+    relevant: set[Variable] = set()
+    targets = set(wanted)
+    for variable in order:
+        if variable not in constant and (variable in targets or any(one in relevant for one in variable.inputs)):
+            relevant.add(variable)
+    parts: dict[Variable, list[Variable]] = {variable: [cotangent] for variable, cotangent in start.items()}
+    item_parts: dict[Variable, dict[int, list[Variable]]] = {}
+    found: dict[Variable, Variable] = {}
+    for variable in reversed(order):
+        if variable not in relevant:
+            continue
+        with carry_origin(variable.origin):
+            if variable in item_parts:
+                dy: Any = tuple(_total(item_parts[variable].get(k, [])) for k in range(len(_result_types(variable))))
+            else:
+                dy = found[variable] = _total(parts.pop(variable, []))  # type: ignore[assignment]
+            if dy is None or not variable.inputs:
+                continue
+            if isinstance(variable.op, Item):
+                item_parts.setdefault(variable.inputs[0], {}).setdefault(variable.op.index, []).append(dy)
+                continue
+            for one, cotangent in zip(variable.inputs, _input_cotangents(variable, dy), strict=True):
+                if cotangent is not None and one in relevant:
+                    parts.setdefault(one, []).append(_sum_to(cotangent, one.type, variable.op))
+    return {variable: cotangent for variable, cotangent in found.items() if cotangent is not None}
+
+
+def _result_types(variable: Variable) -> tuple[TensorType, ...]:
+    """The types of the results of an op that has several."""
+    kinds: Any = variable.type
+    return tuple(kinds)
+
+
+def _total(parts: Sequence[Variable]) -> Variable | None:
+    """The sum of cotangents, None of none."""
+    total: Variable | None = None
+    for part in parts:
+        total = part if total is None else total + part
+    return total
+
+
+def _input_cotangents(variable: Variable, dy: Any) -> Cotangents:
+    """The cotangents of a variable's inputs: its op's gradient, or that of what a composite expands to."""
+    op = variable.op
+    if not isinstance(op, Composite) or type(op).gradient is not Op.gradient:
+        return op.gradient(dy, variable, *variable.inputs)
+    # over copies: an input that another input depends on must not be counted twice
+    copies = [one.copy() for one in variable.inputs]
+    expanded = op.expand(*copies)
+    start: dict[Variable, Variable] = {}
+    for result, cotangent in zip(expanded, dy, strict=True) if isinstance(expanded, tuple) else [(expanded, dy)]:
+        if cotangent is not None:  # one variable may be several of the results
+            start[result] = start[result] + cotangent if result in start else cotangent
+    cotangents = _backpropagate(start, copies, set())
+    return [cotangents.get(copy) for copy in copies]
+
+
+def _sum_to(cotangent: Variable, type: TensorType, op: Op) -> Variable:
+    """A cotangent summed over the axes along which an input of this type was broadcast."""
+    if cotangent.dtype != type.dtype:
+        raise InvalidTypeError(f"the gradient of {op} has dtype {cotangent.dtype} for an input of {type}")
+    extra = cotangent.ndim - type.ndim
+    stretched = [axis for axis, known in enumerate(type.shape, extra) if known == 1 and cotangent.type.shape[axis] != 1]
+    if not extra and not stretched:
+        return cotangent
+    summed = sum_over(cotangent, [*range(extra), *stretched], dtype=type.dtype)
+    remaining = iter(range(summed.ndim))
+    return dimshuffle(summed, [None if axis + extra in stretched else next(remaining) for axis in range(type.ndim)])
+
+
+# -- products with Jacobians -----------------------------------------------------------------------------------------
+
+
+def vjp(outputs: Variable | Several, wrt: Variable | Several, cotangents: Any) -> Any:
+    """Cotangents of `wrt` from those of the outputs: the product of a row vector with the Jacobian.
+
+    A variable or a list, as `wrt` is; zero where nothing depends on it.
+    """
+    heads = _variables(outputs, "an output")
+    rows = list(cotangents) if isinstance(cotangents, list | tuple) and isinstance(outputs, list | tuple) else [cotangents]
+    if len(heads) != len(rows):
+        raise InvalidValueError(f"{len(heads)} outputs need as many cotangents, not {len(rows)}")
+    start: dict[Variable, Variable] = {}
+    for head, row in zip(heads, rows, strict=True):
+        known = _known_cotangent(head, row)
+        start[head] = start[head] + known if head in start else known
+    return grad(None, wrt, known_grads=start, disconnected_inputs="ignore")  # type: ignore[call-overload]
+
+
+def jvp(outputs: Variable | Several, wrt: Variable | Several, tangents: Any) -> Any:
+    """Tangents of the outputs from those of `wrt`: the product of the Jacobian with a column vector.
+
+    The transpose of a vjp, which is linear in its cotangent. A variable or a list, as `outputs` is.
+    """
+    heads, sources = _variables(outputs, "an output"), _variables(wrt, "wrt")
+    columns = list(tangents) if isinstance(tangents, list | tuple) and isinstance(wrt, list | tuple) else [tangents]
+    if len(sources) != len(columns):
+        raise InvalidValueError(f"{len(sources)} variables need as many tangents, not {len(columns)}")
+    probes = [Variable(Input(), (), head.type) for head in heads]
+    pulled = vjp(heads, sources, probes)
+    pushed = vjp(pulled, probes, columns)
+    zeros = {probe: zeros_like(head) for probe, head in zip(probes, heads, strict=True)}
+    results = rebuild(pushed, zeros)
+    return results if isinstance(outputs, list | tuple) else results[0]
+
+
+def _known_length(x: Variable, what: str) -> int:
+    """The number of elements of x; ValueError if a size is unknown."""
+    if not isinstance(x.size, int):
+        raise InvalidValueError(f"{what} {x!r} ({x.origin}) must have known sizes: declare them with shape=...")
+    return x.size
+
+
+def jacobian(expression: Variable, wrt: Variable | Several) -> Any:
+    """The derivative of each element of `expression` (of known size) by each of `wrt`: shape expression.shape + wrt.shape."""
+    sources = _variables(wrt, "wrt")
+    flat = ravel(_variables(expression, "the expression")[0])
+    rows = [grad(flat[k], sources, disconnected_inputs="ignore") for k in range(_known_length(expression, "the expression"))]
+    results = []
+    for k, source in enumerate(sources):
+        table = stack([row[k] for row in rows]) if rows else zeros_like(source)[None][:0]
+        results.append(reshape(table, (*expression.shape, *source.shape)))
+    return results if isinstance(wrt, list | tuple) else results[0]
+
+
+def hessian(cost: Variable, wrt: Variable | Several) -> Any:
+    """The second derivatives of a scalar by each of `wrt` (of known sizes): shape wrt.shape + wrt.shape."""
+    results = [jacobian(grad(cost, source), source) for source in _variables(wrt, "wrt")]
+    return results if isinstance(wrt, list | tuple) else results[0]
+
+
+def hessian_vector_product(cost: Variable, wrt: Variable | Several, vectors: Any) -> Any:
+    """The product of the Hessian of a scalar with vectors shaped like `wrt`, without building the Hessian."""
+    return vjp(grad(cost, wrt, disconnected_inputs="ignore"), wrt, vectors)  # type: ignore[call-overload]

@@ -1,0 +1,549 @@
+"""The graph: variables made once and never edited, frozen ops, the leaves, and the walks over them.
+
+Every walk here is iterative, so that a graph may be as deep as memory allows.
+"""
+
+from __future__ import annotations
+
+import threading
+import warnings
+import weakref
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from operator import getitem
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+import numpy as np
+
+from minigraph.errors import ImmutableError, InvalidTypeError, InvalidValueError, MinigraphError
+from minigraph.origin import Origin, here
+from minigraph.types import DEFAULT_FLOAT, TensorType, as_dtype, tensor_type
+
+if TYPE_CHECKING:  # for type checkers alone: operators.py installs this class's methods on Variable
+    from minigraph.operators import Operators
+else:
+    Operators = object
+
+Array = Any  # a numpy.ndarray, or a cupy.ndarray on that backend
+Types = TensorType | tuple[TensorType, ...]
+
+
+@dataclass(frozen=True)
+class Op:
+    """What a variable is computed by: a frozen dataclass whose fields are the static parameters.
+
+    An op without fields needs no decorator of its own: it inherits equality by class. `infer` is mandatory; a primitive op has `forward`, a differentiable one `gradient`.
+    """
+
+    view_of: ClassVar[int | None] = None
+    """The position of the input whose memory the result may share."""
+
+    pure: ClassVar[bool] = True
+    """Whether the op may be dropped, merged, or computed while compiling."""
+
+    def infer(self, *types: TensorType) -> Types:
+        """The type of the result (a tuple of types for several), from the types of the inputs; raises if they do not fit."""
+        raise TypeError(f"{type(self).__name__} does not define infer")
+
+    def forward(self, xp: Any, *arrays: Array) -> Array:
+        """The value, computed with the array namespace `xp`."""
+        raise TypeError(f"{type(self).__name__} does not define forward")
+
+    def gradient(self, dy: Any, y: Variable, *inputs: Variable) -> Sequence[Variable | None]:
+        """One cotangent for each input, None where there is none; `dy` has y's shape.
+
+        For an op with several results `dy` is a tuple with None for those that nothing depends on.
+        """
+        return (None,) * len(inputs)
+
+    def __call__(self, *inputs: Variable) -> Variable:
+        """The variable that this op computes from `inputs`; what does not fit raises, naming the op, types, and line."""
+        try:
+            inferred = self.infer(*[variable.type for variable in inputs])
+        except MinigraphError as error:
+            raise located(error, self, inputs, here()) from None
+        return Variable(self, inputs, inferred)
+
+
+class Composite(Op):
+    """An op defined by other ops: `expand` builds its result, from which type, value and gradient follow."""
+
+    def expand(self, *inputs: Variable) -> Any:
+        """The result (or a tuple of results) as a graph over `inputs`."""
+        raise TypeError(f"{type(self).__name__} does not define expand")
+
+    def infer(self, *types: TensorType) -> Types:
+        """The type of what `expand` builds."""
+        results = expanded_over_inputs(self, types)[1]
+        return results[0].type if len(results) == 1 else tuple(result.type for result in results)
+
+
+@lru_cache(maxsize=4096)
+def expanded_over_inputs(op: Composite, types: tuple[TensorType, ...]) -> tuple[list[Variable], list[Variable]]:
+    """Fresh inputs of the given types, and the results of `op.expand` over them."""
+    inputs = [Variable(Input(), (), type) for type in types]
+    results = op.expand(*inputs)
+    return inputs, list(results) if isinstance(results, tuple) else [results]
+
+
+class Leaf(Op):
+    """An op without inputs; each is an individual, equal to itself alone."""
+
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
+
+
+class Input(Leaf):
+    """A value that the caller of a function gives."""
+
+
+@dataclass(frozen=True, eq=False)
+class Constant(Leaf):
+    """A value fixed when the graph is built; the array is never written to."""
+
+    value: np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Shared(Leaf):
+    """The current value of a cell of state."""
+
+    cell: Cell
+
+
+@dataclass(frozen=True)
+class Item(Op):
+    """One result of an op that has several."""
+
+    index: int
+    view_of = 0
+
+    def infer(self, *types: Any) -> TensorType:
+        return cast(TensorType, types[0][self.index])
+
+    def forward(self, xp: Any, *arrays: Array) -> Array:
+        return arrays[0][self.index]
+
+
+class Identity(Op):
+    """Its first input; the others are kept reachable from here, but not computed for its sake."""
+
+    view_of = 0
+
+    def infer(self, *types: TensorType) -> TensorType:
+        return types[0]
+
+    def forward(self, xp: Any, *arrays: Array) -> Array:
+        return arrays[0]
+
+    def gradient(self, dy: Variable, y: Variable, *inputs: Variable) -> Sequence[Variable | None]:
+        return (dy,) + (None,) * (len(inputs) - 1)
+
+
+class Cell:
+    """The only place where state lives: one array, replaced as a whole and never written into."""
+
+    __slots__ = ("__weakref__", "lock", "value")
+
+    def __init__(self, value: Array) -> None:
+        self.value = value
+        self.lock = threading.RLock()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Cell, (self.value,)
+
+
+class Variable(Operators):
+    """A value in a graph: the op that computes it, that op's inputs, its type, and where it was written.
+
+    Variables are immutable and compare by identity. They take Python's operators and NumPy's functions.
+    """
+
+    __slots__ = ("__weakref__", "inputs", "name", "op", "origin", "tags", "type")
+    __match_args__ = ("op", "inputs")
+
+    op: Op
+    inputs: tuple[Variable, ...]
+    type: TensorType
+    name: str | None
+    tags: tuple[Any, ...]
+    origin: Origin
+
+    def __init__(
+        self,
+        op: Op,
+        inputs: tuple[Variable, ...],
+        type: Types,
+        name: str | None = None,
+        tags: tuple[Any, ...] = (),
+        origin: Origin | None = None,
+    ) -> None:
+        once = object.__setattr__
+        once(self, "op", op)
+        once(self, "inputs", inputs)
+        once(self, "type", type)
+        once(self, "name", name)
+        once(self, "tags", tags)
+        once(self, "origin", here() if origin is None else origin)
+
+    def __setattr__(self, attribute: str, value: Any) -> None:
+        raise ImmutableError(
+            f"variables are immutable, {attribute!r} cannot be set on {self}: give names and tags when you make a "
+            "variable, or make another with .copy(name=..., tags=...)"
+        )
+
+    def __delattr__(self, attribute: str) -> None:
+        raise ImmutableError(f"variables are immutable, {attribute!r} cannot be deleted from {self}")
+
+    def __str__(self) -> str:
+        return self.name or f"{type(self.op).__name__}"
+
+    def __repr__(self) -> str:
+        return f"<{self}: {describe_type(self)}>"
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        archive = _Archive.holding(self)
+        return getitem, (archive, archive.index[self])
+
+    def copy(self, name: str | None = None, tags: Iterable[Any] = ()) -> Variable:
+        """The same value as a variable of its own, with a name and with tags added to these."""
+        return Variable(Identity(), (self,), self.type, name or self.name, self.tags + tuple(tags))
+
+    def with_inputs(self, inputs: tuple[Variable, ...]) -> Variable:
+        """The same op applied to other inputs, with the same name, tags and origin."""
+        inferred: Types = self.type
+        if any(new.type != old.type for new, old in zip(inputs, self.inputs, strict=True)):
+            try:
+                inferred = self.op.infer(*[variable.type for variable in inputs])
+            except MinigraphError as error:
+                raise located(error, self.op, inputs, self.origin) from None
+        return Variable(self.op, inputs, inferred, self.name, self.tags, self.origin)
+
+    @property
+    def cell(self) -> Cell:
+        """The cell of a shared variable; TypeError for any other variable."""
+        if not isinstance(self.op, Shared):
+            raise InvalidTypeError(
+                f"{self} is not a shared variable but computed by {type(self.op).__name__} "
+                f"({self.origin}): it has no state to get or set; use .eval({{input: value}}) to compute it"
+            )
+        return self.op.cell
+
+    def get_value(self, borrow: bool = False) -> Array:
+        """The value of a shared variable: a copy, or with `borrow` the array itself, which must not be written to."""
+        return self.cell.value if borrow else self.cell.value.copy()
+
+    def set_value(self, value: Any, borrow: bool = False) -> None:
+        """Replace the value of a shared variable; a safe cast is made, anything else that does not fit its type raises.
+
+        With `borrow` the given array itself is kept, and must not be written to afterwards.
+        """
+        cell = self.cell
+        array = fit(value, self.type, f"the new value of {self}")
+        with cell.lock:
+            cell.value = array if borrow or array is not value else array.copy()
+
+
+def located(error: MinigraphError, op: Op, inputs: Sequence[Variable], origin: Origin) -> MinigraphError:
+    """The same error with the op, the types of its inputs, and the user's line."""
+    operands = ", ".join(describe_type(variable) for variable in inputs)
+    return type(error)(error.message, f"  in {type(op).__name__}({operands})\n  at {origin}")
+
+
+def describe_type(variable: Variable) -> str:
+    """The type of a variable, or of each of its results."""
+    kinds: Any = variable.type
+    return ", ".join(str(kind) for kind in kinds) if isinstance(kinds, tuple) else str(kinds)
+
+
+def items(variable: Variable) -> tuple[Variable, ...]:
+    """The results of an op that has several, as variables."""
+    kinds: Any = variable.type
+    return tuple(Item(index)(variable) for index in range(len(kinds)))
+
+
+# -- leaves ----------------------------------------------------------------------------------------------------------
+
+
+def tensor(name: str | None = None, *, dtype: Any = DEFAULT_FLOAT, shape: Iterable[int | None]) -> Variable:
+    """An input variable; `shape` gives each axis a size, or None for one that is unknown until a function is called."""
+    return Variable(Input(), (), tensor_type(dtype, shape), name)
+
+
+def constant(value: Any, name: str | None = None, dtype: Any = None) -> Variable:
+    """A constant variable. Python floats, and lists of them, become float32 unless `dtype` says otherwise."""
+    array = np.array(value, dtype=_dtype_of(value) if dtype is None else as_dtype(dtype))
+    array.setflags(write=False)
+    return Variable(Constant(array), (), tensor_type(array.dtype, array.shape), name)
+
+
+def shared(
+    value: Any,
+    name: str | None = None,
+    borrow: bool = False,
+    *,
+    shape: Iterable[int | None] | None = None,
+    dtype: Any = None,
+    tags: tuple[Any, ...] = (),
+) -> Variable:
+    """A variable with state, kept between calls; copied from `value` unless `borrow`.
+
+    `shape` may leave sizes open with None: then, and only then, may the value's shape change later.
+    """
+    wanted = _dtype_of(value) if dtype is None else as_dtype(dtype)
+    array = np.asarray(value, dtype=wanted) if borrow else np.array(value, dtype=wanted)
+    type = tensor_type(array.dtype, array.shape if shape is None else shape)
+    if not type.accepts(array.shape):
+        raise InvalidValueError(f"the value of shared variable {name or ''} has shape {array.shape}, declared {type.shape}")
+    return Variable(Shared(Cell(array)), (), type, name, tags)
+
+
+def as_variable(value: Any) -> Variable:
+    """`value` itself if it is a variable, else a constant of it."""
+    return value if isinstance(value, Variable) else constant(value)
+
+
+def is_weak(value: Any) -> bool:
+    """Whether `value` is a Python number, or a list of them, which takes the dtype of what it meets."""
+    if isinstance(value, list | tuple):
+        return all(is_weak(one) for one in value)
+    return type(value) in (bool, int, float)
+
+
+def _dtype_of(value: Any) -> np.dtype[Any]:
+    """The dtype of a constant or shared variable made from `value`; TypeError if no array can be made."""
+    if isinstance(value, Variable):
+        raise InvalidTypeError(f"{value!r} is a variable already; it cannot be made a constant or shared variable")
+    array = np.asarray(value)
+    if is_weak(value):
+        return DEFAULT_FLOAT if array.dtype.kind == "f" else array.dtype
+    if array.dtype.kind in "OUS":
+        raise InvalidTypeError(f"{value!r} of type {type(value).__name__} is not an array of numbers")
+    return as_dtype(array.dtype)
+
+
+def fit(value: Any, expected: TensorType, what: str) -> np.ndarray[Any, Any]:
+    """`value` as an array of type `expected`: checked, and cast where no value can change.
+
+    TypeError for a dtype or number of axes that does not fit, ValueError for a size.
+    """
+    array = value if isinstance(value, np.ndarray) else _array_from(value, expected, what)
+    if array.dtype != expected.dtype:
+        array = _safely_cast(array, expected, what, weak=is_weak(value) or isinstance(value, float))
+    if array.ndim != expected.ndim:
+        raise InvalidTypeError(f"{what} has {array.ndim} axes (shape {array.shape}), expected {expected.ndim}: {expected}")
+    if not expected.accepts(array.shape):
+        raise InvalidValueError(f"{what} has shape {array.shape}, expected {expected.shape}")
+    return array
+
+
+def _array_from(value: Any, expected: TensorType, what: str) -> np.ndarray[Any, Any]:
+    """An array from a Python object; TypeError where that is a graph, or cannot be one."""
+    if isinstance(value, Variable):
+        raise InvalidTypeError(f"{what} is the variable {value!r}; give an array of {expected}")
+    try:
+        array = np.array(value)
+    except ValueError as error:
+        raise InvalidTypeError(f"{what} cannot be made an array: {error}") from None
+    if array.dtype.kind not in "biuf":
+        raise InvalidTypeError(f"{what} is {type(value).__name__} {value!r}; expected an array of {expected}")
+    return array
+
+
+def _safely_cast(array: np.ndarray[Any, Any], expected: TensorType, what: str, weak: bool) -> np.ndarray[Any, Any]:
+    """`array` in the expected dtype: widened, an integer of the same value, or a Python float rounded; else TypeError."""
+    source, target = array.dtype.kind, expected.dtype.kind
+    with np.errstate(all="ignore"):
+        result = array.astype(expected.dtype)
+        back = result.astype(array.dtype)
+    if np.can_cast(array.dtype, expected.dtype, "safe"):
+        return result
+    if source in "iu" and target in "iuf" and np.array_equal(back, array) and np.array_equal(result < 0, array < 0):
+        return result
+    if weak and source == "f" == target and np.array_equal(np.isinf(result), np.isinf(array)):
+        return result
+    raise InvalidTypeError(
+        f"{what} has dtype {array.dtype}, expected {expected.dtype}, and cannot be cast without loss; "
+        f"convert it yourself, for instance with .astype({expected.dtype.name!r})"
+    )
+
+
+# -- walks -----------------------------------------------------------------------------------------------------------
+
+
+def toposort(roots: Iterable[Variable], stop: Container[Variable] = ()) -> list[Variable]:
+    """Every variable that `roots` depend on, inputs before what uses them, each once; `stop` are not descended into."""
+    opened: set[Variable] = set()
+    done: dict[Variable, None] = {}
+    for root in roots:
+        stack = [root]
+        while stack:
+            variable = stack[-1]
+            if variable in done:
+                stack.pop()
+            elif variable in opened or not variable.inputs or variable in stop:
+                done[stack.pop()] = None
+            else:
+                opened.add(variable)
+                stack += variable.inputs[::-1]
+    return list(done)
+
+
+def transform(roots: Sequence[Variable], step: Callable[[Variable], Variable]) -> list[Variable]:
+    """The roots of a graph in which each variable, its inputs transformed already, became `step(variable)`."""
+    done: dict[Variable, Variable] = {}
+    for variable in toposort(roots):
+        inputs = tuple([done[one] for one in variable.inputs])
+        done[variable] = step(variable.with_inputs(inputs) if inputs != variable.inputs else variable)
+    return [done[root] for root in roots]
+
+
+def rebuild(roots: Sequence[Variable], substitutes: Mapping[Variable, Variable]) -> list[Variable]:
+    """The roots with each key of `substitutes` swapped for its value as it stands; what does not change stays itself."""
+    done = dict(substitutes)
+    for variable in toposort(roots, stop=substitutes.keys()):
+        if variable not in done:
+            inputs = tuple([done[one] for one in variable.inputs])
+            done[variable] = variable.with_inputs(inputs) if inputs != variable.inputs else variable
+    return [done[root] for root in roots]
+
+
+def replace(roots: Sequence[Variable], replacements: Mapping[Variable, Variable]) -> list[Variable]:
+    """The roots with every key of `replacements` replaced.
+
+    Replacements compose: inside the replacement of a variable, the keys that the variable itself depends on are
+    replaced too. Any other key stays as it is, so that a replacement may mention its own key, and two inputs may swap.
+    A key that is not in the graph warns.
+    """
+    for key, value in replacements.items():
+        check_replacement(key, value)
+    order = toposort([*roots, *replacements])
+    unknown = set(replacements) - set(toposort(roots))
+    for key in replacements:
+        if key in unknown:
+            warnings.warn(f"{key!r} is not in the graph and is not replaced", UserWarning, stacklevel=3)
+    final: dict[Variable, Variable] = {}
+    for key in (variable for variable in order if variable in replacements):
+        value = replacements[key]
+        mentioned = [one for one in toposort([value]) if one in final and one is not key]
+        if mentioned:
+            upstream = set(toposort([key]))
+            value = rebuild([value], {one: final[one] for one in mentioned if one in upstream})[0]
+        final[key] = value
+    return rebuild(roots, final)
+
+
+def clone(
+    outputs: Sequence[Variable], replacements: Mapping[Variable, Variable] | None = None, share_inputs: bool = True
+) -> list[Variable]:
+    """The outputs with variables replaced, as `replace` does it; without `share_inputs` over fresh inputs."""
+    results = replace(outputs, replacements) if replacements else list(outputs)
+    if share_inputs:
+        return results
+    fresh = {one: Variable(Input(), (), one.type, one.name, one.tags) for one in toposort(results) if isinstance(one.op, Input)}
+    return rebuild(results, fresh)
+
+
+def check_replacement(old: Any, new: Any) -> None:
+    """TypeError unless both are variables, and `new` may stand wherever `old` stood."""
+    for one in (old, new):
+        if not isinstance(one, Variable):
+            raise InvalidTypeError(f"replacements map variables to variables, not {type(one).__name__} {one!r}")
+    if not old.type.admits(new.type):
+        raise InvalidTypeError(
+            f"{old!r} ({old.origin}) cannot be replaced by {new!r} ({new.origin}): the dtype, the number of axes, the known "
+            "sizes, and which axes broadcast must agree"
+        )
+
+
+@dataclass(frozen=True)
+class Graph:
+    """The roots of a computation: its inputs, its outputs, and updates as pairs (shared variable, new value)."""
+
+    inputs: tuple[Variable, ...]
+    outputs: tuple[Variable, ...]
+    updates: tuple[tuple[Variable, Variable], ...] = ()
+
+    @property
+    def roots(self) -> list[Variable]:
+        """Everything that must be computed: outputs, then new values."""
+        return [*self.outputs, *(value for _, value in self.updates)]
+
+    @property
+    def variables(self) -> list[Variable]:
+        """Every variable that the roots depend on, inputs first, each once."""
+        return toposort(self.roots)
+
+    def with_roots(self, roots: Sequence[Variable]) -> Graph:
+        """The same graph computing `roots` in place of its own, in the order of `Graph.roots`."""
+        count = len(self.outputs)
+        targets = [target for target, _ in self.updates]
+        return Graph(self.inputs, tuple(roots[:count]), tuple(zip(targets, roots[count:], strict=True)))
+
+    def __iter__(self) -> Iterator[Variable]:
+        return iter(self.variables)
+
+
+# -- pickling --------------------------------------------------------------------------------------------------------
+
+
+_archives: weakref.WeakKeyDictionary[Variable, weakref.ref[_Archive]] = weakref.WeakKeyDictionary()
+
+
+class _Archived:
+    """The variables that an archive holds which is alive, because something is being pickled or copied."""
+
+    def __contains__(self, variable: object) -> bool:
+        return isinstance(variable, Variable) and _live_archive(variable) is not None
+
+
+def _live_archive(variable: Variable) -> _Archive | None:
+    """The archive that holds `variable`, if it is still alive."""
+    reference = _archives.get(variable)
+    return reference() if reference else None
+
+
+class _Archive:
+    """Variables laid out flat, inputs first, so that pickle and deepcopy never recurse along a graph.
+
+    Variables that are pickled together share archives, and so stay the same objects. Tags come last, as state, since
+    they may lead to layers, and from there back to variables of this archive.
+    """
+
+    def __init__(self, variables: Sequence[Variable]) -> None:
+        self.variables = list(variables)
+        self.index = {variable: position for position, variable in enumerate(self.variables)}
+
+    @classmethod
+    def holding(cls, variable: Variable) -> _Archive:
+        """The archive that holds `variable`: one that is alive, or a new one of all it depends on."""
+        archive = _live_archive(variable)
+        if archive is None:
+            archived = _Archived()
+            archive = cls([one for one in toposort([variable], stop=archived) if one not in archived])
+            for one in archive.variables:
+                _archives[one] = weakref.ref(archive)
+        return archive
+
+    def __getitem__(self, position: int) -> Variable:
+        return self.variables[position]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        records = [
+            (v.op, tuple(self.index.get(one, one) for one in v.inputs), v.type, v.name, v.origin) for v in self.variables
+        ]
+        return _unpack, (records,), [variable.tags for variable in self.variables]
+
+    def __setstate__(self, tags: list[tuple[Any, ...]]) -> None:
+        for variable, own in zip(self.variables, tags, strict=True):
+            object.__setattr__(variable, "tags", own)
+
+
+def _unpack(records: Sequence[tuple[Any, ...]]) -> _Archive:
+    """The archive that `_Archive.__reduce__` took apart, its variables still without tags."""
+    variables: list[Variable] = []
+    for op, inputs, type, name, origin in records:
+        given = tuple(variables[one] if isinstance(one, int) else one for one in inputs)
+        variables.append(Variable(op, given, type, name, (), origin))
+    return _Archive(variables)

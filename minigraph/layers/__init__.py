@@ -1,0 +1,87 @@
+"""Layers in the manner of Blocks: roles, filters, computation graphs, and the layers themselves."""
+
+from minigraph.layers.activations import (
+    Elu,
+    Gelu,
+    LeakyRectifier,
+    Logistic,
+    Rectifier,
+    Silu,
+    Softmax,
+    Softplus,
+    Tanh,
+)
+from minigraph.layers.base import (
+    Application,
+    ApplicationCall,
+    Layer,
+    application,
+    find_layers,
+    get_application_call,
+    get_layer,
+    get_parameter_values,
+    get_parameters,
+    set_parameter_values,
+    training,
+)
+from minigraph.layers.computation_graph import ComputationGraph
+from minigraph.layers.filter import VariableFilter
+from minigraph.layers.initialization import (
+    Constant,
+    Glorot,
+    He,
+    Initializer,
+    IsotropicGaussian,
+    Orthogonal,
+    Sparse,
+    Uniform,
+)
+from minigraph.layers.initialization import Identity as IdentityInitializer
+from minigraph.layers.linear import Bias, Identity, Linear
+from minigraph.layers.mlp import MLP, BatchNormalizedMLP, Sequence
+from minigraph.layers.noise import Dropout
+from minigraph.layers.normalization import BatchNormalization, SpatialBatchNormalization, batch_normalization
+
+__all__ = [
+    "Application",
+    "ApplicationCall",
+    "BatchNormalization",
+    "BatchNormalizedMLP",
+    "Bias",
+    "ComputationGraph",
+    "Constant",
+    "Dropout",
+    "Elu",
+    "Gelu",
+    "Glorot",
+    "He",
+    "Identity",
+    "IdentityInitializer",
+    "Initializer",
+    "IsotropicGaussian",
+    "Layer",
+    "LeakyRectifier",
+    "Linear",
+    "Logistic",
+    "MLP",
+    "Orthogonal",
+    "Rectifier",
+    "Sequence",
+    "Silu",
+    "Softmax",
+    "Softplus",
+    "Sparse",
+    "SpatialBatchNormalization",
+    "Tanh",
+    "Uniform",
+    "VariableFilter",
+    "application",
+    "batch_normalization",
+    "find_layers",
+    "get_application_call",
+    "get_layer",
+    "get_parameter_values",
+    "get_parameters",
+    "set_parameter_values",
+    "training",
+]

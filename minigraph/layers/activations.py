@@ -1,0 +1,111 @@
+"""Layers without parameters that apply a nonlinearity."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from minigraph.graph import Variable
+from minigraph.layers.base import Layer, application
+from minigraph.ops import activation
+from minigraph.ops.crossentropy import softmax_crossentropy
+from minigraph.ops.reduction import mean
+from minigraph.ops.transcendental import tanh
+
+
+class Tanh(Layer):
+    """The hyperbolic tangent."""
+
+    @application
+    def apply(self, x: Variable) -> Variable:
+        """tanh(x)."""
+        return tanh(x)
+
+
+class Logistic(Layer):
+    """The sigmoid."""
+
+    @application
+    def apply(self, x: Variable) -> Variable:
+        """1 / (1 + exp(-x))."""
+        return activation.sigmoid(x)
+
+
+class Softplus(Layer):
+    """A smooth rectifier."""
+
+    @application
+    def apply(self, x: Variable) -> Variable:
+        """log(1 + exp(x))."""
+        return activation.softplus(x)
+
+
+class Rectifier(Layer):
+    """The rectifier, or ReLU."""
+
+    @application
+    def apply(self, x: Variable) -> Variable:
+        """max(x, 0)."""
+        return activation.relu(x)
+
+
+class LeakyRectifier(Layer):
+    """A rectifier with a slope of `leak` below 0."""
+
+    def __init__(self, leak: float = 0.01, **options: Any) -> None:
+        super().__init__(**options)
+        self.leak = leak
+
+    @application
+    def apply(self, x: Variable) -> Variable:
+        """x where positive, else leak * x."""
+        return activation.relu(x, self.leak)
+
+
+class Elu(Layer):
+    """The exponential linear unit."""
+
+    def __init__(self, alpha: float = 1.0, **options: Any) -> None:
+        super().__init__(**options)
+        self.alpha = alpha
+
+    @application
+    def apply(self, x: Variable) -> Variable:
+        """x where positive, else alpha * (exp(x) - 1)."""
+        return activation.elu(x, self.alpha)
+
+
+class Gelu(Layer):
+    """The Gaussian error linear unit."""
+
+    @application
+    def apply(self, x: Variable) -> Variable:
+        """x times the normal distribution function at x."""
+        return activation.gelu(x)
+
+
+class Silu(Layer):
+    """The sigmoid linear unit."""
+
+    @application
+    def apply(self, x: Variable) -> Variable:
+        """x * sigmoid(x)."""
+        return activation.silu(x)
+
+
+class Softmax(Layer):
+    """Probabilities of classes on the last axis."""
+
+    @application
+    def apply(self, x: Variable) -> Variable:
+        """exp(x) divided by its sum over the last axis."""
+        return activation.softmax(x)
+
+    @application
+    def log_probabilities(self, x: Variable) -> Variable:
+        """The logarithm of `apply`, without leaving the range of floats."""
+        return activation.log_softmax(x)
+
+    @application
+    def categorical_cross_entropy(self, targets: Variable, x: Variable) -> Variable:
+        """The mean crossentropy of the softmax of x against class indices or distributions."""
+        return mean(softmax_crossentropy(x, targets))

@@ -1,0 +1,334 @@
+"""Layers: parameters, children, and applications that leave their traces, as tags, in the graph."""
+
+from __future__ import annotations
+
+import binascii
+import re
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from inspect import signature
+from typing import Any
+
+import numpy as np
+
+from minigraph.errors import InvalidTypeError, InvalidValueError
+from minigraph.graph import Identity, Variable, as_variable, shared
+from minigraph.layers.initialization import Initializer
+from minigraph.layers.roles import INPUT, OUTPUT, PARAMETER, Role, has_roles
+from minigraph.origin import current_layer, inside_layer
+from minigraph.types import DEFAULT_FLOAT, as_dtype
+
+_allocation = threading.RLock()
+_in_training: ContextVar[frozenset[Layer]] = ContextVar("minigraph_in_training", default=frozenset())
+
+
+@dataclass(frozen=True, eq=False)
+class ApplicationCall:
+    """One application of a layer; its inputs, outputs and whatever the layer marks carry it as a tag."""
+
+    layer: Layer
+    application: str
+    call_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Application:
+    """A method that applies a layer, of the class (layer None) or bound to a layer."""
+
+    method: Callable[..., Any]
+    layer: Layer | None = field(default=None)
+
+    @property
+    def name(self) -> str:
+        """The method's name."""
+        return self.method.__name__
+
+    def __get__(self, layer: Layer | None, owner: type) -> Application:
+        return self if layer is None else Application(self.method, layer)
+
+    def __call__(self, *inputs: Any, call_id: str | None = None, **options: Any) -> Any:
+        layer = self.layer
+        if layer is None:
+            raise InvalidTypeError(f"{self.method.__qualname__} must be called on a layer, not on its class")
+        call = ApplicationCall(layer, self.name, call_id)
+        names = list(signature(self.method).parameters)[1:]
+        copies = []
+        for position, given in enumerate(inputs):
+            name = names[min(position, len(names) - 1)]
+            copies.append(_as_input(given, f"{layer.name}_{self.name}_{name}", call))
+        with inside_layer(f"{current_layer()}/{layer.name}"):
+            layer.allocate_for(*copies)
+            with _applying(call):
+                outputs = self.method(layer, *copies, **options)
+            return _as_outputs(outputs, f"{layer.name}_{self.name}_output", call)
+
+    def __str__(self) -> str:
+        return f"{self.layer.name if self.layer else self.method.__qualname__}.{self.name}"
+
+
+def application(method: Callable[..., Any]) -> Application:
+    """Mark a method as one that applies the layer: inputs and outputs are tagged copies with the call and their roles."""
+    result = Application(method)
+    object.__setattr__(result, "__doc__", method.__doc__)
+    return result
+
+
+_call: ContextVar[ApplicationCall | None] = ContextVar("minigraph_call", default=None)
+
+
+@contextmanager
+def _applying(call: ApplicationCall) -> Iterator[None]:
+    """Make `current_call()` return this call inside the block."""
+    token = _call.set(call)
+    try:
+        yield
+    finally:
+        _call.reset(token)
+
+
+def current_call() -> ApplicationCall:
+    """The application that is being built."""
+    call = _call.get()
+    if call is None:
+        raise InvalidValueError("no layer is being applied here")
+    return call
+
+
+def _as_input(given: Any, name: str, call: ApplicationCall) -> Any:
+    """A tagged copy of an input that is an array or a variable; anything else as it is."""
+    return _own_copy(as_variable(given), name, INPUT, call) if isinstance(given, Variable | np.ndarray) else given
+
+
+def _as_outputs(outputs: Any, name: str, call: ApplicationCall) -> Any:
+    """Tagged copies of an output, or of several."""
+    if isinstance(outputs, list | tuple):
+        return [_own_copy(one, f"{name}_{k}", OUTPUT, call) for k, one in enumerate(outputs)]
+    return _own_copy(outputs, name, OUTPUT, call)
+
+
+def _own_copy(variable: Variable, name: str, role: type[Role], call: ApplicationCall) -> Variable:
+    """A copy that belongs to this application alone, whatever the variable was to others."""
+    return Variable(Identity(), (variable,), variable.type, name, (role, call))
+
+
+class Layer:
+    """A part of a model: named, with parameters of its own and children.
+
+    A subclass says how many sizes it needs in `infer_sizes`, which parameters it has in `allocate_parameters`, and what it
+    computes in methods marked with `@application`, of which `apply` is what calling the layer means. Sizes that the user left
+    out are inferred at the first application. Parameters are initialized when they are allocated, from `seed`
+    (that of the layer above if it has none) and the layer's path; `initialize(rng)` draws them anew.
+    """
+
+    def __init__(
+        self, name: str | None = None, *, children: Iterable[Layer] = (), dtype: Any = None, seed: int | None = None
+    ) -> None:
+        self.name = name or _snake_case(type(self).__name__)
+        self.named_by_user = name is not None
+        self.children: list[Layer] = list(children)
+        self.dtype = None if dtype is None else as_dtype(dtype)
+        self.seed = seed
+        if seed is not None:
+            for layer in find_layers(self.children, lambda one: one.seed is None):
+                layer.seed = seed
+        self.allocated = False
+        self.variables: dict[str, Variable] = {}
+        self._initializers: dict[str, Initializer] = {}
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name}>"
+
+    def __call__(self, *inputs: Any, **options: Any) -> Any:
+        apply: Any = vars(type(self)).get("apply") or type(self).apply  # type: ignore[attr-defined]
+        return apply.__get__(self, type(self))(*inputs, **options)
+
+    # -- parameters --------------------------------------------------------------------------------------------------
+
+    def infer_sizes(self, *inputs: Variable) -> None:
+        """Settle the sizes that the user left out, from the inputs of the first application."""
+
+    def allocate_parameters(self) -> None:
+        """Make the layer's own parameters with `add_parameter`."""
+
+    def check_inputs(self, *inputs: Variable) -> None:
+        """Raise, naming the layer, if the layer cannot be applied to these inputs."""
+
+    def allocate_for(self, *inputs: Variable) -> None:
+        """Allocate at the first application; check the inputs of each."""
+        with _allocation:
+            if not self.allocated:
+                self.infer_sizes(*inputs)
+                if self.dtype is None:
+                    floats = [one.dtype for one in inputs if isinstance(one, Variable) and one.dtype.kind == "f"]
+                    self.dtype = floats[0] if floats else DEFAULT_FLOAT
+                self.allocate_parameters()
+                self.allocated = True
+        self.check_inputs(*inputs)
+
+    def allocate(self) -> None:
+        """Allocate this layer and all below it now; ValueError where a size is not known before an application."""
+        with inside_layer(f"{current_layer()}/{self.name}"):
+            self.allocate_for()
+            for child in self.children:
+                child.allocate()
+
+    def add_parameter(self, name: str, shape: Iterable[int], initializer: Initializer, role: type[Role], dtype: Any = None) -> Variable:
+        """Make state of this layer, initialized; called by `allocate_parameters`."""
+        path = f"{current_layer()}.{name}"
+        rng = np.random.default_rng([self.seed or 0, binascii.crc32(path.encode())])
+        kind = as_dtype(dtype or self.dtype or DEFAULT_FLOAT)
+        value = initializer.generate(rng, tuple(shape)).astype(kind)
+        variable = shared(value, name, borrow=True, tags=(role, self))
+        self.variables[name] = variable
+        self._initializers[name] = initializer
+        return variable
+
+    @property
+    def parameters(self) -> list[Variable]:
+        """The layer's own variables that are learned."""
+        return [variable for variable in self.variables.values() if has_roles(variable, [PARAMETER])]
+
+    def initialize(self, rng: np.random.Generator | int | None = None) -> None:
+        """Draw all state of this layer and those below anew; ValueError if nothing is allocated yet."""
+        generator = np.random.default_rng(rng)
+        if not self.allocated:
+            raise InvalidValueError(f"{self!r} has no parameters before it is applied or allocated")
+        for name, variable in self.variables.items():
+            shape = variable.get_value(borrow=True).shape
+            variable.set_value(self._initializers[name].generate(generator, shape).astype(variable.dtype), borrow=True)
+        for child in self.children:
+            child.initialize(generator)
+
+    def need(self, **sizes: Any) -> None:
+        """ValueError, naming the layer, if one of the sizes is still unknown."""
+        for name, size in sizes.items():
+            if size is None:
+                raise InvalidValueError(f"{self!r}: {name} is not known; give it, or apply the layer to an input whose size is known")
+
+
+def _snake_case(name: str) -> str:
+    """BatchNormalization -> batch_normalization, MLP -> mlp."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+
+
+def name_children(children: Iterable[Layer]) -> None:
+    """Number the layers that the user did not name and that would share a name; ValueError if names still agree."""
+    distinct = list(dict.fromkeys(children))
+    names = [child.name for child in distinct]
+    counts: dict[str, int] = {}
+    for child in distinct:
+        if not child.named_by_user and names.count(child.name) > 1:
+            kind = child.name
+            child.name = f"{kind}_{counts.get(kind, 0)}"
+            child.named_by_user = True
+            counts[kind] = counts.get(kind, 0) + 1
+    final = [child.name for child in distinct]
+    for name in final:
+        if final.count(name) > 1:
+            raise InvalidValueError(f"two layers are named {name!r}; give them names of their own")
+
+
+# -- finding things --------------------------------------------------------------------------------------------------
+
+
+def find_layers(tops: Layer | Iterable[Layer], predicate: Callable[[Layer], bool] = lambda layer: True) -> list[Layer]:
+    """The layers at and below `tops` for which `predicate` holds, from the top down, each once."""
+    listed = [tops] if isinstance(tops, Layer) else list(tops)
+    for top in listed:
+        if not isinstance(top, Layer):
+            raise InvalidTypeError(f"expected layers, not {top!r}")
+    found: dict[Layer, None] = {}
+    stack = list(reversed(listed))
+    while stack:
+        layer = stack.pop()
+        if layer not in found:
+            found[layer] = None
+            stack.extend(reversed(layer.children))
+    return [layer for layer in found if predicate(layer)]
+
+
+def get_application_call(variable: Variable) -> ApplicationCall | None:
+    """The application that a variable belongs to, None if there is none."""
+    return next((tag for tag in reversed(variable.tags) if isinstance(tag, ApplicationCall)), None)
+
+
+def get_layer(variable: Variable) -> Layer | None:
+    """The layer that a variable belongs to, as parameter or as part of an application; None if there is none."""
+    for tag in reversed(variable.tags):
+        if isinstance(tag, Layer):
+            return tag
+        if isinstance(tag, ApplicationCall):
+            return tag.layer
+    return None
+
+
+def get_parameters(tops: Layer | Iterable[Layer], role: type[Role] = Role) -> dict[str, Variable]:
+    """The state of all layers at and below `tops` by hierarchical name, such as '/mlp/linear_0.W'.
+
+    Population statistics are included; role PARAMETER leaves only what is learned.
+    """
+    found: dict[str, Variable] = {}
+    seen: set[Layer] = set()
+    stack = [("", layer) for layer in reversed([tops] if isinstance(tops, Layer) else list(tops))]
+    while stack:
+        path, layer = stack.pop()
+        if layer in seen:
+            continue
+        seen.add(layer)
+        here = f"{path}/{layer.name}"
+        for name, variable in layer.variables.items():
+            if has_roles(variable, [role]):
+                if f"{here}.{name}" in found:
+                    raise InvalidValueError(f"two layers are named {here!r}; give them names of their own")
+                found[f"{here}.{name}"] = variable
+        stack.extend((here, child) for child in reversed(layer.children))
+    return found
+
+
+def get_parameter_values(tops: Layer | Iterable[Layer]) -> dict[str, np.ndarray[Any, Any]]:
+    """Copies of the values of all state, population statistics included, by hierarchical name."""
+    return {name: variable.get_value() for name, variable in get_parameters(tops).items()}
+
+
+def set_parameter_values(tops: Layer | Iterable[Layer], values: Mapping[str, Any]) -> None:
+    """Set all state by hierarchical name. Names that lack or are too many, or values that do not fit, raise, and then no
+    state is changed.
+    """
+    variables = get_parameters(tops)
+    missing, unknown = sorted(set(variables) - set(values)), sorted(set(values) - set(variables))
+    if missing or unknown:
+        raise InvalidValueError(f"parameter values do not fit the layers: missing {missing}, unknown {unknown}")
+    before = {name: variable.get_value(borrow=True) for name, variable in variables.items()}
+    try:
+        for name, variable in variables.items():
+            variable.set_value(values[name])
+    except Exception:
+        for name, variable in variables.items():
+            variable.set_value(before[name], borrow=True)
+        raise
+
+
+# -- modes -----------------------------------------------------------------------------------------------------------
+
+
+def is_in_training(layer: Layer) -> bool:
+    """Whether the graph being built is to train this layer; inference otherwise."""
+    return layer in _in_training.get()
+
+
+@contextmanager
+def training(*layers: Layer, predicate: Callable[[Layer], bool] = lambda layer: True) -> Iterator[None]:
+    """Build training-mode graph inside the block for these layers and all below them: batch statistics, dropout.
+
+    Blocks nest, are left as they were entered, and hold for the current thread (or task) alone.
+    """
+    if not layers:
+        raise InvalidValueError("name at least one layer whose training-mode graph is to be built")
+    token = _in_training.set(_in_training.get() | frozenset(find_layers(layers, predicate)))
+    try:
+        yield
+    finally:
+        _in_training.reset(token)

@@ -1,0 +1,102 @@
+"""`ComputationGraph`: what can be asked of the graph behind some outputs, and how to change it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from minigraph.errors import InvalidTypeError, MissingExtraError
+from minigraph.function import Function, default_updates, function
+from minigraph.graph import Constant, Input, Shared, Variable, replace, toposort
+from minigraph.layers.roles import AUXILIARY, PARAMETER, has_roles
+from minigraph.printing import debugprint, to_dot, to_networkx, to_svg
+
+__all__ = ["ComputationGraph"]
+
+
+class ComputationGraph:
+    """The graph that computes some outputs. It never changes: `replace` and the transforms return another one.
+
+    >>> graph = ComputationGraph(cost)
+    >>> graph.inputs, graph.parameters
+    """
+
+    def __init__(self, outputs: Variable | Sequence[Variable]) -> None:
+        listed = [outputs] if isinstance(outputs, Variable) else list(outputs)
+        for one in listed:
+            if not isinstance(one, Variable):
+                raise InvalidTypeError(f"a computation graph is made of variables, not {one!r}")
+        self.outputs: list[Variable] = listed
+        self.variables: list[Variable] = toposort(listed)
+
+    def __iter__(self) -> Iterator[Variable]:
+        return iter(self.variables)
+
+    def __repr__(self) -> str:
+        return f"<ComputationGraph of {len(self.variables)} variables computing {', '.join(map(str, self.outputs))}>"
+
+    @property
+    def inputs(self) -> list[Variable]:
+        """The variables whose values a caller gives."""
+        return [variable for variable in self.variables if isinstance(variable.op, Input)]
+
+    @property
+    def shared_variables(self) -> list[Variable]:
+        """The variables with state."""
+        return [variable for variable in self.variables if isinstance(variable.op, Shared)]
+
+    @property
+    def parameters(self) -> list[Variable]:
+        """The shared variables that are learned."""
+        return [variable for variable in self.shared_variables if has_roles(variable, [PARAMETER])]
+
+    @property
+    def auxiliary_variables(self) -> list[Variable]:
+        """The variables that layers left for monitoring."""
+        return [variable for variable in self.variables if has_roles(variable, [AUXILIARY])]
+
+    @property
+    def intermediary_variables(self) -> list[Variable]:
+        """The variables that are neither leaves nor outputs."""
+        outputs = set(self.outputs)
+        leaves = (Input, Shared, Constant)
+        return [one for one in self.variables if one not in outputs and not isinstance(one.op, leaves)]
+
+    @property
+    def updates(self) -> list[tuple[Variable, Variable]]:
+        """The updates that computed variables ask for, as pairs (shared variable, new value)."""
+        return default_updates(self.outputs)
+
+    def has_inputs(self, variable: Variable) -> bool:
+        """Whether a variable depends on an input."""
+        return any(isinstance(one.op, Input) for one in toposort([variable]))
+
+    def replace(self, replacements: Mapping[Variable, Variable] | Iterable[tuple[Variable, Variable]]) -> ComputationGraph:
+        """The graph with variables replaced; replacements compose (see `minigraph.replace`), unknown keys warn."""
+        return ComputationGraph(replace(self.outputs, dict(replacements)))
+
+    def function(self, inputs: Sequence[Any] | None = None, **options: Any) -> Function:
+        """`minigraph.function` of the outputs, over all inputs in graph order unless others are given."""
+        return function(self.inputs if inputs is None else inputs, self.outputs, **options)
+
+    def to_networkx(self) -> Any:
+        """The graph as a networkx.MultiDiGraph of variables and ops with their attributes."""
+        return to_networkx(self.outputs)
+
+    def to_dot(self) -> str:
+        """The graph in Graphviz's language."""
+        return to_dot(self.outputs)
+
+    def to_svg(self) -> str:
+        """The graph as an SVG picture; needs the program `dot`."""
+        return to_svg(self.outputs)
+
+    def _repr_svg_(self) -> str | None:
+        """The picture that Jupyter shows, if Graphviz is there to draw it."""
+        try:
+            return self.to_svg()
+        except MissingExtraError:
+            return None
+
+    def __str__(self) -> str:
+        return debugprint(self.outputs)

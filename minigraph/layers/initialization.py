@@ -1,0 +1,139 @@
+"""How parameters start: objects that draw an array of a given shape from a random generator."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from minigraph.errors import InvalidTypeError, InvalidValueError
+
+Shape = tuple[int, ...]
+
+
+class Initializer:
+    """Draws initial values; weights are laid out (inputs, outputs), filters (outputs, inputs, *spatial)."""
+
+    def generate(self, rng: np.random.Generator, shape: Shape) -> np.ndarray[Any, Any]:
+        """An array of this shape, in float64."""
+        raise TypeError(f"{type(self).__name__} does not define generate")
+
+
+def as_initializer(given: Any, what: str) -> Initializer:
+    """An initializer, or a constant one from a number or array; TypeError otherwise."""
+    if isinstance(given, Initializer):
+        return given
+    if isinstance(given, bool) or not isinstance(given, int | float | np.ndarray):
+        raise InvalidTypeError(f"{what} must be an initializer, a number, or an array, not {given!r}")
+    return Constant(given)
+
+
+def fans(shape: Shape) -> tuple[int, int]:
+    """The numbers of inputs and outputs that one unit of weights of this shape connects."""
+    if len(shape) < 2:
+        raise InvalidValueError(f"weights need at least two axes to count inputs and outputs, not shape {shape}")
+    if len(shape) == 2:
+        return shape[0], shape[1]
+    window = math.prod(shape[2:])
+    return shape[1] * window, shape[0] * window
+
+
+@dataclass(frozen=True, eq=False)
+class Constant(Initializer):
+    """A number, or an array that broadcasts to the shape."""
+
+    constant: Any
+
+    def generate(self, rng: np.random.Generator, shape: Shape) -> np.ndarray[Any, Any]:
+        return np.array(np.broadcast_to(np.asarray(self.constant, np.float64), shape))
+
+
+@dataclass(frozen=True)
+class IsotropicGaussian(Initializer):
+    """Independent normal numbers."""
+
+    std: float = 1.0
+    mean: float = 0.0
+
+    def generate(self, rng: np.random.Generator, shape: Shape) -> np.ndarray[Any, Any]:
+        return rng.normal(self.mean, self.std, shape)
+
+
+@dataclass(frozen=True)
+class Uniform(Initializer):
+    """Numbers spread evenly around `mean`, given their `width` or their standard deviation `std`."""
+
+    mean: float = 0.0
+    width: float | None = None
+    std: float | None = None
+
+    def __post_init__(self) -> None:
+        if (self.width is None) == (self.std is None):
+            raise InvalidValueError("Uniform takes either width or std")
+
+    def generate(self, rng: np.random.Generator, shape: Shape) -> np.ndarray[Any, Any]:
+        width = self.width if self.width is not None else math.sqrt(12) * (self.std or 0.0)
+        return rng.uniform(self.mean - width / 2, self.mean + width / 2, shape)
+
+
+@dataclass(frozen=True)
+class Scaled(Initializer):
+    """A draw multiplied by `scale`."""
+
+    scale: float = 1.0
+
+
+class Glorot(Scaled):
+    """Normal numbers of variance 2 / (inputs + outputs) (Glorot and Bengio 2010), times `scale`."""
+
+    def generate(self, rng: np.random.Generator, shape: Shape) -> np.ndarray[Any, Any]:
+        return rng.normal(0.0, self.scale * math.sqrt(2 / max(sum(fans(shape)), 1)), shape)
+
+
+class He(Scaled):
+    """Normal numbers of variance 2 / inputs, for rectifiers (He et al. 2015), times `scale`."""
+
+    def generate(self, rng: np.random.Generator, shape: Shape) -> np.ndarray[Any, Any]:
+        return rng.normal(0.0, self.scale * math.sqrt(2 / max(fans(shape)[0], 1)), shape)
+
+
+class Orthogonal(Scaled):
+    """A matrix with orthonormal rows or columns, whichever are fewer, times `scale` (Saxe et al. 2014)."""
+
+    def generate(self, rng: np.random.Generator, shape: Shape) -> np.ndarray[Any, Any]:
+        if len(shape) < 2:
+            raise InvalidValueError(f"orthogonal weights need at least two axes, not shape {shape}")
+        rows, columns = shape[0], math.prod(shape[1:])
+        tall = rng.normal(size=(max(rows, columns), min(rows, columns)))
+        q, r = np.linalg.qr(tall)
+        q = q * np.where(np.diagonal(r) < 0, -1.0, 1.0)  # without the signs the draw is not uniform
+        return self.scale * (q if rows >= columns else q.T).reshape(shape)
+
+
+class Identity(Scaled):
+    """A square matrix with `scale` on its diagonal."""
+
+    def generate(self, rng: np.random.Generator, shape: Shape) -> np.ndarray[Any, Any]:
+        if len(shape) != 2 or shape[0] != shape[1]:
+            raise InvalidValueError(f"an identity needs a square matrix, not shape {shape}")
+        return self.scale * np.eye(shape[0])
+
+
+@dataclass(frozen=True)
+class Sparse(Initializer):
+    """For each output `connections` inputs drawn from `weights`, the others 0 (Martens 2010)."""
+
+    connections: int = 15
+    weights: Initializer = IsotropicGaussian()
+
+    def generate(self, rng: np.random.Generator, shape: Shape) -> np.ndarray[Any, Any]:
+        if len(shape) != 2:
+            raise InvalidValueError(f"sparse weights need a matrix, not shape {shape}")
+        count = min(self.connections, shape[0])
+        result = np.zeros(shape)
+        for column in range(shape[1]):
+            rows = rng.choice(shape[0], count, replace=False)
+            result[rows, column] = self.weights.generate(rng, (count,))
+        return result

@@ -1,0 +1,91 @@
+"""Affine maps: Linear, Bias, Identity."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from minigraph.errors import InvalidValueError
+from minigraph.graph import Variable
+from minigraph.layers.base import Layer, application
+from minigraph.layers.initialization import Glorot, as_initializer
+from minigraph.layers.roles import BIAS, WEIGHT
+from minigraph.ops.linear import dot
+
+
+def last_size(x: Variable) -> int | None:
+    """The static size of the last axis, None if unknown or if there is no axis."""
+    return x.type.shape[-1] if x.ndim else None
+
+
+class Linear(Layer):
+    """x @ W + b over the last axis of x: W of shape (input_dim, output_dim), b of shape (output_dim,).
+
+    input_dim is inferred at the first application if left out.
+    """
+
+    def __init__(
+        self,
+        input_dim: int | None = None,
+        output_dim: int | None = None,
+        *,
+        use_bias: bool = True,
+        weights_init: Any = None,
+        biases_init: Any = 0.0,
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        self.input_dim, self.output_dim, self.use_bias = input_dim, output_dim, use_bias
+        self.weights_init = Glorot() if weights_init is None else as_initializer(weights_init, "weights_init")
+        self.biases_init = as_initializer(biases_init, "biases_init")
+
+    def infer_sizes(self, *inputs: Variable) -> None:
+        if self.input_dim is None and inputs:
+            self.input_dim = last_size(inputs[0])
+
+    def allocate_parameters(self) -> None:
+        self.need(input_dim=self.input_dim, output_dim=self.output_dim)
+        self.add_parameter("W", (self.input_dim or 0, self.output_dim or 0), self.weights_init, WEIGHT)
+        if self.use_bias:
+            self.add_parameter("b", (self.output_dim or 0,), self.biases_init, BIAS)
+
+    def check_inputs(self, *inputs: Variable) -> None:
+        for x in inputs:
+            if not x.ndim or last_size(x) not in (None, self.input_dim):
+                raise InvalidValueError(f"{self!r} takes {self.input_dim} features on the last axis, not {x!r}")
+
+    @application
+    def apply(self, x: Variable) -> Variable:
+        """x @ W + b."""
+        product = dot(x, self.variables["W"])
+        return product + self.variables["b"] if self.use_bias else product
+
+
+class Bias(Layer):
+    """x + b over the last axis of x, b of shape (input_dim,)."""
+
+    def __init__(self, input_dim: int | None = None, *, biases_init: Any = 0.0, **options: Any) -> None:
+        super().__init__(**options)
+        self.input_dim = input_dim
+        self.biases_init = as_initializer(biases_init, "biases_init")
+
+    def infer_sizes(self, *inputs: Variable) -> None:
+        if self.input_dim is None and inputs:
+            self.input_dim = last_size(inputs[0])
+
+    def allocate_parameters(self) -> None:
+        self.need(input_dim=self.input_dim)
+        self.add_parameter("b", (self.input_dim or 0,), self.biases_init, BIAS)
+
+    @application
+    def apply(self, x: Variable) -> Variable:
+        """x + b."""
+        return x + self.variables["b"]
+
+
+class Identity(Layer):
+    """x."""
+
+    @application
+    def apply(self, x: Variable) -> Variable:
+        """x."""
+        return x

@@ -1,0 +1,102 @@
+"""Layers after layers: Sequence, MLP, and the MLP with batch normalization."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Listed
+from typing import Any
+
+from minigraph.errors import InvalidTypeError, InvalidValueError
+from minigraph.graph import Variable
+from minigraph.layers.base import Application, Layer, application, name_children
+from minigraph.layers.linear import Linear
+from minigraph.layers.normalization import BatchNormalization
+
+
+class Sequence(Layer):
+    """Layers, or bound applications of layers, each applied to what the one before it returned."""
+
+    def __init__(self, stages: Listed[Layer | Application], **options: Any) -> None:
+        for stage in stages:
+            if not isinstance(stage, Layer) and not (isinstance(stage, Application) and stage.layer is not None):
+                raise InvalidTypeError(f"a sequence is made of layers, or of applications of layers, not {stage!r}")
+        owners = [stage.layer if isinstance(stage, Application) else stage for stage in stages]
+        super().__init__(children=list(dict.fromkeys(owner for owner in owners if owner is not None)), **options)
+        self.stages = list(stages)
+        name_children(self.children)
+
+    @application
+    def apply(self, x: Variable) -> Variable:
+        """The last stage of the ... of the first stage of x."""
+        for stage in self.stages:
+            x = stage(x)
+        return x
+
+
+def _check_dims(activations: Listed[Layer | None], dims: Listed[int | None], name: str) -> None:
+    """ValueError unless there is one more size than activations."""
+    if len(dims) != len(activations) + 1:
+        raise InvalidValueError(f"{name} of {len(activations)} layers needs {len(activations) + 1} dims, not {len(dims)}: {dims}")
+
+
+class MLP(Sequence):
+    """Linear layers with activations between: `MLP([Tanh(), Softmax()], [784, 100, 10])`.
+
+    The first of `dims` may be None: it is inferred. An activation of None is none.
+    """
+
+    def __init__(
+        self,
+        activations: Listed[Layer | None],
+        dims: Listed[int | None],
+        *,
+        use_bias: bool = True,
+        weights_init: Any = None,
+        biases_init: Any = 0.0,
+        **options: Any,
+    ) -> None:
+        _check_dims(activations, dims, "an MLP")
+        stages: list[Layer] = []
+        for k, activation in enumerate(activations):
+            linear = Linear(
+                dims[k], dims[k + 1], use_bias=use_bias, weights_init=weights_init, biases_init=biases_init, name=f"linear_{k}"
+            )
+            stages += [linear] if activation is None else [linear, activation]
+        super().__init__(stages, **options)
+        self.dims = list(dims)
+
+
+class BatchNormalizedMLP(Sequence):
+    """For each activation a Linear without bias, a BatchNormalization, and the activation.
+
+    epsilon, mean_only, learn_scale, learn_shift and conserve_memory are those of every normalization.
+    """
+
+    def __init__(
+        self,
+        activations: Listed[Layer | None],
+        dims: Listed[int | None],
+        *,
+        weights_init: Any = None,
+        epsilon: float = 1e-4,
+        mean_only: bool = False,
+        learn_scale: bool = True,
+        learn_shift: bool = True,
+        conserve_memory: bool = True,
+        **options: Any,
+    ) -> None:
+        _check_dims(activations, dims, "a BatchNormalizedMLP")
+        stages: list[Layer] = []
+        for k, activation in enumerate(activations):
+            normalization = BatchNormalization(
+                dims[k + 1],
+                epsilon=epsilon,
+                mean_only=mean_only,
+                learn_scale=learn_scale,
+                learn_shift=learn_shift,
+                conserve_memory=conserve_memory,
+                name=f"batch_normalization_{k}",
+            )
+            stages += [Linear(dims[k], dims[k + 1], use_bias=False, weights_init=weights_init, name=f"linear_{k}"), normalization]
+            stages += [] if activation is None else [activation]
+        super().__init__(stages, **options)
+        self.dims = list(dims)

@@ -1,0 +1,44 @@
+"""Dropout."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from minigraph.errors import InvalidValueError
+from minigraph.graph import Variable
+from minigraph.layers.base import Layer, application, is_in_training
+from minigraph.layers.roles import DROPOUT, add_role
+from minigraph.ops.elementwise import where
+from minigraph.ops.random import RandomStream
+from minigraph.ops.shape import shape
+
+
+def check_probability(drop_prob: Any) -> float:
+    """`drop_prob` as a float; ValueError outside of [0, 1)."""
+    if isinstance(drop_prob, bool) or not isinstance(drop_prob, int | float) or not 0 <= drop_prob < 1:
+        raise InvalidValueError(f"drop_prob must be at least 0 and below 1, not {drop_prob!r}")
+    return float(drop_prob)
+
+
+def drop(x: Variable, drop_prob: float, stream: RandomStream) -> Variable:
+    """x with elements set to 0 at random, the others scaled up to keep the mean (Srivastava et al. 2014)."""
+    kept = stream.bernoulli(1 - drop_prob, shape(x), dtype="bool")
+    return add_role(where(kept, x * (1 / (1 - drop_prob)), 0), DROPOUT)
+
+
+class Dropout(Layer):
+    """Dropout in graph built under `training(...)`; the identity otherwise."""
+
+    def __init__(self, drop_prob: float = 0.5, *, stream: RandomStream | None = None, **options: Any) -> None:
+        super().__init__(**options)
+        self.drop_prob = check_probability(drop_prob)
+        self.stream = stream
+
+    @application
+    def apply(self, x: Variable) -> Variable:
+        """x, or in training x with elements set to 0 at random and the others scaled up."""
+        if not is_in_training(self):
+            return x
+        if self.stream is None:
+            self.stream = RandomStream(self.seed or 0)
+        return drop(x, self.drop_prob, self.stream)

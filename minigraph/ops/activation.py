@@ -1,0 +1,190 @@
+"""The nonlinearities of neural networks."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from minigraph.errors import InvalidValueError
+from minigraph.graph import Array, Composite, Variable, as_variable
+from minigraph.ops.elementwise import Cotangents, Floating, Operand, cast, ge, gt, where
+from minigraph.ops.reduction import max, sum
+from minigraph.ops.special import erfc
+from minigraph.ops.transcendental import exp, log, tanh
+from minigraph.types import check_axis, float_dtype
+
+__all__ = [
+    "elu",
+    "gelu",
+    "leaky_relu",
+    "log_softmax",
+    "relu",
+    "sigmoid",
+    "silu",
+    "softmax",
+    "softplus",
+]
+
+
+class Sigmoid(Floating):
+    def forward(self, xp: Any, x: Array) -> Array:
+        return 1.0 / (1.0 + xp.exp(-x))
+
+    def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
+        return (dy * y * (1 - y),)
+
+
+def sigmoid(x: Operand) -> Variable:
+    """1 / (1 + exp(-x)), elementwise."""
+    return Sigmoid().of(x)
+
+
+class Softplus(Floating):
+    def forward(self, xp: Any, x: Array) -> Array:
+        return xp.maximum(x, 0) + xp.log1p(xp.exp(-xp.abs(x)))
+
+    def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
+        return (dy * sigmoid(x),)
+
+
+def softplus(x: Operand) -> Variable:
+    """log(1 + exp(x)), elementwise, without overflow."""
+    return Softplus().of(x)
+
+
+@dataclass(frozen=True)
+class Sloped(Floating):
+    """A nonlinearity with a number that says how it goes on below 0."""
+
+    alpha: float
+
+
+class Relu(Sloped):
+    """x where positive, else alpha * x."""
+
+    def forward(self, xp: Any, x: Array) -> Array:
+        return xp.where(x > 0, x, self.alpha * x) if self.alpha else xp.maximum(x, 0)
+
+    def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
+        return (where(gt(x, 0), dy, dy * self.alpha if self.alpha else 0),)
+
+
+def relu(x: Operand, alpha: float = 0) -> Variable:
+    """x where positive, else alpha * x, elementwise; its derivative at 0 is alpha, and so 0 by default."""
+    return Relu(float(alpha)).of(x)
+
+
+def leaky_relu(x: Operand, alpha: float = 0.01) -> Variable:
+    """x where positive, else alpha * x, elementwise, with a small alpha."""
+    return relu(x, alpha)
+
+
+class Elu(Sloped):
+    """x where positive, else alpha * (exp(x) - 1)."""
+
+    def forward(self, xp: Any, x: Array) -> Array:
+        return xp.where(x >= 0, x, self.alpha * xp.expm1(xp.minimum(x, 0)))
+
+    def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
+        return (where(ge(x, 0), dy, dy * (y + self.alpha)),)
+
+
+def elu(x: Operand, alpha: float = 1) -> Variable:
+    """x where positive, else alpha * (exp(x) - 1), elementwise (Clevert et al. 2016)."""
+    return Elu(float(alpha)).of(x)
+
+
+class Silu(Floating):
+    def forward(self, xp: Any, x: Array) -> Array:
+        return x / (1.0 + xp.exp(-x))
+
+    def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
+        gate = sigmoid(x)
+        return (dy * (gate + x * gate * (1 - gate)),)
+
+
+def silu(x: Operand) -> Variable:
+    """x * sigmoid(x), elementwise."""
+    return Silu().of(x)
+
+
+@dataclass(frozen=True)
+class Gelu(Composite):
+    """x times the normal distribution function at x, or its approximation by tanh (Hendrycks and Gimpel 2016)."""
+
+    approximate: bool
+
+    def expand(self, *inputs: Variable) -> Variable:
+        x = inputs[0]
+        if self.approximate:
+            return x * 0.5 * (tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)) + 1)
+        return x * 0.5 * erfc(x * -math.sqrt(0.5))
+
+
+def gelu(x: Operand, approximate: bool = False) -> Variable:
+    """x times the probability that a standard normal variable is below x, elementwise; by tanh if `approximate`."""
+    variable = as_variable(x)
+    return Gelu(approximate)(cast(variable, float_dtype(variable.dtype)))
+
+
+# -- along an axis ---------------------------------------------------------------------------------------------------
+
+
+def _floating_and_axis(x: Operand, axis: int) -> tuple[Variable, int]:
+    """x in a float dtype, and the axis counted from the front; ValueError for a scalar."""
+    variable = as_variable(x)
+    if not variable.ndim:
+        raise InvalidValueError(f"softmax needs at least one axis, not {variable!r}")
+    return cast(variable, float_dtype(variable.dtype)), check_axis(axis, variable.ndim)
+
+
+@dataclass(frozen=True)
+class AlongAxis(Composite):
+    """A composite that works along one axis."""
+
+    axis: int
+
+
+class Softmax(AlongAxis):
+    """exp(x) divided by its sum along an axis."""
+
+    def expand(self, *inputs: Variable) -> Variable:
+        x = inputs[0]
+        weight = exp(x - max(x, self.axis, keepdims=True))
+        return weight / sum(weight, self.axis, keepdims=True)
+
+    def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
+        return (SoftmaxGradient(self.axis)(dy, y),)
+
+
+class SoftmaxGradient(AlongAxis):
+    """The cotangent of the logits, from that of a softmax and its value."""
+
+    def expand(self, *inputs: Variable) -> Variable:
+        dy, y = inputs
+        return (dy - sum(dy * y, self.axis, keepdims=True)) * y
+
+
+def softmax(x: Operand, axis: int = -1) -> Variable:
+    """exp(x) divided by its sum along `axis`."""
+    variable, place = _floating_and_axis(x, axis)
+    return Softmax(place)(variable)
+
+
+class LogSoftmax(AlongAxis):
+    """The logarithm of the softmax, computed without leaving the range of floats."""
+
+    def expand(self, *inputs: Variable) -> Variable:
+        x = inputs[0]
+        shifted = x - max(x, self.axis, keepdims=True)
+        return shifted - log(sum(exp(shifted), self.axis, keepdims=True))
+
+    def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
+        return (dy - exp(y) * sum(dy, self.axis, keepdims=True),)
+
+
+def log_softmax(x: Operand, axis: int = -1) -> Variable:
+    """log(softmax(x)) along `axis`, finite for finite x."""
+    variable, place = _floating_and_axis(x, axis)
+    return LogSoftmax(place)(variable)

@@ -1,0 +1,116 @@
+"""Arrays made from sizes and scalars."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from minigraph.errors import InvalidTypeError, InvalidValueError
+from minigraph.graph import Array, Constant, Op, Variable, as_variable, constant, is_weak
+from minigraph.ops.elementwise import Operand, cast, eq, ge, promoted, where
+from minigraph.ops.shape import Sizes, broadcast_to, dimshuffle, shape
+from minigraph.types import DEFAULT_FLOAT, TensorType, float_dtype
+
+__all__ = ["arange", "eye", "full", "full_like", "linspace", "ones", "ones_like", "tri", "zeros", "zeros_like"]
+
+
+def full(shape: Sizes, fill_value: Operand, dtype: Any = None) -> Variable:
+    """An array of the given shape whose elements are all `fill_value`; a Python float gives float32 unless `dtype` is set."""
+    if dtype is not None and is_weak(fill_value):
+        value = constant(fill_value, dtype=dtype)
+    else:
+        value = as_variable(fill_value) if dtype is None else cast(fill_value, dtype)
+    return broadcast_to(value, shape)
+
+
+def zeros(shape: Sizes, dtype: Any = DEFAULT_FLOAT) -> Variable:
+    """An array of zeros of the given shape."""
+    return full(shape, 0, dtype)
+
+
+def ones(shape: Sizes, dtype: Any = DEFAULT_FLOAT) -> Variable:
+    """An array of ones of the given shape."""
+    return full(shape, 1, dtype)
+
+
+def full_like(x: Operand, fill_value: Operand, dtype: Any = None) -> Variable:
+    """An array of x's shape, and its dtype unless `dtype` is set, whose elements are all `fill_value`."""
+    variable = as_variable(x)
+    return full(shape(variable), fill_value, variable.dtype if dtype is None else dtype)
+
+
+def zeros_like(x: Operand, dtype: Any = None) -> Variable:
+    """Zeros of x's shape, and its dtype unless `dtype` is set."""
+    return full_like(x, 0, dtype)
+
+
+def ones_like(x: Operand, dtype: Any = None) -> Variable:
+    """Ones of x's shape, and its dtype unless `dtype` is set."""
+    return full_like(x, 1, dtype)
+
+
+@dataclass(frozen=True)
+class Arange(Op):
+    """start, start + step, ... up to but without stop; the length where it is known."""
+
+    length: int | None
+
+    def infer(self, *types: TensorType) -> TensorType:
+        if any(type.ndim for type in types):
+            raise InvalidTypeError("arange takes scalars")
+        return TensorType(types[0].dtype, (self.length,))
+
+    def forward(self, xp: Any, start: Array, stop: Array, step: Array) -> Array:
+        return xp.arange(start.item(), stop.item(), step.item(), dtype=start.dtype)
+
+
+def arange(start: Operand, stop: Operand = None, step: Operand = 1, dtype: Any = None) -> Variable:
+    """Evenly spaced numbers from start (0 if only one bound is given) up to but without stop.
+
+    ValueError for a step of 0. Not differentiable.
+    """
+    bounds = (0, start, step) if stop is None else (start, stop, step)
+    operands = promoted(bounds)
+    if dtype is not None:
+        operands = [cast(operand, dtype) for operand in operands]
+    length = None
+    if all(isinstance(operand.op, Constant) and operand.ndim == 0 for operand in operands):
+        first, last, stride = (operand.op.value.item() for operand in operands)  # type: ignore[attr-defined]
+        if stride == 0:
+            raise InvalidValueError("the step of arange must not be 0")
+        length = max(0, math.ceil((last - first) / stride))
+    return Arange(length)(*operands)
+
+
+def linspace(start: Operand, stop: Operand, num: int = 50, dtype: Any = None) -> Variable:
+    """`num` evenly spaced numbers from start to stop, both included."""
+    if isinstance(num, bool) or not isinstance(num, int) or num < 0:
+        raise InvalidValueError(f"num must be an int of 0 or more, not {num!r}")
+    weak = is_weak(start) and is_weak(stop)
+    first, last = promoted((start, stop), lambda common: DEFAULT_FLOAT if weak else float_dtype(common))
+    position = cast(arange(num), first.dtype)
+    if num < 2:
+        result = position + first
+    else:
+        result = where(eq(position, num - 1), last, first + position * ((last - first) / (num - 1)))
+    return result if dtype is None else cast(result, dtype)
+
+
+def eye(n: Any, m: Any = None, k: Operand = 0, dtype: Any = DEFAULT_FLOAT) -> Variable:
+    """An n x m matrix (n x n if m is None) of zeros, with ones on the diagonal k."""
+    rows, columns = _row_and_column(n, n if m is None else m)
+    return cast(eq(rows + k, columns), dtype)
+
+
+def tri(n: Any, m: Any = None, k: Operand = 0, dtype: Any = DEFAULT_FLOAT) -> Variable:
+    """An n x m matrix (n x n if m is None) of ones on and below the diagonal k, zeros above."""
+    rows, columns = _row_and_column(n, n if m is None else m)
+    return cast(ge(rows + k, columns), dtype)
+
+
+def _row_and_column(n: Any, m: Any) -> tuple[Variable, Variable]:
+    """The row numbers as an n x 1 matrix, the column numbers as a 1 x m matrix."""
+    return dimshuffle(arange(n, dtype=np.int64), 0, "x"), dimshuffle(arange(m, dtype=np.int64), "x", 0)

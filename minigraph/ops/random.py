@@ -1,0 +1,189 @@
+"""`mg.random`: counter-based random numbers, Philox 4x32-10 (Salmon et al. 2011).
+
+The bits of element i of draw d in call c under seed s are a function of (s, c, d, i) alone, so that they are the same on
+every backend, fused or not. The state is one shared variable (seed, calls) that every compiled call advances.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from minigraph.errors import InvalidTypeError, InvalidValueError
+from minigraph.graph import Array, Op, Variable, as_variable, shared
+from minigraph.ops.control import with_default_update
+from minigraph.ops.elementwise import Operand, cast, lt
+from minigraph.ops.indexing import argsort, index, take
+from minigraph.ops.reduction import argmax, cumsum
+from minigraph.ops.shape import Sizes, broadcast_to, expand_dims, fill_sizes, shape, split_sizes
+from minigraph.ops.transcendental import cos, log, sqrt
+from minigraph.types import DEFAULT_FLOAT, TensorType, as_dtype
+
+__all__ = ["RandomStream"]
+
+_MULTIPLIERS = 0xD2511F53, 0xCD9E8D57
+_WEYL = 0x9E3779B9, 0xBB67AE85
+_LOW = 0xFFFFFFFF
+
+
+def philox(xp: Any, counter: Sequence[Array], key: tuple[int, int]) -> list[Array]:
+    """Ten rounds of Philox 4x32: four words of 32 bits, held in uint64, for each counter of four such words."""
+    c0, c1, c2, c3 = counter
+    k0, k1 = key
+    mask, half = np.uint64(_LOW), np.uint64(32)
+    for _ in range(10):
+        first, second = c0 * np.uint64(_MULTIPLIERS[0]), c2 * np.uint64(_MULTIPLIERS[1])
+        c0, c1, c2, c3 = (
+            (second >> half) ^ c1 ^ np.uint64(k0),
+            second & mask,
+            (first >> half) ^ c3 ^ np.uint64(k1),
+            first & mask,
+        )
+        k0, k1 = (k0 + _WEYL[0]) & _LOW, (k1 + _WEYL[1]) & _LOW
+    return [c0, c1, c2, c3]
+
+
+@dataclass(frozen=True)
+class RandomBits(Op):
+    """Independent uniform bits, uint32 or uint64, of a shape given by the pattern and the inputs after the state."""
+
+    draw: int
+    pattern: tuple[int | None, ...]
+    dtype: np.dtype[Any]
+
+    def infer(self, *types: TensorType) -> TensorType:
+        return TensorType(self.dtype, self.pattern)
+
+    def forward(self, xp: Any, state: Array, *sizes: Array) -> Array:
+        target = fill_sizes(self.pattern, sizes)
+        words_each = self.dtype.itemsize // 4
+        count = math.prod(target)
+        blocks = -(-count * words_each // 4)
+        if blocks > _LOW:
+            raise ValueError(f"one draw of shape {target} has more than 2**34 random words")
+        seed, calls = (int(word) for word in state)
+        number = xp.arange(blocks, dtype=np.uint64)
+        fixed = [xp.full_like(number, word) for word in (calls >> 32, self.draw, calls & _LOW)]
+        words = philox(xp, (number, *fixed), (seed & _LOW, seed >> 32))
+        flat = xp.stack(words, axis=1).reshape(-1)
+        if words_each == 2:
+            flat = (flat[0::2] << np.uint64(32)) | flat[1::2]
+        return flat[:count].astype(self.dtype).reshape(target)
+
+
+class RandomStream:
+    """Random variables drawn anew by every call of a compiled function; the same seed gives the same numbers.
+
+    `state` is the shared variable (seed, calls) of dtype uint64: save it with `get_value`, restore it with `set_value`.
+
+    >>> stream = RandomStream(seed=1)
+    >>> noise = stream.normal((2, 3))
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**64:
+            raise InvalidValueError(f"a seed must be an int from 0 to 2**64 - 1, not {seed!r}")
+        self.state = shared(np.array([seed, 0], dtype=np.uint64), name="random_state")
+        self._next_state = self.state + np.array([0, 1], dtype=np.uint64)
+        self._draws = 0
+
+    def seed(self, seed: int) -> None:
+        """Start again from the first call under another seed."""
+        self.state.set_value(RandomStream(seed).state.get_value())
+
+    def _bits(self, shape: Sizes, dtype: str) -> Variable:
+        """The bits of a new draw."""
+        pattern, symbolic = split_sizes(shape)
+        bits = RandomBits(self._draws, pattern, as_dtype(dtype))(self.state, *symbolic)
+        self._draws += 1
+        return with_default_update(bits, {self.state: self._next_state})
+
+    def _fractions(self, shape: Sizes, dtype: np.dtype[Any]) -> Variable:
+        """Uniform numbers in [0, 1): as many bits as the dtype's fraction holds."""
+        if dtype.kind != "f":
+            raise InvalidTypeError(f"random numbers of dtype {dtype}: uniform and normal draw floats; use integers(...)")
+        wide, digits = {2: ("uint32", 11), 4: ("uint32", 24), 8: ("uint64", 53)}[dtype.itemsize]
+        bits = self._bits(shape, wide)
+        return cast(bits >> (bits.dtype.itemsize * 8 - digits), dtype) * 2.0**-digits
+
+    def uniform(self, size: Sizes = (), low: Operand = 0.0, high: Operand = 1.0, dtype: Any = DEFAULT_FLOAT) -> Variable:
+        """Numbers spread evenly over [low, high)."""
+        fractions = self._fractions(_drawn_shape(size, low, high), as_dtype(dtype))
+        return cast(low + fractions * (as_variable(high) - low), dtype)
+
+    def normal(self, size: Sizes = (), mean: Operand = 0.0, std: Operand = 1.0, dtype: Any = DEFAULT_FLOAT) -> Variable:
+        """Normally distributed numbers (Box and Muller 1958)."""
+        pair = self._fractions((2, *_as_tuple(_drawn_shape(size, mean, std))), as_dtype(dtype))
+        radius = sqrt(-2 * log(1 - pair[0]))
+        return cast(mean + std * (radius * cos(pair[1] * (2 * math.pi))), dtype)
+
+    def bernoulli(self, p: Operand = 0.5, size: Sizes = None, dtype: Any = "int64") -> Variable:
+        """1 with probability p, else 0; of p's shape unless `size` is given."""
+        probability = as_variable(p)
+        target = shape(probability) if size is None else size
+        wide = probability.dtype if probability.dtype.kind == "f" else DEFAULT_FLOAT
+        return cast(lt(self._fractions(target, wide), probability), dtype)
+
+    def integers(self, low: int, high: int | None = None, size: Sizes = (), dtype: Any = "int64") -> Variable:
+        """Integers from low (0 if only one bound is given) up to but without high, at most 2**32 of them."""
+        first, last = (0, low) if high is None else (low, high)
+        if not 0 < last - first <= 2**32:
+            raise InvalidValueError(f"integers needs low < high <= low + 2**32, not {first} and {last}")
+        bits = cast(self._bits(size, "uint32"), "uint64")
+        return cast((bits * (last - first)) >> 32, dtype) + first
+
+    def permutation(self, x: Operand) -> Variable:
+        """The integers 0 ... x - 1 in random order, or the rows of an array x in random order."""
+        variable = as_variable(x)
+        if variable.ndim:
+            return take(variable, self.permutation(shape(variable)[0]), 0)
+        count = x if isinstance(x, int) else variable
+        return argsort(self._bits((count,), "uint64"))
+
+    def choice(self, a: Operand, size: Sizes = (), replace: bool = True, p: Operand = None) -> Variable:
+        """Elements of the vector a (or of 0 ... a - 1), drawn evenly or with probabilities p, with or without replacement."""
+        population = as_variable(a)
+        count = shape(population)[0] if population.ndim else (a if isinstance(a, int) else population)
+        pattern, _ = split_sizes(size)
+        if p is not None:
+            if not replace:
+                raise InvalidValueError("choice with probabilities draws with replacement only")
+            probabilities = as_variable(p)
+            picks = self.categorical(broadcast_to(probabilities, (*_as_tuple(size), shape(probabilities)[-1])))
+        elif replace:
+            picks = cast(self._fractions(size, np.dtype("float64")) * count, "int64")
+        else:
+            if len(pattern) > 1:
+                raise InvalidValueError("choice without replacement draws a vector: give one size")
+            order = self.permutation(count)
+            picks = index(order, slice(0, _as_tuple(size)[0])) if pattern else order[0]
+        return take(population, picks, 0) if population.ndim else picks
+
+    def categorical(self, p: Operand) -> Variable:
+        """For each row of probabilities on the last axis a class, as int64."""
+        probabilities = as_variable(p)
+        if probabilities.dtype.kind != "f" or not probabilities.ndim:
+            raise InvalidTypeError(f"categorical takes float probabilities on the last axis, not {probabilities!r}")
+        running = cumsum(cast(probabilities, "float64"), -1)
+        threshold = self._fractions(shape(probabilities)[:-1], np.dtype("float64"))
+        threshold = expand_dims(threshold * running[..., -1], threshold.ndim)
+        return argmax(lt(threshold, running), -1)
+
+
+def _as_tuple(size: Sizes) -> tuple[Any, ...]:
+    """Sizes as a tuple."""
+    return tuple(size) if isinstance(size, list | tuple) else (size,)
+
+
+def _drawn_shape(size: Sizes, *parameters: Operand) -> Sizes:
+    """The shape to draw: the one given, or for () that of the parameters, broadcast together."""
+    if size != ():
+        return size
+    total = as_variable(parameters[0])
+    for parameter in parameters[1:]:
+        total = total + parameter
+    return shape(total)

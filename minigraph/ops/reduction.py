@@ -1,0 +1,432 @@
+"""Reductions over axes, and running sums and products.
+
+`axis` is None (all), an int or several, negative ones counted from the end; `keepdims` leaves an axis of size 1.
+"""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from minigraph.errors import InvalidTypeError, InvalidValueError
+from minigraph.graph import Array, Composite, Op, Variable, as_variable
+from minigraph.ops import elementwise as ew
+from minigraph.ops.creation import arange
+from minigraph.ops.elementwise import Cotangents, Operand, cast, eq, le, multiply_or_zero, reciprocal, square, where
+from minigraph.ops.shape import broadcast_like, dimshuffle, expand_dims, moveaxis, ravel, reshape, restore_axes, shape, size
+from minigraph.ops.transcendental import exp, log, sqrt
+from minigraph.types import TensorType, check_axes, check_axis, drop_axes, float_dtype
+
+__all__ = [
+    "all",
+    "any",
+    "argmax",
+    "argmin",
+    "cumprod",
+    "cumsum",
+    "logsumexp",
+    "max",
+    "mean",
+    "min",
+    "norm",
+    "prod",
+    "ptp",
+    "std",
+    "sum",
+    "var",
+]
+
+Axis = int | Sequence[int] | None
+
+
+@dataclass(frozen=True)
+class Reduction(Op):
+    """An op that folds the axes `axes` away."""
+
+    axes: tuple[int, ...]
+
+    def infer(self, *types: TensorType) -> TensorType:
+        return TensorType(self.result_dtype(types[0].dtype), drop_axes(types[0].shape, self.axes))
+
+    def result_dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
+        """The dtype of the result: by default that of the operand."""
+        return dtype
+
+
+class Accumulation(Reduction):
+    """A reduction that NumPy carries out on integers in 64 bits."""
+
+    def result_dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
+        return {"b": np.dtype("int64"), "i": np.dtype("int64"), "u": np.dtype("uint64")}.get(dtype.kind, dtype)
+
+
+class Extreme(Reduction):
+    """The greatest or smallest element; there must be one. Equal ones share the gradient equally."""
+
+    def infer(self, *types: TensorType) -> TensorType:
+        if builtins.any(types[0].shape[axis] == 0 for axis in self.axes):
+            raise InvalidValueError(f"{type(self).__name__} of no elements: {types[0]} over axes {self.axes}")
+        return super().infer(*types)
+
+    def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
+        ties = cast(eq(x, restore_axes(y, self.axes, x.ndim)), x.dtype)
+        return (ties * restore_axes(dy / sum(ties, self.axes), self.axes, x.ndim),)
+
+
+def _reduced(op: type[Reduction], x: Operand, axis: Axis, keepdims: bool) -> Variable:
+    """`op` over `axis` of x, the axes kept with size 1 if asked for."""
+    variable = as_variable(x)
+    axes = check_axes(axis, variable.ndim)
+    return _kept(op(axes)(variable), axes, variable.ndim, keepdims)
+
+
+def _kept(result: Variable, axes: tuple[int, ...], ndim: int, keepdims: bool) -> Variable:
+    """A reduced variable with its axes restored if asked for."""
+    return restore_axes(result, axes, ndim) if keepdims else result
+
+
+class Sum(Accumulation):
+    def forward(self, xp: Any, x: Array) -> Array:
+        wider = {"float16": "float32", "float32": "float64"}.get(x.dtype.name)
+        if wider is None:
+            return xp.sum(x, axis=self.axes)
+        return xp.sum(x, axis=self.axes, dtype=wider).astype(x.dtype)  # along leading axes NumPy would lose digits
+
+    def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
+        return (broadcast_like(restore_axes(dy, self.axes, x.ndim), x),)
+
+
+def sum(x: Operand, axis: Axis = None, dtype: Any = None, keepdims: bool = False) -> Variable:
+    """The sum over `axis`; integers are summed in 64 bits, other dtypes in `dtype` or their own."""
+    return _reduced(Sum, x if dtype is None else cast(x, dtype), axis, keepdims)
+
+
+class Prod(Accumulation):
+    def forward(self, xp: Any, x: Array) -> Array:
+        return xp.prod(x, axis=self.axes)
+
+    def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
+        if not self.axes:
+            return (dy,)
+        last = tuple(range(x.ndim - len(self.axes), x.ndim))
+        moved = moveaxis(x, self.axes, last)
+        others = reshape(ProductOfOthers()(reshape(moved, (*shape(y), size(x, self.axes)))), shape(moved))
+        return (restore_axes(dy, self.axes, x.ndim) * moveaxis(others, last, self.axes),)
+
+
+def prod(x: Operand, axis: Axis = None, dtype: Any = None, keepdims: bool = False) -> Variable:
+    """The product over `axis`; integers are multiplied in 64 bits. Its gradient is right at zeros too."""
+    return _reduced(Prod, x if dtype is None else cast(x, dtype), axis, keepdims)
+
+
+class ProductOfOthers(Op):
+    """For each element, the product of all others along the last axis: the derivative of `prod`, zeros or not."""
+
+    def infer(self, *types: TensorType) -> TensorType:
+        return types[0]
+
+    def forward(self, xp: Any, x: Array) -> Array:
+        before, after = xp.ones_like(x), xp.ones_like(x)
+        if x.shape[-1] > 1:
+            before[..., 1:] = xp.cumprod(x[..., :-1], axis=-1)
+            after[..., :-1] = xp.flip(xp.cumprod(xp.flip(x[..., 1:], -1), axis=-1), -1)
+        return before * after
+
+    def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
+        position = arange(shape(x)[-1])
+        itself = eq(dimshuffle(position, 0, "x"), dimshuffle(position, "x", 0))
+        others = ProductOfOthers()(where(itself, 1, expand_dims(x, -2)))
+        return (sum(where(itself, 0, expand_dims(dy, -1) * others), -2),)
+
+
+class Max(Extreme):
+    def forward(self, xp: Any, x: Array) -> Array:
+        return xp.max(x, axis=self.axes)
+
+
+def max(x: Operand, axis: Axis = None, keepdims: bool = False) -> Variable:
+    """The greatest element over `axis`, NaN if there is one; equal ones share the gradient equally."""
+    return _reduced(Max, x, axis, keepdims)
+
+
+class Min(Extreme):
+    def forward(self, xp: Any, x: Array) -> Array:
+        return xp.min(x, axis=self.axes)
+
+
+def min(x: Operand, axis: Axis = None, keepdims: bool = False) -> Variable:
+    """The smallest element over `axis`, NaN if there is one; equal ones share the gradient equally."""
+    return _reduced(Min, x, axis, keepdims)
+
+
+def ptp(x: Operand, axis: Axis = None, keepdims: bool = False) -> Variable:
+    """The greatest minus the smallest element over `axis`."""
+    return max(x, axis, keepdims) - min(x, axis, keepdims)
+
+
+class All(Reduction):
+    def forward(self, xp: Any, x: Array) -> Array:
+        return xp.all(x, axis=self.axes)
+
+
+def all(x: Operand, axis: Axis = None, keepdims: bool = False) -> Variable:
+    """Whether every element over `axis` is true (or not 0)."""
+    return _reduced(All, cast(x, "bool"), axis, keepdims)
+
+
+class Any_(Reduction):
+    def forward(self, xp: Any, x: Array) -> Array:
+        return xp.any(x, axis=self.axes)
+
+
+def any(x: Operand, axis: Axis = None, keepdims: bool = False) -> Variable:
+    """Whether some element over `axis` is true (or not 0)."""
+    return _reduced(Any_, cast(x, "bool"), axis, keepdims)
+
+
+class Position(Extreme):
+    """Where the greatest or smallest element stands along one axis; the first of equals."""
+
+    def result_dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
+        return np.dtype("int64")
+
+    def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
+        return (None,)
+
+
+class ArgMax(Position):
+    def forward(self, xp: Any, x: Array) -> Array:
+        return xp.argmax(x, axis=self.axes[0])
+
+
+def argmax(x: Operand, axis: int | None = None, keepdims: bool = False) -> Variable:
+    """The position of the greatest element along `axis` (of the raveled x if None), the first of equals, as int64."""
+    return _position(ArgMax, x, axis, keepdims)
+
+
+class ArgMin(Position):
+    def forward(self, xp: Any, x: Array) -> Array:
+        return xp.argmin(x, axis=self.axes[0])
+
+
+def argmin(x: Operand, axis: int | None = None, keepdims: bool = False) -> Variable:
+    """The position of the smallest element along `axis` (of the raveled x if None), the first of equals, as int64."""
+    return _position(ArgMin, x, axis, keepdims)
+
+
+def _position(op: type[Position], x: Operand, axis: int | None, keepdims: bool) -> Variable:
+    """`op` along one axis, or over all elements."""
+    variable = as_variable(x)
+    if axis is not None:
+        return _reduced(op, variable, check_axis(axis, variable.ndim), keepdims)
+    result = op((0,))(ravel(variable))
+    return restore_axes(result, range(variable.ndim), variable.ndim) if keepdims else result
+
+
+# -- means and what builds on them -----------------------------------------------------------------------------------
+
+
+def _count(x: Variable, axes: tuple[int, ...], dtype: np.dtype[Any]) -> Variable:
+    """The number of elements that a reduction folds into one, in a float dtype."""
+    return cast(size(x, axes), dtype)
+
+
+def _wide(x: Variable) -> Variable:
+    """x in the dtype in which means are taken: floats of at least 32 bits, float64 for integers."""
+    if x.dtype.kind != "f":
+        return cast(x, "float64")
+    return cast(x, "float32") if x.dtype.itemsize == 2 else x
+
+
+def _mean_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The dtype of a mean: the operand's own if it is a float, else float64."""
+    return dtype if dtype.kind == "f" else np.dtype("float64")
+
+
+@dataclass(frozen=True)
+class Folding(Composite):
+    """A composite that folds the axes `axes` away."""
+
+    axes: tuple[int, ...]
+
+
+class Mean(Folding):
+    """The mean over `axes`; NaN of no elements."""
+
+    def expand(self, *inputs: Variable) -> Variable:
+        wide = _wide(inputs[0])
+        return cast(sum(wide, self.axes) / _count(wide, self.axes, wide.dtype), _mean_dtype(inputs[0].dtype))
+
+
+def mean(x: Operand, axis: Axis = None, dtype: Any = None, keepdims: bool = False) -> Variable:
+    """The mean over `axis`, in float64 for integers; NaN of no elements."""
+    variable = as_variable(x) if dtype is None else cast(x, dtype)
+    axes = check_axes(axis, variable.ndim)
+    return _kept(Mean(axes)(variable), axes, variable.ndim, keepdims)
+
+
+@dataclass(frozen=True)
+class Variance(Folding):
+    """The variance over `axes`: two passes, the second corrected for the rounding of the first's mean."""
+
+    ddof: int
+
+    def expand(self, *inputs: Variable) -> Variable:
+        wide = _wide(inputs[0])
+        deviation = wide - mean(wide, self.axes, keepdims=True)
+        deviation = deviation - mean(deviation, self.axes, keepdims=True)
+        count = _count(wide, self.axes, wide.dtype) - self.ddof
+        return cast(sum(square(deviation), self.axes) / count, _mean_dtype(inputs[0].dtype))
+
+
+def var(x: Operand, axis: Axis = None, ddof: int = 0, keepdims: bool = False) -> Variable:
+    """The mean squared deviation from the mean over `axis`, divided by (count - ddof)."""
+    variable = as_variable(x)
+    axes = check_axes(axis, variable.ndim)
+    return _kept(Variance(axes, ddof)(variable), axes, variable.ndim, keepdims)
+
+
+class StandardDeviation(Variance):
+    """The root of the variance, with gradient 0 where all elements are equal."""
+
+    def expand(self, *inputs: Variable) -> Variable:
+        return sqrt(var(inputs[0], self.axes, self.ddof))
+
+    def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
+        if x.dtype.kind != "f":
+            return (None,)
+        wide = _wide(x)
+        count = _count(wide, self.axes, wide.dtype) - self.ddof
+        deviation = wide - mean(wide, self.axes, keepdims=True)
+        slope = multiply_or_zero(deviation, reciprocal(restore_axes(cast(y, wide.dtype) * count, self.axes, x.ndim)))
+        return (restore_axes(dy, self.axes, x.ndim) * cast(slope, x.dtype),)
+
+
+def std(x: Operand, axis: Axis = None, ddof: int = 0, keepdims: bool = False) -> Variable:
+    """The standard deviation over `axis`; its gradient is 0 where all elements are equal."""
+    variable = as_variable(x)
+    axes = check_axes(axis, variable.ndim)
+    return _kept(StandardDeviation(axes, ddof)(variable), axes, variable.ndim, keepdims)
+
+
+class LogSumExp(Folding):
+    """log(sum(exp(x))) over `axes`, without overflow."""
+
+    def expand(self, *inputs: Variable) -> Variable:
+        x = inputs[0]
+        peak = max(x, self.axes, keepdims=True)
+        peak = where(ew.isfinite(peak), peak, 0)
+        return log(sum(exp(x - peak), self.axes)) + dimshuffle(peak, _remaining(x.ndim, self.axes))
+
+    def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
+        level = restore_axes(where(ew.isfinite(y), y, 0), self.axes, x.ndim)
+        return (restore_axes(dy, self.axes, x.ndim) * exp(x - level),)
+
+
+def _remaining(ndim: int, axes: tuple[int, ...]) -> list[int]:
+    """The axes that a reduction leaves."""
+    return [axis for axis in range(ndim) if axis not in axes]
+
+
+def logsumexp(x: Operand, axis: Axis = None, keepdims: bool = False) -> Variable:
+    """log(sum(exp(x))) over `axis`, without overflow."""
+    variable = as_variable(x)
+    floating = cast(variable, float_dtype(variable.dtype))
+    axes = check_axes(axis, variable.ndim)
+    return _kept(LogSumExp(axes)(floating), axes, variable.ndim, keepdims)
+
+
+class EuclideanNorm(Folding):
+    """The root of the sum of squares over `axes`, with gradient 0 at 0."""
+
+    def expand(self, *inputs: Variable) -> Variable:
+        return sqrt(sum(square(inputs[0]), self.axes))
+
+    def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
+        direction = multiply_or_zero(x, reciprocal(restore_axes(y, self.axes, x.ndim)))
+        return (restore_axes(dy, self.axes, x.ndim) * direction,)
+
+
+def norm(x: Operand, ord: float = 2, axis: Axis = None, keepdims: bool = False) -> Variable:
+    """The vector norm of order `ord` (a positive number, inf or -inf) over `axis`; its gradient at 0 is 0."""
+    variable = as_variable(x)
+    floating = cast(variable, float_dtype(variable.dtype))
+    axes = check_axes(axis, variable.ndim)
+    if ord == 2:
+        return _kept(EuclideanNorm(axes)(floating), axes, variable.ndim, keepdims)
+    size_of = ew.abs(floating)
+    if ord == 1:
+        return sum(size_of, axes, keepdims=keepdims)
+    if ord == np.inf:
+        return max(size_of, axes, keepdims)
+    if ord == -np.inf:
+        return min(size_of, axes, keepdims)
+    if isinstance(ord, bool) or not isinstance(ord, int | float) or not ord > 0:
+        raise InvalidValueError(f"the order of a norm must be a positive number, inf or -inf, not {ord!r}")
+    total = sum(size_of**ord, axes, keepdims=keepdims)
+    return where(eq(total, 0), 0, where(eq(total, 0), 1, total) ** (1 / ord))
+
+
+# -- running sums and products ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Running(Op):
+    """A sum or product of each element and all before it along one axis."""
+
+    axis: int
+
+    def infer(self, *types: TensorType) -> TensorType:
+        if types[0].dtype.kind == "b":
+            raise InvalidTypeError("running sums and products of booleans: cast to an integer first")
+        return TensorType(Accumulation(()).result_dtype(types[0].dtype), types[0].shape)
+
+
+@dataclass(frozen=True)
+class CumSum(Running):
+    """The running sum; from the end, if `reverse`."""
+
+    reverse: bool = False
+
+    def forward(self, xp: Any, x: Array) -> Array:
+        if not self.reverse:
+            return xp.cumsum(x, axis=self.axis)
+        return xp.flip(xp.cumsum(xp.flip(x, self.axis), axis=self.axis), self.axis)
+
+    def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
+        return (CumSum(self.axis, not self.reverse)(dy),)
+
+
+def cumsum(x: Operand, axis: int | None = None) -> Variable:
+    """The running sum along `axis`, of the raveled x if None; integers are summed in 64 bits."""
+    return _running(CumSum, x, axis)
+
+
+class CumProd(Running):
+    def forward(self, xp: Any, x: Array) -> Array:
+        return xp.cumprod(x, axis=self.axis)
+
+    def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
+        last = x.ndim - 1
+        moved, cotangent = moveaxis(x, self.axis, last), moveaxis(dy, self.axis, last)
+        position = arange(shape(moved)[-1])
+        included = le(dimshuffle(position, "x", 0), dimshuffle(position, 0, "x"))
+        others = ProductOfOthers()(where(included, expand_dims(moved, -2), 1))
+        summed = sum(where(included, expand_dims(cotangent, -1) * others, 0), -2)
+        return (moveaxis(summed, last, self.axis),)
+
+
+def cumprod(x: Operand, axis: int | None = None) -> Variable:
+    """The running product along `axis`, of the raveled x if None; integers are multiplied in 64 bits."""
+    return _running(CumProd, x, axis)
+
+
+def _running(op: type[Running], x: Operand, axis: int | None) -> Variable:
+    """`op` along one axis, or over the raveled x."""
+    variable = as_variable(x)
+    variable = cast(variable, "int64") if variable.dtype.kind == "b" else variable
+    return op(0)(ravel(variable)) if axis is None else op(check_axis(axis, variable.ndim))(variable)

@@ -1,0 +1,195 @@
+"""Elementwise special functions, written in terms of the array namespace's basic ones."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from minigraph.errors import InvalidValueError
+from minigraph.graph import Array, Variable
+from minigraph.ops.elementwise import Cotangents, Floating, Operand, square
+from minigraph.ops.transcendental import exp
+
+__all__ = ["digamma", "erf", "erfc", "gammaln", "polygamma"]
+
+# W. J. Cody, Rational Chebyshev approximations for the error function, Mathematics of Computation 23 (1969), 631-637.
+# Numerators and denominators from the highest power down.
+_NEAR = (
+    (1.85777706184603153e-1, 3.16112374387056560e0, 1.13864154151050156e2, 3.77485237685302021e2, 3.20937758913846947e3),
+    (1.0, 2.36012909523441209e1, 2.44024637934444173e2, 1.28261652607737228e3, 2.84423683343917062e3),
+)
+_MIDDLE = (
+    (
+        2.15311535474403846e-8, 5.64188496988670089e-1, 8.88314979438837594e0, 6.61191906371416295e1,
+        2.98635138197400131e2, 8.81952221241769090e2, 1.71204761263407058e3, 2.05107837782607147e3, 1.23033935479799725e3,
+    ),
+    (
+        1.0, 1.57449261107098347e1, 1.17693950891312499e2, 5.37181101862009858e2, 1.62138957456669019e3,
+        3.29079923573345963e3, 4.36261909014324716e3, 3.43936767414372164e3, 1.23033935480374942e3,
+    ),
+)  # fmt: skip
+_FAR = (
+    (
+        1.63153871373020978e-2, 3.05326634961232344e-1, 3.60344899949804439e-1,
+        1.25781726111229246e-1, 1.60837851487422766e-2, 6.58749161529837803e-4,
+    ),
+    (1.0, 2.56852019228982242e0, 1.87295284992346047e0, 5.27905102951428412e-1, 6.05183413124413191e-2, 2.33520497626869185e-3),
+)  # fmt: skip
+
+
+def _polynomial(coefficients: Sequence[float], x: Array) -> Array:
+    """A polynomial by Horner's rule, coefficients from the highest power down."""
+    result = x * 0 + coefficients[0]
+    for coefficient in coefficients[1:]:
+        result = result * x + coefficient
+    return result
+
+
+def _ratio(approximation: tuple[Sequence[float], Sequence[float]], x: Array) -> Array:
+    """A rational function, given by its numerator and denominator."""
+    return _polynomial(approximation[0], x) / _polynomial(approximation[1], x)
+
+
+def _in_double(x: Array) -> Array:
+    """x in float64, where intermediate results would cancel in less."""
+    return x.astype(np.dtype("float64"))
+
+
+def _erf_near(xp: Any, x: Array) -> Array:
+    """erf for |x| up to 0.5; elsewhere a finite number."""
+    inside = xp.clip(x, -0.5, 0.5)
+    return inside * _ratio(_NEAR, inside * inside)
+
+
+def _erfc_of_magnitude(xp: Any, x: Array) -> Array:
+    """erfc(|x|) for |x| of 0.46875 or more; elsewhere a finite number."""
+    size = xp.clip(xp.abs(x), 0.46875, 30.0)
+    high = xp.trunc(size * 16.0) / 16.0  # exp(-x^2) in two factors, so that the rounding of x^2 is not magnified
+    gaussian = xp.exp(-high * high) * xp.exp((high - size) * (high + size))
+    inverse = 1.0 / (size * size)
+    far = (1.0 / math.sqrt(math.pi) - inverse * _ratio(_FAR, inverse)) / size
+    return gaussian * xp.where(size > 4.0, far, _ratio(_MIDDLE, xp.minimum(size, 4.0)))
+
+
+class Erf(Floating):
+    def forward(self, xp: Any, x: Array) -> Array:
+        double = _in_double(x)
+        far = xp.where(double < 0, -1.0, 1.0) * (1.0 - _erfc_of_magnitude(xp, double))
+        return xp.where(xp.abs(double) <= 0.5, _erf_near(xp, double), far).astype(x.dtype)
+
+    def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
+        return (dy * exp(-square(x)) * (2 / math.sqrt(math.pi)),)
+
+
+def erf(x: Operand) -> Variable:
+    """The error function, elementwise."""
+    return Erf().of(x)
+
+
+class Erfc(Floating):
+    def forward(self, xp: Any, x: Array) -> Array:
+        double = _in_double(x)
+        tail = _erfc_of_magnitude(xp, double)
+        far = xp.where(double < 0, 2.0 - tail, tail)
+        return xp.where(xp.abs(double) <= 0.5, 1.0 - _erf_near(xp, double), far).astype(x.dtype)
+
+    def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
+        return (dy * exp(-square(x)) * (-2 / math.sqrt(math.pi)),)
+
+
+def erfc(x: Operand) -> Variable:
+    """1 - erf(x), elementwise, exact where erf is almost 1."""
+    return Erfc().of(x)
+
+
+_SHIFT = 10
+"""By how much arguments are raised, with the recurrence, before an asymptotic series is used."""
+
+# Bernoulli numbers B_2, B_4, ...
+_BERNOULLI = (1 / 6, -1 / 30, 1 / 42, -1 / 30, 5 / 66, -691 / 2730, 7 / 6, -3617 / 510)
+
+
+class GammaLn(Floating):
+    def forward(self, xp: Any, x: Array) -> Array:
+        double = _in_double(x)
+        reflected = double < 0.5
+        positive = self._positive(xp, xp.where(reflected, 1.0 - double, double))
+        sine = xp.sin(math.pi * xp.abs(double - xp.rint(double)))
+        result = xp.where(reflected, math.log(math.pi) - xp.log(sine) - positive, positive)
+        return xp.where(xp.isinf(double), math.inf, result).astype(x.dtype)
+
+    def _positive(self, xp: Any, x: Array) -> Array:
+        """log gamma for x of 0.5 or more: Stirling's series, below 10 after the recurrence."""
+        small = x < _SHIFT
+        z = xp.where(small, x + _SHIFT, x)
+        product = x * 0 + 1.0
+        for k in range(_SHIFT):
+            product = product * xp.where(small, x + k, 1.0)
+        series = x * 0
+        for k, number in enumerate(_BERNOULLI, start=1):
+            series = series + number / (2 * k * (2 * k - 1)) * (1.0 / z) ** (2 * k - 1)
+        return (z - 0.5) * xp.log(z) - z + 0.5 * math.log(2 * math.pi) + series - xp.log(product)
+
+    def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
+        return (dy * digamma(x),)
+
+
+def gammaln(x: Operand) -> Variable:
+    """The logarithm of |gamma(x)|, elementwise."""
+    return GammaLn().of(x)
+
+
+@dataclass(frozen=True)
+class Polygamma(Floating):
+    """The derivative of order n of digamma (Abramowitz and Stegun, 6.3 and 6.4)."""
+
+    n: int
+
+    def forward(self, xp: Any, x: Array) -> Array:
+        double = _in_double(x)
+        reflected = double < 0.5
+        positive = self._positive(xp, xp.where(reflected, 1.0 - double, double))
+        sign = (-1.0) ** self.n
+        turn = math.pi * (double - xp.rint(double))
+        cotangent = _polynomial(self._cotangent_derivative(), xp.cos(turn) / xp.sin(turn))
+        return xp.where(reflected, sign * positive - math.pi * cotangent, positive).astype(x.dtype)
+
+    def _positive(self, xp: Any, x: Array) -> Array:
+        """The value for x of 0.5 or more: the recurrence, then the asymptotic series."""
+        n, z = self.n, x + _SHIFT
+        steps = x * 0
+        for k in range(_SHIFT):
+            steps = steps + (x + k) ** -(n + 1.0)
+        series = x * 0
+        for k, number in enumerate(_BERNOULLI, start=1):
+            series = series + number * math.factorial(2 * k + n - 1) / math.factorial(2 * k) * z ** -(2.0 * k + n)
+        sign = (-1.0) ** (n + 1)
+        leading = xp.log(z) if n == 0 else sign * math.factorial(n - 1) * z ** -float(n)
+        tail = sign * (math.factorial(n) / 2 * z ** -(n + 1.0) + series)
+        return leading + tail + sign * math.factorial(n) * steps
+
+    def _cotangent_derivative(self) -> list[float]:
+        """The derivative of order n of cot(pi x) as a polynomial in cot(pi x), from the highest power down."""
+        polynomial = np.polynomial.Polynomial([0.0, 1.0])
+        for _ in range(self.n):
+            polynomial = polynomial.deriv() * np.polynomial.Polynomial([-math.pi, 0.0, -math.pi])
+        return [float(coefficient) for coefficient in reversed(polynomial.coef)]
+
+    def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
+        return (dy * polygamma(self.n + 1, x),)
+
+
+def polygamma(n: int, x: Operand) -> Variable:
+    """The derivative of order n of digamma, elementwise; ValueError for a negative n."""
+    if n < 0:
+        raise InvalidValueError(f"the order of polygamma must be 0 or more, not {n}")
+    return Polygamma(n).of(x)
+
+
+def digamma(x: Operand) -> Variable:
+    """The derivative of gammaln, elementwise."""
+    return polygamma(0, x)

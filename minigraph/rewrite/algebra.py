@@ -1,0 +1,172 @@
+"""Rules of algebra that hold for every float, NaN and infinities included, and for every integer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from minigraph.graph import Constant, Graph, Variable
+from minigraph.ops.creation import zeros_like
+from minigraph.ops.elementwise import (
+    Add,
+    Cast,
+    Divide,
+    Multiply,
+    MultiplyOrZero,
+    Negative,
+    Power,
+    Subtract,
+    cast,
+    reciprocal,
+    square,
+)
+from minigraph.ops.reduction import Sum
+from minigraph.ops.shape import Dimshuffle, Reshape, dimshuffle
+from minigraph.rewrite.engine import Rule, rewrite
+from minigraph.rewrite.stability import is_constant
+
+
+def cancel_double_negation(variable: Variable) -> Variable | None:
+    """-(-x) -> x."""
+    match variable:
+        case Variable(Negative(), (Variable(Negative(), (x,)),)):
+            return x
+    return None
+
+
+def absorb_negation(variable: Variable) -> Variable | None:
+    """a + (-b) -> a - b, (-a) + b -> b - a, a - (-b) -> a + b."""
+    match variable:
+        case Variable(Add(), (a, Variable(Negative(), (b,)))):
+            return a - b
+        case Variable(Add(), (Variable(Negative(), (a,)), b)):
+            return b - a
+        case Variable(Subtract(), (a, Variable(Negative(), (b,)))):
+            return a + b
+    return None
+
+
+def drop_neutral_operand(variable: Variable) -> Variable | None:
+    """x * 1 -> x, 1 * x -> x, x / 1 -> x, x - 0 -> x, and for integers x + 0 -> x; -0.0 + 0 is 0.0, and stays."""
+    kept: Variable | None = None
+    match variable:
+        case Variable(Multiply(), operands):
+            kept = _other_than(1, operands)
+        case Variable(Divide(), (x, one)) if is_constant(one, 1):
+            kept = x
+        case Variable(Subtract(), (x, zero)) if is_constant(zero, 0) and not _has_negative_zero(zero):
+            kept = x
+        case Variable(Add(), operands) if variable.dtype.kind in "iu":
+            kept = _other_than(0, operands)
+    return kept if kept is not None and kept.type == variable.type else None
+
+
+def _other_than(value: float, operands: tuple[Variable, ...]) -> Variable | None:
+    """Of two operands the one beside a constant `value`, which may stand on either side; None if there is no such constant."""
+    first, second = operands
+    if is_constant(second, value):
+        return first
+    return second if is_constant(first, value) else None
+
+
+def _has_negative_zero(constant: Variable) -> bool:
+    """Whether a constant 0 has its sign set, so that it must not be dropped from x - 0."""
+    assert isinstance(constant.op, Constant)
+    return bool(np.signbit(constant.op.value).any()) if constant.dtype.kind == "f" else False
+
+
+def negate_for_minus_one(variable: Variable) -> Variable | None:
+    """x * -1 -> -x."""
+    match variable:
+        case Variable(Multiply(), operands) if variable.dtype.kind in "if":
+            x = _other_than(-1, operands)
+            return -x if x is not None and x.type == variable.type else None
+    return None
+
+
+def simplify_power(variable: Variable) -> Variable | None:
+    """x**1 -> x, x**2 -> square(x), x**-1 -> 1 / x for floats."""
+    match variable:
+        case Variable(Power(), (x, exponent)) if x.type == variable.type:
+            if is_constant(exponent, 1):
+                return x
+            if is_constant(exponent, 2):
+                return square(x)
+            if is_constant(exponent, -1) and x.dtype.kind == "f":
+                return reciprocal(x)
+    return None
+
+
+def multiply_by_constant(variable: Variable) -> Variable | None:
+    """multiply_or_zero(c, x) -> c * x for a constant without zeros, and zeros for a constant of zeros."""
+    match variable:
+        case Variable(MultiplyOrZero(), (factor, x)) if isinstance(factor.op, Constant):
+            if is_constant(factor, 0) and x.type == variable.type and not _has_negative_zero(factor):
+                return zeros_like(x)
+            if factor.op.value.all() and not np.isnan(factor.op.value).any():
+                return factor * x
+    return None
+
+
+def merge_casts(variable: Variable) -> Variable | None:
+    """cast(cast(x, wide), narrow) -> cast(x, narrow) where the inner cast loses nothing."""
+    match variable:
+        case Variable(Cast(dtype), (Variable(Cast(wide), (x,)),)) if _holds_exactly(wide, x.dtype):
+            return cast(x, dtype)
+    return None
+
+
+def _holds_exactly(wide: np.dtype[Any], narrow: np.dtype[Any]) -> bool:
+    """Whether every value of dtype `narrow` is one of dtype `wide`; NumPy calls int64 to float64 safe, which rounds."""
+    if narrow.kind in "iu" and wide.kind == "f":
+        return np.iinfo(narrow).bits <= np.finfo(wide).nmant + 1
+    return np.can_cast(narrow, wide, "safe")
+
+
+def merge_dimshuffles(variable: Variable) -> Variable | None:
+    """Two dimshuffles in a row -> one, and none where it changes nothing."""
+    match variable:
+        case Variable(Dimshuffle(outer), (Variable(Dimshuffle(inner), (x,)),)):
+            return dimshuffle(x, [None if axis is None else inner[axis] for axis in outer])
+        case Variable(Dimshuffle(pattern), (x,)) if pattern == tuple(range(x.ndim)):
+            return x
+    return None
+
+
+def merge_reshapes(variable: Variable) -> Variable | None:
+    """Two reshapes in a row -> the last, and none where the shape is known to stay."""
+    match variable:
+        case Variable(Reshape() as last, (Variable(Reshape(), (x, *_)), *sizes)):
+            merged = last(x, *sizes)
+            return merged if merged.type == variable.type else None
+        case Variable(Reshape(), (x, *_)) if x.type == variable.type and None not in x.type.shape:
+            return x
+    return None
+
+
+def drop_empty_sum(variable: Variable) -> Variable | None:
+    """The sum over no axes -> x for integers; of floats it makes 0.0 of -0.0, and stays."""
+    match variable:
+        case Variable(Sum(()), (x,)) if x.type == variable.type and x.dtype.kind != "f":
+            return x
+    return None
+
+
+RULES: tuple[Rule, ...] = (
+    cancel_double_negation,
+    absorb_negation,
+    drop_neutral_operand,
+    negate_for_minus_one,
+    simplify_power,
+    multiply_by_constant,
+    merge_casts,
+    merge_dimshuffles,
+    merge_reshapes,
+    drop_empty_sum,
+)
+
+
+def simplify(graph: Graph) -> Graph:
+    """The graph with the rules of this module applied."""
+    return rewrite(graph, RULES)

@@ -1,0 +1,31 @@
+"""Equal computations are done once."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+
+from minigraph.graph import Constant, Graph, Variable, transform
+
+LARGEST_CONSTANT = 4096
+"""The size in bytes up to which constants are compared by value."""
+
+
+def merge(graph: Graph) -> Graph:
+    """The graph in which variables of one op on the same inputs are one variable."""
+    seen: dict[Hashable, Variable] = {}
+
+    def first_equal(variable: Variable) -> Variable:
+        return seen.setdefault(_key(variable), variable)
+
+    return graph.with_roots(transform(graph.roots, first_equal))
+
+
+def _key(variable: Variable) -> Hashable:
+    """What two variables have in common if, and only if, they always have one value."""
+    op = variable.op
+    if isinstance(op, Constant):
+        value = op.value
+        return (value.dtype, value.shape, value.tobytes()) if value.nbytes <= LARGEST_CONSTANT else variable
+    if not variable.inputs or not op.pure:
+        return variable
+    return (type(op), op, *(id(one) for one in variable.inputs))

@@ -1,0 +1,42 @@
+"""Sizes are read where they are known earliest, so that nothing is computed for its shape alone."""
+
+from __future__ import annotations
+
+from minigraph.graph import Graph, Variable, transform
+from minigraph.ops.elementwise import Elementwise
+from minigraph.ops.shape import Dimshuffle, Size
+from minigraph.origin import carry_on, carry_origin, here
+
+Source = tuple[Variable, int]
+"""A variable and the axis of it that has the same size."""
+
+
+def trace_sizes(graph: Graph) -> Graph:
+    """The graph in which the size of an elementwise result of one array, or of reordered axes, is read off its operand."""
+    sources: dict[Variable, tuple[Source, ...]] = {}
+
+    def traced(variable: Variable) -> Variable:
+        if isinstance(variable.op, Size):
+            source, axis = sources[variable.inputs[0]][variable.op.axis]
+            carry_on(variable.origin)
+            variable = variable if source is variable.inputs[0] else Size(axis)(source)
+        if not isinstance(variable.type, tuple):
+            sources[variable] = _sources(variable, sources)
+        return variable
+
+    with carry_origin(here()):
+        return graph.with_roots(transform(graph.roots, traced))
+
+
+def _sources(variable: Variable, known: dict[Variable, tuple[Source, ...]]) -> tuple[Source, ...]:
+    """Where the size of each axis of a variable can be read."""
+    own = tuple((variable, axis) for axis in range(variable.ndim))
+    op = variable.op
+    if isinstance(op, Elementwise):
+        wide = [one for one in variable.inputs if one.type.shape.count(1) < one.ndim]
+        # with several arrays, only computing the result shows that their sizes agree
+        return known[wide[0]] if len(wide) == 1 and wide[0].type.shape == variable.type.shape else own
+    if isinstance(op, Dimshuffle):
+        inner = known[variable.inputs[0]]
+        return tuple(mine if axis is None else inner[axis] for mine, axis in zip(own, op.pattern, strict=True))
+    return own

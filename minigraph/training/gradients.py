@@ -1,0 +1,39 @@
+"""What is done to gradients before a rule uses them: clipping, weight decay."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from minigraph.errors import InvalidValueError
+from minigraph.graph import Variable
+from minigraph.layers.roles import WEIGHT, Role, has_roles
+from minigraph.ops.elementwise import cast, clip, maximum
+from minigraph.ops.reduction import sum as sum_of
+from minigraph.ops.transcendental import sqrt
+
+
+def clip_gradients(gradients: Sequence[Variable], limit: float) -> list[Variable]:
+    """Each element limited to [-limit, limit]."""
+    if not limit > 0:
+        raise InvalidValueError(f"the limit of gradients must be above 0, not {limit!r}")
+    return [clip(gradient, -limit, limit) for gradient in gradients]
+
+
+def clip_gradient_norm(gradients: Sequence[Variable], max_norm: float) -> list[Variable]:
+    """All gradients scaled down together so that their common Euclidean norm is at most `max_norm` (Pascanu et al. 2013)."""
+    if not max_norm > 0:
+        raise InvalidValueError(f"the norm of gradients must be limited to more than 0, not {max_norm!r}")
+    squares = [cast(sum_of(gradient * gradient), "float64") for gradient in gradients]
+    norm = sqrt(sum(squares[1:], squares[0])) if squares else None
+    return [gradient * cast(max_norm / maximum(norm, max_norm), gradient.dtype) for gradient in gradients]
+
+
+def weight_decay(
+    gradients: Sequence[Variable], parameters: Sequence[Variable], rate: Any, roles: Sequence[type[Role]] = (WEIGHT,)
+) -> list[Variable]:
+    """The gradients with rate * parameter added for parameters with one of `roles`: that of rate / 2 * |parameter|^2."""
+    return [
+        gradient + parameter * rate if has_roles(parameter, roles) else gradient
+        for gradient, parameter in zip(gradients, parameters, strict=True)
+    ]

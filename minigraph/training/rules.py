@@ -1,0 +1,219 @@
+"""Gradient descent and its kin.
+
+Every rule takes a cost (or a list of gradients, one for each parameter), the parameters, and a learning rate: a number, a
+shared variable, or a schedule, which is a function from the number of steps made to a rate. It returns pairs (shared
+variable, new value) for `function(..., updates=...)`; state that a rule keeps is made by it, and is among the pairs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from minigraph.errors import InvalidTypeError, InvalidValueError
+from minigraph.gradient import grad
+from minigraph.graph import Shared, Variable, shared
+from minigraph.layers.roles import WEIGHT, Role, has_roles
+from minigraph.ops.elementwise import cast, maximum, square
+from minigraph.ops.transcendental import sqrt
+
+Pairs = list[tuple[Variable, Variable]]
+Rate = float | Variable | Callable[[Variable], Variable]
+
+
+def _gradients(cost_or_gradients: Any, parameters: Sequence[Variable]) -> list[Variable]:
+    """The gradient for each parameter; TypeError or ValueError for what cannot be updated."""
+    for parameter in parameters:
+        if not isinstance(parameter, Variable) or not isinstance(parameter.op, Shared):
+            raise InvalidTypeError(f"only shared variables can be updated, not {parameter!r}")
+    if len(set(parameters)) != len(parameters):
+        raise InvalidValueError("a parameter is listed twice")
+    if isinstance(cost_or_gradients, Variable):
+        return grad(cost_or_gradients, list(parameters))
+    gradients = list(cost_or_gradients)
+    if len(gradients) != len(parameters):
+        raise InvalidValueError(f"{len(parameters)} parameters need as many gradients, not {len(gradients)}")
+    return gradients
+
+
+def _state(parameter: Variable, what: str) -> Variable:
+    """A shared variable of zeros of a parameter's type."""
+    value = np.zeros_like(parameter.get_value(borrow=True))
+    return shared(value, f"{parameter.name}_{what}", borrow=True, shape=parameter.type.shape)
+
+
+def _rate(learning_rate: Rate) -> tuple[Any, Pairs]:
+    """The rate of this step, and the update of the count of steps that a schedule needs."""
+    if not callable(learning_rate):
+        return learning_rate, []
+    step = shared(np.int64(0), name="step")
+    return learning_rate(step), [(step, step + 1)]
+
+
+def _like(rate: Any, parameter: Variable) -> Any:
+    """A rate in the dtype of a parameter, so that it does not widen it."""
+    return cast(rate, parameter.dtype) if isinstance(rate, Variable) else rate
+
+
+def _updates(
+    cost_or_gradients: Any, parameters: Sequence[Variable], learning_rate: Rate, rule: Callable[[Variable, Variable, Any], Pairs]
+) -> Pairs:
+    """The pairs that `rule(parameter, gradient, rate)` gives for every parameter."""
+    gradients = _gradients(cost_or_gradients, parameters)
+    rate, pairs = _rate(learning_rate)
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        pairs = pairs + rule(parameter, gradient, _like(rate, parameter))
+    return pairs
+
+
+def sgd(cost_or_gradients: Any, parameters: Sequence[Variable], learning_rate: Rate) -> Pairs:
+    """p - rate * g."""
+    return _updates(cost_or_gradients, parameters, learning_rate, lambda p, g, rate: [(p, p - rate * g)])
+
+
+def momentum(cost_or_gradients: Any, parameters: Sequence[Variable], learning_rate: Rate, momentum: float = 0.9) -> Pairs:
+    """v = momentum * v - rate * g; p + v (Polyak 1964)."""
+
+    def rule(p: Variable, g: Variable, rate: Any) -> Pairs:
+        velocity = _state(p, "velocity")
+        new = velocity * momentum - rate * g
+        return [(velocity, new), (p, p + new)]
+
+    return _updates(cost_or_gradients, parameters, learning_rate, rule)
+
+
+def nesterov(cost_or_gradients: Any, parameters: Sequence[Variable], learning_rate: Rate, momentum: float = 0.9) -> Pairs:
+    """v = momentum * v - rate * g; p + momentum * v - rate * g (Nesterov 1983, in the form of Bengio et al. 2013)."""
+
+    def rule(p: Variable, g: Variable, rate: Any) -> Pairs:
+        velocity = _state(p, "velocity")
+        step = rate * g
+        new = velocity * momentum - step
+        return [(velocity, new), (p, p + new * momentum - step)]
+
+    return _updates(cost_or_gradients, parameters, learning_rate, rule)
+
+
+def adagrad(cost_or_gradients: Any, parameters: Sequence[Variable], learning_rate: Rate = 0.01, epsilon: float = 1e-6) -> Pairs:
+    """s = s + g^2; p - rate * g / sqrt(s + epsilon) (Duchi et al. 2011)."""
+
+    def rule(p: Variable, g: Variable, rate: Any) -> Pairs:
+        squares = _state(p, "squares")
+        new = squares + square(g)
+        return [(squares, new), (p, p - rate * g / sqrt(new + epsilon))]
+
+    return _updates(cost_or_gradients, parameters, learning_rate, rule)
+
+
+def rmsprop(
+    cost_or_gradients: Any, parameters: Sequence[Variable], learning_rate: Rate = 0.001, rho: float = 0.9, epsilon: float = 1e-6
+) -> Pairs:
+    """s = rho * s + (1 - rho) * g^2; p - rate * g / sqrt(s + epsilon) (Tieleman and Hinton 2012)."""
+
+    def rule(p: Variable, g: Variable, rate: Any) -> Pairs:
+        squares = _state(p, "squares")
+        new = squares * rho + square(g) * (1 - rho)
+        return [(squares, new), (p, p - rate * g / sqrt(new + epsilon))]
+
+    return _updates(cost_or_gradients, parameters, learning_rate, rule)
+
+
+def adadelta(
+    cost_or_gradients: Any, parameters: Sequence[Variable], learning_rate: Rate = 1.0, rho: float = 0.95, epsilon: float = 1e-6
+) -> Pairs:
+    """s = rho * s + (1 - rho) * g^2; d = g * sqrt(t + epsilon) / sqrt(s + epsilon); t = rho * t + (1 - rho) * d^2; p - rate * d
+    (Zeiler 2012).
+    """
+
+    def rule(p: Variable, g: Variable, rate: Any) -> Pairs:
+        squares, steps = _state(p, "squares"), _state(p, "steps")
+        new = squares * rho + square(g) * (1 - rho)
+        step = g * sqrt(steps + epsilon) / sqrt(new + epsilon)
+        return [(squares, new), (steps, steps * rho + square(step) * (1 - rho)), (p, p - rate * step)]
+
+    return _updates(cost_or_gradients, parameters, learning_rate, rule)
+
+
+def _adam(
+    cost_or_gradients: Any,
+    parameters: Sequence[Variable],
+    learning_rate: Rate,
+    beta1: float,
+    beta2: float,
+    epsilon: float,
+    *,
+    decay: Callable[[Variable], float] = lambda parameter: 0.0,
+    keep_maximum: bool = False,
+) -> Pairs:
+    """The common part of Adam, AdamW and AMSGrad: one count of steps, two moments for each parameter."""
+    step = shared(np.int64(0), name="step")
+    number = cast(step + 1, "float64")
+    correction1, correction2 = 1 - beta1**number, 1 - beta2**number
+
+    def rule(p: Variable, g: Variable, rate: Any) -> Pairs:
+        first, second = _state(p, "first_moment"), _state(p, "second_moment")
+        new_first = first * beta1 + g * (1 - beta1)
+        new_second = second * beta2 + square(g) * (1 - beta2)
+        pairs = [(first, new_first), (second, new_second)]
+        scale = new_second
+        if keep_maximum:
+            greatest = _state(p, "greatest_second_moment")
+            scale = maximum(greatest, new_second)
+            pairs.append((greatest, scale))
+        direction = (new_first / _like(correction1, p)) / (sqrt(scale / _like(correction2, p)) + epsilon)
+        kept = p * (1 - rate * decay(p)) if decay(p) else p
+        return [*pairs, (p, kept - rate * direction)]
+
+    return [(step, step + 1), *_updates(cost_or_gradients, parameters, learning_rate, rule)]
+
+
+def adam(
+    cost_or_gradients: Any,
+    parameters: Sequence[Variable],
+    learning_rate: Rate = 0.001,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    epsilon: float = 1e-8,
+) -> Pairs:
+    """m = beta1 * m + (1 - beta1) * g; v = beta2 * v + (1 - beta2) * g^2; p - rate * m^ / (sqrt(v^) + epsilon), where ^ divides by
+    1 - beta^step (Kingma and Ba 2015).
+    """
+    return _adam(cost_or_gradients, parameters, learning_rate, beta1, beta2, epsilon)
+
+
+def adamw(
+    cost_or_gradients: Any,
+    parameters: Sequence[Variable],
+    learning_rate: Rate = 0.001,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    epsilon: float = 1e-8,
+    *,
+    weight_decay: float = 0.01,
+    roles: Sequence[type[Role]] = (WEIGHT,),
+) -> Pairs:
+    """Adam, with parameters of one of `roles` also multiplied by 1 - rate * weight_decay (Loshchilov and Hutter 2019)."""
+    decayed = {parameter for parameter in parameters if isinstance(parameter, Variable) and has_roles(parameter, roles)}
+    return _adam(
+        cost_or_gradients,
+        parameters,
+        learning_rate,
+        beta1,
+        beta2,
+        epsilon,
+        decay=lambda parameter: weight_decay if parameter in decayed else 0.0,
+    )
+
+
+def amsgrad(
+    cost_or_gradients: Any,
+    parameters: Sequence[Variable],
+    learning_rate: Rate = 0.001,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    epsilon: float = 1e-8,
+) -> Pairs:
+    """Adam, with the greatest v so far in place of v (Reddi et al. 2018)."""
+    return _adam(cost_or_gradients, parameters, learning_rate, beta1, beta2, epsilon, keep_maximum=True)

@@ -1,0 +1,53 @@
+"""Learning rates that change: functions from the number of steps made (an int64 scalar) to a rate."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from minigraph.errors import InvalidValueError
+from minigraph.graph import Variable
+from minigraph.ops.elementwise import cast, minimum
+from minigraph.ops.transcendental import cos
+
+Schedule = Callable[[Variable], Variable]
+
+
+def _check_steps(steps: int) -> None:
+    """ValueError unless the number of steps is a positive int."""
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+        raise InvalidValueError(f"a number of steps must be an int of 1 or more, not {steps!r}")
+
+
+def exponential_decay(initial: float, factor: float, steps: int = 1) -> Schedule:
+    """initial * factor^(step / steps)."""
+    _check_steps(steps)
+    return lambda step: initial * factor ** (cast(step, "float64") / steps)
+
+
+def step_decay(initial: float, factor: float, steps: int) -> Schedule:
+    """initial, multiplied by `factor` after every `steps` steps."""
+    _check_steps(steps)
+    return lambda step: initial * factor ** cast(step // steps, "float64")
+
+
+def cosine_decay(initial: float, steps: int, final: float = 0.0) -> Schedule:
+    """From initial to final in half a cosine wave over `steps` steps, then constant (Loshchilov and Hutter 2017)."""
+    _check_steps(steps)
+
+    def rate(step: Variable) -> Variable:
+        progress = minimum(cast(step, "float64") / steps, 1.0)
+        return final + (initial - final) * 0.5 * (1 + cos(progress * math.pi))
+
+    return rate
+
+
+def linear_warmup(schedule: Schedule | float, steps: int) -> Schedule:
+    """`schedule` (or a constant rate), scaled up in a line from 1 / steps to 1 over the first `steps` steps."""
+    _check_steps(steps)
+
+    def rate(step: Variable) -> Variable:
+        target = schedule(step) if callable(schedule) else schedule
+        return minimum((cast(step, "float64") + 1) / steps, 1.0) * target
+
+    return rate

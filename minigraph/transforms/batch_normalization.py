@@ -1,0 +1,143 @@
+"""Switching graphs between training and inference, the pairs that a training graph holds, and rules over pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from minigraph.errors import InvalidTypeError, InvalidValueError
+from minigraph.graph import Variable, shared, transform
+from minigraph.layers.base import get_application_call
+from minigraph.layers.computation_graph import ComputationGraph
+from minigraph.layers.normalization import BatchNormalization
+from minigraph.ops.elementwise import cast, isfinite, where
+from minigraph.ops.normalization import FiniteOr, NormalizeBy, WithStatistics
+from minigraph.ops.reduction import all as all_of
+from minigraph.ops.shape import reshape
+from minigraph.origin import carry_origin
+
+Pairs = list[tuple[Variable, Variable]]
+"""(population statistic, estimate), or (shared variable, new value)."""
+
+Roots = ComputationGraph | Variable | Sequence[Variable]
+
+
+def apply_batch_normalization(graph: Roots) -> ComputationGraph:
+    """The graph with every inference-mode application of a `BatchNormalization` turned into a training-mode one.
+
+    The result equals, node for node, what building under `batch_normalization(...)` would have given; applications in
+    training mode already stay as they are.
+    """
+    return _switched(graph, NormalizeBy, lambda layer, x, call: layer.normalize_by_minibatch(x, call))
+
+
+def apply_population_normalization(graph: Roots) -> ComputationGraph:
+    """The graph with every training-mode application turned into an inference-mode one: the inverse of
+    `apply_batch_normalization`.
+    """
+    return _switched(graph, WithStatistics, lambda layer, x, call: layer.normalize_by_population(x, call))
+
+
+def _outputs_of(graph: Roots) -> list[Variable]:
+    """The outputs of a computation graph, or of what one can be made of."""
+    return (graph if isinstance(graph, ComputationGraph) else ComputationGraph(graph)).outputs
+
+
+def _switched(
+    graph: Roots, kind: type[NormalizeBy] | type[WithStatistics], build: Callable[[BatchNormalization, Variable, Any], Variable]
+) -> ComputationGraph:
+    """The graph with the applications computed by ops of one kind built anew, first ones first."""
+
+    def switched(variable: Variable) -> Variable:
+        call = get_application_call(variable)
+        if not isinstance(variable.op, kind) or call is None or not isinstance(call.layer, BatchNormalization):
+            return variable
+        with carry_origin(variable.origin):
+            return build(call.layer, _normalized_input(variable), call)
+
+    return ComputationGraph(transform(_outputs_of(graph), switched))
+
+
+def _normalized_input(variable: Variable) -> Variable:
+    """What an application normalizes: the operand, in training that of the op whose first result is the normalized input."""
+    operand = variable.inputs[0]
+    return operand.inputs[0].inputs[0] if isinstance(variable.op, WithStatistics) else operand
+
+
+def get_batch_normalization_updates(graph: Roots, allow_duplicates: bool = False) -> Pairs:
+    """The pairs (population statistic, minibatch estimate) of a training-mode graph, in graph order.
+
+    They are a function of this very graph, whatever was replaced in it. Each estimate has the type of its population variable.
+    Where an estimate is not finite, as for an empty batch or one with NaN, it is the population's own value. Given to
+    `function` as updates the pairs overwrite the population; rules such as `moving_average` make gentler updates of them.
+
+    ValueError if there is no training-mode application, or if one layer has two, unless `allow_duplicates`.
+    """
+    pairs: Pairs = []
+    seen: dict[BatchNormalization, Variable] = {}
+    for variable in ComputationGraph(_outputs_of(graph)).variables:
+        call = get_application_call(variable)
+        if not isinstance(variable.op, WithStatistics) or call is None or not isinstance(call.layer, BatchNormalization):
+            continue
+        if call.layer in seen and not allow_duplicates:
+            raise InvalidValueError(
+                f"{call.layer!r} is applied twice in training mode ({seen[call.layer].origin} and {variable.origin}): pass "
+                "allow_duplicates=True and combine the pairs"
+            )
+        seen[call.layer] = variable
+        for population, estimate in zip(call.layer.population_statistics, variable.inputs[1:], strict=True):
+            with carry_origin(variable.origin):
+                aligned = reshape(cast(estimate, population.dtype), population.type.shape)
+                pairs.append((population, FiniteOr()(aligned, population)))
+    if not pairs:
+        raise InvalidValueError("no training mode BatchNormalization applications found in graph")
+    return pairs
+
+
+# -- rules over pairs ------------------------------------------------------------------------------------------------
+
+
+def moving_average(pairs: Iterable[tuple[Variable, Variable]], new_weight: Any = 0.1) -> Pairs:
+    """Updates to population + new_weight * (estimate - population): an exponential moving average.
+
+    `new_weight` is the weight of the new batch: a number in (0, 1], or a scalar variable. ValueError outside.
+    """
+    if not isinstance(new_weight, Variable) and not 0 < new_weight <= 1:
+        raise InvalidValueError(f"the weight of the new batch must be above 0 and at most 1, not {new_weight!r}")
+    return [_towards(population, estimate, new_weight) for population, estimate in _checked(pairs)]
+
+
+def cumulative_average(pairs: Iterable[tuple[Variable, Variable]]) -> Pairs:
+    """Updates to the mean of all estimates since the first call: the n-th batch has weight 1 / n.
+
+    The counts are shared variables made here, one a pair; they start at 0, and do not count batches that left no finite
+    estimate.
+    """
+    updates: Pairs = []
+    for population, estimate in _checked(pairs):
+        count = shared(np.int64(0), name=f"{population.name}_count")
+        updates.append(_towards(population, estimate, 1 / cast(count + 1, population.dtype)))
+        counted = all_of(isfinite(estimate.inputs[0])) if isinstance(estimate.op, FiniteOr) else True
+        updates.append((count, count + where(counted, np.int64(1), np.int64(0))))
+    return updates
+
+
+def _checked(pairs: Iterable[tuple[Variable, Variable]]) -> Pairs:
+    """The pairs as a list; ValueError if a population variable occurs twice."""
+    listed = [tuple(pair) for pair in pairs]
+    for pair in listed:
+        if len(pair) != 2 or not all(isinstance(one, Variable) for one in pair):
+            raise InvalidTypeError(f"expected pairs (population, estimate), not {pair!r}")
+    populations = [population for population, _ in listed]
+    if len(set(populations)) != len(populations):
+        raise InvalidValueError("a population statistic has two estimates; combine them into one")
+    return listed  # type: ignore[return-value]
+
+
+def _towards(population: Variable, estimate: Variable, weight: Any) -> tuple[Variable, Variable]:
+    """The update of a population statistic that moves it towards an estimate."""
+    scale = cast(weight, population.dtype) if isinstance(weight, Variable) else weight
+    # in this form a population that equals the estimate stays what it is, to the bit
+    return population, population + (estimate - population) * scale

@@ -1,0 +1,602 @@
+"""Random typed graphs with the value of every variable known, op by op, without any pass over the graph.
+
+`wild_graph` uses everything, on operands with NaN, infinities, signed zeros and empty axes; `moderate_graph` stays where no
+intermediate result leaves the range of floats, and is full of what the stability rules look for; `smooth_expression` can be
+differentiated by finite differences. Equal seeds give equal graphs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+import minigraph as mg
+from minigraph.graph import Constant, Input, Shared, Variable
+from minigraph.testing import compute_plainly
+
+SPECIAL = [np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, -1.0, 0.5, 1e30, -1e30, 1e-30, 3.0, -2.0]
+
+
+@dataclass
+class RandomGraph:
+    """A pool of variables with their values, grown by random ops."""
+
+    rng: np.random.Generator
+    values: dict[Variable, Any] = field(default_factory=dict)
+    pool: list[Variable] = field(default_factory=list)
+    exact: set[Variable] = field(default_factory=set)
+    """What has the same bits however it is computed, so that a comparison or a rounding of it cannot flip."""
+    updates: dict[Variable, Variable] = field(default_factory=dict)
+
+    # -- leaves ------------------------------------------------------------------------------------------------------
+
+    def array(self, shape: tuple[int, ...], dtype: str, special: bool) -> np.ndarray:
+        """Random values of a dtype, in the range where most ops are defined; some of them special, if asked for."""
+        kind = np.dtype(dtype).kind
+        if kind == "b":
+            return self.rng.random(shape) < 0.5
+        if kind in "iu":
+            whole = self.rng.integers(0 if kind == "u" else -5, 6, shape)
+            large = special and dtype == "int64" and self.rng.random() < 0.3
+            return np.asarray(whole + (2**53 if large else 0)).astype(dtype)
+        plain = self.rng.uniform(-2, 2, shape)
+        if special:
+            plain = np.where(self.rng.random(shape) < 0.35, self.rng.choice(SPECIAL, shape), plain)
+        return np.asarray(plain).astype(dtype)
+
+    def leaf(self, dtype: str, sizes: tuple[int, ...], special: bool, kinds: str = "iiisc") -> Variable:
+        """An input, shared variable or constant; a size of an input may be unknown, a 1 is always known."""
+        value = self.array(sizes, dtype, special)
+        name = f"v{len(self.pool)}"
+        kind = self.rng.choice(list(kinds))
+        if kind == "c":
+            variable = mg.constant(value, name)
+        elif kind == "s":
+            variable = mg.shared(value, name)
+        else:
+            known = [size if size == 1 or self.rng.random() < 0.5 else None for size in sizes]
+            variable = mg.tensor(name, dtype=dtype, shape=known)
+            self.values[variable] = value
+        return self.add(variable, exact=True)
+
+    def add(self, variable: Variable, exact: bool = False) -> Variable:
+        """Put a variable into the pool, computed and checked against its type."""
+        value = self.value(variable)
+        assert value.dtype == variable.dtype, f"{variable!r} computes {value.dtype}"
+        assert variable.type.accepts(value.shape), f"{variable!r} computes {value.shape}"
+        if variable not in self.pool:  # some ops return their operand
+            self.pool.append(variable)
+        if exact:
+            self.exact.add(variable)
+        return variable
+
+    def value(self, variable: Variable) -> Any:
+        """The value of a variable."""
+        return compute_plainly([variable], self.values)[0]
+
+    # -- choices -----------------------------------------------------------------------------------------------------
+
+    def pick(self, kinds: str, *, ndim: int = 0, filled: bool = False, exact: bool = False) -> Variable:
+        """A variable of one of the dtype kinds, with at least `ndim` axes, none of them empty if `filled`."""
+        fitting = [
+            one
+            for one in self.pool
+            if one.dtype.kind in kinds
+            and one.ndim >= ndim
+            and not (filled and 0 in self.value(one).shape)
+            and not (exact and one not in self.exact)
+        ]
+        if not fitting:
+            raise LookupError
+        weights = np.arange(1, len(fitting) + 1) ** 1.5  # late ones more often, so that graphs grow deep
+        return fitting[self.rng.choice(len(fitting), p=weights / weights.sum())]
+
+    def axes(self, variable: Variable, least: int = 0) -> tuple[int, ...]:
+        """Some of the axes of a variable."""
+        count = self.rng.integers(least, variable.ndim + 1)
+        return tuple(int(axis) for axis in self.rng.permutation(variable.ndim)[:count])
+
+    def fits(self, a: Variable, b: Variable) -> bool:
+        """Whether two variables broadcast: known 1s, and otherwise equal sizes."""
+        sizes = zip(
+            reversed(list(zip(a.type.shape, self.value(a).shape, strict=True))),
+            reversed(list(zip(b.type.shape, self.value(b).shape, strict=True))),
+            strict=False,
+        )
+        return all(mine == 1 or theirs == 1 or size == other for (mine, size), (theirs, other) in sizes)
+
+    def partner(self, a: Variable, kinds: str, exact: bool = False) -> Any:
+        """A second operand for a: a number, another variable that broadcasts with it, a reduction of it, or itself."""
+        choice = self.rng.integers(6)
+        if choice == 0:
+            return int(self.rng.integers(0, 3)) if a.dtype.kind != "f" else float(self.rng.choice([0.0, -0.0, 1, -1, 2, 0.5]))
+        if choice == 1 and a.dtype.kind == "f" and a.ndim and not exact:
+            return a.sum(self.axes(a), keepdims=True)
+        fitting = [
+            one for one in self.pool if one.dtype.kind in kinds and self.fits(a, one) and (not exact or one in self.exact)
+        ]
+        return fitting[self.rng.integers(len(fitting))] if fitting and choice < 5 else a
+
+    def grow(self, makers: list[Callable[[RandomGraph], Any]], steps: int) -> None:
+        """Apply random ops; those that find no operand are left out."""
+        for _ in range(steps):
+            try:
+                makers[self.rng.integers(len(makers))](self)
+            except LookupError:
+                continue
+
+    # -- results -----------------------------------------------------------------------------------------------------
+
+    def leaves(self, kind: type) -> list[Variable]:
+        """The inputs, or the shared variables, or the constants."""
+        return [one for one in self.pool if isinstance(one.op, kind)]
+
+    def outputs(self, count: int) -> list[Variable]:
+        """Some computed variables, the last one among them; one may be asked for twice."""
+        computed = [one for one in self.pool if not isinstance(one.op, Input | Shared | Constant)] or self.pool
+        picked = [computed[self.rng.integers(len(computed))] for _ in range(count - 1)]
+        return [computed[-1], *picked]
+
+    def add_gradients(self, most: int = 2) -> None:
+        """The gradients of a scalar made of some variable by float leaves."""
+        cost = self.pick("f").sum()
+        leaves = [one for one in self.pool if one.dtype.kind == "f" and isinstance(one.op, Input | Shared)][:most]
+        if leaves:
+            slopes = mg.grad(cost, leaves, disconnected_inputs="ignore")
+            for leaf, slope in zip(leaves, slopes, strict=True):
+                assert self.value(slope).shape == self.value(leaf).shape, f"the gradient by {leaf!r} is {slope!r}"
+                self.add(slope)
+
+    def add_updates(self) -> None:
+        """For some shared variables a new value."""
+        for target in self.leaves(Shared):
+            fitting = [
+                one
+                for one in self.pool
+                if one.dtype == target.dtype and one is not target and self.value(one).shape == self.value(target).shape
+            ]
+            if fitting:
+                self.updates[target] = fitting[self.rng.integers(len(fitting))]
+
+
+# -- ops on anything -------------------------------------------------------------------------------------------------
+
+
+UNARY_EXACT = [mg.negative, mg.abs, mg.square, mg.identity, mg.disconnected_grad, mg.sqrt, mg.reciprocal]
+UNARY_FLOAT = [
+    mg.exp, mg.log, mg.log1p, mg.expm1, mg.exp2, mg.log2, mg.log10, mg.sin, mg.cos, mg.tan, mg.arcsin, mg.arccos, mg.arctan,
+    mg.sinh, mg.cosh, mg.tanh, mg.arcsinh, mg.arccosh, mg.arctanh, mg.erf, mg.erfc, mg.sigmoid, mg.softplus, mg.relu,
+    mg.elu, mg.gelu, mg.silu, mg.leaky_relu, lambda x: mg.grad_clip(x, -1, 1), lambda x: mg.grad_scale(x, 0.5),
+]  # fmt: skip
+BINARY = [mg.add, mg.subtract, mg.multiply, mg.divide, mg.maximum, mg.minimum]
+BINARY_FLOAT = [mg.power, mg.logaddexp, mg.hypot, mg.arctan2, mg.remainder, mg.multiply_or_zero]
+STEPPED = [mg.floor, mg.ceil, mg.trunc, mg.round, mg.sign]
+COMPARISONS = [mg.eq, mg.neq, mg.lt, mg.le, mg.gt, mg.ge]
+LOGIC = [mg.logical_and, mg.logical_or, mg.logical_xor]
+BITS = [mg.bitwise_and, mg.bitwise_or, mg.bitwise_xor]
+REDUCTIONS = [mg.sum, mg.prod, mg.mean, mg.var, mg.std, mg.norm]
+EXTREMES = [mg.max, mg.min, mg.ptp, mg.logsumexp]
+
+
+def one_of(graph: RandomGraph, functions: list[Any]) -> Any:
+    """One of some functions."""
+    return functions[graph.rng.integers(len(functions))]
+
+
+def unary(graph: RandomGraph) -> None:
+    x = graph.pick("f")
+    if graph.rng.random() < 0.5:
+        graph.add(one_of(graph, UNARY_EXACT)(x), exact=x in graph.exact)
+    else:
+        graph.add(one_of(graph, UNARY_FLOAT)(x))
+
+
+def binary(graph: RandomGraph) -> None:
+    a = graph.pick("iuf")
+    b = graph.partner(a, "iuf")
+    function = one_of(graph, BINARY)
+    operands = (a, b) if graph.rng.random() < 0.5 else (b, a)
+    exact = a in graph.exact and (not isinstance(b, Variable) or b in graph.exact)
+    graph.add(function(*operands), exact=exact)
+
+
+def binary_float(graph: RandomGraph) -> None:
+    a = graph.pick("f")
+    graph.add(one_of(graph, BINARY_FLOAT)(a, graph.partner(a, "f")))
+
+
+def power_of_number(graph: RandomGraph) -> None:
+    graph.add(graph.pick("f") ** float(graph.rng.choice([0, 1, 2, 3, -1, 0.5])))
+
+
+def stepped(graph: RandomGraph) -> None:
+    graph.add(one_of(graph, STEPPED)(graph.pick("f", exact=True)), exact=True)
+
+
+def integer_arithmetic(graph: RandomGraph) -> None:
+    a = graph.pick("i", exact=True)
+    graph.add(one_of(graph, [mg.floor_divide, mg.remainder, *BITS])(a, graph.partner(a, "i", exact=True)), exact=True)
+
+
+def comparison(graph: RandomGraph) -> None:
+    a = graph.pick("iuf", exact=True)
+    graph.add(one_of(graph, COMPARISONS)(a, graph.partner(a, "iuf", exact=True)), exact=True)
+
+
+def logic(graph: RandomGraph) -> None:
+    a = graph.pick("b")
+    b = graph.partner(a, "b")
+    graph.add(one_of(graph, LOGIC)(a, b), exact=True)
+
+
+def predicate(graph: RandomGraph) -> None:
+    graph.add(one_of(graph, [mg.isnan, mg.isinf, mg.isfinite])(graph.pick("f", exact=True)), exact=True)
+
+
+def selection(graph: RandomGraph) -> None:
+    a = graph.pick("if")
+    b = graph.partner(a, "if")
+    conditions = [one for one in graph.pool if one.dtype.kind == "b" and graph.fits(a, one)]
+    conditions = [one for one in conditions if not isinstance(b, Variable) or graph.fits(b, one)]
+    if conditions:
+        graph.add(mg.where(one_of(graph, conditions), a, b))
+
+
+def cast(graph: RandomGraph) -> None:
+    if graph.rng.random() < 0.5:
+        x = graph.pick("f")
+        graph.add(x.astype(str(graph.rng.choice(["float32", "float64"]))))
+    else:
+        x = graph.pick("biu", exact=True)
+        chain = graph.rng.choice(["float32", "float64", "int32", "int64", "bool"], graph.rng.integers(1, 3))
+        for dtype in chain:
+            x = x.astype(str(dtype))
+        graph.add(x, exact=True)
+
+
+def reduction(graph: RandomGraph) -> None:
+    x = graph.pick("if")
+    function = one_of(graph, REDUCTIONS)
+    graph.add(function(x, axis=graph.axes(x), keepdims=bool(graph.rng.random() < 0.5)))
+
+
+def extreme(graph: RandomGraph) -> None:
+    x = graph.pick("f", ndim=1, filled=True)
+    function = one_of(graph, EXTREMES)
+    graph.add(function(x, axis=graph.axes(x, 1), keepdims=bool(graph.rng.random() < 0.5)))
+
+
+def truth(graph: RandomGraph) -> None:
+    x = graph.pick("b")
+    graph.add(one_of(graph, [mg.all, mg.any])(x, axis=graph.axes(x)), exact=True)
+
+
+def position(graph: RandomGraph) -> None:
+    x = graph.pick("if", ndim=1, filled=True, exact=True)
+    axis = int(graph.rng.integers(x.ndim))
+    if graph.rng.random() < 0.5:
+        graph.add(one_of(graph, [mg.argmax, mg.argmin])(x, axis=axis), exact=True)
+    else:
+        graph.add(mg.sort(x, axis), exact=True)
+
+
+def running(graph: RandomGraph) -> None:
+    x = graph.pick("if", ndim=1)
+    graph.add(one_of(graph, [mg.cumsum, mg.cumprod])(x, axis=int(graph.rng.integers(x.ndim))))
+
+
+def reordering(graph: RandomGraph) -> None:
+    x = graph.pick("biuf")
+    pattern: list[Any] = [int(axis) for axis in graph.rng.permutation(x.ndim)]
+    pattern = [axis for axis in pattern if x.type.shape[axis] != 1 or graph.rng.random() < 0.6]
+    if len(pattern) < 3 and graph.rng.random() < 0.5:
+        pattern.insert(graph.rng.integers(len(pattern) + 1), "x")
+    graph.add(mg.dimshuffle(x, *pattern), exact=x in graph.exact)
+
+
+def reshaping(graph: RandomGraph) -> None:
+    x = graph.pick("biuf")
+    choice = graph.rng.integers(4)
+    if choice == 0:
+        result = mg.ravel(x)
+    elif choice == 1 and x.ndim >= 2:
+        sizes = x.shape
+        result = mg.reshape(x, (sizes[0] * sizes[1], *sizes[2:]))
+    elif choice == 2 and x.ndim:
+        order = [int(axis) for axis in graph.rng.permutation(x.ndim)]
+        result = mg.reshape(x, [x.shape[axis] for axis in order])
+    else:
+        result = mg.reshape(mg.ravel(x), x.shape)
+    graph.add(result, exact=x in graph.exact)
+
+
+def broadcasting(graph: RandomGraph) -> None:
+    x = graph.pick("biuf")
+    like = graph.pick("biuf")
+    if x.ndim <= like.ndim and graph.fits(x, like) and not any(
+        mine != 1 and theirs == 1 for mine, theirs in zip(x.type.shape[::-1], like.type.shape[::-1], strict=False)
+    ):  # fmt: skip
+        graph.add(mg.broadcast_to(x, like.shape), exact=x in graph.exact)
+
+
+def some_key(graph: RandomGraph, x: Variable, repeats: bool = True) -> tuple[Any, ...]:
+    """An index that fits: integers, slices with known and with computed bounds, an array of integers."""
+    key: list[Any] = []
+    arrays = 0
+    for size in graph.value(x).shape:
+        choice = graph.rng.integers(7)
+        if choice == 0 and size:
+            key.append(int(graph.rng.integers(-size, size)))
+        elif choice == 1:
+            key.append(slice(None, None, -1))
+        elif choice == 2:
+            key.append(slice(int(graph.rng.integers(3)), None))
+        elif choice == 3:
+            key.append(slice(mg.constant(0) + int(graph.rng.integers(2)), x.shape[len(key)] - int(graph.rng.integers(2))))
+        elif choice == 4 and size and not arrays:
+            arrays = 1
+            picks = graph.rng.integers(-size, size, graph.rng.integers(1, 4))
+            key.append(mg.constant(picks if repeats else np.unique(picks % size)))
+        else:
+            key.append(slice(None))
+    return tuple(key)
+
+
+def indexing(graph: RandomGraph) -> None:
+    x = graph.pick("biuf", ndim=1)
+    graph.add(x[some_key(graph, x)], exact=x in graph.exact)
+
+
+def writing(graph: RandomGraph) -> None:
+    x = graph.pick("f", ndim=1)
+    write = one_of(graph, [mg.set_subtensor, mg.inc_subtensor])
+    picked = x[some_key(graph, x, repeats=write is mg.inc_subtensor)]
+    if isinstance(picked.op, mg.ops.indexing.Index):
+        value = graph.partner(picked, "f") if graph.rng.random() < 0.5 else picked * 2.0
+        stretches = isinstance(value, Variable) and value.ndim <= picked.ndim and value.dtype == x.dtype
+        shapes = zip(value.type.shape[::-1], picked.type.shape[::-1], strict=False) if stretches else ()
+        if not stretches or any(mine != 1 and theirs == 1 for mine, theirs in shapes):
+            value = 0.5
+        elif graph.value(value).ndim and not graph.fits(picked, value):
+            value = -1.0
+        graph.add(write(picked, value))
+
+
+def joining(graph: RandomGraph) -> None:
+    x = graph.pick("f", ndim=1)
+    axis = int(graph.rng.integers(x.ndim))
+    parts = [x, mg.exp(x), x[(slice(None),) * axis + (slice(None, 1),)]]
+    graph.add(mg.concatenate(parts, axis))
+
+
+def product(graph: RandomGraph) -> None:
+    a = graph.pick("f", ndim=1)
+    if a.ndim > 2:
+        raise LookupError
+    fitting = [
+        one
+        for one in graph.pool
+        if one.dtype == a.dtype
+        and 1 <= one.ndim <= 2
+        and graph.value(a).shape[-1] == graph.value(one).shape[max(one.ndim - 2, 0)]
+    ]
+    graph.add(mg.dot(a, one_of(graph, fitting)) if fitting else mg.dot(a, a.T) if a.ndim == 2 else mg.dot(a, a))
+
+
+def normalization(graph: RandomGraph) -> None:
+    x = graph.pick("f", ndim=1)
+    results = mg.standardize(x, graph.axes(x, 1))
+    for result in [results[k] for k in graph.rng.permutation(3)[: graph.rng.integers(1, 4)]]:
+        graph.add(result)
+
+
+def neural(graph: RandomGraph) -> None:
+    x = graph.pick("f", ndim=1, filled=True)
+    axis = int(graph.rng.integers(x.ndim))
+    graph.add(one_of(graph, [mg.softmax, mg.log_softmax])(x, axis))
+
+
+def branch(graph: RandomGraph) -> None:
+    a = graph.pick("f")
+    conditions = [one for one in graph.pool if one.dtype.kind == "b" and not one.ndim]
+    condition = one_of(graph, conditions) if conditions else mg.constant(bool(graph.rng.random() < 0.5))
+    then, otherwise = a * 2.0, mg.exp(a) - a
+    if graph.rng.random() < 0.3:
+        then = mg.ifelse(condition, then, otherwise) + otherwise
+    graph.add(mg.ifelse(condition, then, otherwise))
+
+
+def guarded(graph: RandomGraph) -> None:
+    x = graph.pick("f")
+    graph.add(mg.assert_(x, mg.eq(x, x) | mg.isnan(x)), exact=x in graph.exact)
+
+
+def cancelling(graph: RandomGraph) -> None:
+    """What must keep its NaN, and what the algebra rules look for."""
+    x = graph.pick("f")
+    made = one_of(
+        graph,
+        [
+            lambda: x - x,
+            lambda: x * 0.0,
+            lambda: mg.negative(-x),
+            lambda: x + (-mg.square(x)),
+            lambda: (-x) + mg.square(x),
+            lambda: x - (-mg.square(x)),
+            lambda: x * 1.0,
+            lambda: 1.0 * x,
+            lambda: x * -1.0,
+            lambda: x / 1.0,
+            lambda: x + 0.0,
+            lambda: x - 0.0,
+            lambda: x - mg.constant(-0.0, dtype=x.dtype),
+            lambda: mg.multiply_or_zero(2.0, x),
+            lambda: mg.multiply_or_zero(0.0, x),
+            lambda: mg.multiply_or_zero(-0.0, x),
+            lambda: x / x,
+            lambda: x.sum(()),
+        ],
+    )
+    graph.add(made(), exact=x in graph.exact)
+
+
+def random_draw(graph: RandomGraph) -> None:
+    graph.add(mg.random.RandomStream(int(graph.rng.integers(100))).uniform((2, 3)))
+
+
+ANYTHING = [
+    unary, unary, binary, binary, binary, binary_float, power_of_number, stepped, integer_arithmetic, comparison, logic,
+    predicate, selection, selection, cast, reduction, reduction, extreme, truth, position, running, reordering, reordering,
+    reshaping, broadcasting, indexing, indexing, writing, joining, product, normalization, neural, branch, guarded,
+    cancelling, cancelling, random_draw, RandomGraph.add_gradients,
+]  # fmt: skip
+
+
+def wild_graph(seed: int) -> RandomGraph:
+    """A graph of any ops on any operands."""
+    graph = RandomGraph(np.random.default_rng([seed, 0]))
+    sizes = [int(size) for size in graph.rng.choice([0, 1, 2, 3, 4], 3, p=[0.07, 0.13, 0.3, 0.3, 0.2])]
+    floats = ["float32", "float64"] if seed % 2 else ["float64"]
+    for dtype in [*floats, *floats, "int32", "int64", "bool"]:
+        shape = tuple(1 if graph.rng.random() < 0.15 else size for size in sizes[graph.rng.integers(4) :])
+        graph.leaf(dtype, shape, special=seed % 3 != 0)
+    graph.leaf(floats[0], (), special=False)
+    graph.grow(ANYTHING, int(graph.rng.integers(6, 22)))
+    graph.add_updates()
+    return graph
+
+
+# -- what the stability rules look for, on operands where the plain forms are accurate -------------------------------
+
+
+def stable_pattern(graph: RandomGraph) -> None:
+    x = graph.pick("f", ndim=1, filled=True)
+    x = mg.tanh(x) * 2
+    axis = int(graph.rng.integers(x.ndim))
+    made = one_of(
+        graph,
+        [
+            lambda: mg.log(mg.softmax(x, axis)),
+            lambda: mg.log(mg.softmax(x, axis)[some_key(graph, x)]),
+            lambda: mg.log(mg.exp(x).sum(graph.axes(x, 1))),
+            lambda: mg.log(mg.exp(x).sum(axis, keepdims=True)),
+            lambda: mg.log(1 + mg.exp(x)),
+            lambda: mg.log(mg.exp(x) + 1),
+            lambda: mg.log(mg.sigmoid(x)),
+            lambda: mg.log(1 - mg.sigmoid(x)),
+            lambda: mg.log1p(-mg.sigmoid(x)),
+            lambda: mg.log1p(mg.exp(x)),
+            lambda: mg.exp(x) - 1,
+            lambda: mg.binary_crossentropy(mg.sigmoid(x), 0.25),
+            lambda: mg.categorical_crossentropy(mg.softmax(x), mg.softmax(x * 0.5)),
+            lambda: mg.exp(x) / mg.exp(x).sum(axis, keepdims=True),
+        ],
+    )
+    graph.add(made())
+
+
+def moderate(graph: RandomGraph) -> None:
+    """A smooth op that keeps moderate values moderate."""
+    x = graph.pick("f")
+    b = graph.partner(x, "f")
+    made = one_of(
+        graph,
+        [
+            lambda: mg.tanh(x),
+            lambda: mg.sin(x + b),
+            lambda: mg.sigmoid(x) * mg.tanh(b),
+            lambda: mg.tanh(x) * mg.cos(b),
+            lambda: mg.tanh(x) - mg.tanh(b),
+            lambda: mg.sqrt(1 + mg.square(mg.tanh(x))),
+            lambda: mg.exp(mg.tanh(x)),
+            lambda: mg.tanh(x) / (2 + mg.sin(b)),
+            lambda: -x,
+            lambda: mg.tanh(x).mean(graph.axes(x)) if 0 not in graph.value(x).shape else x,
+        ],
+    )
+    graph.add(made())
+
+
+def total_of_moderate(graph: RandomGraph) -> None:
+    x = graph.pick("f", ndim=1)
+    graph.add(mg.sum(mg.tanh(x), axis=graph.axes(x), keepdims=True) * 0.1)
+
+
+MODERATE = [
+    stable_pattern, stable_pattern, moderate, moderate, reordering, total_of_moderate, normalization,
+    RandomGraph.add_gradients,
+]  # fmt: skip
+
+
+def moderate_graph(seed: int) -> RandomGraph:
+    """A graph whose plain form is accurate everywhere, full of what the stability rules rewrite."""
+    graph = RandomGraph(np.random.default_rng([seed, 1]))
+    sizes = [int(size) for size in graph.rng.choice([1, 2, 3, 4], 2)]
+    for _ in range(3):
+        shape = tuple(1 if graph.rng.random() < 0.15 else size for size in sizes[graph.rng.integers(2) :])
+        graph.leaf("float64", shape, special=False, kinds="iis")
+    stable_pattern(graph)
+    graph.grow(MODERATE, int(graph.rng.integers(3, 12)))
+    graph.add_gradients()
+    return graph
+
+
+# -- what finite differences can check -------------------------------------------------------------------------------
+
+
+def smooth_choice(graph: RandomGraph) -> None:
+    """One of two expressions, by a condition that a small step does not change."""
+    x = graph.pick("f")
+    graph.add(mg.where(mg.constant(graph.array(graph.value(x).shape, "bool", False)), x, mg.sin(x)))
+
+
+def smooth_function(graph: RandomGraph) -> None:
+    x = mg.tanh(graph.pick("f"))
+    functions = [
+        mg.gelu, mg.silu, mg.softplus, mg.exp2, mg.expm1, mg.erf, mg.arctan, mg.arcsinh, mg.cosh, mg.sigmoid, mg.square,
+        lambda x: mg.log(x + 2), lambda x: mg.log1p(x * 0.5), lambda x: mg.sqrt(x + 2), lambda x: (x + 2) ** (x * 2),
+        lambda x: mg.hypot(x, x + 2), lambda x: mg.arctan2(x, x + 2), lambda x: mg.logaddexp(x, x * x),
+        lambda x: mg.ifelse(mg.constant(True), x * 2, mg.log(x)), lambda x: mg.reciprocal(x + 2),
+        lambda x: mg.arcsin(x * 0.5) + mg.arccos(x * 0.5), lambda x: mg.digamma(x + 2) + mg.gammaln(x + 2),
+        lambda x: mg.elu(x), lambda x: mg.relu(x, 0.1), mg.abs, lambda x: mg.tan(x * 0.5), lambda x: mg.arctanh(x * 0.5),
+    ]  # fmt: skip
+    graph.add(one_of(graph, functions)(x))
+
+
+def smooth_reduction(graph: RandomGraph) -> None:
+    x = graph.pick("f", ndim=1, filled=True)
+    function = one_of(graph, [mg.sum, mg.prod, mg.mean, mg.var, mg.std, mg.norm, mg.logsumexp, mg.max, mg.min, mg.ptp])
+    graph.add(function(mg.sin(x) + 2, axis=graph.axes(x, 1), keepdims=bool(graph.rng.random() < 0.5)))
+
+
+def smooth_product(graph: RandomGraph) -> None:
+    a = mg.tanh(graph.pick("f", ndim=2))
+    if a.ndim == 2:
+        made = [
+            lambda: mg.dot(a.T, a), lambda: mg.einsum("ij,ij->i", a, a + 1), lambda: mg.outer(a[0], a[:, 0]),
+            lambda: mg.tensordot(a, a, ([0], [0])), lambda: mg.einsum("ij,kj->ik", a, a),
+        ]  # fmt: skip
+        graph.add(one_of(graph, made)())
+
+
+SMOOTH = [
+    smooth_choice, smooth_function, smooth_function, smooth_function, smooth_reduction, smooth_product, moderate, moderate,
+    stable_pattern, reordering, reshaping, indexing, writing, joining, normalization, running, broadcasting,
+]  # fmt: skip
+
+
+def smooth_expression(seed: int) -> tuple[Callable[..., Variable], list[np.ndarray]]:
+    """What builds an expression over inputs, and points at which to differentiate it."""
+    leading = RandomGraph(np.random.default_rng([seed, 2]))
+    sizes = [int(size) for size in leading.rng.choice([1, 2, 3], 2, p=[0.2, 0.4, 0.4])]
+    points = [leading.array(tuple(sizes[leading.rng.integers(2) :]), "float64", False) for _ in range(2)]
+
+    def build(*inputs: Variable) -> Variable:
+        graph = RandomGraph(np.random.default_rng([seed, 3]), dict(zip(inputs, points, strict=True)), list(inputs))
+        graph.grow(SMOOTH, int(graph.rng.integers(2, 9)))
+        return graph.outputs(1)[0]
+
+    return build, points
