@@ -26,7 +26,7 @@ from minigraph.layers.normalization import BatchNormalization
 from minigraph.training import momentum
 from minigraph.transforms import apply_batch_normalization, get_batch_normalization_updates, moving_average
 
-HIDDEN = (128, 128, 128)
+HIDDEN = (256, 256, 256)
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,9 @@ def plot(runs: list[Run], path: Path) -> None:
     tracked = next(run for run in reversed(runs) if run.recomputed_accuracy is not None)
     statistics.plot(tracked.minibatch_means, color="tab:gray", linewidth=0.7, label="minibatch")
     statistics.plot(tracked.population_means, color="tab:blue", label="population (moving average)")
-    statistics.set(title=f"First layer's mean, rate {tracked.learning_rate:g}", xlabel="training step", ylabel="averaged over features")
+    statistics.set(
+        title=f"First layer's mean, rate {tracked.learning_rate:g}", xlabel="training step", ylabel="averaged over features"
+    )
     statistics.legend()
     for axes in (losses, accuracies, statistics):
         axes.grid(alpha=0.3)
@@ -164,7 +166,7 @@ def main(arguments: list[str] | None = None) -> list[Run]:
     """Train all networks, print the table, write the picture."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--epochs", type=int, default=25)
-    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--learning-rate", type=float, default=0.5, help="the high rate; the low one is a fiftieth of it")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--backend", choices=["numpy", "cupy"], default="numpy")

@@ -1,0 +1,47 @@
+"""The examples run, and show what they promise."""
+
+from __future__ import annotations
+
+import runpy
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+def load(name):
+    """An example as a dict of its names."""
+    return runpy.run_path(str(EXAMPLES / f"{name}.py"))
+
+
+def test_digits_mlp_learns_switches_and_draws(tmp_path, capsys):
+    picture = tmp_path / "curves" / "digits.png"
+    runs = load("digits_mlp")["main"](["--epochs", "6", "--output", str(picture), "--seed", "3"])
+    printed, progress = capsys.readouterr()
+    assert "context manager and transform agree: yes" in printed and "recomputed" in printed
+    assert progress == ""  # the progress bar is quiet off a terminal
+    assert picture.read_bytes().startswith(b"\x89PNG") and picture.stat().st_size > 20_000
+    plain_low, normalized_low, plain_high, normalized_high = runs
+    assert normalized_low.accuracies[-1] > 0.94 and normalized_low.recomputed_accuracy > 0.94
+    assert normalized_low.accuracies[0] > plain_low.accuracies[0] + 0.1
+    assert normalized_high.accuracies[-1] > 0.9 > plain_high.accuracies[-1]
+    assert len(normalized_high.population_means) == len(normalized_high.minibatch_means) > 100
+
+
+@pytest.mark.parametrize("arguments", [["--epochs", "0"], ["--batch-size", "1"], ["--backend", "abacus"]])
+def test_digits_mlp_refuses_impossible_options(arguments, capsys):
+    with pytest.raises(SystemExit):
+        load("digits_mlp")["main"](arguments)
+    assert "usage" in capsys.readouterr().err
+
+
+def test_logistic_regression_separates_two_digits(capsys):
+    assert load("logistic_regression")["main"]() > 0.95
+    assert "cost = " in capsys.readouterr().out
+
+
+def test_graph_transforms_prints_what_it_did(capsys):
+    load("graph_transforms")["main"]()
+    printed = capsys.readouterr().out
+    assert "round trip is the identity: True" in printed and "matrix products" in printed
