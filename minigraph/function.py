@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import threading
 import time
 import warnings
 from collections import deque
@@ -200,24 +201,44 @@ class Function:
 
     def _call(self, args: Sequence[Any], kwargs: Mapping[str, Any], runner: Callable[[Schedule, list[Any]], None]) -> Any:
         """Bind, compute, check, and only then commit."""
-        arrays = self._bind(args, kwargs)
-        plan, backend = self._plan, self._backend
+        arrays = [self._backend.load(value) for value in self._bind(args, kwargs)]
+        count = len(self.outputs)
+        with _holding(self._locks), np.errstate(all="ignore"):
+            while True:
+                state = tuple(map(_value_of, self._cells))  # one C call: a state that belongs together
+                results = self._compute(arrays, state, runner)
+                outputs = [self._release(k, results[k], self._borrowed[k]) for k in range(count)]
+                values = [self._new_value(k, results[k]) for k in range(count, len(results))]
+                if self._commit(state, values):
+                    return self._specification.structure.pack(outputs)
+
+    def _compute(
+        self, arrays: Sequence[Array], state: Sequence[Array], runner: Callable[[Schedule, list[Any]], None]
+    ) -> list[Array]:
+        """The values of the roots, from those of the inputs and of the shared variables."""
+        plan = self._plan
         memory: list[Any] = [None] * plan.slots
         for slot, value in plan.constants:
             memory[slot] = value
         for slot, value in zip(plan.inputs, arrays, strict=True):
-            memory[slot] = backend.load(value)
-        with _holding(self._locks), np.errstate(all="ignore"):
-            state = tuple(map(_value_of, self._cells))  # one C call: a state that belongs together
-            for (slot, _), value in zip(plan.shared, state, strict=True):
-                memory[slot] = backend.load(value)
-            runner(plan, memory)
-            results = [memory[slot] for slot in plan.roots]
-            count = len(self.outputs)
-            outputs = [self._release(k, results[k], self._borrowed[k]) for k in range(count)]
-            values = [self._new_value(k, results[k]) for k in range(count, len(results))]
-            _commit(self._targets, values)
-        return self._specification.structure.pack(outputs)
+            memory[slot] = value
+        for (slot, _), value in zip(plan.shared, state, strict=True):
+            memory[slot] = self._backend.load(value)
+        runner(plan, memory)
+        return [memory[slot] for slot in plan.roots]
+
+    def _commit(self, state: Sequence[Array], values: Sequence[Array]) -> bool:
+        """Give every target its new value, unless what the values were computed from has changed meanwhile.
+
+        The targets are locked, but another thread may have updated a variable that this function only reads.
+        """
+        if not values:
+            return True
+        with _committing:
+            unchanged = all(cell.value is value for cell, value in zip(self._cells, state, strict=True))
+            if unchanged:
+                _assign(self._targets, values)
+            return unchanged
 
     def _release(self, root: int, value: Array, borrow: bool) -> Array:
         """A result as the caller's own array, unless it may be borrowed."""
@@ -281,7 +302,10 @@ def _holding(locks: Sequence[Any]) -> Iterator[None]:
                 continue
 
 
-def _commit(cells: Sequence[Cell], values: Sequence[Array]) -> None:
+_committing = threading.Lock()
+
+
+def _assign(cells: Sequence[Cell], values: Sequence[Array]) -> None:
     """Give every cell its new value: within one C call, which Ctrl-C cannot split."""
     kept = [cell.value for cell in cells]  # freed after the last assignment, not between two
     deque(map(setattr, cells, repeat("value"), values), maxlen=0)
@@ -428,7 +452,7 @@ def _as_pairs(given: Any, what: str) -> list[tuple[Any, Any]]:
     for pair in pairs:
         if len(pair) != 2:
             raise InvalidTypeError(f"{what} must be pairs, or a dict, not {pair!r}")
-    return pairs  # type: ignore[return-value]
+    return pairs
 
 
 def _checked_updates(updates: Any) -> list[tuple[Variable, Variable]]:
@@ -510,7 +534,8 @@ def _check_leaves(graph: Graph, on_unused: str) -> None:
     for variable in order:
         if isinstance(variable.op, Input) and variable not in given:
             raise InvalidValueError(
-                f"{variable!r}, made at {variable.origin}, is needed to compute the outputs or updates, but is not among the inputs"
+                f"{variable!r}, made at {variable.origin}, is needed to compute the outputs or updates, "
+                "but is not among the inputs"
             )
     used = set(order)
     for variable in graph.inputs:
@@ -537,4 +562,4 @@ def evaluate(variable: Variable, inputs: Mapping[Variable, Any] | None = None) -
     return compiled(*given.values())
 
 
-Variable.eval = evaluate  # type: ignore[assignment, method-assign]
+Variable.eval = evaluate

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, overload
 
 from minigraph.errors import InvalidTypeError, InvalidValueError
 from minigraph.graph import Composite, Input, Item, Op, Variable, as_variable, rebuild, toposort
 from minigraph.ops.arranging import stack
+from minigraph.ops.control import IfElse
 from minigraph.ops.creation import ones_like, zeros_like
 from minigraph.ops.elementwise import Cotangents, cast
 from minigraph.ops.reduction import sum as sum_over
@@ -71,7 +73,8 @@ def grad(
         start[cost] = start[cost] + ones_like(cost) if cost in start else ones_like(cost)
     elif not start:
         raise InvalidValueError("grad needs a cost, known_grads, or both")
-    cotangents = _backpropagate(start, wanted, set(consider_constant))
+    constant = [consider_constant] if isinstance(consider_constant, Variable) else consider_constant
+    cotangents = _backpropagate(start, wanted, set(constant))
     results: list[Variable | None] = []
     for variable in wanted:
         found = cotangents.get(variable)
@@ -137,6 +140,7 @@ def _backpropagate(
     for variable in order:
         if variable not in constant and (variable in targets or any(one in relevant for one in variable.inputs)):
             relevant.add(variable)
+    branches = _Branches(order, start)
     parts: dict[Variable, list[Variable]] = {variable: [cotangent] for variable, cotangent in start.items()}
     item_parts: dict[Variable, dict[int, list[Variable]]] = {}
     found: dict[Variable, Variable] = {}
@@ -151,12 +155,77 @@ def _backpropagate(
             if dy is None or not variable.inputs:
                 continue
             if isinstance(variable.op, Item):
-                item_parts.setdefault(variable.inputs[0], {}).setdefault(variable.op.index, []).append(dy)
+                whole = variable.inputs[0]
+                passed = branches.leave(dy, variable, branches.of(variable), branches.of(whole))
+                item_parts.setdefault(whole, {}).setdefault(variable.op.index, []).append(passed)
                 continue
-            for one, cotangent in zip(variable.inputs, _input_cotangents(variable, dy), strict=True):
+            for place, (one, cotangent) in enumerate(zip(variable.inputs, _input_cotangents(variable, dy), strict=True)):
                 if cotangent is not None and one in relevant:
-                    parts.setdefault(one, []).append(_sum_to(cotangent, one.type, variable.op))
-    return {variable: cotangent for variable, cotangent in found.items() if cotangent is not None}
+                    fitting = _sum_to(cotangent, one.type, variable.op)
+                    passed = branches.leave(fitting, one, branches.at(variable, place), branches.of(one))
+                    parts.setdefault(one, []).append(passed)
+    return {
+        variable: branches.leave(cotangent, variable, branches.of(variable), None)
+        for variable, cotangent in found.items()
+        if cotangent is not None and (variable in targets or variable in start)
+    }
+
+
+@dataclass(frozen=True, eq=False)
+class _Branch:
+    """One side of an `ifelse`, within a side of another or within none."""
+
+    condition: Variable
+    taken_if_true: bool
+    outside: _Branch | None
+    depth: int
+
+
+class _Branches:
+    """For each variable the innermost branch that alone needs it: only there may its cotangent be computed."""
+
+    def __init__(self, order: Sequence[Variable], start: Iterable[Variable]) -> None:
+        self._homes: dict[Variable, _Branch | None] = {}
+        self._sides: dict[tuple[Variable, int], _Branch] = {}
+        if not any(isinstance(variable.op, IfElse) for variable in order):
+            return
+        self._homes = dict.fromkeys(start)
+        for variable in reversed(order):
+            home = self.of(variable)
+            for place, one in enumerate(variable.inputs):
+                side = home
+                if isinstance(variable.op, IfElse) and place:
+                    depth = 1 + (home.depth if home else 0)
+                    side = self._sides[variable, place] = _Branch(variable.inputs[0], place == 1, home, depth)
+                self._homes[one] = _innermost_common(self._homes[one], side) if one in self._homes else side
+
+    def of(self, variable: Variable) -> _Branch | None:
+        """The branch that a variable lives in, None if it is needed in any case."""
+        return self._homes.get(variable)
+
+    def at(self, variable: Variable, place: int) -> _Branch | None:
+        """The branch from which a variable passes a cotangent on to one of its inputs."""
+        return self._sides.get((variable, place)) or self.of(variable)
+
+    def leave(self, cotangent: Variable, of: Variable, inner: _Branch | None, outer: _Branch | None) -> Variable:
+        """A cotangent of a variable, from within `inner` as seen in `outer`: zero unless all branches between are taken."""
+        while inner is not outer and inner is not None:
+            pair = (cotangent, zeros_like(of))
+            cotangent = IfElse()(inner.condition, *(pair if inner.taken_if_true else reversed(pair)))
+            inner = inner.outside
+        return cotangent
+
+
+def _innermost_common(one: _Branch | None, other: _Branch | None) -> _Branch | None:
+    """The innermost branch that both lie in."""
+    while one is not other:
+        if one is None or other is None:
+            return None
+        if one.depth >= other.depth:
+            one = one.outside
+        else:
+            other = other.outside
+    return one
 
 
 def _result_types(variable: Variable) -> tuple[TensorType, ...]:
@@ -218,7 +287,7 @@ def vjp(outputs: Variable | Several, wrt: Variable | Several, cotangents: Any) -
     for head, row in zip(heads, rows, strict=True):
         known = _known_cotangent(head, row)
         start[head] = start[head] + known if head in start else known
-    return grad(None, wrt, known_grads=start, disconnected_inputs="ignore")  # type: ignore[call-overload]
+    return grad(None, wrt, known_grads=start, disconnected_inputs="ignore")
 
 
 def jvp(outputs: Variable | Several, wrt: Variable | Several, tangents: Any) -> Any:
@@ -265,4 +334,4 @@ def hessian(cost: Variable, wrt: Variable | Several) -> Any:
 
 def hessian_vector_product(cost: Variable, wrt: Variable | Several, vectors: Any) -> Any:
     """The product of the Hessian of a scalar with vectors shaped like `wrt`, without building the Hessian."""
-    return vjp(grad(cost, wrt, disconnected_inputs="ignore"), wrt, vectors)  # type: ignore[call-overload]
+    return vjp(grad(cost, wrt, disconnected_inputs="ignore"), wrt, vectors)

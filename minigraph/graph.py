@@ -18,6 +18,7 @@ import numpy as np
 
 from minigraph.errors import ImmutableError, InvalidTypeError, InvalidValueError, MinigraphError
 from minigraph.origin import Origin, here
+from minigraph.record import Record
 from minigraph.types import DEFAULT_FLOAT, TensorType, as_dtype, tensor_type
 
 if TYPE_CHECKING:  # for type checkers alone: operators.py installs this class's methods on Variable
@@ -29,11 +30,10 @@ Array = Any  # a numpy.ndarray, or a cupy.ndarray on that backend
 Types = TensorType | tuple[TensorType, ...]
 
 
-@dataclass(frozen=True)
-class Op:
-    """What a variable is computed by: a frozen dataclass whose fields are the static parameters.
+class Op(Record):
+    """What a variable is computed by: a record whose fields are the static parameters.
 
-    An op without fields needs no decorator of its own: it inherits equality by class. `infer` is mandatory; a primitive op has `forward`, a differentiable one `gradient`.
+    `infer` is mandatory; a primitive op has `forward`, a differentiable one `gradient`.
     """
 
     view_of: ClassVar[int | None] = None
@@ -98,21 +98,18 @@ class Input(Leaf):
     """A value that the caller of a function gives."""
 
 
-@dataclass(frozen=True, eq=False)
 class Constant(Leaf):
     """A value fixed when the graph is built; the array is never written to."""
 
     value: np.ndarray[Any, Any]
 
 
-@dataclass(frozen=True, eq=False)
 class Shared(Leaf):
     """The current value of a cell of state."""
 
     cell: Cell
 
 
-@dataclass(frozen=True)
 class Item(Op):
     """One result of an op that has several."""
 
@@ -315,7 +312,10 @@ def _dtype_of(value: Any) -> np.dtype[Any]:
     """The dtype of a constant or shared variable made from `value`; TypeError if no array can be made."""
     if isinstance(value, Variable):
         raise InvalidTypeError(f"{value!r} is a variable already; it cannot be made a constant or shared variable")
-    array = np.asarray(value)
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise InvalidTypeError(f"{value!r} cannot be made an array: {error}") from None
     if is_weak(value):
         return DEFAULT_FLOAT if array.dtype.kind == "f" else array.dtype
     if array.dtype.kind in "OUS":

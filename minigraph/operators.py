@@ -105,9 +105,7 @@ class Operators:
         return ew.abs(self)
 
     def __round__(self, ndigits: int | None = None) -> Variable:
-        if ndigits:
-            raise InvalidTypeError("round works on whole numbers only; scale, round, and scale back")
-        return ew.round(self)
+        return ew.round(self, ndigits or 0)
 
     # -- bits and comparison; == stays identity, mg.eq compares ------------------------------------------------------
 
@@ -367,9 +365,9 @@ class Operators:
         """Limited to [a_min, a_max]."""
         return ew.clip(self, a_min, a_max)
 
-    def round(self) -> Variable:
-        """The nearest integers, halves to even."""
-        return ew.round(self)
+    def round(self, decimals: int = 0) -> Variable:
+        """With so many decimals, halves to even."""
+        return ew.round(self, decimals)
 
     def dot(self, other: Operand) -> Variable:
         """numpy.dot with another array."""
@@ -378,7 +376,7 @@ class Operators:
 
 def _numpy_counterparts() -> dict[Any, Callable[..., Any]]:
     """NumPy's functions and ours of the same name."""
-    table: dict[Any, Callable[..., Any]] = {}
+    table: dict[Any, Callable[..., Any]] = {np.rint: ew.round, np.fabs: ew.abs, np.amax: reduction.max, np.amin: reduction.min}
     modules = activation, arranging, creation, crossentropy, ew, indexing, linear, reduction, shapes, special, transcendental
     for home, names in [(np, module) for module in modules] + [(np.linalg, linalg)]:
         for name in names.__all__:

@@ -79,10 +79,14 @@ def place() -> str:
     return f"{described}  at {here()}"
 
 
+_TAKES_VARARGS = 0x04  # inspect.CO_VARARGS
+
+
 def _call_text(frame: FrameType) -> str:
     """A running function with its arguments."""
     code = frame.f_code
-    names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+    starred = bool(code.co_flags & _TAKES_VARARGS)
+    names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount + starred]
     given = ", ".join(_argument_text(frame.f_locals[name]) for name in names if frame.f_locals.get(name) is not None)
     return f"{code.co_name}({given})"
 

@@ -14,7 +14,7 @@ from minigraph.errors import (
     InvalidValueError,
     MinigraphError,
 )
-from minigraph.graph import Array, Constant, Graph, Input, Shared, Variable, located, toposort
+from minigraph.graph import Array, Constant, Graph, Input, Shared, Variable, located
 from minigraph.ops.control import IfElse
 
 
@@ -112,11 +112,12 @@ def _unconditional(roots: Sequence[Variable]) -> set[Variable]:
 
 
 def _branches(variable: Variable, always: set[Variable], built: dict[Variable, Step]) -> Any:
-    """The steps of each branch of an `IfElse` that are not computed in any case."""
-    return tuple(tuple(built[one] for one in _branch_order(root, always) if one in built) for root in variable.inputs[1:])
+    """The steps of each branch of an `IfElse` that are not computed in any case, in the order of their slots."""
+    needed = [[built[one] for one in _needed(root, always) if one in built] for root in variable.inputs[1:]]
+    return tuple(tuple(sorted(steps, key=lambda step: step.result)) for steps in needed)
 
 
-def _branch_order(root: Variable, always: set[Variable]) -> list[Variable]:
+def _needed(root: Variable, always: set[Variable]) -> set[Variable]:
     """What one branch needs beyond what is computed in any case; branches inside it are left to their own `IfElse`."""
     needed: set[Variable] = set()
     stack = [root]
@@ -125,7 +126,7 @@ def _branch_order(root: Variable, always: set[Variable]) -> list[Variable]:
         if variable not in needed and variable not in always:
             needed.add(variable)
             stack.extend(_eager_inputs(variable))
-    return [variable for variable in toposort([root], stop=always) if variable in needed]
+    return needed
 
 
 def _storage(order: Sequence[Variable]) -> dict[Variable, Variable]:

@@ -17,7 +17,7 @@ import minigraph as mg
 from minigraph.graph import Constant, Input, Shared, Variable
 from minigraph.testing import compute_plainly
 
-SPECIAL = [np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, -1.0, 0.5, 1e30, -1e30, 1e-30, 3.0, -2.0]
+SPECIAL = [np.nan, np.inf, -np.inf, 0.0, -0.0, -0.0, -0.0, 1.0, -1.0, 0.5, 1e30, -1e30, 1e-30, 3.0, -2.0]
 
 
 @dataclass
@@ -40,8 +40,8 @@ class RandomGraph:
             return self.rng.random(shape) < 0.5
         if kind in "iu":
             whole = self.rng.integers(0 if kind == "u" else -5, 6, shape)
-            large = special and dtype == "int64" and self.rng.random() < 0.3
-            return np.asarray(whole + (2**53 if large else 0)).astype(dtype)
+            large = special and dtype == "int64" and self.rng.random() < 0.5
+            return np.asarray(whole + (2**53 + 1 if large else 0)).astype(dtype)
         plain = self.rng.uniform(-2, 2, shape)
         if special:
             plain = np.where(self.rng.random(shape) < 0.35, self.rng.choice(SPECIAL, shape), plain)
@@ -94,6 +94,13 @@ class RandomGraph:
         weights = np.arange(1, len(fitting) + 1) ** 1.5  # late ones more often, so that graphs grow deep
         return fitting[self.rng.choice(len(fitting), p=weights / weights.sum())]
 
+    def pick_leaf(self, kinds: str) -> Variable:
+        """An input, shared variable or constant of one of the dtype kinds, as special as they come."""
+        fitting = [one for one in self.pool if one.dtype.kind in kinds and isinstance(one.op, Input | Shared | Constant)]
+        if not fitting:
+            raise LookupError
+        return fitting[self.rng.integers(len(fitting))]
+
     def axes(self, variable: Variable, least: int = 0) -> tuple[int, ...]:
         """Some of the axes of a variable."""
         count = self.rng.integers(least, variable.ndim + 1)
@@ -134,11 +141,12 @@ class RandomGraph:
         """The inputs, or the shared variables, or the constants."""
         return [one for one in self.pool if isinstance(one.op, kind)]
 
-    def outputs(self, count: int) -> list[Variable]:
-        """Some computed variables, the last one among them; one may be asked for twice."""
+    def outputs(self, count: int | None = None) -> list[Variable]:
+        """Every computed variable, or some of them with the last one among them; one may be asked for twice."""
         computed = [one for one in self.pool if not isinstance(one.op, Input | Shared | Constant)] or self.pool
-        picked = [computed[self.rng.integers(len(computed))] for _ in range(count - 1)]
-        return [computed[-1], *picked]
+        if count is None:
+            return computed
+        return [computed[-1], *(computed[self.rng.integers(len(computed))] for _ in range(count - 1))]
 
     def add_gradients(self, most: int = 2) -> None:
         """The gradients of a scalar made of some variable by float leaves."""
@@ -251,9 +259,11 @@ def cast(graph: RandomGraph) -> None:
         graph.add(x.astype(str(graph.rng.choice(["float32", "float64"]))))
     else:
         x = graph.pick("biu", exact=True)
-        chain = graph.rng.choice(["float32", "float64", "int32", "int64", "bool"], graph.rng.integers(1, 3))
+        chain = one_of(
+            graph, [["float64", "int64"], ["float32", "int64"], ["float64", "float32"], ["int32", "int64"], ["bool"]]
+        )
         for dtype in chain:
-            x = x.astype(str(dtype))
+            x = x.astype(dtype)
         graph.add(x, exact=True)
 
 
@@ -416,7 +426,7 @@ def guarded(graph: RandomGraph) -> None:
 
 def cancelling(graph: RandomGraph) -> None:
     """What must keep its NaN, and what the algebra rules look for."""
-    x = graph.pick("f")
+    x = graph.pick("f") if graph.rng.random() < 0.5 else graph.pick_leaf("f")
     made = one_of(
         graph,
         [
@@ -448,10 +458,11 @@ def random_draw(graph: RandomGraph) -> None:
 
 
 ANYTHING = [
-    unary, unary, binary, binary, binary, binary_float, power_of_number, stepped, integer_arithmetic, comparison, logic,
-    predicate, selection, selection, cast, reduction, reduction, extreme, truth, position, running, reordering, reordering,
-    reshaping, broadcasting, indexing, indexing, writing, joining, product, normalization, neural, branch, guarded,
-    cancelling, cancelling, random_draw, RandomGraph.add_gradients,
+    unary, unary, unary, unary, binary, binary, binary, binary_float, power_of_number, stepped, integer_arithmetic,
+    comparison, logic, predicate, selection, selection, cast, reduction, reduction, extreme, truth, position, running,
+    reordering, reordering, reshaping, broadcasting, indexing, indexing, writing, joining, product, normalization, neural,
+    branch, guarded, cancelling, cancelling, cancelling, cancelling, cast, random_draw, RandomGraph.add_gradients,
+    RandomGraph.add_gradients,
 ]  # fmt: skip
 
 

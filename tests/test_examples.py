@@ -17,7 +17,9 @@ def load(name):
 
 def test_digits_mlp_learns_switches_and_draws(tmp_path, capsys):
     picture = tmp_path / "curves" / "digits.png"
-    runs = load("digits_mlp")["main"](["--epochs", "6", "--output", str(picture), "--seed", "3"])
+    example = load("digits_mlp")
+    example["build"].__globals__["HIDDEN"] = (64, 64)
+    runs = example["main"](["--epochs", "6", "--output", str(picture), "--seed", "3"])
     printed, progress = capsys.readouterr()
     assert "context manager and transform agree: yes" in printed and "recomputed" in printed
     assert progress == ""  # the progress bar is quiet off a terminal

@@ -83,7 +83,7 @@ def test_wrong_calls(call, message):
 
 def test_a_missing_input_is_named():
     x, y = mg.scalar("x"), mg.scalar("weight")
-    with pytest.raises(TypeError, match="weight.*missing"):
+    with pytest.raises(TypeError, match=r"weight.*missing"):
         mg.function([x, y], x + y)(1)
 
 
@@ -233,7 +233,7 @@ def test_the_op_that_widened_an_update_is_named_with_its_line():
     new = mg.exp(wide) + 1
     with pytest.raises(TypeError) as caught:
         mg.function([], updates={S: new})
-    assert f"<Multiply: float64 scalar> ({wide.origin}) widened it" in str(caught.value)
+    assert f"({wide.origin}) widened it" in str(caught.value)
 
 
 def test_unused_inputs():
@@ -246,7 +246,7 @@ def test_unused_inputs():
 def test_a_new_value_of_another_run_time_shape_changes_nothing():
     x, s, t = mg.vector("x"), mg.shared([1.0, 2.0], "state"), mg.shared(0.0)
     f = mg.function([x], updates={t: t + 1, s: x * 2})
-    with pytest.raises(ValueError, match="state.*no state was changed"):
+    with pytest.raises(ValueError, match=r"state.*no state was changed"):
         f([1, 2, 3])
     assert (value(s), value(t)) == ([1, 2], 0)
     f([1, 2])
@@ -302,7 +302,7 @@ def test_default_updates_are_transitive():
     second = mg.with_default_update(third + 1, {t: t + third})
     first = mg.with_default_update(mg.constant(1.0), {s: s + second})
     f = mg.function([], first)
-    assert [target.name for target, _ in f.updates] == ["s", "t", "u"]
+    assert {target for target, _ in f.updates} == {s, t, u}
     f()
     f()
     assert (value(s), value(t), value(u)) == (8, 6, 10)
@@ -358,8 +358,10 @@ def test_a_replaced_target_is_not_updated():
 def test_results_alias_neither_inputs_nor_state_nor_constants_nor_each_other():
     x, s, c = mg.dmatrix("x"), mg.shared(np.ones((2, 3))), mg.constant(np.full((2, 3), 5.0))
     y = x + s
-    views = [v for one in (x, s, c, y) for v in (one, one.T, one[1:], one[0], one.reshape((6,)), mg.broadcast_to(one, (2, 2, 3)))]
-    f = mg.function([x], views + [y, y], updates={s: s.T.T})
+    views = [
+        v for one in (x, s, c, y) for v in (one, one.T, one[1:], one[0], one.reshape((6,)), mg.broadcast_to(one, (2, 2, 3)))
+    ]
+    f = mg.function([x], [*views, y, y], updates={s: s.T.T})
     given = np.arange(6.0).reshape(2, 3)
     state = s.get_value(borrow=True)
     results = f(given)
@@ -506,7 +508,7 @@ def test_source_lists_the_steps():
 
 def test_trace_shows_what_each_pass_changed():
     x = mg.vector("x")
-    f = mg.function([x], -(-x) * 1, trace=True)
+    f = mg.function([x], -mg.negative(x) * 1, trace=True)
     names = [name for name, _ in f.trace.stages]
     assert names[0] == "given"
     assert "simplify" in names
@@ -596,6 +598,15 @@ def test_gradients_of_ifelse():
     f = mg.function([c, x], mg.grad(y, x))
     np.testing.assert_allclose(f(1, [1, 2]), [3, 4])
     np.testing.assert_allclose(f(-1, [1, 2]), [4, 3])
+
+
+@pytest.mark.parametrize(
+    "branch", [lambda x: refused(x) * 2, lambda x: refused(mg.log(x)), lambda x: mg.exp(refused(x)), lambda x: mg.exp(x[[7]])]
+)
+def test_gradients_do_not_compute_the_branch_not_taken(branch):
+    c, x = mg.scalar("c"), mg.vector("x")
+    y = mg.ifelse(c > 0, branch(x).sum(), (3 * x).sum())
+    np.testing.assert_allclose(mg.function([c, x], mg.grad(y, x))(-1, [1, 2]), [3, 3])
 
 
 def test_branches_of_different_sizes():

@@ -36,10 +36,15 @@ def assert_same_values(ours, expected, strict, what):
         np.testing.assert_array_equal(np.signbit(ours[zero]), np.signbit(expected[zero]), err_msg=f"signs of zeros: {what}")
 
 
+def chosen_outputs(graph: RandomGraph, seed: int) -> list:
+    """Every variable, so that no wrong one can hide, or few, so that memory is reused on the way to them."""
+    return graph.outputs() if seed % 2 else graph.outputs(1 + seed % 5)
+
+
 def check_compiled(graph: RandomGraph, seed: int, strict: bool) -> None:
     """Call a function of the graph twice from one state: values, new state, and memory are as they must be."""
     inputs, state = graph.leaves(Input), graph.leaves(Shared)
-    outputs = graph.outputs(2 + seed % 5)
+    outputs = chosen_outputs(graph, seed)
     given = [graph.value(one) for one in inputs]
     kept = [value.copy() for value in given]
     before = [one.get_value() for one in state]
@@ -65,7 +70,7 @@ def check_compiled(graph: RandomGraph, seed: int, strict: bool) -> None:
 
 def stabilizable(graph: RandomGraph, seed: int) -> bool:
     """Whether a stability rule fires on what `check_compiled` computes."""
-    roots = strip(Graph((), tuple(graph.outputs(2 + seed % 5)), tuple(graph.updates.items())))
+    roots = strip(Graph((), tuple(chosen_outputs(graph, seed)), tuple(graph.updates.items())))
     return any(new is not old for new, old in zip(stabilize(roots).roots, roots.roots, strict=True))
 
 

@@ -32,7 +32,8 @@ class Backend:
 
     def store(self, array: Array) -> np.ndarray[Any, Any]:
         """An array of this namespace on the host."""
-        return array if self.xp is np else self.xp.asnumpy(array)
+        host: np.ndarray[Any, Any] = array if self.xp is np else self.xp.asnumpy(array)
+        return host
 
     def kernel(self, variable: Variable, reusable: int | None) -> Kernel:
         """What computes `variable`; `reusable` is the position of an operand whose memory may be overwritten."""
@@ -66,14 +67,11 @@ def _refusing_chance_broadcast(compute: Kernel, variable: Variable) -> Kernel:
         for axis, first, second in places:
             one, other = arrays[first].shape[axis], arrays[second].shape[axis]
             if one != other:
-                raise InvalidValueError(
-                    f"operands of shapes {' and '.join(str(array.shape) for array in arrays)} do not match: sizes {one} and {other}"
-                    + (
-                        ", and a size of 1 broadcasts only if it is known to be 1 when the graph is built"
-                        if 1 in (one, other)
-                        else ""
-                    )
+                shapes = " and ".join(str(array.shape) for array in arrays)
+                hint = (
+                    "; a size of 1 broadcasts only if it is known to be 1 when the graph is built" if 1 in (one, other) else ""
                 )
+                raise InvalidValueError(f"operands of shapes {shapes} do not match: sizes {one} and {other}{hint}")
         return compute(*arrays)
 
     return checked

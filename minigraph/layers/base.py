@@ -175,7 +175,9 @@ class Layer:
             for child in self.children:
                 child.allocate()
 
-    def add_parameter(self, name: str, shape: Iterable[int], initializer: Initializer, role: type[Role], dtype: Any = None) -> Variable:
+    def add_parameter(
+        self, name: str, shape: Iterable[int], initializer: Initializer, role: type[Role], dtype: Any = None
+    ) -> Variable:
         """Make state of this layer, initialized; called by `allocate_parameters`."""
         path = f"{current_layer()}.{name}"
         rng = np.random.default_rng([self.seed or 0, binascii.crc32(path.encode())])
@@ -206,7 +208,9 @@ class Layer:
         """ValueError, naming the layer, if one of the sizes is still unknown."""
         for name, size in sizes.items():
             if size is None:
-                raise InvalidValueError(f"{self!r}: {name} is not known; give it, or apply the layer to an input whose size is known")
+                raise InvalidValueError(
+                    f"{self!r}: {name} is not known; give it, or apply the layer to an input whose size is known"
+                )
 
 
 def _snake_case(name: str) -> str:

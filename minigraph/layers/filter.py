@@ -68,9 +68,7 @@ class VariableFilter:
     def _has_layer(self, variable: Variable) -> bool:
         """Whether the variable belongs to one of the layers or layer classes."""
         layer = get_layer(variable)
-        return any(
-            isinstance(layer, wanted) if isinstance(wanted, type) else layer is wanted for wanted in self._layers or []
-        )
+        return any(isinstance(layer, wanted) if isinstance(wanted, type) else layer is wanted for wanted in self._layers or [])
 
 
 def _listed(given: Any, what: str, allowed: Any) -> list[Any] | None:

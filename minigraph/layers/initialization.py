@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from minigraph.errors import InvalidTypeError, InvalidValueError
+from minigraph.record import Record
 
 Shape = tuple[int, ...]
 
 
-class Initializer:
+class Initializer(Record):
     """Draws initial values; weights are laid out (inputs, outputs), filters (outputs, inputs, *spatial)."""
 
     def generate(self, rng: np.random.Generator, shape: Shape) -> np.ndarray[Any, Any]:
@@ -40,7 +40,6 @@ def fans(shape: Shape) -> tuple[int, int]:
     return shape[1] * window, shape[0] * window
 
 
-@dataclass(frozen=True, eq=False)
 class Constant(Initializer):
     """A number, or an array that broadcasts to the shape."""
 
@@ -50,7 +49,6 @@ class Constant(Initializer):
         return np.array(np.broadcast_to(np.asarray(self.constant, np.float64), shape))
 
 
-@dataclass(frozen=True)
 class IsotropicGaussian(Initializer):
     """Independent normal numbers."""
 
@@ -61,7 +59,6 @@ class IsotropicGaussian(Initializer):
         return rng.normal(self.mean, self.std, shape)
 
 
-@dataclass(frozen=True)
 class Uniform(Initializer):
     """Numbers spread evenly around `mean`, given their `width` or their standard deviation `std`."""
 
@@ -69,7 +66,8 @@ class Uniform(Initializer):
     width: float | None = None
     std: float | None = None
 
-    def __post_init__(self) -> None:
+    def __init__(self, mean: float = 0.0, width: float | None = None, std: float | None = None) -> None:
+        super().__init__(mean, width, std)
         if (self.width is None) == (self.std is None):
             raise InvalidValueError("Uniform takes either width or std")
 
@@ -78,7 +76,6 @@ class Uniform(Initializer):
         return rng.uniform(self.mean - width / 2, self.mean + width / 2, shape)
 
 
-@dataclass(frozen=True)
 class Scaled(Initializer):
     """A draw multiplied by `scale`."""
 
@@ -121,7 +118,6 @@ class Identity(Scaled):
         return self.scale * np.eye(shape[0])
 
 
-@dataclass(frozen=True)
 class Sparse(Initializer):
     """For each output `connections` inputs drawn from `weights`, the others 0 (Martens 2010)."""
 

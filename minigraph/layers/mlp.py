@@ -35,7 +35,9 @@ class Sequence(Layer):
 def _check_dims(activations: Listed[Layer | None], dims: Listed[int | None], name: str) -> None:
     """ValueError unless there is one more size than activations."""
     if len(dims) != len(activations) + 1:
-        raise InvalidValueError(f"{name} of {len(activations)} layers needs {len(activations) + 1} dims, not {len(dims)}: {dims}")
+        raise InvalidValueError(
+            f"{name} of {len(activations)} layers needs {len(activations) + 1} dims, not {len(dims)}: {dims}"
+        )
 
 
 class MLP(Sequence):
@@ -96,7 +98,10 @@ class BatchNormalizedMLP(Sequence):
                 conserve_memory=conserve_memory,
                 name=f"batch_normalization_{k}",
             )
-            stages += [Linear(dims[k], dims[k + 1], use_bias=False, weights_init=weights_init, name=f"linear_{k}"), normalization]
+            stages += [
+                Linear(dims[k], dims[k + 1], use_bias=False, weights_init=weights_init, name=f"linear_{k}"),
+                normalization,
+            ]
             stages += [] if activation is None else [activation]
         super().__init__(stages, **options)
         self.dims = list(dims)

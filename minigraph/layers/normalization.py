@@ -24,6 +24,7 @@ from minigraph.layers.roles import (
 )
 from minigraph.ops.normalization import WithStatistics, center, normalize_by, standardize
 from minigraph.ops.shape import expand_dims
+from minigraph.types import Shape
 
 
 class BatchNormalization(Layer):
@@ -39,6 +40,7 @@ class BatchNormalization(Layer):
     epsilon: added to the variance, inside the root, when statistics are taken.
     mean_only: subtract the mean and divide by nothing; then there is no scale.
     learn_scale, learn_shift: whether there is a learned scale (else 1) and shift (else 0).
+    n_iter: must be None; statistics per time step are not supported yet.
     """
 
     def __init__(
@@ -52,10 +54,14 @@ class BatchNormalization(Layer):
         mean_only: bool = False,
         learn_scale: bool = True,
         learn_shift: bool = True,
+        n_iter: int | None = None,
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        self.input_dim = (input_dim,) if isinstance(input_dim, int) else None if input_dim is None else tuple(input_dim)
+        if n_iter is not None:
+            raise InvalidValueError(f"n_iter={n_iter!r}: statistics per time step are not supported yet; leave it out")
+        given = (input_dim,) if isinstance(input_dim, int) else input_dim
+        self.input_dim: Shape | None = None if given is None else tuple(given)
         self.broadcastable = None if broadcastable is None else tuple(bool(one) for one in broadcastable)
         self.conserve_memory = conserve_memory
         if isinstance(epsilon, bool) or not isinstance(epsilon, int | float) or not epsilon >= 0:
@@ -187,7 +193,9 @@ class SpatialBatchNormalization(BatchNormalization):
     def check_inputs(self, *inputs: Variable) -> None:
         for x in inputs:
             channels = self.input_dim[0] if self.input_dim else None
-            if x.ndim != len(self.input_dim or ()) + 1 or (None not in (channels, x.type.shape[1]) and x.type.shape[1] != channels):
+            if x.ndim != len(self.input_dim or ()) + 1 or (
+                None not in (channels, x.type.shape[1]) and x.type.shape[1] != channels
+            ):
                 raise InvalidValueError(f"{self!r} takes a batch of shape {self.input_dim}, not {x!r}")
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 from minigraph.errors import InvalidValueError
 from minigraph.graph import Array, Composite, Variable, as_variable
 from minigraph.ops.elementwise import Cotangents, Floating, Operand, cast, ge, gt, where
-from minigraph.ops.reduction import max, sum
+from minigraph.ops.reduction import Peak, sum
+from minigraph.ops.shape import restore_axes
 from minigraph.ops.special import erfc
 from minigraph.ops.transcendental import exp, log, tanh
 from minigraph.types import check_axis, float_dtype
@@ -53,7 +53,6 @@ def softplus(x: Operand) -> Variable:
     return Softplus().of(x)
 
 
-@dataclass(frozen=True)
 class Sloped(Floating):
     """A nonlinearity with a number that says how it goes on below 0."""
 
@@ -109,7 +108,6 @@ def silu(x: Operand) -> Variable:
     return Silu().of(x)
 
 
-@dataclass(frozen=True)
 class Gelu(Composite):
     """x times the normal distribution function at x, or its approximation by tanh (Hendrycks and Gimpel 2016)."""
 
@@ -139,7 +137,11 @@ def _floating_and_axis(x: Operand, axis: int) -> tuple[Variable, int]:
     return cast(variable, float_dtype(variable.dtype)), check_axis(axis, variable.ndim)
 
 
-@dataclass(frozen=True)
+def _peak(x: Variable, axis: int) -> Variable:
+    """The greatest element along an axis, the axis kept."""
+    return restore_axes(Peak((axis,))(x), (axis,), x.ndim)
+
+
 class AlongAxis(Composite):
     """A composite that works along one axis."""
 
@@ -151,7 +153,7 @@ class Softmax(AlongAxis):
 
     def expand(self, *inputs: Variable) -> Variable:
         x = inputs[0]
-        weight = exp(x - max(x, self.axis, keepdims=True))
+        weight = exp(x - _peak(x, self.axis))
         return weight / sum(weight, self.axis, keepdims=True)
 
     def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
@@ -177,7 +179,7 @@ class LogSoftmax(AlongAxis):
 
     def expand(self, *inputs: Variable) -> Variable:
         x = inputs[0]
-        shifted = x - max(x, self.axis, keepdims=True)
+        shifted = x - _peak(x, self.axis)
         return shifted - log(sum(exp(shifted), self.axis, keepdims=True))
 
     def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from minigraph.errors import InvalidTypeError, InvalidValueError
-from minigraph.graph import Array, Op, Variable, as_variable
+from minigraph.graph import Array, Op, Variable, as_variable, constant
 from minigraph.ops.creation import arange, full, tri
 from minigraph.ops.elementwise import Cotangents, Operand, cast, lt, promoted, where
 from minigraph.ops.indexing import index, set_subtensor, take
@@ -37,7 +36,6 @@ def _along(axis: int, part: Any) -> tuple[Any, ...]:
     return (slice(None),) * axis + (part,)
 
 
-@dataclass(frozen=True)
 class Concatenate(Op):
     """Arrays joined along an existing axis."""
 
@@ -102,7 +100,7 @@ def split(x: Operand, indices_or_sections: int | Sequence[Any], axis: int = 0) -
             "a multiple; give the indices to cut at instead"
         )
     step = known // indices_or_sections
-    return [index(variable, _along(place, slice(start, start + step))) for start in range(0, max(known, 1), max(step, 1))]
+    return [index(variable, _along(place, slice(k * step, (k + 1) * step))) for k in range(indices_or_sections)]
 
 
 def tile(x: Operand, reps: int | Sequence[Any]) -> Variable:
@@ -148,7 +146,10 @@ def roll(x: Operand, shift: Operand, axis: int | None = None) -> Variable:
 def pad(x: Operand, pad_width: Any, constant_values: Operand = 0) -> Variable:
     """x inside a larger array of `constant_values`: an int, a pair, or a pair (before, after) for each axis."""
     variable = as_variable(x)
-    widths = np.broadcast_to(np.asarray(pad_width), (variable.ndim, 2))
+    try:
+        widths = np.broadcast_to(np.asarray(pad_width), (variable.ndim, 2))
+    except ValueError:
+        raise InvalidValueError(f"pad_width {pad_width!r} does not give a pair for each axis of {variable!r}") from None
     if widths.dtype.kind not in "iu" or (widths < 0).any():
         raise InvalidValueError(f"pad_width must be made of ints of 0 or more, not {pad_width!r}")
     sizes = shape(variable)
@@ -164,17 +165,18 @@ def diag(x: Operand, k: int = 0) -> Variable:
     if variable.ndim == 1:
         side = shape(variable)[0] + (k if k >= 0 else -k)
         start = max(-k, 0), max(k, 0)
-        rows = arange(shape(variable)[0])
+        places = arange(shape(variable)[0])
         blank = full((side, side), 0, variable.dtype)
-        return set_subtensor(index(blank, (rows + start[0], rows + start[1])), variable)
+        return set_subtensor(index(blank, (places + start[0], places + start[1])), variable)
     if variable.ndim != 2:
         raise InvalidTypeError(f"diag takes a vector or a matrix, not {variable!r}")
     rows, columns = shape(variable)
     down, right = max(-k, 0), max(k, 0)
     height, width = rows - down, columns - right
-    known = isinstance(height, int) and isinstance(width, int)
-    length = max(min(height, width), 0) if known else _smaller(height, width)  # type: ignore[type-var]
-    places = arange(length)
+    if isinstance(height, int) and isinstance(width, int):
+        places = arange(max(min(height, width), 0))
+    else:
+        places = arange(_smaller(height, width))
     return index(variable, (places + down, places + right))
 
 
@@ -187,13 +189,15 @@ def _smaller(a: Any, b: Any) -> Variable:
 def tril(x: Operand, k: int = 0) -> Variable:
     """x, of two or more axes, with zeros above the diagonal k of its last two."""
     variable = _matrices(x)
-    return where(tri(*shape(variable)[-2:], k=k, dtype="bool"), variable, 0)
+    rows, columns = shape(variable)[-2:]
+    return where(tri(rows, columns, k, "bool"), variable, constant(0, dtype=variable.dtype))
 
 
 def triu(x: Operand, k: int = 0) -> Variable:
     """x, of two or more axes, with zeros below the diagonal k of its last two."""
     variable = _matrices(x)
-    return where(tri(*shape(variable)[-2:], k=k - 1, dtype="bool"), 0, variable)
+    rows, columns = shape(variable)[-2:]
+    return where(tri(rows, columns, k - 1, "bool"), constant(0, dtype=variable.dtype), variable)
 
 
 def _matrices(x: Operand) -> Variable:

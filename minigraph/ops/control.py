@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from minigraph.errors import InvalidTypeError
 from minigraph.graph import Array, Identity, Op, Shared, Variable, as_variable
-from minigraph.ops.creation import zeros_like
 from minigraph.ops.elementwise import Cotangents, Operand, cast, clip, promoted
 from minigraph.types import TensorType
 
@@ -79,7 +77,6 @@ def widening_op(value: Variable, expected: TensorType) -> Variable | None:
     return None
 
 
-@dataclass(frozen=True)
 class Assert(Op):
     """Its first input, if all conditions hold; an error otherwise."""
 
@@ -120,7 +117,8 @@ class IfElse(Op):
         return xp.array(then if bool(condition) else otherwise)
 
     def gradient(self, dy: Variable, y: Variable, condition: Variable, then: Variable, otherwise: Variable) -> Cotangents:
-        return None, IfElse()(condition, dy, zeros_like(then)), IfElse()(condition, zeros_like(otherwise), dy)
+        # the driver makes each of these zero, and leaves it uncomputed, where its branch is not taken
+        return None, dy, dy
 
 
 def ifelse(condition: Operand, then: Operand, otherwise: Operand) -> Variable:
@@ -152,7 +150,6 @@ def disconnected_grad(x: Operand) -> Variable:
     return DisconnectedGrad()(as_variable(x))
 
 
-@dataclass(frozen=True)
 class GradClip(GradientOp):
     lower: float
     upper: float
@@ -166,7 +163,6 @@ def grad_clip(x: Operand, lower: float, upper: float) -> Variable:
     return GradClip(float(lower), float(upper))(as_variable(x))
 
 
-@dataclass(frozen=True)
 class GradScale(GradientOp):
     factor: float
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from minigraph.errors import InvalidTypeError, InvalidValueError
 from minigraph.graph import Array, Constant, Op, Variable, as_variable, constant, is_weak
 from minigraph.ops.elementwise import Operand, cast, eq, ge, promoted, where
 from minigraph.ops.shape import Sizes, broadcast_to, dimshuffle, shape
-from minigraph.types import DEFAULT_FLOAT, TensorType, float_dtype
+from minigraph.types import DEFAULT_FLOAT, TensorType, as_dtype, float_dtype
 
 __all__ = ["arange", "eye", "full", "full_like", "linspace", "ones", "ones_like", "tri", "zeros", "zeros_like"]
 
@@ -52,19 +51,19 @@ def ones_like(x: Operand, dtype: Any = None) -> Variable:
     return full_like(x, 1, dtype)
 
 
-@dataclass(frozen=True)
 class Arange(Op):
     """start, start + step, ... up to but without stop; the length where it is known."""
 
     length: int | None
+    dtype: np.dtype[Any]
 
     def infer(self, *types: TensorType) -> TensorType:
         if any(type.ndim for type in types):
             raise InvalidTypeError("arange takes scalars")
-        return TensorType(types[0].dtype, (self.length,))
+        return TensorType(self.dtype, (self.length,))
 
     def forward(self, xp: Any, start: Array, stop: Array, step: Array) -> Array:
-        return xp.arange(start.item(), stop.item(), step.item(), dtype=start.dtype)
+        return xp.arange(start.item(), stop.item(), step.item(), dtype=self.dtype)
 
 
 def arange(start: Operand, stop: Operand = None, step: Operand = 1, dtype: Any = None) -> Variable:
@@ -74,15 +73,13 @@ def arange(start: Operand, stop: Operand = None, step: Operand = 1, dtype: Any =
     """
     bounds = (0, start, step) if stop is None else (start, stop, step)
     operands = promoted(bounds)
-    if dtype is not None:
-        operands = [cast(operand, dtype) for operand in operands]
     length = None
     if all(isinstance(operand.op, Constant) and operand.ndim == 0 for operand in operands):
         first, last, stride = (operand.op.value.item() for operand in operands)  # type: ignore[attr-defined]
         if stride == 0:
             raise InvalidValueError("the step of arange must not be 0")
         length = max(0, math.ceil((last - first) / stride))
-    return Arange(length)(*operands)
+    return Arange(length, operands[0].dtype if dtype is None else as_dtype(dtype))(*operands)
 
 
 def linspace(start: Operand, stop: Operand, num: int = 50, dtype: Any = None) -> Variable:

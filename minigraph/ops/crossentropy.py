@@ -32,7 +32,7 @@ def one_hot(x: Operand, n: Any, dtype: Any = DEFAULT_FLOAT) -> Variable:
     variable = as_variable(x)
     if variable.dtype.kind not in "iu":
         raise InvalidTypeError(f"one_hot takes integers, not {variable!r}")
-    return cast(eq(expand_dims(variable, variable.ndim), cast(arange(n), variable.dtype)), dtype)
+    return cast(eq(expand_dims(variable, variable.ndim), arange(n)), dtype)
 
 
 def _floating(x: Operand) -> Variable:

@@ -7,7 +7,6 @@ has the shape of the result; the gradient driver sums it over the axes that were
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,6 +18,7 @@ from minigraph.types import TensorType, as_dtype, broadcast_shapes, float_dtype,
 __all__ = [
     "abs",
     "add",
+    "and_",
     "bitwise_and",
     "bitwise_or",
     "bitwise_xor",
@@ -53,9 +53,11 @@ __all__ = [
     "minimum",
     "multiply",
     "multiply_or_zero",
+    "neg",
     "negative",
     "neq",
     "not_equal",
+    "or_",
     "power",
     "reciprocal",
     "remainder",
@@ -67,6 +69,7 @@ __all__ = [
     "switch",
     "trunc",
     "where",
+    "xor",
 ]
 
 Operand = Any
@@ -121,8 +124,16 @@ class Comparison(Elementwise):
         strong = [as_variable(one).dtype for one in fitting if not is_weak(one)]
         if len({dtype.kind for dtype in strong}) > 1:  # unlike arithmetic, a comparison must not lose integers
             exact = np.result_type(*strong)
+            if exact.kind == "f" and all(dtype.kind in "iu" for dtype in strong):
+                # no dtype holds both uint64 and int64, but NumPy compares them as they are
+                return self(*[as_variable(one) for one in fitting])
             fitting = [one if is_weak(one) else cast(one, exact) for one in fitting]
         return super().of(*fitting)
+
+    def infer(self, *types: TensorType) -> TensorType:
+        if all(type.dtype.kind in "iu" for type in types):
+            types = tuple(type.with_dtype(types[0].dtype) for type in types)
+        return super().infer(*types)
 
     def result_dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
         return np.dtype(bool)
@@ -195,7 +206,6 @@ def _widened(operand: Operand, others: Sequence[Operand]) -> Operand:
 # -- casts and copies ------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
 class Cast(Elementwise):
     """The same values in another dtype."""
 
@@ -374,6 +384,9 @@ def negative(x: Operand) -> Variable:
     return Negative().of(x)
 
 
+neg = negative
+
+
 class Reciprocal(Floating):
     def operand_dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
         return dtype if dtype.kind == "f" else np.dtype("float64")
@@ -513,9 +526,12 @@ class Round(Stepwise):
         return xp.rint(x)
 
 
-def round(x: Operand) -> Variable:
-    """The nearest integer, halves to even, elementwise, in x's dtype."""
-    return _rounded(Round(), x)
+def round(x: Operand, decimals: int = 0) -> Variable:
+    """x with so many decimals (digits before the point, if negative), halves to even, elementwise, in x's dtype."""
+    if not decimals:
+        return _rounded(Round(), x)
+    scale = 10.0**decimals
+    return cast(_rounded(Round(), multiply(x, scale)) / scale, as_variable(x).dtype)
 
 
 def _rounded(op: Elementwise, x: Operand) -> Variable:
@@ -712,6 +728,9 @@ class BitwiseXor(Bitwise):
 def bitwise_xor(a: Operand, b: Operand) -> Variable:
     """The bits set in exactly one of two integers (or booleans), elementwise."""
     return BitwiseXor().of(a, b)
+
+
+and_, or_, xor = bitwise_and, bitwise_or, bitwise_xor
 
 
 class Invert(Bitwise):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,8 +10,9 @@ import numpy as np
 from minigraph.errors import InvalidIndexError, InvalidTypeError, InvalidValueError
 from minigraph.graph import Array, Constant, Op, Variable, as_variable, items
 from minigraph.ops.creation import arange, zeros_like
-from minigraph.ops.elementwise import Cotangents, Operand, cast, zero_of
-from minigraph.ops.shape import broadcast_to, dimshuffle, ravel, shape
+from minigraph.ops.elementwise import Cotangents, Operand, cast, eq, where, zero_of
+from minigraph.ops.shape import broadcast_to, dimshuffle, ravel, reshape, shape, size
+from minigraph.record import Record
 from minigraph.types import Shape, TensorType, broadcast_shapes, check_axis
 
 __all__ = [
@@ -28,12 +28,11 @@ __all__ = [
 ]
 
 
-class Hole:
+class Hole(Record):
     """A place in an index that is filled by an input of the op."""
 
 
-@dataclass(frozen=True)
-class Range:
+class Range(Record):
     """A slice; a bound that is a hole is filled by a scalar input."""
 
     start: int | Hole | None
@@ -50,7 +49,6 @@ Entry = int | Hole | Range | None
 WHOLE = Range(None, None, None)
 
 
-@dataclass(frozen=True)
 class Indexing(Op):
     """What ops share that read or write x[...]: the index, with holes that inputs fill."""
 
@@ -157,6 +155,8 @@ class Index(Indexing):
         return x[self.fill(fillers)]
 
     def gradient(self, dy: Variable, y: Variable, x: Variable, *fillers: Variable) -> Cotangents:
+        if all(entry == WHOLE for entry in self.entries):
+            return (dy,)
         return (Increment(self.entries)(zeros_like(x), dy, *fillers), *(None for _ in fillers))
 
 
@@ -184,7 +184,18 @@ class Assign(Indexing):
 
     def gradient(self, dy: Variable, y: Variable, x: Variable, value: Variable, *fillers: Variable) -> Cotangents:
         dvalue = Index(self.entries)(dy, *fillers)
-        return Assign(self.entries)(dy, zero_of(dvalue), *fillers), dvalue, *(None for _ in fillers)
+        kept = self._kept(x, value, fillers) if any(one.ndim and one.dtype.kind != "b" for one in fillers) else None
+        return (
+            Assign(self.entries)(dy, zero_of(dvalue), *fillers),
+            dvalue if kept is None else where(kept, dvalue, 0),
+            *(None for _ in fillers),
+        )
+
+    def _kept(self, x: Variable, value: Variable, fillers: Sequence[Variable]) -> Variable:
+        """Which elements of the value are not written over by a later one: those whose number is found where it was put."""
+        numbers = reshape(arange(size(value)), shape(value))
+        written = Assign(self.entries)(zeros_like(x, "int64"), numbers, *fillers)
+        return eq(Index(self.entries)(written, *fillers), numbers)
 
 
 class Increment(Assign):
@@ -207,8 +218,6 @@ def index(x: Operand, key: Any) -> Variable:
     """
     variable = as_variable(x)
     entries, fillers = _parse(key, variable)
-    if all(entry == WHOLE for entry in entries):
-        return variable
     return Index(entries)(variable, *fillers)
 
 
@@ -310,7 +319,6 @@ def take_along_axis(x: Operand, indices: Operand, axis: int) -> Variable:
 # -- sorting and searching -------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
 class ArgSort(Op):
     """The order that sorts along an axis, stable, NaN last."""
 

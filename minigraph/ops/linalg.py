@@ -14,18 +14,26 @@ from minigraph.ops import reduction
 from minigraph.ops.arranging import tril
 from minigraph.ops.creation import zeros_like
 from minigraph.ops.elementwise import Cotangents, Operand, cast, eq, promoted, reciprocal, where
-from minigraph.ops.linear import diagonal_matrix, identity_like, lower_triangle_halved, matmul, transposed
+from minigraph.ops.linear import (
+    diagonal_matrix,
+    identity_like,
+    lower_triangle_halved,
+    matmul,
+    transposed,
+    with_agreeing_stacks,
+)
 from minigraph.ops.shape import expand_dims, squeeze
-from minigraph.types import TensorType, float_dtype
+from minigraph.types import TensorType, broadcast_shapes
 
 __all__ = ["cholesky", "det", "eigh", "inv", "norm", "qr", "slogdet", "solve", "svd"]
 
 
 def _matrix(a: Operand) -> Variable:
-    """a as floats of 32 bits or more with at least two axes."""
+    """a as floats of 32 bits or more, float64 for integers."""
     variable = as_variable(a)
-    dtype = float_dtype(variable.dtype)
-    return cast(variable, "float32" if dtype.itemsize == 2 else dtype)
+    if variable.dtype.kind != "f":
+        return cast(variable, "float64")
+    return cast(variable, "float32") if variable.dtype.itemsize == 2 else variable
 
 
 def norm(x: Operand, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Variable:
@@ -66,7 +74,7 @@ class Solve(MatrixOp):
             raise InvalidTypeError("solve takes two stacks of matrices of one dtype")
         if None not in (a.shape[-1], b.shape[-2]) and a.shape[-1] != b.shape[-2]:
             raise InvalidValueError(f"solve: {a.shape[-1]} unknowns, but a right-hand side of {b.shape[-2]} rows")
-        return b
+        return TensorType(b.dtype, (*broadcast_shapes([a.shape[:-2], b.shape[:-2]]), *b.shape[-2:]))
 
     def forward(self, xp: Any, a: Array, b: Array) -> Array:
         return xp.linalg.solve(a, b)
@@ -81,7 +89,7 @@ def solve(a: Operand, b: Operand) -> Variable:
     left, right = promoted((_matrix(a), _matrix(b)))
     if right.ndim == left.ndim - 1 == 1:
         return squeeze(Solve()(left, expand_dims(right, 1)), 1)
-    return Solve()(left, right)
+    return Solve()(*with_agreeing_stacks(left, right))
 
 
 class Cholesky(MatrixOp):

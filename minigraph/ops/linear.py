@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from minigraph.errors import InvalidTypeError, InvalidValueError
@@ -13,7 +12,18 @@ from minigraph.ops.creation import arange, eye
 from minigraph.ops.elementwise import Cotangents, Operand, promoted
 from minigraph.ops.indexing import index
 from minigraph.ops.reduction import sum as sum_over
-from minigraph.ops.shape import dimshuffle, expand_dims, moveaxis, reshape, shape, size, squeeze, swapaxes, transpose
+from minigraph.ops.shape import (
+    broadcast_to,
+    dimshuffle,
+    expand_dims,
+    moveaxis,
+    reshape,
+    shape,
+    size,
+    squeeze,
+    swapaxes,
+    transpose,
+)
 from minigraph.types import TensorType, broadcast_shapes, check_axis
 
 __all__ = ["batched_dot", "dot", "einsum", "matmul", "tensordot"]
@@ -38,6 +48,24 @@ class MatMul(Op):
         return MatMul()(dy, swapaxes(b, -1, -2)), MatMul()(swapaxes(a, -1, -2), dy)
 
 
+def _with_size(x: Variable, axis: int, size: Any) -> Variable:
+    """x, provided that an axis, whose size is unknown, has this size when it is computed; ValueError then if it has not."""
+    sizes = list(shape(x))
+    sizes[axis] = size
+    return broadcast_to(x, sizes)
+
+
+def with_agreeing_stacks(a: Variable, b: Variable) -> tuple[Variable, Variable]:
+    """Two stacks of matrices, provided that sizes of the stacks which are not statically 1 agree when they are computed."""
+    for axis in range(-min(a.ndim, b.ndim), -2):
+        mine, theirs = a.type.shape[axis], b.type.shape[axis]
+        if 1 not in (mine, theirs) and theirs is None:
+            b = _with_size(b, axis, shape(a)[axis])
+        elif 1 not in (mine, theirs) and mine is None:
+            a = _with_size(a, axis, theirs)
+    return a, b
+
+
 def matmul(a: Operand, b: Operand) -> Variable:
     """The matrix product a @ b as in NumPy: vectors are rows or columns, leading axes broadcast.
 
@@ -48,7 +76,7 @@ def matmul(a: Operand, b: Operand) -> Variable:
         raise InvalidTypeError(f"a matrix product needs operands with axes, not {left!r} and {right!r}: use * for scalars")
     rows = expand_dims(left, 0) if left.ndim == 1 else left
     columns = expand_dims(right, 1) if right.ndim == 1 else right
-    result = MatMul()(rows, columns)
+    result = MatMul()(*with_agreeing_stacks(rows, columns))
     dropped = [axis for axis, vector in ((-2, left.ndim == 1), (-1, right.ndim == 1)) if vector]
     return squeeze(result, dropped) if dropped else result
 
@@ -81,6 +109,8 @@ def tensordot(a: Operand, b: Operand, axes: int | tuple[Any, Any] = 2) -> Variab
         sizes = (left.type.shape[one], right.type.shape[other])
         if None not in sizes and sizes[0] != sizes[1]:
             raise InvalidValueError(f"axis {one} of {left!r} and axis {other} of {right!r} differ in size")
+        if None in sizes:
+            right = _with_size(right, other, shape(left)[one])
     free_left = [axis for axis in range(left.ndim) if axis not in mine]
     free_right = [axis for axis in range(right.ndim) if axis not in theirs]
     rows = reshape(transpose(left, free_left + mine), (size(left, free_left), size(left, mine)))
@@ -97,11 +127,10 @@ def batched_dot(a: Operand, b: Operand) -> Variable:
     rows = expand_dims(left, 1) if left.ndim == 2 else left
     columns = expand_dims(right, 2) if right.ndim == 2 else right
     dropped = [axis for axis, vector in ((1, left.ndim == 2), (2, right.ndim == 2)) if vector]
-    result = MatMul()(rows, columns)
+    result = MatMul()(*with_agreeing_stacks(rows, columns))
     return squeeze(result, dropped) if dropped else result
 
 
-@dataclass(frozen=True)
 class Einsum(Op):
     """A sum of products by labelled axes; each label once per operand, and in the result or in another operand."""
 
@@ -162,7 +191,8 @@ def _parse_subscripts(subscripts: str, ndims: Sequence[int]) -> tuple[list[str],
     joined = "".join(given)
     implicit = "..." + "".join(sorted(label for label in set(joined) - set(broadcast) if joined.count(label) == 1))
     result = (right if arrow else implicit).replace("...", broadcast)
-    if len(set(result)) != len(result) or not set(result) <= set(joined) or (not (joined + result).isalpha() and joined + result):
+    unknown = not set(result) <= set(joined) or (joined and not joined.isalpha())
+    if unknown or len(set(result)) != len(result):
         raise InvalidValueError(f"einsum {subscripts!r}: the result must have labels of the operands, each once")
     return given, result
 

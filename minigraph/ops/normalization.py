@@ -7,7 +7,6 @@ from 0 loses no digits, and a constant column becomes exactly 0. 16-bit inputs h
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from minigraph.errors import InvalidTypeError, InvalidValueError
@@ -26,7 +25,6 @@ def _statistics_dtype(x: Variable) -> Any:
     return "float32" if x.dtype.itemsize == 2 else x.dtype
 
 
-@dataclass(frozen=True)
 class Center(Composite):
     """x minus its mean, and the mean."""
 
@@ -51,7 +49,6 @@ class Center(Composite):
         return (None if result is None else cast(result, x.dtype),)
 
 
-@dataclass(frozen=True)
 class Standardize(Composite):
     """x_hat = (x - mean) / stdev with stdev = sqrt(biased variance + epsilon), and mean and stdev themselves."""
 
@@ -127,12 +124,13 @@ class NormalizeBy(Composite):
         return cast(centered / divisor[0] if divisor else centered, x.dtype)
 
 
-def normalize_by(x: Operand, mean: Variable, stdev: Variable | None = None) -> Variable:
+def normalize_by(x: Operand, mean: Operand, stdev: Operand = None) -> Variable:
     """(x - mean) / stdev with given statistics, in x's dtype; x - mean if stdev is None."""
     variable = as_variable(x)
     if variable.dtype.kind != "f":
         raise InvalidTypeError(f"only floats can be normalized, not {variable!r}; cast them first")
-    return NormalizeBy()(variable, mean) if stdev is None else NormalizeBy()(variable, mean, stdev)
+    statistics = [mean] if stdev is None else [mean, stdev]
+    return NormalizeBy()(variable, *(as_variable(one) for one in statistics))
 
 
 class WithStatistics(Identity):

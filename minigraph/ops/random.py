@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,7 @@ from minigraph.ops.indexing import argsort, index, take
 from minigraph.ops.reduction import argmax, cumsum
 from minigraph.ops.shape import Sizes, broadcast_to, expand_dims, fill_sizes, shape, split_sizes
 from minigraph.ops.transcendental import cos, log, sqrt
-from minigraph.types import DEFAULT_FLOAT, TensorType, as_dtype
+from minigraph.types import DEFAULT_FLOAT, TensorType, as_dtype, tensor_type
 
 __all__ = ["RandomStream"]
 
@@ -47,7 +46,6 @@ def philox(xp: Any, counter: Sequence[Array], key: tuple[int, int]) -> list[Arra
     return [c0, c1, c2, c3]
 
 
-@dataclass(frozen=True)
 class RandomBits(Op):
     """Independent uniform bits, uint32 or uint64, of a shape given by the pattern and the inputs after the state."""
 
@@ -56,7 +54,7 @@ class RandomBits(Op):
     dtype: np.dtype[Any]
 
     def infer(self, *types: TensorType) -> TensorType:
-        return TensorType(self.dtype, self.pattern)
+        return tensor_type(self.dtype, self.pattern)
 
     def forward(self, xp: Any, state: Array, *sizes: Array) -> Array:
         target = fill_sizes(self.pattern, sizes)
@@ -133,6 +131,9 @@ class RandomStream:
         first, last = (0, low) if high is None else (low, high)
         if not 0 < last - first <= 2**32:
             raise InvalidValueError(f"integers needs low < high <= low + 2**32, not {first} and {last}")
+        wanted = as_dtype(dtype)
+        if wanted.kind in "iu" and not np.iinfo(wanted).min <= first < last <= np.iinfo(wanted).max + 1:
+            raise InvalidValueError(f"integers from {first} up to {last} do not fit into {wanted}")
         bits = cast(self._bits(size, "uint32"), "uint64")
         return cast((bits * (last - first)) >> 32, dtype) + first
 
@@ -153,6 +154,9 @@ class RandomStream:
             if not replace:
                 raise InvalidValueError("choice with probabilities draws with replacement only")
             probabilities = as_variable(p)
+            outcomes = shape(probabilities)[-1] if probabilities.ndim else 0
+            if isinstance(count, int) and isinstance(outcomes, int) and count != outcomes:
+                raise InvalidValueError(f"choice of {count} elements needs as many probabilities, not {outcomes}")
             picks = self.categorical(broadcast_to(probabilities, (*_as_tuple(size), shape(probabilities)[-1])))
         elif replace:
             picks = cast(self._fractions(size, np.dtype("float64")) * count, "int64")
@@ -160,7 +164,11 @@ class RandomStream:
             if len(pattern) > 1:
                 raise InvalidValueError("choice without replacement draws a vector: give one size")
             order = self.permutation(count)
-            picks = index(order, slice(0, _as_tuple(size)[0])) if pattern else order[0]
+            wanted, known = (pattern or (None,))[0], order.type.shape[0]
+            if wanted is not None and known is not None and wanted > known:
+                raise InvalidValueError(f"{wanted} of {known} elements cannot be drawn without replacement")
+            # a vector that came out shorter at run time does not fit the size that was asked for
+            picks = broadcast_to(index(order, slice(0, _as_tuple(size)[0])), size) if pattern else order[0]
         return take(population, picks, 0) if population.ndim else picks
 
     def categorical(self, p: Operand) -> Variable:

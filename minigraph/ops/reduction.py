@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -43,7 +42,6 @@ __all__ = [
 Axis = int | Sequence[int] | None
 
 
-@dataclass(frozen=True)
 class Reduction(Op):
     """An op that folds the axes `axes` away."""
 
@@ -84,6 +82,13 @@ def _reduced(op: type[Reduction], x: Operand, axis: Axis, keepdims: bool) -> Var
     return _kept(op(axes)(variable), axes, variable.ndim, keepdims)
 
 
+def _accumulated(op: type[Accumulation], x: Operand, axis: Axis, dtype: Any, keepdims: bool) -> Variable:
+    """`op` over `axis` of x, computed from and returned in `dtype` if that is given."""
+    if dtype is None:
+        return _reduced(op, x, axis, keepdims)
+    return cast(_reduced(op, cast(x, dtype), axis, keepdims), dtype)
+
+
 def _kept(result: Variable, axes: tuple[int, ...], ndim: int, keepdims: bool) -> Variable:
     """A reduced variable with its axes restored if asked for."""
     return restore_axes(result, axes, ndim) if keepdims else result
@@ -102,7 +107,7 @@ class Sum(Accumulation):
 
 def sum(x: Operand, axis: Axis = None, dtype: Any = None, keepdims: bool = False) -> Variable:
     """The sum over `axis`; integers are summed in 64 bits, other dtypes in `dtype` or their own."""
-    return _reduced(Sum, x if dtype is None else cast(x, dtype), axis, keepdims)
+    return _accumulated(Sum, x, axis, dtype, keepdims)
 
 
 class Prod(Accumulation):
@@ -120,7 +125,7 @@ class Prod(Accumulation):
 
 def prod(x: Operand, axis: Axis = None, dtype: Any = None, keepdims: bool = False) -> Variable:
     """The product over `axis`; integers are multiplied in 64 bits. Its gradient is right at zeros too."""
-    return _reduced(Prod, x if dtype is None else cast(x, dtype), axis, keepdims)
+    return _accumulated(Prod, x, axis, dtype, keepdims)
 
 
 class ProductOfOthers(Op):
@@ -151,6 +156,13 @@ class Max(Extreme):
 def max(x: Operand, axis: Axis = None, keepdims: bool = False) -> Variable:
     """The greatest element over `axis`, NaN if there is one; equal ones share the gradient equally."""
     return _reduced(Max, x, axis, keepdims)
+
+
+class Peak(Reduction):
+    """The greatest element, -inf if there is none: what exponentials are taken relative to."""
+
+    def forward(self, xp: Any, x: Array) -> Array:
+        return xp.max(x, axis=self.axes, initial=-np.inf)
 
 
 class Min(Extreme):
@@ -247,7 +259,12 @@ def _mean_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return dtype if dtype.kind == "f" else np.dtype("float64")
 
 
-@dataclass(frozen=True)
+def _inverse_or_zero(x: Variable) -> Variable:
+    """1 / x, but 0 where x is 0, with all its derivatives."""
+    vanishing = eq(x, 0)
+    return where(vanishing, 0, reciprocal(where(vanishing, 1, x)))
+
+
 class Folding(Composite):
     """A composite that folds the axes `axes` away."""
 
@@ -269,7 +286,6 @@ def mean(x: Operand, axis: Axis = None, dtype: Any = None, keepdims: bool = Fals
     return _kept(Mean(axes)(variable), axes, variable.ndim, keepdims)
 
 
-@dataclass(frozen=True)
 class Variance(Folding):
     """The variance over `axes`: two passes, the second corrected for the rounding of the first's mean."""
 
@@ -302,7 +318,7 @@ class StandardDeviation(Variance):
         wide = _wide(x)
         count = _count(wide, self.axes, wide.dtype) - self.ddof
         deviation = wide - mean(wide, self.axes, keepdims=True)
-        slope = multiply_or_zero(deviation, reciprocal(restore_axes(cast(y, wide.dtype) * count, self.axes, x.ndim)))
+        slope = multiply_or_zero(deviation, _inverse_or_zero(restore_axes(cast(y, wide.dtype) * count, self.axes, x.ndim)))
         return (restore_axes(dy, self.axes, x.ndim) * cast(slope, x.dtype),)
 
 
@@ -318,7 +334,7 @@ class LogSumExp(Folding):
 
     def expand(self, *inputs: Variable) -> Variable:
         x = inputs[0]
-        peak = max(x, self.axes, keepdims=True)
+        peak = restore_axes(Peak(self.axes)(x), self.axes, x.ndim)
         peak = where(ew.isfinite(peak), peak, 0)
         return log(sum(exp(x - peak), self.axes)) + dimshuffle(peak, _remaining(x.ndim, self.axes))
 
@@ -347,14 +363,14 @@ class EuclideanNorm(Folding):
         return sqrt(sum(square(inputs[0]), self.axes))
 
     def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
-        direction = multiply_or_zero(x, reciprocal(restore_axes(y, self.axes, x.ndim)))
+        direction = multiply_or_zero(x, _inverse_or_zero(restore_axes(y, self.axes, x.ndim)))
         return (restore_axes(dy, self.axes, x.ndim) * direction,)
 
 
 def norm(x: Operand, ord: float = 2, axis: Axis = None, keepdims: bool = False) -> Variable:
     """The vector norm of order `ord` (a positive number, inf or -inf) over `axis`; its gradient at 0 is 0."""
     variable = as_variable(x)
-    floating = cast(variable, float_dtype(variable.dtype))
+    floating = cast(variable, _mean_dtype(variable.dtype))
     axes = check_axes(axis, variable.ndim)
     if ord == 2:
         return _kept(EuclideanNorm(axes)(floating), axes, variable.ndim, keepdims)
@@ -374,7 +390,6 @@ def norm(x: Operand, ord: float = 2, axis: Axis = None, keepdims: bool = False) 
 # -- running sums and products ---------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
 class Running(Op):
     """A sum or product of each element and all before it along one axis."""
 
@@ -386,7 +401,6 @@ class Running(Op):
         return TensorType(Accumulation(()).result_dtype(types[0].dtype), types[0].shape)
 
 
-@dataclass(frozen=True)
 class CumSum(Running):
     """The running sum; from the end, if `reverse`."""
 

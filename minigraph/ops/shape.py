@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ import numpy as np
 from minigraph.errors import InvalidTypeError, InvalidValueError
 from minigraph.graph import Array, Constant, Op, Variable, as_variable
 from minigraph.ops.elementwise import Cotangents, Operand, cast
-from minigraph.types import Shape, TensorType, check_axes, check_axis
+from minigraph.types import Shape, TensorType, check_axes, check_axis, tensor_type
 
 __all__ = [
     "broadcast_to",
@@ -35,7 +34,6 @@ Sizes = Any
 """A size or a sequence of sizes, each an int or an integer scalar variable."""
 
 
-@dataclass(frozen=True)
 class Size(Op):
     """The run-time size of one axis."""
 
@@ -98,7 +96,6 @@ def fill_sizes(pattern: Shape, symbolic: Sequence[Array]) -> tuple[int, ...]:
     return tuple(int(next(remaining)) if known is None else known for known in pattern)
 
 
-@dataclass(frozen=True)
 class Dimshuffle(Op):
     """Axes reordered, left out (if of size 1), or inserted with size 1 (None in the pattern)."""
 
@@ -197,7 +194,6 @@ def shape_padright(x: Operand, n_ones: int = 1) -> Variable:
     return expand_dims(variable, tuple(range(variable.ndim, variable.ndim + n_ones)))
 
 
-@dataclass(frozen=True)
 class Reshape(Op):
     """The same elements, in the same order, in another shape: None is symbolic, -1 is what remains."""
 
@@ -210,7 +206,7 @@ class Reshape(Op):
         open_axes = self.pattern.count(-1)
         if open_axes > 1 or any(known is not None and known < -1 for known in self.pattern):
             raise InvalidValueError(f"shape {self.pattern} may have one -1, and no other negative size")
-        rest = math.prod(known for known in self.pattern if known not in (None, -1))  # type: ignore[misc]
+        rest = math.prod(known for known in self.pattern if known not in (None, -1))
         settled = total is not None and None not in self.pattern
         if settled and (rest != total if not open_axes else not rest or total % rest):  # type: ignore[operator]
             raise InvalidValueError(f"{source} has {total} elements and cannot take the shape {self.pattern}")
@@ -247,7 +243,6 @@ def ravel(x: Operand) -> Variable:
     return flatten(x)
 
 
-@dataclass(frozen=True)
 class BroadcastTo(Op):
     """x stretched to a larger shape along the axes where its size is statically 1."""
 
@@ -256,7 +251,7 @@ class BroadcastTo(Op):
     view_of = 0
 
     def infer(self, *types: TensorType) -> TensorType:
-        return TensorType(types[0].dtype, self.pattern)
+        return tensor_type(types[0].dtype, self.pattern)
 
     def forward(self, xp: Any, x: Array, *symbolic: Array) -> Array:
         target = fill_sizes(self.pattern, symbolic)

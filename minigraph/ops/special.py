@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from minigraph.errors import InvalidValueError
+from minigraph.errors import InvalidTypeError, InvalidValueError
 from minigraph.graph import Array, Variable
 from minigraph.ops.elementwise import Cotangents, Floating, Operand, square
 from minigraph.ops.transcendental import exp
@@ -43,7 +42,7 @@ _FAR = (
 
 def _polynomial(coefficients: Sequence[float], x: Array) -> Array:
     """A polynomial by Horner's rule, coefficients from the highest power down."""
-    result = x * 0 + coefficients[0]
+    result: Array = coefficients[0]
     for coefficient in coefficients[1:]:
         result = result * x + coefficient
     return result
@@ -126,10 +125,10 @@ class GammaLn(Floating):
         """log gamma for x of 0.5 or more: Stirling's series, below 10 after the recurrence."""
         small = x < _SHIFT
         z = xp.where(small, x + _SHIFT, x)
-        product = x * 0 + 1.0
+        product: Array = 1.0
         for k in range(_SHIFT):
             product = product * xp.where(small, x + k, 1.0)
-        series = x * 0
+        series: Array = 0.0
         for k, number in enumerate(_BERNOULLI, start=1):
             series = series + number / (2 * k * (2 * k - 1)) * (1.0 / z) ** (2 * k - 1)
         return (z - 0.5) * xp.log(z) - z + 0.5 * math.log(2 * math.pi) + series - xp.log(product)
@@ -143,7 +142,6 @@ def gammaln(x: Operand) -> Variable:
     return GammaLn().of(x)
 
 
-@dataclass(frozen=True)
 class Polygamma(Floating):
     """The derivative of order n of digamma (Abramowitz and Stegun, 6.3 and 6.4)."""
 
@@ -161,10 +159,10 @@ class Polygamma(Floating):
     def _positive(self, xp: Any, x: Array) -> Array:
         """The value for x of 0.5 or more: the recurrence, then the asymptotic series."""
         n, z = self.n, x + _SHIFT
-        steps = x * 0
+        steps: Array = 0.0
         for k in range(_SHIFT):
             steps = steps + (x + k) ** -(n + 1.0)
-        series = x * 0
+        series: Array = 0.0
         for k, number in enumerate(_BERNOULLI, start=1):
             series = series + number * math.factorial(2 * k + n - 1) / math.factorial(2 * k) * z ** -(2.0 * k + n)
         sign = (-1.0) ** (n + 1)
@@ -184,7 +182,9 @@ class Polygamma(Floating):
 
 
 def polygamma(n: int, x: Operand) -> Variable:
-    """The derivative of order n of digamma, elementwise; ValueError for a negative n."""
+    """The derivative of order n of digamma, elementwise; TypeError for an n that is no int, ValueError for a negative one."""
+    if isinstance(n, bool) or not isinstance(n, int):
+        raise InvalidTypeError(f"the order of polygamma must be an int, not {n!r}")
     if n < 0:
         raise InvalidValueError(f"the order of polygamma must be 0 or more, not {n}")
     return Polygamma(n).of(x)

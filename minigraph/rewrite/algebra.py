@@ -21,7 +21,6 @@ from minigraph.ops.elementwise import (
     reciprocal,
     square,
 )
-from minigraph.ops.reduction import Sum
 from minigraph.ops.shape import Dimshuffle, Reshape, dimshuffle
 from minigraph.rewrite.engine import Rule, rewrite
 from minigraph.rewrite.stability import is_constant
@@ -135,20 +134,11 @@ def merge_dimshuffles(variable: Variable) -> Variable | None:
 
 
 def merge_reshapes(variable: Variable) -> Variable | None:
-    """Two reshapes in a row -> the last, and none where the shape is known to stay."""
+    """Two reshapes in a row -> the last, and none where the shape stays; only of known sizes, since others may not fit."""
     match variable:
-        case Variable(Reshape() as last, (Variable(Reshape(), (x, *_)), *sizes)):
-            merged = last(x, *sizes)
-            return merged if merged.type == variable.type else None
+        case Variable(Reshape() as last, (Variable(Reshape(), (x, *_)) as inner, *sizes)):
+            return last(x, *sizes) if None not in (*x.type.shape, *inner.type.shape) else None
         case Variable(Reshape(), (x, *_)) if x.type == variable.type and None not in x.type.shape:
-            return x
-    return None
-
-
-def drop_empty_sum(variable: Variable) -> Variable | None:
-    """The sum over no axes -> x for integers; of floats it makes 0.0 of -0.0, and stays."""
-    match variable:
-        case Variable(Sum(()), (x,)) if x.type == variable.type and x.dtype.kind != "f":
             return x
     return None
 
@@ -163,7 +153,6 @@ RULES: tuple[Rule, ...] = (
     merge_casts,
     merge_dimshuffles,
     merge_reshapes,
-    drop_empty_sum,
 )
 
 

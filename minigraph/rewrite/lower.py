@@ -39,7 +39,7 @@ def _expanded_once(roots: list[Variable]) -> list[Variable]:
                 several[whole] = _expand(whole)
             return several[whole][variable.op.index]
         if isinstance(variable.op, Composite) and not isinstance(variable.type, tuple):
-            return _expand(variable)
+            variable = _expand(variable)
         return variable
 
     with carry_origin(here()):

@@ -60,9 +60,11 @@ def increment_of_quotient(variable: Variable) -> Variable | None:
     match variable:
         case Variable(Increment() as op, (zeros, Variable(MultiplyOrZero(), (d, Variable(Reciprocal(), (picked,)))), *fillers)):
             match picked:
-                case Variable(Index(entries), (Variable(Softmax()) as y, *own)) if (
-                    entries == op.entries and own == fillers and _is_zeros_like(zeros, y) and d.broadcastable == picked.broadcastable
-                ):
+                case Variable(Index(entries), (Variable(Softmax()) as y, *own)) if (entries, own, d.broadcastable) == (
+                    op.entries,
+                    fillers,
+                    picked.broadcastable,
+                ) and _is_zeros_like(zeros, y):
                     return multiply_or_zero(op(zeros, d, *fillers), reciprocal(y))
     return None
 

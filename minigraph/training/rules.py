@@ -58,7 +58,10 @@ def _like(rate: Any, parameter: Variable) -> Any:
 
 
 def _updates(
-    cost_or_gradients: Any, parameters: Sequence[Variable], learning_rate: Rate, rule: Callable[[Variable, Variable, Any], Pairs]
+    cost_or_gradients: Any,
+    parameters: Sequence[Variable],
+    learning_rate: Rate,
+    rule: Callable[[Variable, Variable, Any], Pairs],
 ) -> Pairs:
     """The pairs that `rule(parameter, gradient, rate)` gives for every parameter."""
     gradients = _gradients(cost_or_gradients, parameters)
@@ -177,8 +180,8 @@ def adam(
     beta2: float = 0.999,
     epsilon: float = 1e-8,
 ) -> Pairs:
-    """m = beta1 * m + (1 - beta1) * g; v = beta2 * v + (1 - beta2) * g^2; p - rate * m^ / (sqrt(v^) + epsilon), where ^ divides by
-    1 - beta^step (Kingma and Ba 2015).
+    """m = beta1 * m + (1 - beta1) * g; v = beta2 * v + (1 - beta2) * g^2; p - rate * m^ / (sqrt(v^) + epsilon), where ^ means
+    divided by 1 - beta^step (Kingma and Ba 2015).
     """
     return _adam(cost_or_gradients, parameters, learning_rate, beta1, beta2, epsilon)
 

@@ -1,0 +1,155 @@
+"""The house: layers of modules that import downwards only, nothing heavy behind `import minigraph`, modules of one sitting."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1] / "minigraph"
+
+LEVELS = {
+    "L0": "origin errors record types",
+    "L1": "graph",
+    "L2": """printing inputs
+        ops.elementwise ops.transcendental ops.special ops.shape ops.creation ops.reduction ops.indexing ops.arranging
+        ops.activation ops.linear ops.linalg ops.crossentropy ops.normalization ops.control ops.random ops""",
+    "L3": """operators gradient
+        rewrite.engine rewrite.lower rewrite.sizes rewrite.stability rewrite.algebra rewrite.folding rewrite.merge rewrite""",
+    "L4": "backends.interpreted backends",
+    "L5": "schedule",
+    "L6": "function",
+    "L7": """testing
+        layers.roles layers.initialization layers.base layers.filter layers.computation_graph layers.linear layers.activations
+        layers.normalization layers.noise layers.mlp layers""",
+    "L8": "transforms.batch_normalization transforms.noise transforms",
+    "L9": "training.gradients training.schedules training.rules training",
+}
+"""Every module of the package, each before those that may import it; a package itself stands after its modules."""
+
+ORDER = " ".join(LEVELS.values()).split()
+HEAVY = {"networkx", "llvmlite", "cupy", "sklearn", "matplotlib", "tqdm", "scipy"}
+LONGEST_MODULE, LONG_FUNCTION = 500, 50
+
+
+def module_name(path):
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+SOURCES = {module_name(path): path for path in sorted(ROOT.rglob("*.py"))}
+TREES = {name: ast.parse(path.read_text()) for name, path in SOURCES.items()}
+
+
+def for_type_checkers(node):
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+
+
+def imports(tree):
+    """Every import statement that runs, with whether it stands inside a function."""
+    stack = [(tree, False)]
+    while stack:
+        node, inside = stack.pop()
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            yield node, inside
+        inside = inside or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        children = node.orelse if for_type_checkers(node) else ast.iter_child_nodes(node)
+        stack += [(child, inside) for child in children]
+
+
+def imported_modules(node):
+    """The full names of the modules that a statement imports."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    assert not node.level, "imports name the package"
+    inner = [f"{node.module}.{alias.name}" for alias in node.names]
+    return [one if one.removeprefix("minigraph.") in SOURCES else node.module for one in inner]
+
+
+def of_the_package(tree):
+    """The modules of the package that a module imports, by their names inside it."""
+    names = {name for node, _ in imports(tree) for name in imported_modules(node)}
+    return {name.partition(".")[2] for name in names if name.split(".")[0] == "minigraph"}
+
+
+def test_every_module_has_its_place():
+    assert sorted(ORDER) == sorted(name for name in SOURCES if name), (
+        "a module without a place in LEVELS, or the other way round"
+    )
+
+
+@pytest.mark.parametrize("module", ORDER)
+def test_imports_point_down(module):
+    used = of_the_package(TREES[module])
+    assert "" not in used, f"{module} imports the package root"
+    assert used <= set(ORDER[: ORDER.index(module)]), f"{module} imports upwards"
+
+
+def test_no_import_cycles():
+    edges = {name: of_the_package(tree) for name, tree in TREES.items()}
+    remaining = dict(edges)
+    while free := [name for name, used in remaining.items() if not used & set(remaining)]:
+        for name in free:
+            del remaining[name]
+    assert remaining == {}
+
+
+@pytest.mark.parametrize("module", SOURCES)
+def test_the_package_is_not_imported_inside_functions(module):
+    late = {name for node, inside in imports(TREES[module]) if inside for name in imported_modules(node)}
+    assert not {name for name in late if name.split(".")[0] == "minigraph"}
+
+
+def test_docstrings_state_the_order():
+    for package in ("ops", "rewrite"):
+        text = ast.get_docstring(TREES[package]).replace("\n", " ")
+        stated = ", ".join(name.removeprefix(f"{package}.") for name in ORDER if name.startswith(f"{package}."))
+        assert stated in text
+
+
+def test_the_checks_see_what_they_are_for():
+    tree = ast.parse(
+        "import numpy\nfrom minigraph.ops import shape as s, Nothing\nif TYPE_CHECKING:\n    from minigraph.training import x\n"
+        "else:\n    from minigraph import graph\ndef f():\n    import minigraph.types\n    from minigraph import Variable\n"
+    )
+    assert of_the_package(tree) == {"ops.shape", "ops", "graph", "types", ""}
+    assert [inside for _, inside in imports(tree)].count(True) == 2
+
+
+def test_import_is_light():
+    command = "import sys, minigraph; print(*{name.split('.')[0] for name in sys.modules})"
+    loaded = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True, cwd=ROOT.parent)
+    names = set(loaded.stdout.split())
+    assert "numpy" in names
+    assert not names & HEAVY
+
+
+def code_lines(name):
+    """The number of lines that hold code: not blank, no comment, no docstring."""
+    documentation = {
+        line
+        for node in ast.walk(TREES[name])
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+        for line in range(node.lineno, node.end_lineno + 1)
+    }
+    lines = SOURCES[name].read_text().splitlines()
+    code = {number for number, line in enumerate(lines, 1) if line.strip() and not line.strip().startswith("#")}
+    return len(code - documentation)
+
+
+def test_sizes(capsys):
+    modules = {name or "minigraph": code_lines(name) for name in TREES}
+    functions = {
+        f"{name}.{node.name}": node.end_lineno - node.lineno + 1
+        for name, tree in TREES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef)
+    }
+    with capsys.disabled():
+        largest = sorted(modules.items(), key=lambda item: -item[1])
+        print(f"\n{sum(modules.values())} lines of code in {len(modules)} modules:", end=" ")
+        print(", ".join(f"{name} {lines}" for name, lines in largest[:12]))
+        long = sorted(((lines, name) for name, lines in functions.items() if lines > LONG_FUNCTION), reverse=True)
+        print(f"functions past {LONG_FUNCTION} lines: {', '.join(f'{name} {lines}' for lines, name in long) or 'none'}")
+    assert {name: lines for name, lines in modules.items() if lines > LONGEST_MODULE} == {}
