@@ -6,12 +6,9 @@ import gc
 import threading
 import time
 import warnings
-from collections import deque
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import repeat
-from operator import attrgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,7 +17,6 @@ from minigraph.backends.interpreted import Backend, choose
 from minigraph.errors import InvalidTypeError, InvalidValueError
 from minigraph.graph import (
     Array,
-    Cell,
     Constant,
     Graph,
     Identity,
@@ -30,6 +26,7 @@ from minigraph.graph import (
     as_variable,
     check_replacement,
     fit,
+    reachable,
     rebuild,
     replace,
     toposort,
@@ -43,6 +40,7 @@ from minigraph.rewrite.merge import merge
 from minigraph.rewrite.sizes import trace_sizes
 from minigraph.rewrite.stability import stabilize
 from minigraph.schedule import Schedule, run, run_step, schedule
+from minigraph.state import Cell, assign, locked, snapshot
 
 __all__ = ["Function", "In", "Out", "Profile", "Trace", "function"]
 
@@ -142,7 +140,6 @@ class Function:
             self._plan: Schedule = schedule(self.graph, self._backend)
         self._cells = [variable.op.cell for _, variable in self._plan.shared]  # type: ignore[attr-defined]
         self._targets: list[Cell] = [target.cell for target, _ in graph.updates]
-        self._locks = [cell.lock for cell in sorted(self._targets, key=id)]
         lent = {slot for slot, spec in zip(self._plan.inputs, self.inputs, strict=True) if spec.borrow}
         asked = specification.structure.borrow
         self._borrowed = tuple(out or slot in lent for out, slot in zip(asked, self._plan.holders, strict=False))
@@ -203,9 +200,9 @@ class Function:
         """Bind, compute, check, and only then commit."""
         arrays = [self._backend.load(value) for value in self._bind(args, kwargs)]
         count = len(self.outputs)
-        with _holding(self._locks), np.errstate(all="ignore"):
+        with locked(self._targets), np.errstate(all="ignore"):
             while True:
-                state = tuple(map(_value_of, self._cells))  # one C call: a state that belongs together
+                state = snapshot(self._cells)
                 results = self._compute(arrays, state, runner)
                 outputs = [self._release(k, results[k], self._borrowed[k]) for k in range(count)]
                 values = [self._new_value(k, results[k]) for k in range(count, len(results))]
@@ -237,7 +234,7 @@ class Function:
         with _committing:
             unchanged = all(cell.value is value for cell, value in zip(self._cells, state, strict=True))
             if unchanged:
-                _assign(self._targets, values)
+                assign(self._targets, values)
             return unchanged
 
     def _release(self, root: int, value: Array, borrow: bool) -> Array:
@@ -282,34 +279,7 @@ class Function:
         return fit(value, variable.type, f"input {position} ({variable!r}, made at {variable.origin})")
 
 
-_value_of = attrgetter("value")
-
-
-@contextmanager
-def _holding(locks: Sequence[Any]) -> Iterator[None]:
-    """All locks, taken in one order everywhere; whatever interrupts, those that were taken are released."""
-    held: list[Any] = []
-    try:
-        for lock in locks:
-            held.append(lock)
-            lock.acquire()
-        yield
-    finally:
-        for lock in held:
-            try:
-                lock.release()
-            except RuntimeError:  # interrupted before it was acquired
-                continue
-
-
 _committing = threading.Lock()
-
-
-def _assign(cells: Sequence[Cell], values: Sequence[Array]) -> None:
-    """Give every cell its new value: within one C call, which Ctrl-C cannot split."""
-    kept = [cell.value for cell in cells]  # freed after the last assignment, not between two
-    deque(map(setattr, cells, repeat("value"), values), maxlen=0)
-    del kept
 
 
 @contextmanager
@@ -376,8 +346,8 @@ def function(
     TypeError or ValueError, at the user's line, for what does not fit: an update of something else than a shared variable, or
     twice, or of another type; an input that is shared, doubled, unused, or missing.
 
-    >>> x = vector("x")
-    >>> f = function([x], (x * 2).sum())
+    >>> x = mg.vector("x")
+    >>> f = mg.function([x], (x * 2).sum())
     >>> f([1, 2, 3])
     array(12., dtype=float32)
     """
@@ -516,14 +486,13 @@ def _asked_updates(roots: Sequence[Variable]) -> list[tuple[Variable, Variable]]
 
 def _computed(roots: Sequence[Variable], stop: Container[Variable] = ()) -> list[Variable]:
     """What computing `roots` computes, inputs first; not what is only kept reachable, as recorded updates are."""
-    needed: set[Variable] = set()
-    stack = list(roots)
-    while stack:
-        variable = stack.pop()
-        if variable not in needed:
-            needed.add(variable)
-            if variable not in stop:
-                stack.extend(variable.inputs[:1] if isinstance(variable.op, Identity) else variable.inputs)
+
+    def used(variable: Variable) -> Sequence[Variable]:
+        if variable in stop:
+            return ()
+        return variable.inputs[:1] if isinstance(variable.op, Identity) else variable.inputs
+
+    needed = reachable(roots, used)
     return [variable for variable in toposort(roots, stop) if variable in needed]
 
 
@@ -553,7 +522,7 @@ def _check_leaves(graph: Graph, on_unused: str) -> None:
 def evaluate(variable: Variable, inputs: Mapping[Variable, Any] | None = None) -> Array:
     """The value of a variable, computed now, given values of the inputs it depends on; recorded updates do not happen.
 
-    >>> x = scalar("x")
+    >>> x = mg.scalar("x")
     >>> (x + 1).eval({x: 2.0})
     array(3., dtype=float32)
     """

@@ -5,7 +5,6 @@ Every walk here is iterative, so that a graph may be as deep as memory allows.
 
 from __future__ import annotations
 
-import threading
 import warnings
 import weakref
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
@@ -19,6 +18,7 @@ import numpy as np
 from minigraph.errors import ImmutableError, InvalidTypeError, InvalidValueError, MinigraphError
 from minigraph.origin import Origin, here
 from minigraph.record import Record
+from minigraph.state import Cell
 from minigraph.types import DEFAULT_FLOAT, TensorType, as_dtype, tensor_type
 
 if TYPE_CHECKING:  # for type checkers alone: operators.py installs this class's methods on Variable
@@ -136,19 +136,6 @@ class Identity(Op):
 
     def gradient(self, dy: Variable, y: Variable, *inputs: Variable) -> Sequence[Variable | None]:
         return (dy,) + (None,) * (len(inputs) - 1)
-
-
-class Cell:
-    """The only place where state lives: one array, replaced as a whole and never written into."""
-
-    __slots__ = ("__weakref__", "lock", "value")
-
-    def __init__(self, value: Array) -> None:
-        self.value = value
-        self.lock = threading.RLock()
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Cell, (self.value,)
 
 
 class Variable(Operators):
@@ -388,6 +375,18 @@ def toposort(roots: Iterable[Variable], stop: Container[Variable] = ()) -> list[
                 opened.add(variable)
                 stack += variable.inputs[::-1]
     return list(done)
+
+
+def reachable(roots: Iterable[Variable], inputs_of: Callable[[Variable], Iterable[Variable]]) -> set[Variable]:
+    """The roots and everything that can be reached from them by going to `inputs_of` each."""
+    found: set[Variable] = set()
+    stack = list(roots)
+    while stack:
+        variable = stack.pop()
+        if variable not in found:
+            found.add(variable)
+            stack.extend(inputs_of(variable))
+    return found
 
 
 def transform(roots: Sequence[Variable], step: Callable[[Variable], Variable]) -> list[Variable]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from types import FrameType
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from minigraph.context import holds
 
 
 class Origin(NamedTuple):
@@ -39,24 +40,14 @@ def here() -> Origin:
     return Origin(frame.f_code.co_filename, frame.f_lineno, _layer.get())
 
 
-@contextmanager
-def carry_origin(origin: Origin) -> Iterator[None]:
+def carry_origin(origin: Origin) -> AbstractContextManager[None]:
     """Give every variable made inside the block this origin, as rewrites and gradients do."""
-    token = _carried.set(origin)
-    try:
-        yield
-    finally:
-        _carried.reset(token)
+    return holds(_carried, origin)
 
 
-@contextmanager
-def inside_layer(path: str) -> Iterator[None]:
+def inside_layer(path: str) -> AbstractContextManager[None]:
     """Name the layer that is being applied inside the block."""
-    token = _layer.set(path)
-    try:
-        yield
-    finally:
-        _layer.reset(token)
+    return holds(_layer, path)
 
 
 def carry_on(origin: Origin) -> None:

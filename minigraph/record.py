@@ -14,7 +14,7 @@ class Record:
 
     Fields may have defaults. Equality and hash go by class and fields, and `match` takes the fields by position.
 
-    >>> class Point(Record):
+    >>> class Point(mg.record.Record):
     ...     x: float
     ...     y: float = 0.0
     >>> Point(1.0)

@@ -14,7 +14,7 @@ from minigraph.errors import (
     InvalidValueError,
     MinigraphError,
 )
-from minigraph.graph import Array, Constant, Graph, Input, Shared, Variable, located
+from minigraph.graph import Array, Constant, Graph, Input, Shared, Variable, located, reachable
 from minigraph.ops.control import IfElse
 
 
@@ -52,7 +52,7 @@ def schedule(graph: Graph, backend: Backend) -> Schedule:
     """The steps that compute the roots of a graph, in an order that respects their inputs."""
     order = graph.variables
     slot = {variable: position for position, variable in enumerate(dict.fromkeys([*graph.inputs, *order]))}
-    always = _unconditional(graph.roots)
+    always = reachable(graph.roots, _eager_inputs)
     storage = _storage(order)
     last_use = _last_uses(order, always, graph.roots, storage)
     dies: dict[int, list[Variable]] = {}
@@ -99,18 +99,6 @@ def _eager_inputs(variable: Variable) -> tuple[Variable, ...]:
     return variable.inputs[:1] if isinstance(variable.op, IfElse) else variable.inputs
 
 
-def _unconditional(roots: Sequence[Variable]) -> set[Variable]:
-    """What must be computed whichever branches are taken."""
-    found: set[Variable] = set()
-    stack = list(roots)
-    while stack:
-        variable = stack.pop()
-        if variable not in found:
-            found.add(variable)
-            stack.extend(_eager_inputs(variable))
-    return found
-
-
 def _branches(variable: Variable, always: set[Variable], built: dict[Variable, Step]) -> Any:
     """The steps of each branch of an `IfElse` that are not computed in any case, in the order of their slots."""
     needed = [[built[one] for one in _needed(root, always) if one in built] for root in variable.inputs[1:]]
@@ -119,14 +107,7 @@ def _branches(variable: Variable, always: set[Variable], built: dict[Variable, S
 
 def _needed(root: Variable, always: set[Variable]) -> set[Variable]:
     """What one branch needs beyond what is computed in any case; branches inside it are left to their own `IfElse`."""
-    needed: set[Variable] = set()
-    stack = [root]
-    while stack:
-        variable = stack.pop()
-        if variable not in needed and variable not in always:
-            needed.add(variable)
-            stack.extend(_eager_inputs(variable))
-    return needed
+    return reachable([root], lambda variable: () if variable in always else _eager_inputs(variable)) - always
 
 
 def _storage(order: Sequence[Variable]) -> dict[Variable, Variable]:

@@ -49,7 +49,7 @@ def verify_grad(
     The result is projected on a random direction; with order 2 the gradient itself is checked like this, too.
     Raises AssertionError, saying where and by how much, if they differ.
 
-    >>> verify_grad(lambda x: x**2, [[1.0, 2.0]])
+    >>> mg.testing.verify_grad(lambda x: x**2, [[1.0, 2.0]])
     """
     values = [np.asarray(point, dtype=np.float64) for point in points]
     inputs = [tensor(f"x{k}", dtype="float64", shape=value.shape) for k, value in enumerate(values)]

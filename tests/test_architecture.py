@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1] / "minigraph"
 
 LEVELS = {
-    "L0": "origin errors record types",
+    "L0": "context origin errors record state types",
     "L1": "graph",
     "L2": """printing inputs
         ops.elementwise ops.transcendental ops.special ops.shape ops.creation ops.reduction ops.indexing ops.arranging

@@ -5,8 +5,8 @@ from __future__ import annotations
 import binascii
 import re
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from inspect import signature
@@ -14,11 +14,13 @@ from typing import Any
 
 import numpy as np
 
+from minigraph.context import holds
 from minigraph.errors import InvalidTypeError, InvalidValueError
-from minigraph.graph import Identity, Variable, as_variable, shared
+from minigraph.graph import Identity, Variable, as_variable, fit, shared
 from minigraph.layers.initialization import Initializer
 from minigraph.layers.roles import INPUT, OUTPUT, PARAMETER, Role, has_roles
 from minigraph.origin import current_layer, inside_layer
+from minigraph.state import assign, locked
 from minigraph.types import DEFAULT_FLOAT, as_dtype
 
 _allocation = threading.RLock()
@@ -61,7 +63,7 @@ class Application:
             copies.append(_as_input(given, f"{layer.name}_{self.name}_{name}", call))
         with inside_layer(f"{current_layer()}/{layer.name}"):
             layer.allocate_for(*copies)
-            with _applying(call):
+            with holds(_call, call):
                 outputs = self.method(layer, *copies, **options)
             return _as_outputs(outputs, f"{layer.name}_{self.name}_output", call)
 
@@ -77,16 +79,6 @@ def application(method: Callable[..., Any]) -> Application:
 
 
 _call: ContextVar[ApplicationCall | None] = ContextVar("minigraph_call", default=None)
-
-
-@contextmanager
-def _applying(call: ApplicationCall) -> Iterator[None]:
-    """Make `current_call()` return this call inside the block."""
-    token = _call.set(call)
-    try:
-        yield
-    finally:
-        _call.reset(token)
 
 
 def current_call() -> ApplicationCall:
@@ -305,14 +297,10 @@ def set_parameter_values(tops: Layer | Iterable[Layer], values: Mapping[str, Any
     missing, unknown = sorted(set(variables) - set(values)), sorted(set(values) - set(variables))
     if missing or unknown:
         raise InvalidValueError(f"parameter values do not fit the layers: missing {missing}, unknown {unknown}")
-    before = {name: variable.get_value(borrow=True) for name, variable in variables.items()}
-    try:
-        for name, variable in variables.items():
-            variable.set_value(values[name])
-    except Exception:
-        for name, variable in variables.items():
-            variable.set_value(before[name], borrow=True)
-        raise
+    cells = [variable.cell for variable in variables.values()]
+    arrays = [fit(values[name], variable.type, f"the value of {name}").copy() for name, variable in variables.items()]
+    with locked(cells):
+        assign(cells, arrays)
 
 
 # -- modes -----------------------------------------------------------------------------------------------------------
@@ -323,16 +311,11 @@ def is_in_training(layer: Layer) -> bool:
     return layer in _in_training.get()
 
 
-@contextmanager
-def training(*layers: Layer, predicate: Callable[[Layer], bool] = lambda layer: True) -> Iterator[None]:
+def training(*layers: Layer, predicate: Callable[[Layer], bool] = lambda layer: True) -> AbstractContextManager[None]:
     """Build training-mode graph inside the block for these layers and all below them: batch statistics, dropout.
 
     Blocks nest, are left as they were entered, and hold for the current thread (or task) alone.
     """
     if not layers:
         raise InvalidValueError("name at least one layer whose training-mode graph is to be built")
-    token = _in_training.set(_in_training.get() | frozenset(find_layers(layers, predicate)))
-    try:
-        yield
-    finally:
-        _in_training.reset(token)
+    return holds(_in_training, _in_training.get() | frozenset(find_layers(layers, predicate)))

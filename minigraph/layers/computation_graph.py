@@ -17,8 +17,9 @@ __all__ = ["ComputationGraph"]
 class ComputationGraph:
     """The graph that computes some outputs. It never changes: `replace` and the transforms return another one.
 
-    >>> graph = ComputationGraph(cost)
-    >>> graph.inputs, graph.parameters
+    >>> x = mg.vector("x")
+    >>> mg.ComputationGraph((x * 2).sum()).inputs
+    [<x: float32 (None,)>]
     """
 
     def __init__(self, outputs: Variable | Sequence[Variable]) -> None:

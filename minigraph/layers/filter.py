@@ -21,7 +21,10 @@ class VariableFilter:
     classes), as parameter or in an application. name: exactly; name_regex: matches from the start. applications: one of these
     applications, bound (`layer.apply`) or of a class (`Linear.apply`). call_id: that of the application.
 
-    >>> weights = VariableFilter(roles=[WEIGHT])(ComputationGraph(cost).variables)
+    >>> from minigraph.layers.roles import WEIGHT
+    >>> y = mg.layers.Linear(3, 2).apply(mg.matrix("x"))
+    >>> mg.VariableFilter(roles=[WEIGHT])(mg.ComputationGraph(y).variables)
+    [<W: float32 (3, 2)>]
     """
 
     def __init__(

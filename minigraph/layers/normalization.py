@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -199,15 +199,16 @@ class SpatialBatchNormalization(BatchNormalization):
                 raise InvalidValueError(f"{self!r} takes a batch of shape {self.input_dim}, not {x!r}")
 
 
-@contextmanager
-def batch_normalization(*layers: Layer) -> Iterator[None]:
+def batch_normalization(*layers: Layer) -> AbstractContextManager[None]:
     """Build training-mode graph inside the block for every `BatchNormalization` at or below these layers.
 
     The mode is fixed when the graph is built. Blocks nest, are left as they were entered, also by an exception, and hold for
     the current thread alone.
 
-    >>> with batch_normalization(mlp):
-    ...     y = mlp.apply(x)
+    >>> x, layer = mg.matrix("x"), mg.layers.BatchNormalization(4)
+    >>> with mg.layers.batch_normalization(layer):
+    ...     y = layer.apply(x)
+    >>> [population.name for population, _ in mg.transforms.get_batch_normalization_updates(y)]
+    ['population_mean', 'population_stdev']
     """
-    with training(*layers, predicate=lambda layer: isinstance(layer, BatchNormalization)):
-        yield
+    return training(*layers, predicate=lambda layer: isinstance(layer, BatchNormalization))

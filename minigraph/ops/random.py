@@ -78,8 +78,10 @@ class RandomStream:
 
     `state` is the shared variable (seed, calls) of dtype uint64: save it with `get_value`, restore it with `set_value`.
 
-    >>> stream = RandomStream(seed=1)
-    >>> noise = stream.normal((2, 3))
+    >>> stream = mg.random.RandomStream(seed=1)
+    >>> f = mg.function([], stream.normal((2, 3)))
+    >>> bool((f() == f()).any())
+    False
     """
 
     def __init__(self, seed: int = 0) -> None:
