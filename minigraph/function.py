@@ -8,8 +8,7 @@ import time
 import warnings
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -33,6 +32,7 @@ from minigraph.graph import (
 )
 from minigraph.ops.control import DefaultUpdate, updated_value
 from minigraph.printing import flat_text, graph_diff, op_text
+from minigraph.record import Record
 from minigraph.rewrite.algebra import simplify
 from minigraph.rewrite.folding import fold
 from minigraph.rewrite.lower import lower, strip
@@ -57,8 +57,7 @@ PIPELINE: tuple[Callable[[Graph], Graph], ...] = (
 """The passes that `function` runs, in order; each takes a graph and returns an equal one."""
 
 
-@dataclass(frozen=True)
-class In:
+class In(Record):
     """An input with options: a default `value`, a `name` to give it by, and `borrow` to let results share its memory."""
 
     variable: Variable
@@ -72,14 +71,14 @@ class In:
         return self.name or self.variable.name
 
 
-class Out(NamedTuple):
+class Out(Record):
     """An output with the option `borrow`: it may share memory with inputs, state, or constants, and must not be written to."""
 
     variable: Variable
     borrow: bool = False
 
 
-class Trace(NamedTuple):
+class Trace(Record):
     """What each pass made of a graph: (name of the pass, graph after it); the first entry is what it began with."""
 
     stages: tuple[tuple[str, Graph], ...]
@@ -95,7 +94,7 @@ class Trace(NamedTuple):
         return "\n".join(lines)
 
 
-class Profile(NamedTuple):
+class Profile(Record):
     """One measured call: its result, and the seconds that each step took, as (op, user's line, seconds)."""
 
     outputs: Any
@@ -108,7 +107,7 @@ class Profile(NamedTuple):
         return "\n".join([f"{'us':>10} {'share':>6}  {'op':<28} line", *rows])
 
 
-class Structure(NamedTuple):
+class Structure(Record):
     """How outputs were asked for: one variable, a list, a dict, or none, with what each may borrow."""
 
     kind: str
@@ -307,8 +306,7 @@ def _run_passes(graph: Graph, traced: bool) -> tuple[Graph, Trace | None]:
 # -- building --------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Specification:
+class _Specification(Record):
     """All that a function was asked to be; it is what pickle keeps."""
 
     inputs: tuple[In, ...]
@@ -316,7 +314,7 @@ class _Specification:
     structure: Structure
     backend: str | None = None
     name: str | None = None
-    trace: bool = field(default=False)
+    trace: bool = False
 
 
 Updates = Mapping[Variable, Any] | Iterable[tuple[Variable, Any]]
@@ -401,7 +399,7 @@ def _structure(outputs: Any) -> tuple[Structure, list[Variable]]:
         return Structure("list", (), ()), []
     if isinstance(outputs, Mapping):
         kind, keys, listed = "dict", tuple(outputs), list(outputs.values())
-    elif isinstance(outputs, list | tuple) and not isinstance(outputs, Out):
+    elif isinstance(outputs, list | tuple):
         kind, keys, listed = "list", (), list(outputs)
     else:
         kind, keys, listed = "single", (), [outputs]
