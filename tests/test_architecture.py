@@ -153,3 +153,7 @@ def test_sizes(capsys):
         long = sorted(((lines, name) for name, lines in functions.items() if lines > LONG_FUNCTION), reverse=True)
         print(f"functions past {LONG_FUNCTION} lines: {', '.join(f'{name} {lines}' for lines, name in long) or 'none'}")
     assert {name: lines for name, lines in modules.items() if lines > LONGEST_MODULE} == {}
+
+
+def test_the_package_says_that_it_is_typed():
+    assert (ROOT / "py.typed").exists()
