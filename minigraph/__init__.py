@@ -10,7 +10,9 @@ from minigraph.layers.computation_graph import ComputationGraph
 from minigraph.layers.filter import VariableFilter
 from minigraph.ops import linalg, random
 from minigraph.ops.activation import *
+from minigraph.ops.arithmetic import *
 from minigraph.ops.arranging import *
+from minigraph.ops.comparison import *
 from minigraph.ops.control import *
 from minigraph.ops.creation import *
 from minigraph.ops.crossentropy import *

@@ -433,11 +433,14 @@ def replace(roots: Sequence[Variable], replacements: Mapping[Variable, Variable]
     return rebuild(roots, final)
 
 
+_replaced = replace  # under a name that the parameter of `clone` does not hide
+
+
 def clone(
-    outputs: Sequence[Variable], replacements: Mapping[Variable, Variable] | None = None, share_inputs: bool = True
+    outputs: Sequence[Variable], replace: Mapping[Variable, Variable] | None = None, share_inputs: bool = True
 ) -> list[Variable]:
-    """The outputs with variables replaced, as `replace` does it; without `share_inputs` over fresh inputs."""
-    results = replace(outputs, replacements) if replacements else list(outputs)
+    """The outputs with variables replaced, as `minigraph.replace` does it; without `share_inputs` over fresh inputs."""
+    results = _replaced(outputs, replace) if replace else list(outputs)
     if share_inputs:
         return results
     fresh = {one: Variable(Input(), (), one.type, one.name, one.tags) for one in toposort(results) if isinstance(one.op, Input)}

@@ -12,18 +12,18 @@ from minigraph.errors import InvalidTypeError
 from minigraph.graph import Array, Variable, describe_type
 from minigraph.ops import (
     activation,
+    arithmetic,
     arranging,
+    comparison,
     creation,
     crossentropy,
+    elementwise,
     indexing,
     linalg,
     linear,
     reduction,
     special,
     transcendental,
-)
-from minigraph.ops import (
-    elementwise as ew,
 )
 from minigraph.ops import (
     shape as shapes,
@@ -42,52 +42,52 @@ class Operators:
     # -- arithmetic --------------------------------------------------------------------------------------------------
 
     def __add__(self, other: Operand) -> Variable:
-        return ew.add(self, other)
+        return arithmetic.add(self, other)
 
     def __radd__(self, other: Operand) -> Variable:
-        return ew.add(other, self)
+        return arithmetic.add(other, self)
 
     def __sub__(self, other: Operand) -> Variable:
-        return ew.subtract(self, other)
+        return arithmetic.subtract(self, other)
 
     def __rsub__(self, other: Operand) -> Variable:
-        return ew.subtract(other, self)
+        return arithmetic.subtract(other, self)
 
     def __mul__(self, other: Operand) -> Variable:
-        return ew.multiply(self, other)
+        return arithmetic.multiply(self, other)
 
     def __rmul__(self, other: Operand) -> Variable:
-        return ew.multiply(other, self)
+        return arithmetic.multiply(other, self)
 
     def __truediv__(self, other: Operand) -> Variable:
-        return ew.divide(self, other)
+        return arithmetic.divide(self, other)
 
     def __rtruediv__(self, other: Operand) -> Variable:
-        return ew.divide(other, self)
+        return arithmetic.divide(other, self)
 
     def __floordiv__(self, other: Operand) -> Variable:
-        return ew.floor_divide(self, other)
+        return arithmetic.floor_divide(self, other)
 
     def __rfloordiv__(self, other: Operand) -> Variable:
-        return ew.floor_divide(other, self)
+        return arithmetic.floor_divide(other, self)
 
     def __mod__(self, other: Operand) -> Variable:
-        return ew.remainder(self, other)
+        return arithmetic.remainder(self, other)
 
     def __rmod__(self, other: Operand) -> Variable:
-        return ew.remainder(other, self)
+        return arithmetic.remainder(other, self)
 
     def __divmod__(self, other: Operand) -> tuple[Variable, Variable]:
-        return ew.divmod(self, other)
+        return arithmetic.divmod(self, other)
 
     def __rdivmod__(self, other: Operand) -> tuple[Variable, Variable]:
-        return ew.divmod(other, self)
+        return arithmetic.divmod(other, self)
 
     def __pow__(self, other: Operand) -> Variable:
-        return ew.power(self, other)
+        return arithmetic.power(self, other)
 
     def __rpow__(self, other: Operand) -> Variable:
-        return ew.power(other, self)
+        return arithmetic.power(other, self)
 
     def __matmul__(self, other: Operand) -> Variable:
         return linear.matmul(self, other)
@@ -96,63 +96,63 @@ class Operators:
         return linear.matmul(other, self)
 
     def __neg__(self) -> Variable:
-        return ew.negative(self)
+        return arithmetic.negative(self)
 
     def __pos__(self) -> Variable:
-        return ew.identity(self)
+        return elementwise.identity(self)
 
     def __abs__(self) -> Variable:
-        return ew.abs(self)
+        return arithmetic.abs(self)
 
     def __round__(self, ndigits: int | None = None) -> Variable:
-        return ew.round(self, ndigits or 0)
+        return arithmetic.round(self, ndigits or 0)
 
     # -- bits and comparison; == stays identity, mg.eq compares ------------------------------------------------------
 
     def __and__(self, other: Operand) -> Variable:
-        return ew.bitwise_and(self, other)
+        return comparison.bitwise_and(self, other)
 
     def __rand__(self, other: Operand) -> Variable:
-        return ew.bitwise_and(other, self)
+        return comparison.bitwise_and(other, self)
 
     def __or__(self, other: Operand) -> Variable:
-        return ew.bitwise_or(self, other)
+        return comparison.bitwise_or(self, other)
 
     def __ror__(self, other: Operand) -> Variable:
-        return ew.bitwise_or(other, self)
+        return comparison.bitwise_or(other, self)
 
     def __xor__(self, other: Operand) -> Variable:
-        return ew.bitwise_xor(self, other)
+        return comparison.bitwise_xor(self, other)
 
     def __rxor__(self, other: Operand) -> Variable:
-        return ew.bitwise_xor(other, self)
+        return comparison.bitwise_xor(other, self)
 
     def __lshift__(self, other: Operand) -> Variable:
-        return ew.left_shift(self, other)
+        return comparison.left_shift(self, other)
 
     def __rlshift__(self, other: Operand) -> Variable:
-        return ew.left_shift(other, self)
+        return comparison.left_shift(other, self)
 
     def __rshift__(self, other: Operand) -> Variable:
-        return ew.right_shift(self, other)
+        return comparison.right_shift(self, other)
 
     def __rrshift__(self, other: Operand) -> Variable:
-        return ew.right_shift(other, self)
+        return comparison.right_shift(other, self)
 
     def __invert__(self) -> Variable:
-        return ew.invert(self)
+        return comparison.invert(self)
 
     def __lt__(self, other: Operand) -> Variable:
-        return ew.less(self, other)
+        return comparison.less(self, other)
 
     def __le__(self, other: Operand) -> Variable:
-        return ew.less_equal(self, other)
+        return comparison.less_equal(self, other)
 
     def __gt__(self, other: Operand) -> Variable:
-        return ew.greater(self, other)
+        return comparison.greater(self, other)
 
     def __ge__(self, other: Operand) -> Variable:
-        return ew.greater_equal(self, other)
+        return comparison.greater_equal(self, other)
 
     # -- what a symbolic value cannot do -----------------------------------------------------------------------------
 
@@ -245,7 +245,7 @@ class Operators:
 
     def astype(self, dtype: Any) -> Variable:
         """The same values in another dtype."""
-        return ew.cast(self, dtype)
+        return elementwise.cast(self, dtype)
 
     def reshape(self, *newshape: Any) -> Variable:
         """The elements in another shape."""
@@ -363,22 +363,43 @@ class Operators:
 
     def clip(self, a_min: Operand = None, a_max: Operand = None) -> Variable:
         """Limited to [a_min, a_max]."""
-        return ew.clip(self, a_min, a_max)
+        return arithmetic.clip(self, a_min, a_max)
 
     def round(self, decimals: int = 0) -> Variable:
         """With so many decimals, halves to even."""
-        return ew.round(self, decimals)
+        return arithmetic.round(self, decimals)
 
     def dot(self, other: Operand) -> Variable:
         """numpy.dot with another array."""
         return linear.dot(self, other)
 
 
+_MODULES = (
+    activation,
+    arithmetic,
+    arranging,
+    comparison,
+    creation,
+    crossentropy,
+    elementwise,
+    indexing,
+    linear,
+    reduction,
+    shapes,
+    special,
+    transcendental,
+)
+
+
 def _numpy_counterparts() -> dict[Any, Callable[..., Any]]:
-    """NumPy's functions and ours of the same name."""
-    table: dict[Any, Callable[..., Any]] = {np.rint: ew.round, np.fabs: ew.abs, np.amax: reduction.max, np.amin: reduction.min}
-    modules = activation, arranging, creation, crossentropy, ew, indexing, linear, reduction, shapes, special, transcendental
-    for home, names in [(np, module) for module in modules] + [(np.linalg, linalg)]:
+    """NumPy's functions and ours of the same name, or of another name of the same function."""
+    table: dict[Any, Callable[..., Any]] = {
+        np.rint: arithmetic.round,
+        np.fabs: arithmetic.abs,
+        np.amax: reduction.max,
+        np.amin: reduction.min,
+    }
+    for home, names in [(np, module) for module in _MODULES] + [(np.linalg, linalg)]:
         for name in names.__all__:
             theirs = vars(home).get(name)
             if callable(theirs):

@@ -18,7 +18,9 @@ import scipy.special
 import minigraph as mg
 from minigraph.ops import (
     activation,
+    arithmetic,
     arranging,
+    comparison,
     control,
     creation,
     crossentropy,
@@ -34,6 +36,8 @@ from minigraph.ops import (
 )
 
 MODULES = (
+    arithmetic,
+    comparison,
     elementwise,
     transcendental,
     special,
@@ -346,24 +350,24 @@ def binary(module: ModuleType, name: str, reference: Any = None, draws: tuple[Dr
     )
 
 
-def comparison(name: str, *aliases: str) -> Record:
+def compared(name: str, *aliases: str) -> Record:
     """A comparison, in which integers lose no digits: NumPy's own promotion holds."""
     draws = (between(-2, 2), between(-2, 2))
-    return binary(elementwise, name, draws=draws, order=0, aliases=aliases, converted=np.result_type)
+    return binary(comparison, name, draws=draws, order=0, aliases=aliases, converted=np.result_type)
 
 
 def logical(name: str) -> Record:
     """A logical op, on the truth of any number."""
-    return binary(elementwise, name, order=0, converted=lambda *dtypes: np.dtype(bool))
+    return binary(comparison, name, order=0, converted=lambda *dtypes: np.dtype(bool))
 
 
 def bitwise(name: str, **facts: Any) -> Record:
     """An op on bits; floats have none."""
-    function = vars(elementwise)[name]
+    function = vars(comparison)[name]
     wrong = (Wrong(lambda: function(matrix(2), 1), TypeError),)
     mixed = (("int8", "int32"), ("uint8", "int8"), ("uint8", "int64"))
     dtypes = facts.pop("dtypes", (*INTEGERS, "bool"))
-    return binary(elementwise, name, dtypes=dtypes, mixed=mixed, wrong=wrong, order=0, **facts)
+    return binary(comparison, name, dtypes=dtypes, mixed=mixed, wrong=wrong, order=0, **facts)
 
 
 AXES = (
@@ -466,15 +470,15 @@ EXPONENT_FITS = {"admits": lambda a, b: (b >= 0) if b.dtype.kind in "iu" else b 
 SHIFT_FITS = {"admits": lambda a, b: (b >= 0) & (b < 8)}
 
 ELEMENTWISE = (
-    unary(elementwise, "abs", draw=off_zero),
-    binary(elementwise, "add"),
-    binary(elementwise, "subtract", dtypes=NUMBERS),
-    binary(elementwise, "multiply"),
-    binary(elementwise, "divide", draws=(anything, off_zero), converted=as_quotients),
-    binary(elementwise, "floor_divide", draws=(between(-3, 3), off_zero), dtypes=NUMBERS),
-    binary(elementwise, "remainder", draws=(between(-3, 3), off_zero), dtypes=NUMBERS),
+    unary(arithmetic, "abs", draw=off_zero),
+    binary(arithmetic, "add"),
+    binary(arithmetic, "subtract", dtypes=NUMBERS),
+    binary(arithmetic, "multiply"),
+    binary(arithmetic, "divide", draws=(anything, off_zero), converted=as_quotients),
+    binary(arithmetic, "floor_divide", draws=(between(-3, 3), off_zero), dtypes=NUMBERS),
+    binary(arithmetic, "remainder", draws=(between(-3, 3), off_zero), dtypes=NUMBERS),
     binary(
-        elementwise,
+        arithmetic,
         "divmod",
         lambda a, b: (np.floor_divide(a, b), np.remainder(a, b)),
         draws=(between(-3, 3), off_zero),
@@ -482,58 +486,58 @@ ELEMENTWISE = (
         project=raveled,
     ),
     binary(
-        elementwise,
+        arithmetic,
         "power",
         draws=(between(0.3, 2), between(0, 3)),
         dtypes=NUMBERS,
         **EXPONENT_FITS,
         wrong=(
-            Wrong(lambda: elementwise.power(matrix(2, dtype="int32"), -1), ValueError),
-            Wrong(lambda: elementwise.power(matrix(2, dtype="bool"), matrix(2, dtype="bool")), TypeError),
+            Wrong(lambda: arithmetic.power(matrix(2, dtype="int32"), -1), ValueError),
+            Wrong(lambda: arithmetic.power(matrix(2, dtype="bool"), matrix(2, dtype="bool")), TypeError),
         ),
     ),
-    binary(elementwise, "maximum"),
-    binary(elementwise, "minimum"),
-    binary(elementwise, "multiply_or_zero", zero_wins, converted=as_floats),
-    comparison("equal", "eq"),
-    comparison("not_equal", "neq"),
-    comparison("less", "lt"),
-    comparison("less_equal", "le"),
-    comparison("greater", "gt"),
-    comparison("greater_equal", "ge"),
+    binary(arithmetic, "maximum"),
+    binary(arithmetic, "minimum"),
+    binary(arithmetic, "multiply_or_zero", zero_wins, converted=as_floats),
+    compared("equal", "eq"),
+    compared("not_equal", "neq"),
+    compared("less", "lt"),
+    compared("less_equal", "le"),
+    compared("greater", "gt"),
+    compared("greater_equal", "ge"),
     logical("logical_and"),
     logical("logical_or"),
     logical("logical_xor"),
-    unary(elementwise, "logical_not", order=0),
-    unary(elementwise, "isnan", order=0),
-    unary(elementwise, "isinf", order=0),
-    unary(elementwise, "isfinite", order=0),
+    unary(comparison, "logical_not", order=0),
+    unary(comparison, "isnan", order=0),
+    unary(comparison, "isinf", order=0),
+    unary(comparison, "isfinite", order=0),
     bitwise("bitwise_and", aliases=("and_",)),
     bitwise("bitwise_or", aliases=("or_",)),
     bitwise("bitwise_xor", aliases=("xor",)),
     bitwise("left_shift", draws=(anything, below(6)), dtypes=INTEGERS, **SHIFT_FITS),
     bitwise("right_shift", draws=(anything, below(6)), dtypes=INTEGERS, **SHIFT_FITS),
     unary(
-        elementwise,
+        comparison,
         "invert",
         dtypes=(*INTEGERS, "bool"),
         order=0,
-        wrong=(Wrong(lambda: elementwise.invert(matrix(2)), TypeError),),
+        wrong=(Wrong(lambda: comparison.invert(matrix(2)), TypeError),),
     ),
     unary(
-        elementwise,
+        arithmetic,
         "negative",
         aliases=("neg",),
         dtypes=NUMBERS,
-        wrong=(Wrong(lambda: elementwise.negative(matrix(2, dtype="bool")), TypeError),),
+        wrong=(Wrong(lambda: arithmetic.negative(matrix(2, dtype="bool")), TypeError),),
     ),
-    unary(elementwise, "square", dtypes=NUMBERS),
-    unary(elementwise, "reciprocal", lambda x: np.divide(1, x), draw=off_zero, converted=as_quotients),
-    unary(elementwise, "sign", draw=off_zero, dtypes=NUMBERS),
-    unary(elementwise, "floor", in_floats(np.floor)),
-    unary(elementwise, "ceil", in_floats(np.ceil)),
-    unary(elementwise, "trunc", in_floats(np.trunc)),
-    unary(elementwise, "round", in_floats(np.rint)),
+    unary(arithmetic, "square", dtypes=NUMBERS),
+    unary(arithmetic, "reciprocal", lambda x: np.divide(1, x), draw=off_zero, converted=as_quotients),
+    unary(arithmetic, "sign", draw=off_zero, dtypes=NUMBERS),
+    unary(arithmetic, "floor", in_floats(np.floor)),
+    unary(arithmetic, "ceil", in_floats(np.ceil)),
+    unary(arithmetic, "trunc", in_floats(np.trunc)),
+    unary(arithmetic, "round", in_floats(np.rint)),
     unary(elementwise, "identity", np.copy, like_numpy=False),
     record(
         elementwise,
@@ -556,7 +560,7 @@ ELEMENTWISE = (
         elementwise=True,
     ),
     record(
-        elementwise,
+        arithmetic,
         "clip",
         np.clip,
         [
@@ -573,15 +577,15 @@ ELEMENTWISE = (
         draws=(anything, between(-1.5, -0.5), between(0.5, 1.5)),
         hard=((np.array(SPECIAL_FLOATS),), (np.array(special_integers("int8"), "int8"),)),
         wrong=(
-            Wrong(lambda: elementwise.clip(matrix(2)), ValueError),
-            Wrong(lambda: elementwise.clip(matrix(2, dtype="uint8"), -1, 1), ValueError),
-            Wrong(lambda: elementwise.clip(matrix(2), "low", 1), TypeError),
+            Wrong(lambda: arithmetic.clip(matrix(2)), ValueError),
+            Wrong(lambda: arithmetic.clip(matrix(2, dtype="uint8"), -1, 1), ValueError),
+            Wrong(lambda: arithmetic.clip(matrix(2), "low", 1), TypeError),
         ),
         elementwise=True,
     ),
     replace(
         record(
-            elementwise,
+            comparison,
             "where",
             lambda condition, a, b: np.where(
                 condition != 0, a.astype(common(a.dtype, b.dtype)), b.astype(common(a.dtype, b.dtype))
@@ -604,9 +608,9 @@ ELEMENTWISE = (
             draws=(flags, anything, anything),
             hard=((np.array([True, False, True, False]), np.array([NAN, INF, -0.0, 0.0]), np.array([1.0, NAN, INF, -0.0])),),
             wrong=(
-                Wrong(lambda: elementwise.where("text", 1, 2), TypeError),
-                Wrong(lambda: elementwise.where(matrix(2, dtype="bool"), matrix(3), matrix(3)), ValueError),
-                Wrong(lambda: elementwise.where(matrix(2, dtype="bool"), np.array([1j]), 0), TypeError),
+                Wrong(lambda: comparison.where("text", 1, 2), TypeError),
+                Wrong(lambda: comparison.where(matrix(2, dtype="bool"), matrix(3), matrix(3)), ValueError),
+                Wrong(lambda: comparison.where(matrix(2, dtype="bool"), np.array([1j]), 0), TypeError),
             ),
             elementwise=True,
         ),

@@ -13,7 +13,8 @@ LEVELS = {
     "L0": "context origin errors record state types",
     "L1": "graph",
     "L2": """printing inputs
-        ops.elementwise ops.transcendental ops.special ops.shape ops.creation ops.reduction ops.indexing ops.arranging
+        ops.elementwise ops.comparison ops.arithmetic ops.transcendental ops.special ops.shape ops.creation ops.reduction
+        ops.indexing ops.arranging
         ops.activation ops.linear ops.linalg ops.crossentropy ops.normalization ops.control ops.random ops""",
     "L3": """operators gradient
         rewrite.engine rewrite.lower rewrite.sizes rewrite.stability rewrite.algebra rewrite.folding rewrite.merge rewrite""",

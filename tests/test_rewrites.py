@@ -6,9 +6,9 @@ import pytest
 import minigraph as mg
 from minigraph.graph import Composite, Constant, Graph, Identity, Variable, items
 from minigraph.ops.activation import SoftmaxGradient
+from minigraph.ops.arithmetic import Add, Multiply, Negative, Power, Subtract
 from minigraph.ops.control import Assert, GradientOp
 from minigraph.ops.creation import Arange
-from minigraph.ops.elementwise import Add, Multiply, Negative, Power, Subtract
 from minigraph.ops.indexing import Increment
 from minigraph.ops.random import RandomBits
 from minigraph.ops.reduction import Sum

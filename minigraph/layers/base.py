@@ -24,7 +24,7 @@ from minigraph.state import assign, locked
 from minigraph.types import DEFAULT_FLOAT, as_dtype
 
 _allocation = threading.RLock()
-_in_training: ContextVar[frozenset[Layer]] = ContextVar("minigraph_in_training", default=frozenset())
+_in_training: ContextVar[tuple[frozenset[Layer], ...]] = ContextVar("minigraph_in_training", default=(frozenset(),))
 
 
 @dataclass(frozen=True, eq=False)
@@ -308,7 +308,21 @@ def set_parameter_values(tops: Layer | Iterable[Layer], values: Mapping[str, Any
 
 def is_in_training(layer: Layer) -> bool:
     """Whether the graph being built is to train this layer; inference otherwise."""
-    return layer in _in_training.get()
+    return layer in _in_training.get()[-1]
+
+
+class _Training(AbstractContextManager[None]):
+    """A block that adds layers to those in training. It counts when it is entered, and may be entered again, also inside itself."""
+
+    def __init__(self, layers: Iterable[Layer]) -> None:
+        self._layers = frozenset(layers)
+
+    def __enter__(self) -> None:
+        blocks = _in_training.get()
+        _in_training.set((*blocks, blocks[-1] | self._layers))
+
+    def __exit__(self, *error: object) -> None:
+        _in_training.set(_in_training.get()[:-1])
 
 
 def training(*layers: Layer, predicate: Callable[[Layer], bool] = lambda layer: True) -> AbstractContextManager[None]:
@@ -318,4 +332,4 @@ def training(*layers: Layer, predicate: Callable[[Layer], bool] = lambda layer: 
     """
     if not layers:
         raise InvalidValueError("name at least one layer whose training-mode graph is to be built")
-    return holds(_in_training, _in_training.get() | frozenset(find_layers(layers, predicate)))
+    return _Training(find_layers(layers, predicate))

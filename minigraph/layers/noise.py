@@ -8,7 +8,7 @@ from minigraph.errors import InvalidValueError
 from minigraph.graph import Variable
 from minigraph.layers.base import Layer, application, is_in_training
 from minigraph.layers.roles import DROPOUT, add_role
-from minigraph.ops.elementwise import where
+from minigraph.ops.comparison import where
 from minigraph.ops.random import RandomStream
 from minigraph.ops.shape import shape
 

@@ -1,5 +1,5 @@
 """The operations. Modules import from those before them in this order:
 
-elementwise, transcendental, special, shape, creation, reduction, indexing, arranging, activation, linear, linalg,
-crossentropy, normalization, control, random.
+elementwise, comparison, arithmetic, transcendental, special, shape, creation, reduction, indexing, arranging, activation,
+linear, linalg, crossentropy, normalization, control, random.
 """

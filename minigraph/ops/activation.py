@@ -7,7 +7,8 @@ from typing import Any
 
 from minigraph.errors import InvalidValueError
 from minigraph.graph import Array, Composite, Variable, as_variable
-from minigraph.ops.elementwise import Cotangents, Floating, Operand, cast, ge, gt, where
+from minigraph.ops.comparison import ge, gt, where
+from minigraph.ops.elementwise import Cotangents, Floating, Operand, cast
 from minigraph.ops.reduction import Peak, sum
 from minigraph.ops.shape import restore_axes
 from minigraph.ops.special import erfc

@@ -9,8 +9,9 @@ import numpy as np
 
 from minigraph.errors import InvalidTypeError, InvalidValueError
 from minigraph.graph import Array, Op, Variable, as_variable, constant
+from minigraph.ops.comparison import lt, where
 from minigraph.ops.creation import arange, full, tri
-from minigraph.ops.elementwise import Cotangents, Operand, cast, lt, promoted, where
+from minigraph.ops.elementwise import Cotangents, Operand, cast, promoted
 from minigraph.ops.indexing import index, set_subtensor, take
 from minigraph.ops.shape import broadcast_to, expand_dims, ravel, reshape, shape
 from minigraph.types import TensorType, check_axes, check_axis

@@ -7,7 +7,8 @@ from typing import Any
 
 from minigraph.errors import InvalidTypeError
 from minigraph.graph import Array, Identity, Op, Shared, Variable, as_variable
-from minigraph.ops.elementwise import Cotangents, Operand, cast, clip, promoted
+from minigraph.ops.arithmetic import clip
+from minigraph.ops.elementwise import Cotangents, Operand, cast, promoted
 from minigraph.types import TensorType
 
 __all__ = [
@@ -68,12 +69,15 @@ def _loses_size(target: TensorType, new: TensorType) -> bool:
 
 def widening_op(value: Variable, expected: TensorType) -> Variable | None:
     """The first variable, going up from `value`, whose dtype differs from the expected one while an input's does not."""
-    current: Variable | None = value
-    while current is not None and current.dtype != expected.dtype:
-        followed = [one for one in current.inputs if one.dtype.kind == "f"]
-        if any(one.dtype == expected.dtype for one in followed):
+    kinds = {"f": "f", "b": "biuf"}.get(expected.dtype.kind, "iuf")  # others, such as conditions, do not widen
+    pending, seen = [value] if value.dtype != expected.dtype else [], {value}
+    while pending:
+        current = pending.pop()
+        followed = [one for one in current.inputs if isinstance(one.type, tuple) or one.dtype.kind in kinds]
+        if any(not isinstance(one.type, tuple) and one.dtype == expected.dtype for one in followed):
             return current
-        current = followed[0] if followed else None
+        pending += [one for one in reversed(followed) if one not in seen]
+        seen.update(followed)
     return None
 
 

@@ -9,7 +9,8 @@ import numpy as np
 
 from minigraph.errors import InvalidTypeError, InvalidValueError
 from minigraph.graph import Array, Constant, Op, Variable, as_variable, constant, is_weak
-from minigraph.ops.elementwise import Operand, cast, eq, ge, promoted, where
+from minigraph.ops.comparison import eq, ge, where
+from minigraph.ops.elementwise import Operand, cast, promoted
 from minigraph.ops.shape import Sizes, broadcast_to, dimshuffle, shape
 from minigraph.types import DEFAULT_FLOAT, TensorType, as_dtype, float_dtype
 

@@ -10,8 +10,10 @@ from typing import Any
 from minigraph.errors import InvalidTypeError
 from minigraph.graph import Composite, Variable, as_variable
 from minigraph.ops.activation import softmax, softplus
+from minigraph.ops.arithmetic import multiply_or_zero
+from minigraph.ops.comparison import eq
 from minigraph.ops.creation import arange
-from minigraph.ops.elementwise import Cotangents, Operand, cast, eq, multiply_or_zero, promoted
+from minigraph.ops.elementwise import Cotangents, Operand, cast, promoted
 from minigraph.ops.indexing import take_along_axis
 from minigraph.ops.reduction import logsumexp, sum
 from minigraph.ops.shape import expand_dims, shape, squeeze

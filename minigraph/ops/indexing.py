@@ -9,8 +9,10 @@ import numpy as np
 
 from minigraph.errors import InvalidIndexError, InvalidTypeError, InvalidValueError
 from minigraph.graph import Array, Constant, Op, Variable, as_variable, items
+from minigraph.ops.arithmetic import zero_of
+from minigraph.ops.comparison import eq, where
 from minigraph.ops.creation import arange, zeros_like
-from minigraph.ops.elementwise import Cotangents, Operand, cast, eq, where, zero_of
+from minigraph.ops.elementwise import Cotangents, Operand, cast
 from minigraph.ops.shape import broadcast_to, dimshuffle, ravel, reshape, shape, size
 from minigraph.record import Record
 from minigraph.types import Shape, TensorType, broadcast_shapes, check_axis

@@ -11,9 +11,11 @@ from typing import Any
 from minigraph.errors import InvalidTypeError, InvalidValueError
 from minigraph.graph import Array, Op, Variable, as_variable, items
 from minigraph.ops import reduction
+from minigraph.ops.arithmetic import reciprocal
 from minigraph.ops.arranging import tril
+from minigraph.ops.comparison import eq, where
 from minigraph.ops.creation import zeros_like
-from minigraph.ops.elementwise import Cotangents, Operand, cast, eq, promoted, reciprocal, where
+from minigraph.ops.elementwise import Cotangents, Operand, cast, promoted
 from minigraph.ops.linear import (
     diagonal_matrix,
     identity_like,

@@ -11,7 +11,9 @@ from typing import Any
 
 from minigraph.errors import InvalidTypeError, InvalidValueError
 from minigraph.graph import Composite, Identity, Variable, as_variable, items
-from minigraph.ops.elementwise import Cotangents, Operand, cast, isfinite, square, where
+from minigraph.ops.arithmetic import square
+from minigraph.ops.comparison import isfinite, where
+from minigraph.ops.elementwise import Cotangents, Operand, cast
 from minigraph.ops.reduction import mean
 from minigraph.ops.shape import broadcast_like, size
 from minigraph.ops.transcendental import sqrt

@@ -14,8 +14,9 @@ import numpy as np
 
 from minigraph.errors import InvalidTypeError, InvalidValueError
 from minigraph.graph import Array, Op, Variable, as_variable, shared
+from minigraph.ops.comparison import lt
 from minigraph.ops.control import with_default_update
-from minigraph.ops.elementwise import Operand, cast, lt
+from minigraph.ops.elementwise import Operand, cast
 from minigraph.ops.indexing import argsort, index, take
 from minigraph.ops.reduction import argmax, cumsum
 from minigraph.ops.shape import Sizes, broadcast_to, expand_dims, fill_sizes, shape, split_sizes

@@ -13,9 +13,11 @@ import numpy as np
 
 from minigraph.errors import InvalidTypeError, InvalidValueError
 from minigraph.graph import Array, Composite, Op, Variable, as_variable
-from minigraph.ops import elementwise as ew
+from minigraph.ops import arithmetic, comparison
+from minigraph.ops.arithmetic import multiply_or_zero, reciprocal, square
+from minigraph.ops.comparison import eq, le, where
 from minigraph.ops.creation import arange
-from minigraph.ops.elementwise import Cotangents, Operand, cast, eq, le, multiply_or_zero, reciprocal, square, where
+from minigraph.ops.elementwise import Cotangents, Operand, cast
 from minigraph.ops.shape import broadcast_like, dimshuffle, expand_dims, moveaxis, ravel, reshape, restore_axes, shape, size
 from minigraph.ops.transcendental import exp, log, sqrt
 from minigraph.types import TensorType, check_axes, check_axis, drop_axes, float_dtype
@@ -335,11 +337,11 @@ class LogSumExp(Folding):
     def expand(self, *inputs: Variable) -> Variable:
         x = inputs[0]
         peak = restore_axes(Peak(self.axes)(x), self.axes, x.ndim)
-        peak = where(ew.isfinite(peak), peak, 0)
+        peak = where(comparison.isfinite(peak), peak, 0)
         return log(sum(exp(x - peak), self.axes)) + dimshuffle(peak, _remaining(x.ndim, self.axes))
 
     def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
-        level = restore_axes(where(ew.isfinite(y), y, 0), self.axes, x.ndim)
+        level = restore_axes(where(comparison.isfinite(y), y, 0), self.axes, x.ndim)
         return (restore_axes(dy, self.axes, x.ndim) * exp(x - level),)
 
 
@@ -374,7 +376,7 @@ def norm(x: Operand, ord: float = 2, axis: Axis = None, keepdims: bool = False) 
     axes = check_axes(axis, variable.ndim)
     if ord == 2:
         return _kept(EuclideanNorm(axes)(floating), axes, variable.ndim, keepdims)
-    size_of = ew.abs(floating)
+    size_of = arithmetic.abs(floating)
     if ord == 1:
         return sum(size_of, axes, keepdims=keepdims)
     if ord == np.inf:

@@ -10,7 +10,8 @@ import numpy as np
 
 from minigraph.errors import InvalidTypeError, InvalidValueError
 from minigraph.graph import Array, Variable
-from minigraph.ops.elementwise import Cotangents, Floating, Operand, square
+from minigraph.ops.arithmetic import square
+from minigraph.ops.elementwise import Cotangents, Floating, Operand
 from minigraph.ops.transcendental import exp
 
 __all__ = ["digamma", "erf", "erfc", "gammaln", "polygamma"]

@@ -6,17 +6,9 @@ import math
 from typing import Any
 
 from minigraph.graph import Array, Variable
-from minigraph.ops.elementwise import (
-    Cotangents,
-    Floating,
-    Log,
-    Operand,
-    eq,
-    multiply_or_zero,
-    reciprocal,
-    square,
-    where,
-)
+from minigraph.ops.arithmetic import Log, multiply_or_zero, reciprocal, square
+from minigraph.ops.comparison import eq, where
+from minigraph.ops.elementwise import Cotangents, Floating, Operand
 
 __all__ = [
     "arccos",

@@ -7,20 +7,9 @@ from typing import Any
 import numpy as np
 
 from minigraph.graph import Constant, Graph, Variable
+from minigraph.ops.arithmetic import Add, Divide, Multiply, MultiplyOrZero, Negative, Power, Subtract, reciprocal, square
 from minigraph.ops.creation import zeros_like
-from minigraph.ops.elementwise import (
-    Add,
-    Cast,
-    Divide,
-    Multiply,
-    MultiplyOrZero,
-    Negative,
-    Power,
-    Subtract,
-    cast,
-    reciprocal,
-    square,
-)
+from minigraph.ops.elementwise import Cast, cast
 from minigraph.ops.shape import Dimshuffle, Reshape, dimshuffle
 from minigraph.rewrite.engine import Rule, rewrite
 from minigraph.rewrite.stability import is_constant

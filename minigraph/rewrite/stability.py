@@ -10,7 +10,7 @@ import numpy as np
 
 from minigraph.graph import Constant, Graph, Variable
 from minigraph.ops.activation import Sigmoid, Softmax, SoftmaxGradient, log_softmax, sigmoid, softplus
-from minigraph.ops.elementwise import (
+from minigraph.ops.arithmetic import (
     Add,
     Log,
     Multiply,
@@ -18,11 +18,10 @@ from minigraph.ops.elementwise import (
     Negative,
     Reciprocal,
     Subtract,
-    isfinite,
     multiply_or_zero,
     reciprocal,
-    where,
 )
+from minigraph.ops.comparison import isfinite, where
 from minigraph.ops.indexing import Increment, Index
 from minigraph.ops.reduction import LogSumExp, Sum, sum
 from minigraph.ops.shape import BroadcastTo, Dimshuffle, Size

@@ -8,7 +8,8 @@ from typing import Any
 from minigraph.errors import InvalidValueError
 from minigraph.graph import Variable
 from minigraph.layers.roles import WEIGHT, Role, has_roles
-from minigraph.ops.elementwise import cast, clip, maximum
+from minigraph.ops.arithmetic import clip, maximum
+from minigraph.ops.elementwise import cast
 from minigraph.ops.reduction import sum as sum_of
 from minigraph.ops.transcendental import sqrt
 

@@ -16,7 +16,8 @@ from minigraph.errors import InvalidTypeError, InvalidValueError
 from minigraph.gradient import grad
 from minigraph.graph import Shared, Variable, shared
 from minigraph.layers.roles import WEIGHT, Role, has_roles
-from minigraph.ops.elementwise import cast, maximum, square
+from minigraph.ops.arithmetic import maximum, square
+from minigraph.ops.elementwise import cast
 from minigraph.ops.transcendental import sqrt
 
 Pairs = list[tuple[Variable, Variable]]

@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 from minigraph.errors import InvalidValueError
 from minigraph.graph import Variable
-from minigraph.ops.elementwise import cast, minimum
+from minigraph.ops.arithmetic import minimum
+from minigraph.ops.elementwise import cast
 from minigraph.ops.transcendental import cos
 
 Schedule = Callable[[Variable], Variable]

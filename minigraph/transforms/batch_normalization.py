@@ -12,7 +12,8 @@ from minigraph.graph import Variable, shared, transform
 from minigraph.layers.base import get_application_call
 from minigraph.layers.computation_graph import ComputationGraph
 from minigraph.layers.normalization import BatchNormalization
-from minigraph.ops.elementwise import cast, isfinite, where
+from minigraph.ops.comparison import isfinite, where
+from minigraph.ops.elementwise import cast
 from minigraph.ops.normalization import FiniteOr, NormalizeBy, WithStatistics
 from minigraph.ops.reduction import all as all_of
 from minigraph.ops.shape import reshape
