@@ -31,6 +31,7 @@ from minigraph.graph import (
     toposort,
 )
 from minigraph.ops.control import DefaultUpdate, updated_value
+from minigraph.origin import warn
 from minigraph.printing import flat_text, graph_diff, op_text
 from minigraph.record import Record
 from minigraph.rewrite.algebra import simplify
@@ -156,10 +157,10 @@ class Function:
     def __reduce__(self) -> tuple[Any, ...]:
         return Function, (self._specification,)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         return self._call(args, kwargs, run)
 
-    def profile(self, *args: Any, **kwargs: Any) -> Profile:
+    def profile(self, /, *args: Any, **kwargs: Any) -> Profile:
         """Call the function once, updates included, and measure each step."""
         measured: list[tuple[str, str, float]] = []
 
@@ -188,6 +189,8 @@ class Function:
         exchanged = dict(swap or {})
         for one, other in exchanged.items():
             check_replacement(one, other)
+            if not isinstance(one.op, Shared) or not isinstance(other.op, Shared):
+                raise InvalidTypeError(f"only shared variables can be swapped, not {one!r} for {other!r}")
         graph = old.with_roots(rebuild(old.roots, exchanged))
         updates = _checked_updates((exchanged.get(target, target), value) for target, value in graph.updates)
         graph = Graph(graph.inputs, graph.outputs, () if delete_updates else tuple(updates))
@@ -238,8 +241,8 @@ class Function:
 
     def _release(self, root: int, value: Array, borrow: bool) -> Array:
         """A result as the caller's own array, unless it may be borrowed."""
-        whole = isinstance(value, np.ndarray) and not (value.flags.owndata and value.flags.writeable)
-        if borrow or (self._plan.owned[root] and not whole):
+        partial = isinstance(value, np.ndarray) and not (value.flags.owndata and value.flags.writeable)
+        if borrow or (self._plan.owned[root] and not partial):
             return value
         return value.copy()
 
@@ -356,9 +359,8 @@ def function(
     structure, wanted = _structure(outputs)
     pairs = _checked_updates(updates)
     roots = [*wanted, *(value for _, value in pairs)]
-    replaced = _given(roots, givens, on_unused_input)
     leaves = {spec.variable: _as_leaf(spec.variable) for spec in specs}
-    replaced = rebuild(replaced, {old: new for old, new in leaves.items() if new is not old})
+    replaced = _given(roots, givens, {old: new for old, new in leaves.items() if new is not old}, on_unused_input)
     pairs = [(target, value) for (target, _), value in zip(pairs, replaced[len(wanted) :], strict=True)]
     pairs += default_updates(replaced, {target for target, _ in pairs}, no_default_updates)
     graph = Graph(tuple(leaves.values()), tuple(replaced[: len(wanted)]), tuple(pairs))
@@ -409,6 +411,8 @@ def _structure(outputs: Any) -> tuple[Structure, list[Variable]]:
         if not isinstance(one.variable, Variable | np.ndarray | int | float):
             raise InvalidTypeError(f"an output must be a variable, not {one.variable!r}")
         variables.append(as_variable(one.variable))
+        if isinstance(variables[-1].type, tuple):
+            raise InvalidTypeError(f"{variables[-1]!r} has several results, and cannot be an output; ask for one of them")
     return Structure(kind, keys, tuple(one.borrow for one in wrapped)), variables
 
 
@@ -434,14 +438,16 @@ def _checked_updates(updates: Any) -> list[tuple[Variable, Variable]]:
     return list(result.items())
 
 
-def _given(roots: Sequence[Variable], givens: Any, on_unused: str) -> list[Variable]:
-    """The roots with the givens replaced."""
+def _given(roots: Sequence[Variable], givens: Any, leaves: Mapping[Variable, Variable], on_unused: str) -> list[Variable]:
+    """The roots with computed inputs turned into leaves, so that nothing before them counts, and the givens replaced."""
+    roots = rebuild(roots, leaves)
     pairs = _as_pairs(givens, "givens")
     replacements = {old: as_variable(new) if isinstance(new, Variable) else _typed_like(old, new) for old, new in pairs}
     if len(replacements) != len(pairs):
         raise InvalidValueError("a variable is replaced twice in givens")
     if not replacements:
-        return list(roots)
+        return roots
+    replacements = dict(zip(replacements, rebuild(list(replacements.values()), leaves), strict=True))
     with warnings.catch_warnings():
         if on_unused == "ignore":
             warnings.simplefilter("ignore", UserWarning)
@@ -514,7 +520,7 @@ def _check_leaves(graph: Graph, on_unused: str) -> None:
             if on_unused == "raise":
                 raise InvalidValueError(message)
             if on_unused == "warn":
-                warnings.warn(message, UserWarning, stacklevel=3)
+                warn(message)
 
 
 def evaluate(variable: Variable, inputs: Mapping[Variable, Any] | None = None) -> Array:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, overload
@@ -15,7 +14,7 @@ from minigraph.ops.creation import ones_like, zeros_like
 from minigraph.ops.elementwise import Cotangents, cast
 from minigraph.ops.reduction import sum as sum_over
 from minigraph.ops.shape import dimshuffle, ravel, reshape
-from minigraph.origin import carry_origin
+from minigraph.origin import carry_origin, warn
 from minigraph.types import TensorType
 
 __all__ = ["grad", "hessian", "hessian_vector_product", "jacobian", "jvp", "vjp"]
@@ -127,7 +126,7 @@ def _report_disconnected(variable: Variable, cost: Variable | None, how: str) ->
     if how == "raise":
         raise InvalidValueError(message)
     if how == "warn":
-        warnings.warn(message, UserWarning, stacklevel=3)
+        warn(message)
 
 
 def _backpropagate(

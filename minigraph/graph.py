@@ -5,7 +5,6 @@ Every walk here is iterative, so that a graph may be as deep as memory allows.
 
 from __future__ import annotations
 
-import warnings
 import weakref
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 import numpy as np
 
 from minigraph.errors import ImmutableError, InvalidTypeError, InvalidValueError, MinigraphError
-from minigraph.origin import Origin, here
+from minigraph.origin import Origin, here, warn
 from minigraph.record import Record
 from minigraph.state import Cell
 from minigraph.types import DEFAULT_FLOAT, TensorType, as_dtype, tensor_type
@@ -315,7 +314,7 @@ def fit(value: Any, expected: TensorType, what: str) -> np.ndarray[Any, Any]:
 
     TypeError for a dtype or number of axes that does not fit, ValueError for a size.
     """
-    array = value if isinstance(value, np.ndarray) else _array_from(value, expected, what)
+    array = value if type(value) is np.ndarray else _array_from(value, expected, what)
     if array.dtype != expected.dtype:
         array = _safely_cast(array, expected, what, weak=is_weak(value) or isinstance(value, float))
     if array.ndim != expected.ndim:
@@ -329,6 +328,8 @@ def _array_from(value: Any, expected: TensorType, what: str) -> np.ndarray[Any, 
     """An array from a Python object; TypeError where that is a graph, or cannot be one."""
     if isinstance(value, Variable):
         raise InvalidTypeError(f"{what} is the variable {value!r}; give an array of {expected}")
+    if isinstance(value, np.ma.MaskedArray):
+        raise InvalidTypeError(f"{what} is a masked array; fill it, or give data and mask as two arrays")
     try:
         array = np.array(value)
     except ValueError as error:
@@ -421,7 +422,7 @@ def replace(roots: Sequence[Variable], replacements: Mapping[Variable, Variable]
     unknown = set(replacements) - set(toposort(roots))
     for key in replacements:
         if key in unknown:
-            warnings.warn(f"{key!r} is not in the graph and is not replaced", UserWarning, stacklevel=3)
+            warn(f"{key!r} is not in the graph and is not replaced")
     final: dict[Variable, Variable] = {}
     for key in (variable for variable in order if variable in replacements):
         value = replacements[key]

@@ -395,7 +395,9 @@ def _numpy_counterparts() -> dict[Any, Callable[..., Any]]:
     """NumPy's functions and ours of the same name, or of another name of the same function."""
     table: dict[Any, Callable[..., Any]] = {
         np.rint: arithmetic.round,
+        np.around: arithmetic.round,
         np.fabs: arithmetic.abs,
+        np.positive: elementwise.identity,
         np.amax: reduction.max,
         np.amin: reduction.min,
     }

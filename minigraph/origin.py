@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from types import FrameType
@@ -91,3 +92,9 @@ def _argument_text(value: Any) -> str:
     except Exception:  # a message about one error must not end in another
         text = type(value).__name__
     return text if len(text) <= 120 else f"{text[:117]}..."
+
+
+def warn(message: str) -> None:
+    """A UserWarning at the user's line."""
+    origin = here()
+    warnings.warn_explicit(message, UserWarning, origin.filename, origin.line)

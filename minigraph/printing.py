@@ -36,9 +36,9 @@ def _as_roots(outputs: Any) -> list[Variable]:
 
 
 _SYMBOLS = {
-    "Add": ("+", 1), "Subtract": ("-", 1), "Multiply": ("*", 2), "Divide": ("/", 2), "FloorDivide": ("//", 2),
-    "Remainder": ("%", 2), "MatMul": ("@", 2), "Power": ("**", 3), "Less": ("<", 0), "LessEqual": ("<=", 0),
-    "Equal": ("==", 0), "NotEqual": ("!=", 0),
+    "Add": "+", "Subtract": "-", "Multiply": "*", "Divide": "/", "FloorDivide": "//",
+    "Remainder": "%", "MatMul": "@", "Power": "**", "Less": "<", "LessEqual": "<=",
+    "Equal": "==", "NotEqual": "!=",
 }  # fmt: skip
 
 
@@ -67,7 +67,7 @@ def _formula(variable: Variable, operands: Sequence[str]) -> str:
     if not operands:
         return label(variable)
     if name in _SYMBOLS and len(operands) == 2:
-        return f"({operands[0]} {_SYMBOLS[name][0]} {operands[1]})"
+        return f"({operands[0]} {_SYMBOLS[name]} {operands[1]})"
     if name == "Negative":
         return f"-{operands[0]}"
     return f"{op_text(variable.op)}({', '.join(operands)})"

@@ -629,3 +629,94 @@ def test_stripping_every_tag_changes_no_value():
     (bare,) = mg.graph.transform([y], lambda one: mg.Variable(one.op, one.inputs, one.type) if one.inputs else one)
     assert not any(one.tags for one in mg.ComputationGraph(bare) if one.inputs)
     np.testing.assert_array_equal(bare.eval({x: C}), y.eval({x: C}))
+
+
+# -- what must not go wrong ------------------------------------------------------------------------------------------
+
+
+def test_a_block_counts_when_it_is_entered_and_can_be_entered_again():
+    first, second = BatchNormalization(4, name="first"), BatchNormalization(4, name="second")
+    x = mg.matrix("x")
+    block = batch_normalization(first)
+    with batch_normalization(second), block:
+        assert is_training(first.apply(x)) and is_training(second.apply(x))
+        with block:
+            assert is_training(first.apply(x))
+        assert is_training(first.apply(x))
+    with block:
+        assert is_training(first.apply(x)) and not is_training(second.apply(x))
+    assert not is_training(first.apply(x))
+
+
+def test_one_block_object_serves_several_threads():
+    layer = BatchNormalization(4)
+    layer.allocate()
+    block, x = batch_normalization(layer), mg.matrix("x")
+    entered, left = threading.Event(), threading.Event()
+    found = []
+
+    def other():
+        with block:
+            entered.set()
+            left.wait(10)
+            found.append(is_training(layer.apply(x)))
+
+    thread = threading.Thread(target=other)
+    with block:
+        thread.start()
+        entered.wait(10)
+    found.append(is_training(layer.apply(x)))
+    left.set()
+    thread.join()
+    assert found == [False, True]
+
+
+def test_a_graph_that_holds_gradients_through_an_application_is_not_switched():
+    layer = BatchNormalization(4)
+    x = mg.matrix("x")
+    for cost, switch in (
+        ((layer.apply(x) ** 2).sum(), apply_batch_normalization),
+        ((trained(layer, x) ** 2).sum(), apply_population_normalization),
+    ):
+        with pytest.raises(ValueError, match="differentiate then"):
+            switch([cost, mg.grad(cost, x)])
+        (switched,) = switch(cost).outputs
+        assert mg.grad(switched, x).eval({x: C}).shape == C.shape
+
+
+def test_what_was_done_to_a_normalized_value_does_not_hide_the_input():
+    layer = BatchNormalization(4)
+    x = mg.matrix("x")
+    train = mg.ComputationGraph(trained(layer, x))
+    item = next(one for one in train.variables if type(one.op).__name__ == "Item" and one.op.index == 0)
+    changed = train.replace({item: mg.tanh(item) * 2})
+    assert str(apply_population_normalization(changed)) == mg.debugprint(layer.apply(x))
+
+
+def test_a_cumulative_average_counts_for_each_feature():
+    x = mg.matrix("x")
+    layer = BatchNormalization(2, mean_only=True)
+    step = mg.function([x], [], updates=cumulative_average(get_batch_normalization_updates(trained(layer, x))))
+    for first, second in ((1.0, 1.0), (3.0, np.nan), (5.0, 5.0)):
+        step(np.array([[first, second]], "float32"))
+    np.testing.assert_array_equal(layer.population_statistics[0].get_value(), [3, 3])
+
+
+@pytest.mark.parametrize(
+    "rule", [lambda pairs: moving_average(pairs, 1), lambda pairs: moving_average(pairs, mg.shared(1.0)), cumulative_average]
+)
+def test_a_weight_of_one_overwrites_to_the_bit(rule):
+    x = mg.matrix("x")
+    layer = BatchNormalization(1, mean_only=True)
+    updates = rule(get_batch_normalization_updates(trained(layer, x)))
+    layer.population_statistics[0].set_value(np.float32([1e8]))
+    mg.function([x], [], updates=updates)(np.float32([[1.1]]))
+    assert layer.population_statistics[0].get_value() == np.float32(1.1)
+
+
+def test_numbers_of_numpy_are_numbers():
+    x = mg.dmatrix("x")
+    layer = BatchNormalization(np.int64(4), epsilon=np.float32(1e-3))
+    ((population, update), _) = moving_average(get_batch_normalization_updates(trained(layer, x)), np.float64(0.25))
+    assert update.dtype == population.dtype
+    np.testing.assert_array_equal(update.eval({x: C}), [1, 1.25, 1.5, 1.75])

@@ -5,6 +5,7 @@ import sys
 import tracemalloc
 import types
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -758,3 +759,57 @@ def test_no_warning_of_numpy_escapes_a_call():
         results = mg.function([x], [1 / x, mg.log(x), mg.sqrt(x)])([-1.0, 0.0])
     assert np.isinf(results[0][1])
     assert np.isnan(results[2][0])
+
+
+def test_an_op_with_several_results_is_no_output():
+    x = mg.matrix("x")
+    whole = mg.standardize(x, 0)[0].inputs[0]
+    with pytest.raises(TypeError, match="several results"):
+        mg.function([x], whole)
+    graph = mg.ComputationGraph(mg.standardize(x, 0)[0] * 2)
+    assert whole not in graph.intermediary_variables
+    assert len(mg.function([x], graph.intermediary_variables)(np.eye(2, dtype="float32"))) == len(graph.intermediary_variables)
+
+
+def test_only_shared_variables_are_swapped():
+    x, z = mg.scalar("x"), mg.scalar("z")
+    with pytest.raises(TypeError, match="only shared variables can be swapped"):
+        mg.function([x], x + 1).copy(swap={x: z})
+
+
+def test_givens_do_not_reach_behind_a_computed_input():
+    x, w = mg.scalar("x"), mg.scalar("w")
+    y = x + 1
+    assert mg.function([y, w], y * 2 + x, givens={x: w})(5, 1) == 11
+
+
+def test_a_given_may_use_a_computed_input():
+    x, s = mg.scalar("x"), mg.scalar("s")
+    y = x + 1
+    assert mg.function([y], s * 3, givens={s: y * 2})(5) == 30
+
+
+def test_subclasses_of_arrays_are_arrays_and_masks_are_refused():
+    x = mg.matrix("x")
+    f = mg.function([x], x.sum(axis=0))
+    result = f(np.ones((2, 2), "float32").view(type("Labelled", (np.ndarray,), {})))
+    assert type(result) is np.ndarray and result.shape == (2,)
+    with pytest.raises(TypeError, match="masked"):
+        f(np.ma.masked_array(np.ones((2, 2), "float32"), mask=np.eye(2)))
+
+
+def test_inputs_may_be_named_self():
+    f = mg.function([mg.scalar("self")], mg.constant(1.0), on_unused_input="ignore")
+    assert f(self=2.0) == 1
+
+
+def test_warnings_point_at_the_users_line():
+    x, y = mg.scalar("x"), mg.scalar("y")
+    with pytest.warns(UserWarning) as caught:
+        mg.function([x], x, givens={y: x})
+        mg.function([x, y], x, on_unused_input="warn")
+    assert [Path(one.filename).name for one in caught] == ["test_function.py"] * 2
+
+
+def test_casts_of_python_numbers_are_exact():
+    assert mg.cast(0.1, "float64").eval() == 0.1

@@ -493,3 +493,90 @@ def test_clone_can_make_inputs_of_its_own(x):
     assert entry is not x and entry.name == "x"
     (same,) = mg.clone([x * 2], {x: x + 1})
     assert mg.ComputationGraph(same).inputs == [x]
+
+
+# -- what must not go wrong ------------------------------------------------------------------------------------------
+
+
+def test_every_dropout_has_masks_of_its_own(x):
+    network = Sequence([Dropout(), Identity(), Dropout()], seed=3)
+    ones = np.ones((50, 40), "float32")
+    with training(network):
+        y = network.apply(x)
+    first, both = mg.function([x], [network.children[0].apply(x), y])(ones)
+    assert 0.2 < (both != 0).mean() < 0.3 and (first == 1).all()
+    graph = mg.ComputationGraph(x * 1)
+    twice = apply_dropout(apply_dropout(graph, [x], 0.5), [x], 0.5)
+    assert 0.2 < (twice.function()(ones)[0] != 0).mean() < 0.3
+
+
+def test_layers_of_one_kind_start_differently(x):
+    class Pair(Layer):
+        """Two linear maps."""
+
+        @application
+        def apply(self, x):
+            """One minus the other."""
+            return self.children[0].apply(x) - self.children[1].apply(x)
+
+    pair = Pair(children=[Linear(4, 4), Linear(4, 4)])
+    pair.apply(x)
+    assert [child.name for child in pair.children] == ["linear_0", "linear_1"]
+    first, second = (child.variables["W"].get_value() for child in pair.children)
+    assert not np.array_equal(first, second)
+
+
+def test_automatic_names_keep_clear_of_given_ones():
+    network = Sequence([Linear(3, 2, name="linear_0"), Linear(2, 2), Linear(2, 2)])
+    assert [child.name for child in network.children] == ["linear_0", "linear_1", "linear_2"]
+
+
+def test_dtype_and_seed_go_down_to_layers_that_have_none():
+    network = MLP([Tanh(), None], [4, 3, 2], dtype="float64", seed=5)
+    network.apply(mg.matrix("x"))
+    assert {one.dtype.name for one in get_parameters(network).values()} == {"float64"}
+    assert {layer.seed for layer in find_layers(network)} == {5}
+
+
+def test_a_first_application_that_fails_leaves_the_layer_as_it_was():
+    layer = Linear(output_dim=2, weights_init=np.ones((4, 2)))
+    with pytest.raises(ValueError):
+        layer.apply(mg.tensor("x", shape=(None, 3)))
+    assert layer.input_dim is None and not layer.allocated and layer.variables == {}
+    assert layer.apply(mg.tensor("x", shape=(None, 4))).type.shape == (None, 2)
+
+
+def test_models_of_applications_pickle(x):
+    softmax = Softmax()
+    network = Sequence([Linear(4, 3), softmax.log_probabilities])
+    y = network.apply(x)
+    values = np.ones((1, 4), "float32")
+    again, entry, output = pickle.loads(pickle.dumps((network, x, y)))
+    np.testing.assert_array_equal(output.eval({entry: values}), y.eval({x: values}))
+    assert again.stages[1] == again.children[1].log_probabilities
+    assert pickle.loads(pickle.dumps(Linear.apply)) == Linear.apply
+
+
+@pytest.mark.parametrize("result", [None, 3.0, {"a": 1}])
+def test_an_application_must_return_variables(x, result):
+    class Forgetful(Layer):
+        """A layer that returns something else."""
+
+        @application
+        def apply(self, x):
+            """Not a variable."""
+            return result
+
+    with pytest.raises(TypeError, match="must return a variable"):
+        Forgetful().apply(x)
+
+
+def test_initialize_draws_all_or_nothing(x):
+    applied, fresh = Linear(4, 4), Linear(4, 4, name="fresh")
+    applied.apply(x)
+    network = Sequence([applied, fresh])
+    network.allocated = True
+    before = applied.variables["W"].get_value()
+    with pytest.raises(ValueError, match="fresh"):
+        network.initialize(1)
+    np.testing.assert_array_equal(applied.variables["W"].get_value(), before)

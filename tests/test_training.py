@@ -252,3 +252,32 @@ def test_many_normalized_layers_compile_in_linear_time():
     assert best[64] < 10
     for layers in (8, 16, 32):
         assert best[2 * layers] < 2.4 * best[layers], best
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+def test_parameters_of_16_bits_stay_finite(rule):
+    """Squares of small gradients, and epsilon, are 0 in 16 bits: the rules compute in 32."""
+    p = mg.shared(np.float16([1.0, 1.0, 1.0]), "p", tags=(WEIGHT,))
+    step = mg.function([], [], updates=rule([mg.constant(np.float16([1.0, 0.0, 1e-5]))], [p], 0.1))
+    for _ in range(3):
+        step()
+    assert p.dtype == "float16" and np.isfinite(p.get_value()).all()
+
+
+@pytest.mark.parametrize(("dtype", "size"), [("float16", 300.0), ("float32", 1e30)])
+def test_clipping_does_not_overflow(dtype, size):
+    (clipped,) = clip_gradient_norm([mg.constant(np.full(4, size, dtype))], 1.0)
+    np.testing.assert_allclose(clipped.eval(), 0.5, rtol=1e-3)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+def test_rates_may_be_numbers_of_numpy(rule):
+    for ours, theirs in zip(run(rule, np.float64(0.01), 3, "float32"), run(rule, 0.01, 3, "float32"), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_gradient_must_have_the_type_of_its_parameter():
+    p = mg.shared(START, "p")
+    for wrong in (mg.constant(np.float64(1.0)), mg.constant(np.ones((2, 3))), mg.constant(np.float32([1, 2, 3]))):
+        with pytest.raises(TypeError, match="does not have the type"):
+            sgd([wrong], [p], 0.1)

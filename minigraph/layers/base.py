@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import binascii
 import re
+import sys
 import threading
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from inspect import signature
-from typing import Any
+from itertools import count
+from operator import attrgetter
+from typing import Any, cast
 
 import numpy as np
 
@@ -25,6 +27,7 @@ from minigraph.types import DEFAULT_FLOAT, as_dtype
 
 _allocation = threading.RLock()
 _in_training: ContextVar[tuple[frozenset[Layer], ...]] = ContextVar("minigraph_in_training", default=(frozenset(),))
+"""The layers in training, in each of the blocks that were entered and not left; a block object itself has no state."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,8 +70,20 @@ class Application:
                 outputs = self.method(layer, *copies, **options)
             return _as_outputs(outputs, f"{layer.name}_{self.name}_output", call)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        owner, name = self.method.__qualname__.rpartition(".")[::2]
+        if self.layer is not None:
+            return getattr, (self.layer, name)
+        return _unbound_application, (self.method.__module__, owner, name)
+
     def __str__(self) -> str:
         return f"{self.layer.name if self.layer else self.method.__qualname__}.{self.name}"
+
+
+def _unbound_application(module: str, owner: str, name: str) -> Application:
+    """The application of a class, found again when it is unpickled."""
+    found: Any = attrgetter(f"{owner}.{name}")(sys.modules[module])
+    return cast(Application, found)
 
 
 def application(method: Callable[..., Any]) -> Application:
@@ -96,7 +111,11 @@ def _as_input(given: Any, name: str, call: ApplicationCall) -> Any:
 
 def _as_outputs(outputs: Any, name: str, call: ApplicationCall) -> Any:
     """Tagged copies of an output, or of several."""
-    if isinstance(outputs, list | tuple):
+    several = isinstance(outputs, list | tuple)
+    for one in outputs if several else [outputs]:
+        if not isinstance(one, Variable):
+            raise InvalidTypeError(f"{call.layer!r}: {call.application} must return a variable or several, not {one!r}")
+    if several:
         return [_own_copy(one, f"{name}_{k}", OUTPUT, call) for k, one in enumerate(outputs)]
     return _own_copy(outputs, name, OUTPUT, call)
 
@@ -112,20 +131,22 @@ class Layer:
     A subclass says how many sizes it needs in `infer_sizes`, which parameters it has in `allocate_parameters`, and what it
     computes in methods marked with `@application`, of which `apply` is what calling the layer means. Sizes that the user left
     out are inferred at the first application. Parameters are initialized when they are allocated, from `seed`
-    (that of the layer above if it has none) and the layer's path; `initialize(rng)` draws them anew.
+    (that of the layer above if it has none) and the layer's path, so that layers with one seed and one path start equal;
+    `initialize(rng)` draws them anew.
     """
 
     def __init__(
         self, name: str | None = None, *, children: Iterable[Layer] = (), dtype: Any = None, seed: int | None = None
     ) -> None:
         self.name = name or _snake_case(type(self).__name__)
-        self.named_by_user = name is not None
-        self.children: list[Layer] = list(children)
+        self.name_is_final = name is not None
+        self.children: list[Layer] = list(dict.fromkeys(children))
+        _name_apart(self.children)
         self.dtype = None if dtype is None else as_dtype(dtype)
         self.seed = seed
-        if seed is not None:
-            for layer in find_layers(self.children, lambda one: one.seed is None):
-                layer.seed = seed
+        for layer in find_layers(self.children):
+            layer.seed = seed if layer.seed is None else layer.seed
+            layer.dtype = self.dtype if layer.dtype is None else layer.dtype
         self.allocated = False
         self.variables: dict[str, Variable] = {}
         self._initializers: dict[str, Initializer] = {}
@@ -149,16 +170,28 @@ class Layer:
         """Raise, naming the layer, if the layer cannot be applied to these inputs."""
 
     def allocate_for(self, *inputs: Variable) -> None:
-        """Allocate at the first application; check the inputs of each."""
+        """Allocate at the first application; check the inputs of each. If that fails the layer is as it was."""
         with _allocation:
-            if not self.allocated:
-                self.infer_sizes(*inputs)
-                if self.dtype is None:
-                    floats = [one.dtype for one in inputs if isinstance(one, Variable) and one.dtype.kind == "f"]
-                    self.dtype = floats[0] if floats else DEFAULT_FLOAT
-                self.allocate_parameters()
-                self.allocated = True
-        self.check_inputs(*inputs)
+            if self.allocated:
+                self.check_inputs(*inputs)
+                return
+            before = {**vars(self), "variables": {}, "_initializers": {}}
+            try:
+                self._allocate(*inputs)
+                self.check_inputs(*inputs)
+            except BaseException:
+                vars(self).clear()
+                vars(self).update(before)
+                raise
+
+    def _allocate(self, *inputs: Variable) -> None:
+        """Settle sizes and dtype, and make the parameters."""
+        self.infer_sizes(*inputs)
+        if self.dtype is None:
+            floats = [one.dtype for one in inputs if isinstance(one, Variable) and one.dtype.kind == "f"]
+            self.dtype = floats[0] if floats else DEFAULT_FLOAT
+        self.allocate_parameters()
+        self.allocated = True
 
     def allocate(self) -> None:
         """Allocate this layer and all below it now; ValueError where a size is not known before an application."""
@@ -171,8 +204,7 @@ class Layer:
         self, name: str, shape: Iterable[int], initializer: Initializer, role: type[Role], dtype: Any = None
     ) -> Variable:
         """Make state of this layer, initialized; called by `allocate_parameters`."""
-        path = f"{current_layer()}.{name}"
-        rng = np.random.default_rng([self.seed or 0, binascii.crc32(path.encode())])
+        rng = np.random.default_rng(self.own_seed(name))
         kind = as_dtype(dtype or self.dtype or DEFAULT_FLOAT)
         value = initializer.generate(rng, tuple(shape)).astype(kind)
         variable = shared(value, name, borrow=True, tags=(role, self))
@@ -180,21 +212,28 @@ class Layer:
         self._initializers[name] = initializer
         return variable
 
+    def own_seed(self, name: str) -> int:
+        """A seed for something of this layer, from the layer's seed and the path of its current application."""
+        return (self.seed or 0) << 32 | binascii.crc32(f"{current_layer()}.{name}".encode())
+
     @property
     def parameters(self) -> list[Variable]:
         """The layer's own variables that are learned."""
         return [variable for variable in self.variables.values() if has_roles(variable, [PARAMETER])]
 
     def initialize(self, rng: np.random.Generator | int | None = None) -> None:
-        """Draw all state of this layer and those below anew; ValueError if nothing is allocated yet."""
+        """Draw all state of this layer and those below anew, or none; ValueError if a layer has none yet."""
         generator = np.random.default_rng(rng)
-        if not self.allocated:
-            raise InvalidValueError(f"{self!r} has no parameters before it is applied or allocated")
-        for name, variable in self.variables.items():
-            shape = variable.get_value(borrow=True).shape
-            variable.set_value(self._initializers[name].generate(generator, shape).astype(variable.dtype), borrow=True)
-        for child in self.children:
-            child.initialize(generator)
+        cells, values = [], []
+        for layer in find_layers(self):
+            if not layer.allocated:
+                raise InvalidValueError(f"{layer!r} has no parameters before it is applied or allocated")
+            for name, variable in layer.variables.items():
+                shape = variable.get_value(borrow=True).shape
+                cells.append(variable.cell)
+                values.append(layer._initializers[name].generate(generator, shape).astype(variable.dtype))
+        with locked(cells):
+            assign(cells, values)
 
     def need(self, **sizes: Any) -> None:
         """ValueError, naming the layer, if one of the sizes is still unknown."""
@@ -210,18 +249,16 @@ def _snake_case(name: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
 
 
-def name_children(children: Iterable[Layer]) -> None:
-    """Number the layers that the user did not name and that would share a name; ValueError if names still agree."""
-    distinct = list(dict.fromkeys(children))
-    names = [child.name for child in distinct]
-    counts: dict[str, int] = {}
-    for child in distinct:
-        if not child.named_by_user and names.count(child.name) > 1:
-            kind = child.name
-            child.name = f"{kind}_{counts.get(kind, 0)}"
-            child.named_by_user = True
-            counts[kind] = counts.get(kind, 0) + 1
-    final = [child.name for child in distinct]
+def _name_apart(children: Sequence[Layer]) -> None:
+    """Number the layers that the user did not name and that share a name; ValueError if names still agree."""
+    names = [child.name for child in children]
+    taken = {child.name for child in children if child.name_is_final}
+    for child in children:
+        if not child.name_is_final and names.count(child.name) > 1:
+            child.name = next(name for k in count() if (name := f"{child.name}_{k}") not in taken)
+            child.name_is_final = True
+            taken.add(child.name)
+    final = [child.name for child in children]
     for name in final:
         if final.count(name) > 1:
             raise InvalidValueError(f"two layers are named {name!r}; give them names of their own")
@@ -311,11 +348,17 @@ def is_in_training(layer: Layer) -> bool:
     return layer in _in_training.get()[-1]
 
 
-class _Training(AbstractContextManager[None]):
-    """A block that adds layers to those in training. It counts when it is entered, and may be entered again, also inside itself."""
+class training:
+    """Build training-mode graph inside the block for these layers and all below them: batch statistics, dropout.
 
-    def __init__(self, layers: Iterable[Layer]) -> None:
-        self._layers = frozenset(layers)
+    Blocks nest, can be entered again, are left as they were entered, and hold for the current thread (or task) alone.
+    `predicate` leaves out layers.
+    """
+
+    def __init__(self, *layers: Layer, predicate: Callable[[Layer], bool] = lambda layer: True) -> None:
+        if not layers:
+            raise InvalidValueError("name at least one layer whose training-mode graph is to be built")
+        self._layers = frozenset(find_layers(layers, predicate))
 
     def __enter__(self) -> None:
         blocks = _in_training.get()
@@ -323,13 +366,3 @@ class _Training(AbstractContextManager[None]):
 
     def __exit__(self, *error: object) -> None:
         _in_training.set(_in_training.get()[:-1])
-
-
-def training(*layers: Layer, predicate: Callable[[Layer], bool] = lambda layer: True) -> AbstractContextManager[None]:
-    """Build training-mode graph inside the block for these layers and all below them: batch statistics, dropout.
-
-    Blocks nest, are left as they were entered, and hold for the current thread (or task) alone.
-    """
-    if not layers:
-        raise InvalidValueError("name at least one layer whose training-mode graph is to be built")
-    return _Training(find_layers(layers, predicate))

@@ -58,10 +58,11 @@ class ComputationGraph:
 
     @property
     def intermediary_variables(self) -> list[Variable]:
-        """The variables that are neither leaves nor outputs."""
+        """The variables that are neither leaves nor outputs, nor ops with several results, whose results are listed."""
         outputs = set(self.outputs)
         leaves = (Input, Shared, Constant)
-        return [one for one in self.variables if one not in outputs and not isinstance(one.op, leaves)]
+        single = [one for one in self.variables if not isinstance(one.type, tuple)]
+        return [one for one in single if one not in outputs and not isinstance(one.op, leaves)]
 
     @property
     def updates(self) -> list[tuple[Variable, Variable]]:

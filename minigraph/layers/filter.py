@@ -45,6 +45,8 @@ class VariableFilter:
         for what, text in (("name", name), ("name_regex", name_regex), ("call_id", call_id)):
             if text is not None and not isinstance(text, str):
                 raise InvalidTypeError(f"{what} must be a string, not {text!r}")
+        if not isinstance(each_role, bool):
+            raise InvalidTypeError(f"each_role must be True or False, not {each_role!r}")
         self._name = name
         self._pattern = None if name_regex is None else re.compile(name_regex)
         self._each_role = each_role

@@ -7,7 +7,7 @@ from typing import Any
 
 from minigraph.errors import InvalidTypeError, InvalidValueError
 from minigraph.graph import Variable
-from minigraph.layers.base import Application, Layer, application, name_children
+from minigraph.layers.base import Application, Layer, application
 from minigraph.layers.linear import Linear
 from minigraph.layers.normalization import BatchNormalization
 
@@ -20,9 +20,8 @@ class Sequence(Layer):
             if not isinstance(stage, Layer) and not (isinstance(stage, Application) and stage.layer is not None):
                 raise InvalidTypeError(f"a sequence is made of layers, or of applications of layers, not {stage!r}")
         owners = [stage.layer if isinstance(stage, Application) else stage for stage in stages]
-        super().__init__(children=list(dict.fromkeys(owner for owner in owners if owner is not None)), **options)
+        super().__init__(children=[owner for owner in owners if owner is not None], **options)
         self.stages = list(stages)
-        name_children(self.children)
 
     @application
     def apply(self, x: Variable) -> Variable:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from minigraph.errors import InvalidValueError
 from minigraph.graph import Variable
 from minigraph.layers.base import Layer, application, is_in_training
@@ -15,7 +17,7 @@ from minigraph.ops.shape import shape
 
 def check_probability(drop_prob: Any) -> float:
     """`drop_prob` as a float; ValueError outside of [0, 1)."""
-    if isinstance(drop_prob, bool) or not isinstance(drop_prob, int | float) or not 0 <= drop_prob < 1:
+    if isinstance(drop_prob, bool) or not isinstance(drop_prob, int | float | np.number) or not 0 <= drop_prob < 1:
         raise InvalidValueError(f"drop_prob must be at least 0 and below 1, not {drop_prob!r}")
     return float(drop_prob)
 
@@ -40,5 +42,5 @@ class Dropout(Layer):
         if not is_in_training(self):
             return x
         if self.stream is None:
-            self.stream = RandomStream(self.seed or 0)
+            self.stream = RandomStream(self.own_seed("stream"))
         return drop(x, self.drop_prob, self.stream)

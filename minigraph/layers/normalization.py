@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -60,11 +59,11 @@ class BatchNormalization(Layer):
         super().__init__(**options)
         if n_iter is not None:
             raise InvalidValueError(f"n_iter={n_iter!r}: statistics per time step are not supported yet; leave it out")
-        given = (input_dim,) if isinstance(input_dim, int) else input_dim
+        given = (int(input_dim),) if isinstance(input_dim, int | np.integer) else input_dim
         self.input_dim: Shape | None = None if given is None else tuple(given)
         self.broadcastable = None if broadcastable is None else tuple(bool(one) for one in broadcastable)
         self.conserve_memory = conserve_memory
-        if isinstance(epsilon, bool) or not isinstance(epsilon, int | float) or not epsilon >= 0:
+        if isinstance(epsilon, bool) or not isinstance(epsilon, int | float | np.number) or not epsilon >= 0:
             raise InvalidValueError(f"epsilon must be a number of 0 or more, not {epsilon!r}")
         self.epsilon = float(epsilon)
         self.scale_init = Constant(1.0) if scale_init is None else as_initializer(scale_init, "scale_init")
@@ -155,7 +154,7 @@ class BatchNormalization(Layer):
         else:
             normalized, *statistics = standardize(x, self.axes, self.epsilon)
         in_use = _in_use(statistics, call, BATCH_NORM_MINIBATCH_ESTIMATE)
-        return _marked(WithStatistics()(normalized, *in_use), call)
+        return _marked(WithStatistics()(normalized, x, *in_use), call)
 
 
 def _in_use(statistics: Sequence[Variable], call: ApplicationCall, *roles: type[Role]) -> list[Variable]:
@@ -199,11 +198,11 @@ class SpatialBatchNormalization(BatchNormalization):
                 raise InvalidValueError(f"{self!r} takes a batch of shape {self.input_dim}, not {x!r}")
 
 
-def batch_normalization(*layers: Layer) -> AbstractContextManager[None]:
+def batch_normalization(*layers: Layer) -> training:
     """Build training-mode graph inside the block for every `BatchNormalization` at or below these layers.
 
-    The mode is fixed when the graph is built. Blocks nest, are left as they were entered, also by an exception, and hold for
-    the current thread alone.
+    The mode is fixed when the graph is built. Blocks nest, can be entered again, are left as they were entered, also
+    by an exception, and hold for the current thread alone.
 
     >>> x, layer = mg.matrix("x"), mg.layers.BatchNormalization(4)
     >>> with mg.layers.batch_normalization(layer):

@@ -107,11 +107,11 @@ class BATCH_NORM_POPULATION_STDEV(BATCH_NORM_POPULATION_STATISTICS):
 
 
 class BATCH_NORM_OFFSET(Role):
-    """The mean in use in an application of batch normalization."""
+    """The mean in use in an application of batch normalization; in training mode a copy of it, for inspection and pairs."""
 
 
 class BATCH_NORM_DIVISOR(Role):
-    """The standard deviation in use in an application of batch normalization."""
+    """The deviation in use in an application of batch normalization; in training mode a copy, for inspection and pairs."""
 
 
 class BATCH_NORM_MINIBATCH_ESTIMATE(Role):

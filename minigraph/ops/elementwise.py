@@ -108,7 +108,10 @@ class Cast(Elementwise):
 
 def cast(x: Operand, dtype: Any) -> Variable:
     """`x` with another dtype: floats are truncated to integers, numbers are true unless 0."""
-    variable, wanted = as_variable(x), as_dtype(dtype)
+    wanted = as_dtype(dtype)
+    if is_weak(x):
+        return weak_constant(x, wanted)
+    variable = as_variable(x)
     return variable if variable.dtype == wanted else Cast(wanted)(variable)
 
 

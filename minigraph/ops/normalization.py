@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from minigraph.errors import InvalidTypeError, InvalidValueError
 from minigraph.graph import Composite, Identity, Variable, as_variable, items
 from minigraph.ops.arithmetic import square
@@ -111,7 +113,7 @@ def standardize(x: Operand, axes: int | Sequence[int], epsilon: float = 1e-4) ->
     mean and stdev keep the axes at size 1, and are float32 for 16-bit x. ValueError for a negative epsilon.
     """
     variable, checked = _normalizable(x, axes)
-    if isinstance(epsilon, bool) or not isinstance(epsilon, int | float) or not epsilon >= 0:
+    if isinstance(epsilon, bool) or not isinstance(epsilon, int | float | np.number) or not epsilon >= 0:
         raise InvalidValueError(f"epsilon must be a number of 0 or more, not {epsilon!r}")
     x_hat, average, stdev = items(Standardize(checked, float(epsilon))(variable))
     return x_hat, average, stdev

@@ -8,7 +8,7 @@ from typing import Any
 from minigraph.errors import InvalidValueError
 from minigraph.graph import Variable
 from minigraph.layers.roles import WEIGHT, Role, has_roles
-from minigraph.ops.arithmetic import clip, maximum
+from minigraph.ops.arithmetic import clip, maximum, square
 from minigraph.ops.elementwise import cast
 from minigraph.ops.reduction import sum as sum_of
 from minigraph.ops.transcendental import sqrt
@@ -25,7 +25,7 @@ def clip_gradient_norm(gradients: Sequence[Variable], max_norm: float) -> list[V
     """All gradients scaled down together so that their common Euclidean norm is at most `max_norm` (Pascanu et al. 2013)."""
     if not max_norm > 0:
         raise InvalidValueError(f"the norm of gradients must be limited to more than 0, not {max_norm!r}")
-    squares = [cast(sum_of(gradient * gradient), "float64") for gradient in gradients]
+    squares = [sum_of(square(cast(gradient, "float64"))) for gradient in gradients]
     norm = sqrt(sum(squares[1:], squares[0])) if squares else None
     return [gradient * cast(max_norm / maximum(norm, max_norm), gradient.dtype) for gradient in gradients]
 
@@ -35,6 +35,6 @@ def weight_decay(
 ) -> list[Variable]:
     """The gradients with rate * parameter added for parameters with one of `roles`: that of rate / 2 * |parameter|^2."""
     return [
-        gradient + parameter * rate if has_roles(parameter, roles) else gradient
+        gradient + parameter * cast(rate, parameter.dtype) if has_roles(parameter, roles) else gradient
         for gradient, parameter in zip(gradients, parameters, strict=True)
     ]

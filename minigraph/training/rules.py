@@ -19,6 +19,7 @@ from minigraph.layers.roles import WEIGHT, Role, has_roles
 from minigraph.ops.arithmetic import maximum, square
 from minigraph.ops.elementwise import cast
 from minigraph.ops.transcendental import sqrt
+from minigraph.record import Record
 
 Pairs = list[tuple[Variable, Variable]]
 Rate = float | Variable | Callable[[Variable], Variable]
@@ -36,13 +37,28 @@ def _gradients(cost_or_gradients: Any, parameters: Sequence[Variable]) -> list[V
     gradients = list(cost_or_gradients)
     if len(gradients) != len(parameters):
         raise InvalidValueError(f"{len(parameters)} parameters need as many gradients, not {len(gradients)}")
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        if not parameter.type.admits(gradient.type):
+            raise InvalidTypeError(f"the gradient {gradient!r} ({gradient.origin}) does not have the type of {parameter!r}")
     return gradients
 
 
-def _state(parameter: Variable, what: str) -> Variable:
-    """A shared variable of zeros of a parameter's type."""
-    value = np.zeros_like(parameter.get_value(borrow=True))
-    return shared(value, f"{parameter.name}_{what}", borrow=True, shape=parameter.type.shape)
+class Slot(Record):
+    """One parameter as a rule sees it: its value, its gradient and the rate, in 32 bits at least, so that no square is lost."""
+
+    parameter: Variable
+    p: Variable
+    g: Variable
+    rate: Variable
+
+    def state(self, what: str) -> Variable:
+        """A new shared variable of zeros of the shape of the parameter."""
+        value = np.zeros_like(self.parameter.get_value(borrow=True), dtype=self.p.dtype)
+        return shared(value, f"{self.parameter.name}_{what}", borrow=True, shape=self.parameter.type.shape)
+
+
+Rule = Callable[[Slot], tuple[Variable, Pairs]]
+"""From a slot to the new value of the parameter, and the updates of the rule's own state."""
 
 
 def _rate(learning_rate: Rate) -> tuple[Any, Pairs]:
@@ -53,37 +69,29 @@ def _rate(learning_rate: Rate) -> tuple[Any, Pairs]:
     return learning_rate(step), [(step, step + 1)]
 
 
-def _like(rate: Any, parameter: Variable) -> Any:
-    """A rate in the dtype of a parameter, so that it does not widen it."""
-    return cast(rate, parameter.dtype) if isinstance(rate, Variable) else rate
-
-
-def _updates(
-    cost_or_gradients: Any,
-    parameters: Sequence[Variable],
-    learning_rate: Rate,
-    rule: Callable[[Variable, Variable, Any], Pairs],
-) -> Pairs:
-    """The pairs that `rule(parameter, gradient, rate)` gives for every parameter."""
+def _updates(cost_or_gradients: Any, parameters: Sequence[Variable], learning_rate: Rate, rule: Rule) -> Pairs:
+    """The pairs that a rule gives for every parameter."""
     gradients = _gradients(cost_or_gradients, parameters)
     rate, pairs = _rate(learning_rate)
     for parameter, gradient in zip(parameters, gradients, strict=True):
-        pairs = pairs + rule(parameter, gradient, _like(rate, parameter))
+        wide = np.promote_types(parameter.dtype, "float32")
+        new, state = rule(Slot(parameter, cast(parameter, wide), cast(gradient, wide), cast(rate, wide)))
+        pairs = [*pairs, *state, (parameter, cast(new, parameter.dtype))]
     return pairs
 
 
 def sgd(cost_or_gradients: Any, parameters: Sequence[Variable], learning_rate: Rate) -> Pairs:
     """p - rate * g."""
-    return _updates(cost_or_gradients, parameters, learning_rate, lambda p, g, rate: [(p, p - rate * g)])
+    return _updates(cost_or_gradients, parameters, learning_rate, lambda slot: (slot.p - slot.rate * slot.g, []))
 
 
 def momentum(cost_or_gradients: Any, parameters: Sequence[Variable], learning_rate: Rate, momentum: float = 0.9) -> Pairs:
     """v = momentum * v - rate * g; p + v (Polyak 1964)."""
 
-    def rule(p: Variable, g: Variable, rate: Any) -> Pairs:
-        velocity = _state(p, "velocity")
-        new = velocity * momentum - rate * g
-        return [(velocity, new), (p, p + new)]
+    def rule(slot: Slot) -> tuple[Variable, Pairs]:
+        velocity = slot.state("velocity")
+        new = velocity * momentum - slot.rate * slot.g
+        return slot.p + new, [(velocity, new)]
 
     return _updates(cost_or_gradients, parameters, learning_rate, rule)
 
@@ -91,11 +99,11 @@ def momentum(cost_or_gradients: Any, parameters: Sequence[Variable], learning_ra
 def nesterov(cost_or_gradients: Any, parameters: Sequence[Variable], learning_rate: Rate, momentum: float = 0.9) -> Pairs:
     """v = momentum * v - rate * g; p + momentum * v - rate * g (Nesterov 1983, in the form of Bengio et al. 2013)."""
 
-    def rule(p: Variable, g: Variable, rate: Any) -> Pairs:
-        velocity = _state(p, "velocity")
-        step = rate * g
+    def rule(slot: Slot) -> tuple[Variable, Pairs]:
+        velocity = slot.state("velocity")
+        step = slot.rate * slot.g
         new = velocity * momentum - step
-        return [(velocity, new), (p, p + new * momentum - step)]
+        return slot.p + new * momentum - step, [(velocity, new)]
 
     return _updates(cost_or_gradients, parameters, learning_rate, rule)
 
@@ -103,10 +111,10 @@ def nesterov(cost_or_gradients: Any, parameters: Sequence[Variable], learning_ra
 def adagrad(cost_or_gradients: Any, parameters: Sequence[Variable], learning_rate: Rate = 0.01, epsilon: float = 1e-6) -> Pairs:
     """s = s + g^2; p - rate * g / sqrt(s + epsilon) (Duchi et al. 2011)."""
 
-    def rule(p: Variable, g: Variable, rate: Any) -> Pairs:
-        squares = _state(p, "squares")
-        new = squares + square(g)
-        return [(squares, new), (p, p - rate * g / sqrt(new + epsilon))]
+    def rule(slot: Slot) -> tuple[Variable, Pairs]:
+        squares = slot.state("squares")
+        new = squares + square(slot.g)
+        return slot.p - slot.rate * slot.g / sqrt(new + epsilon), [(squares, new)]
 
     return _updates(cost_or_gradients, parameters, learning_rate, rule)
 
@@ -116,10 +124,10 @@ def rmsprop(
 ) -> Pairs:
     """s = rho * s + (1 - rho) * g^2; p - rate * g / sqrt(s + epsilon) (Tieleman and Hinton 2012)."""
 
-    def rule(p: Variable, g: Variable, rate: Any) -> Pairs:
-        squares = _state(p, "squares")
-        new = squares * rho + square(g) * (1 - rho)
-        return [(squares, new), (p, p - rate * g / sqrt(new + epsilon))]
+    def rule(slot: Slot) -> tuple[Variable, Pairs]:
+        squares = slot.state("squares")
+        new = squares * rho + square(slot.g) * (1 - rho)
+        return slot.p - slot.rate * slot.g / sqrt(new + epsilon), [(squares, new)]
 
     return _updates(cost_or_gradients, parameters, learning_rate, rule)
 
@@ -131,11 +139,11 @@ def adadelta(
     (Zeiler 2012).
     """
 
-    def rule(p: Variable, g: Variable, rate: Any) -> Pairs:
-        squares, steps = _state(p, "squares"), _state(p, "steps")
-        new = squares * rho + square(g) * (1 - rho)
-        step = g * sqrt(steps + epsilon) / sqrt(new + epsilon)
-        return [(squares, new), (steps, steps * rho + square(step) * (1 - rho)), (p, p - rate * step)]
+    def rule(slot: Slot) -> tuple[Variable, Pairs]:
+        squares, steps = slot.state("squares"), slot.state("steps")
+        new = squares * rho + square(slot.g) * (1 - rho)
+        step = slot.g * sqrt(steps + epsilon) / sqrt(new + epsilon)
+        return slot.p - slot.rate * step, [(squares, new), (steps, steps * rho + square(step) * (1 - rho))]
 
     return _updates(cost_or_gradients, parameters, learning_rate, rule)
 
@@ -148,7 +156,8 @@ def _adam(
     beta2: float,
     epsilon: float,
     *,
-    decay: Callable[[Variable], float] = lambda parameter: 0.0,
+    weight_decay: float = 0.0,
+    decayed: Sequence[Variable] = (),
     keep_maximum: bool = False,
 ) -> Pairs:
     """The common part of Adam, AdamW and AMSGrad: one count of steps, two moments for each parameter."""
@@ -156,19 +165,20 @@ def _adam(
     number = cast(step + 1, "float64")
     correction1, correction2 = 1 - beta1**number, 1 - beta2**number
 
-    def rule(p: Variable, g: Variable, rate: Any) -> Pairs:
-        first, second = _state(p, "first_moment"), _state(p, "second_moment")
-        new_first = first * beta1 + g * (1 - beta1)
-        new_second = second * beta2 + square(g) * (1 - beta2)
-        pairs = [(first, new_first), (second, new_second)]
+    def rule(slot: Slot) -> tuple[Variable, Pairs]:
+        first, second = slot.state("first_moment"), slot.state("second_moment")
+        new_first = first * beta1 + slot.g * (1 - beta1)
+        new_second = second * beta2 + square(slot.g) * (1 - beta2)
+        state = [(first, new_first), (second, new_second)]
         scale = new_second
         if keep_maximum:
-            greatest = _state(p, "greatest_second_moment")
+            greatest = slot.state("greatest_second_moment")
             scale = maximum(greatest, new_second)
-            pairs.append((greatest, scale))
-        direction = (new_first / _like(correction1, p)) / (sqrt(scale / _like(correction2, p)) + epsilon)
-        kept = p * (1 - rate * decay(p)) if decay(p) else p
-        return [*pairs, (p, kept - rate * direction)]
+            state.append((greatest, scale))
+        wide = slot.p.dtype
+        direction = (new_first / cast(correction1, wide)) / (sqrt(scale / cast(correction2, wide)) + epsilon)
+        kept = slot.p * (1 - slot.rate * cast(weight_decay, wide)) if slot.parameter in decayed else slot.p
+        return kept - slot.rate * direction, state
 
     return [(step, step + 1), *_updates(cost_or_gradients, parameters, learning_rate, rule)]
 
@@ -199,7 +209,7 @@ def adamw(
     roles: Sequence[type[Role]] = (WEIGHT,),
 ) -> Pairs:
     """Adam, with parameters of one of `roles` also multiplied by 1 - rate * weight_decay (Loshchilov and Hutter 2019)."""
-    decayed = {parameter for parameter in parameters if isinstance(parameter, Variable) and has_roles(parameter, roles)}
+    decayed = [parameter for parameter in parameters if isinstance(parameter, Variable) and has_roles(parameter, roles)]
     return _adam(
         cost_or_gradients,
         parameters,
@@ -207,7 +217,8 @@ def adamw(
         beta1,
         beta2,
         epsilon,
-        decay=lambda parameter: weight_decay if parameter in decayed else 0.0,
+        weight_decay=weight_decay,
+        decayed=decayed,
     )
 
 

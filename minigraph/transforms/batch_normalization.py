@@ -8,14 +8,13 @@ from typing import Any
 import numpy as np
 
 from minigraph.errors import InvalidTypeError, InvalidValueError
-from minigraph.graph import Variable, shared, transform
+from minigraph.graph import Item, Variable, shared, transform
 from minigraph.layers.base import get_application_call
 from minigraph.layers.computation_graph import ComputationGraph
 from minigraph.layers.normalization import BatchNormalization
-from minigraph.ops.comparison import isfinite, where
+from minigraph.ops.comparison import eq, isfinite, where
 from minigraph.ops.elementwise import cast
 from minigraph.ops.normalization import FiniteOr, NormalizeBy, WithStatistics
-from minigraph.ops.reduction import all as all_of
 from minigraph.ops.shape import reshape
 from minigraph.origin import carry_origin
 
@@ -29,14 +28,15 @@ def apply_batch_normalization(graph: Roots) -> ComputationGraph:
     """The graph with every inference-mode application of a `BatchNormalization` turned into a training-mode one.
 
     The result equals, node for node, what building under `batch_normalization(...)` would have given; applications in
-    training mode already stay as they are.
+    training mode already stay as they are. Switch a cost before it is differentiated: ValueError for a graph that holds
+    gradients through what is switched.
     """
     return _switched(graph, NormalizeBy, lambda layer, x, call: layer.normalize_by_minibatch(x, call))
 
 
 def apply_population_normalization(graph: Roots) -> ComputationGraph:
     """The graph with every training-mode application turned into an inference-mode one: the inverse of
-    `apply_batch_normalization`.
+    `apply_batch_normalization`, with the same limits.
     """
     return _switched(graph, WithStatistics, lambda layer, x, call: layer.normalize_by_population(x, call))
 
@@ -51,20 +51,33 @@ def _switched(
 ) -> ComputationGraph:
     """The graph with the applications computed by ops of one kind built anew, first ones first."""
 
+    replaced: list[Variable] = []
+
     def switched(variable: Variable) -> Variable:
         call = get_application_call(variable)
         if not isinstance(variable.op, kind) or call is None or not isinstance(call.layer, BatchNormalization):
             return variable
+        replaced.append(variable)
+        x = variable.inputs[1] if kind is WithStatistics else variable.inputs[0]
         with carry_origin(variable.origin):
-            return build(call.layer, _normalized_input(variable), call)
+            return build(call.layer, x, call)
 
-    return ComputationGraph(transform(_outputs_of(graph), switched))
+    result = ComputationGraph(transform(_outputs_of(graph), switched))
+    _refuse_gradients(result, replaced)
+    return result
 
 
-def _normalized_input(variable: Variable) -> Variable:
-    """What an application normalizes: the operand, in training that of the op whose first result is the normalized input."""
-    operand = variable.inputs[0]
-    return operand.inputs[0].inputs[0] if isinstance(variable.op, WithStatistics) else operand
+def _refuse_gradients(graph: ComputationGraph, replaced: Sequence[Variable]) -> None:
+    """ValueError if something still computes with what the replaced applications normalized by: gradients of the old mode."""
+    stored = {one for variable in replaced if isinstance(variable.op, NormalizeBy) for one in variable.inputs[1:]}
+    estimated = {variable.inputs[0].inputs[0] for variable in replaced if isinstance(variable.inputs[0].op, Item)}
+    for variable in graph.variables:
+        still_normalized = variable.op == Item(0) and variable.inputs[0] in estimated
+        if still_normalized or any(one in stored for one in variable.inputs):
+            raise InvalidValueError(
+                f"{variable!r} ({variable.origin}) belongs to the gradient of an application that was switched: switch the "
+                "cost first, and differentiate then"
+            )
 
 
 def get_batch_normalization_updates(graph: Roots, allow_duplicates: bool = False) -> Pairs:
@@ -88,7 +101,7 @@ def get_batch_normalization_updates(graph: Roots, allow_duplicates: bool = False
                 "allow_duplicates=True and combine the pairs"
             )
         seen[call.layer] = variable
-        for population, estimate in zip(call.layer.population_statistics, variable.inputs[1:], strict=True):
+        for population, estimate in zip(call.layer.population_statistics, variable.inputs[2:], strict=True):
             with carry_origin(variable.origin):
                 aligned = reshape(cast(estimate, population.dtype), population.type.shape)
                 pairs.append((population, FiniteOr()(aligned, population)))
@@ -113,15 +126,15 @@ def moving_average(pairs: Iterable[tuple[Variable, Variable]], new_weight: Any =
 def cumulative_average(pairs: Iterable[tuple[Variable, Variable]]) -> Pairs:
     """Updates to the mean of all estimates since the first call: the n-th batch has weight 1 / n.
 
-    The counts are shared variables made here, one a pair; they start at 0, and do not count batches that left no finite
-    estimate.
+    The counts are shared variables made here, one for each feature; they start at 0, and do not count a batch that left no
+    finite estimate of the feature.
     """
     updates: Pairs = []
     for population, estimate in _checked(pairs):
-        count = shared(np.int64(0), name=f"{population.name}_count")
+        count = shared(np.zeros(population.get_value(borrow=True).shape, np.int64), name=f"{population.name}_count")
         updates.append(_towards(population, estimate, 1 / cast(count + 1, population.dtype)))
-        counted = all_of(isfinite(estimate.inputs[0])) if isinstance(estimate.op, FiniteOr) else True
-        updates.append((count, count + where(counted, np.int64(1), np.int64(0))))
+        counted = isfinite(estimate.inputs[0] if isinstance(estimate.op, FiniteOr) else estimate)
+        updates.append((count, count + cast(counted, "int64")))
     return updates
 
 
@@ -139,6 +152,6 @@ def _checked(pairs: Iterable[tuple[Variable, Variable]]) -> Pairs:
 
 def _towards(population: Variable, estimate: Variable, weight: Any) -> tuple[Variable, Variable]:
     """The update of a population statistic that moves it towards an estimate."""
-    scale = cast(weight, population.dtype) if isinstance(weight, Variable) else weight
-    # in this form a population that equals the estimate stays what it is, to the bit
-    return population, population + (estimate - population) * scale
+    scale = cast(weight, population.dtype)
+    # in this form a population that equals the estimate stays what it is, and a weight of 1 overwrites, to the bit
+    return population, where(eq(scale, 1), estimate, population + (estimate - population) * scale)

@@ -11,12 +11,17 @@ from minigraph.ops.random import RandomStream
 from minigraph.ops.shape import shape
 
 
+def _stream_for(graph: ComputationGraph) -> RandomStream:
+    """A stream of its own for a transform: seeded by the number of those that the graph holds already."""
+    return RandomStream(len(graph.updates))
+
+
 def apply_dropout(
     graph: ComputationGraph, variables: Sequence[Variable], drop_prob: float, *, stream: RandomStream | None = None
 ) -> ComputationGraph:
     """The graph with dropout on each of `variables`: elements set to 0 with probability `drop_prob`, the others scaled up."""
     probability = check_probability(drop_prob)
-    source = RandomStream() if stream is None else stream
+    source = _stream_for(graph) if stream is None else stream
     return graph.replace({variable: drop(variable, probability, source) for variable in variables})
 
 
@@ -24,7 +29,7 @@ def apply_noise(
     graph: ComputationGraph, variables: Sequence[Variable], std: float, *, stream: RandomStream | None = None
 ) -> ComputationGraph:
     """The graph with normal noise of standard deviation `std` added to each of `variables`."""
-    source = RandomStream() if stream is None else stream
+    source = _stream_for(graph) if stream is None else stream
     return graph.replace(
         {variable: variable + source.normal(shape(variable), std=std, dtype=variable.dtype) for variable in variables}
     )
