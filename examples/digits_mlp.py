@@ -157,7 +157,8 @@ def table(runs: list[Run]) -> str:
     lines = [f"{'network':<22}{'rate':>7}{'loss':>10}{'test acc.':>11}{'recomputed':>12}{'seconds':>9}"]
     for run in runs:
         recomputed = "-" if run.recomputed_accuracy is None else f"{run.recomputed_accuracy:.2%}"
-        measured = f"{run.losses[-1]:>10.4f}{run.accuracies[-1]:>11.2%}{recomputed:>12}{run.seconds:>9.1f}"
+        loss = f"{run.losses[-1]:.4f}" if np.isfinite(run.losses[-1]) else "diverged"
+        measured = f"{loss:>10}{run.accuracies[-1]:>11.2%}{recomputed:>12}{run.seconds:>9.1f}"
         lines.append(f"{run.name:<22}{run.learning_rate:>7g}{measured}")
     return "\n".join(lines)
 

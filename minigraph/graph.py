@@ -438,14 +438,17 @@ _replaced = replace  # under a name that the parameter of `clone` does not hide
 
 
 def clone(
-    outputs: Sequence[Variable], replace: Mapping[Variable, Variable] | None = None, share_inputs: bool = True
-) -> list[Variable]:
-    """The outputs with variables replaced, as `minigraph.replace` does it; without `share_inputs` over fresh inputs."""
-    results = _replaced(outputs, replace) if replace else list(outputs)
-    if share_inputs:
-        return results
-    fresh = {one: Variable(Input(), (), one.type, one.name, one.tags) for one in toposort(results) if isinstance(one.op, Input)}
-    return rebuild(results, fresh)
+    outputs: Any,
+    replace: Mapping[Variable, Variable] | Iterable[tuple[Variable, Variable]] | None = None,
+    share_inputs: bool = True,
+) -> Any:
+    """A variable, or a list of them, with others replaced as `minigraph.replace` does it; over fresh inputs unless shared."""
+    listed = [outputs] if isinstance(outputs, Variable) else list(outputs)
+    results = _replaced(listed, dict(replace)) if replace else listed
+    if not share_inputs:
+        leaves = [one for one in toposort(results) if isinstance(one.op, Input)]
+        results = rebuild(results, {one: Variable(Input(), (), one.type, one.name, one.tags) for one in leaves})
+    return results[0] if isinstance(outputs, Variable) else results
 
 
 def check_replacement(old: Any, new: Any) -> None:

@@ -491,8 +491,9 @@ def test_clone_can_make_inputs_of_its_own(x):
     (copied,) = mg.clone([x * 2], share_inputs=False)
     (entry,) = mg.ComputationGraph(copied).inputs
     assert entry is not x and entry.name == "x"
-    (same,) = mg.clone([x * 2], {x: x + 1})
-    assert mg.ComputationGraph(same).inputs == [x]
+    y = x * 2
+    for replaced in (*mg.clone([y], {x: x + 1}), mg.clone(y, [(x, x + 1)])):
+        assert mg.ComputationGraph(replaced).inputs == [x] and replaced.eval({x: [[1.0]]}) == 4
 
 
 # -- what must not go wrong ------------------------------------------------------------------------------------------

@@ -41,6 +41,7 @@ from minigraph.layers.linear import Bias, Identity, Linear
 from minigraph.layers.mlp import MLP, BatchNormalizedMLP, Sequence
 from minigraph.layers.noise import Dropout
 from minigraph.layers.normalization import BatchNormalization, SpatialBatchNormalization, batch_normalization
+from minigraph.layers.roles import add_role, has_roles, with_auxiliary
 
 __all__ = [
     "Application",
@@ -75,6 +76,7 @@ __all__ = [
     "Tanh",
     "Uniform",
     "VariableFilter",
+    "add_role",
     "application",
     "batch_normalization",
     "find_layers",
@@ -82,6 +84,8 @@ __all__ = [
     "get_layer",
     "get_parameter_values",
     "get_parameters",
+    "has_roles",
     "set_parameter_values",
     "training",
+    "with_auxiliary",
 ]
