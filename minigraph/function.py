@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import gc
 import threading
 import time
 import warnings
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from minigraph.backends.interpreted import Backend, choose
+from minigraph.context import collector_paused
 from minigraph.errors import InvalidTypeError, InvalidValueError
 from minigraph.graph import (
     Array,
@@ -135,7 +134,7 @@ class Function:
         self.outputs: tuple[Variable, ...] = graph.outputs
         self.updates: tuple[tuple[Variable, Variable], ...] = graph.updates
         self.name = specification.name
-        with _collector_paused():
+        with collector_paused():
             self.graph, self.trace = _run_passes(graph, specification.trace)
             self._plan: Schedule = schedule(self.graph, self._backend)
         self._cells = [variable.op.cell for _, variable in self._plan.shared]  # type: ignore[attr-defined]
@@ -282,18 +281,6 @@ class Function:
 
 
 _committing = threading.Lock()
-
-
-@contextmanager
-def _collector_paused() -> Iterator[None]:
-    """No cyclic garbage collection, which would walk over all variables again and again while passes only make more."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _run_passes(graph: Graph, traced: bool) -> tuple[Graph, Trace | None]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
 
+from minigraph.context import collector_paused
 from minigraph.errors import ImmutableError, InvalidTypeError, InvalidValueError, MinigraphError
 from minigraph.origin import Origin, here, warn
 from minigraph.record import Record
@@ -549,7 +550,8 @@ class _Archive:
 def _unpack(records: Sequence[tuple[Any, ...]]) -> _Archive:
     """The archive that `_Archive.__reduce__` took apart, its variables still without tags."""
     variables: list[Variable] = []
-    for op, inputs, type, name, origin in records:
-        given = tuple(variables[one] if isinstance(one, int) else one for one in inputs)
-        variables.append(Variable(op, given, type, name, (), origin))
+    with collector_paused():
+        for op, inputs, type, name, origin in records:
+            given = tuple(variables[one] if isinstance(one, int) else one for one in inputs)
+            variables.append(Variable(op, given, type, name, (), origin))
     return _Archive(variables)
