@@ -581,3 +581,12 @@ def test_initialize_draws_all_or_nothing(x):
     with pytest.raises(ValueError, match="fresh"):
         network.initialize(1)
     np.testing.assert_array_equal(applied.variables["W"].get_value(), before)
+
+
+def test_inputs_given_by_name_are_inputs_like_others():
+    x = mg.tensor("x", shape=(None, 4))
+    by_name, by_place = Linear(output_dim=2, name="linear"), Linear(output_dim=2, name="linear")
+    y = by_name.apply(x=x)
+    assert mg.debugprint(y) == mg.debugprint(by_place.apply(x))
+    (entry,) = mg.VariableFilter(roles=[INPUT])(mg.ComputationGraph(y).variables)
+    assert get_layer(entry) is by_name

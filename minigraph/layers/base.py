@@ -8,7 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from inspect import signature
 from itertools import count
 from operator import attrgetter
@@ -44,7 +44,7 @@ class Application:
     """A method that applies a layer, of the class (layer None) or bound to a layer."""
 
     method: Callable[..., Any]
-    layer: Layer | None = field(default=None)
+    layer: Layer | None = None
 
     @property
     def name(self) -> str:
@@ -64,10 +64,11 @@ class Application:
         for position, given in enumerate(inputs):
             name = names[min(position, len(names) - 1)]
             copies.append(_as_input(given, f"{layer.name}_{self.name}_{name}", call))
+        named = {name: _as_input(given, f"{layer.name}_{self.name}_{name}", call) for name, given in options.items()}
         with inside_layer(f"{current_layer()}/{layer.name}"):
-            layer.allocate_for(*copies)
+            layer.allocate_for(*copies, *(given for given in named.values() if isinstance(given, Variable)))
             with holds(_call, call):
-                outputs = self.method(layer, *copies, **options)
+                outputs = self.method(layer, *copies, **named)
             return _as_outputs(outputs, f"{layer.name}_{self.name}_output", call)
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -61,7 +61,7 @@ def promoted_to(value: Any, target: Variable) -> Variable:
 
 
 def _loses_size(target: TensorType, new: TensorType) -> bool:
-    """Whether a known size of the target differs from that of the new value, or is unknown there."""
+    """Whether a known size of the target differs from a known one of the new value; calls check the unknown ones."""
     return any(
         mine is not None and mine != theirs and theirs is not None for mine, theirs in zip(target.shape, new.shape, strict=True)
     )

@@ -50,7 +50,6 @@ def _switched(
     graph: Roots, kind: type[NormalizeBy] | type[WithStatistics], build: Callable[[BatchNormalization, Variable, Any], Variable]
 ) -> ComputationGraph:
     """The graph with the applications computed by ops of one kind built anew, first ones first."""
-
     replaced: list[Variable] = []
 
     def switched(variable: Variable) -> Variable:
@@ -68,15 +67,15 @@ def _switched(
 
 
 def _refuse_gradients(graph: ComputationGraph, replaced: Sequence[Variable]) -> None:
-    """ValueError if something still computes with what the replaced applications normalized by: gradients of the old mode."""
+    """ValueError if something still computes with what the replaced applications normalized by, as gradients of them do."""
     stored = {one for variable in replaced if isinstance(variable.op, NormalizeBy) for one in variable.inputs[1:]}
     estimated = {variable.inputs[0].inputs[0] for variable in replaced if isinstance(variable.inputs[0].op, Item)}
     for variable in graph.variables:
         still_normalized = variable.op == Item(0) and variable.inputs[0] in estimated
         if still_normalized or any(one in stored for one in variable.inputs):
             raise InvalidValueError(
-                f"{variable!r} ({variable.origin}) belongs to the gradient of an application that was switched: switch the "
-                "cost first, and differentiate then"
+                f"{variable!r} ({variable.origin}) computes with the statistics of an application in its former mode, as a "
+                "gradient does: switch the cost first, and differentiate then"
             )
 
 
