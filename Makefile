@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
+BENCH := .venv-bench
 
-.PHONY: demo examples test lint clean
+.PHONY: demo examples test lint bench clean
 
 demo: $(READY)
 	$(RUN) examples/digits_mlp.py
@@ -21,10 +22,19 @@ lint: $(READY)
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
 
+bench: $(BENCH)/.ready
+	$(BENCH)/bin/python benchmarks/run.py
+
 clean:
-	rm -rf $(VENV) build dist output
+	rm -rf $(VENV) $(BENCH) build dist output
 
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@
+
+$(BENCH)/.ready: pyproject.toml
+	$(PYTHON) -m venv $(BENCH)
+	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	touch $@

@@ -10,8 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from minigraph.backends.interpreted import Backend, choose
+from minigraph.backends.choice import choose
+from minigraph.backends.interpreted import Backend
+from minigraph.backends.native import CompiledRegion
 from minigraph.context import collector_paused
+from minigraph.direct import Direct, single_region
 from minigraph.errors import InvalidTypeError, InvalidValueError
 from minigraph.graph import (
     Array,
@@ -42,7 +45,7 @@ from minigraph.rewrite.stability import stabilize
 from minigraph.schedule import Schedule, run, run_step, schedule
 from minigraph.state import Cell, assign, locked, snapshot
 
-__all__ = ["Function", "In", "Out", "Profile", "Trace", "function"]
+__all__ = ["Function", "In", "Memory", "Out", "Profile", "Trace", "function"]
 
 PIPELINE: tuple[Callable[[Graph], Graph], ...] = (
     strip,
@@ -107,6 +110,14 @@ class Profile(Record):
         return "\n".join([f"{'us':>10} {'share':>6}  {'op':<28} line", *rows])
 
 
+class Memory(Record):
+    """Bytes of working memory: the arena of intermediate values, the results of compiled steps, and both together."""
+
+    arena: int
+    results: int
+    peak: int
+
+
 class Structure(Record):
     """How outputs were asked for: one variable, a list, a dict, or none, with what each may borrow."""
 
@@ -135,13 +146,17 @@ class Function:
         self.updates: tuple[tuple[Variable, Variable], ...] = graph.updates
         self.name = specification.name
         with collector_paused():
-            self.graph, self.trace = _run_passes(graph, specification.trace)
+            passes = (*PIPELINE, self._backend.prepare)
+            self.graph, self.trace = _run_passes(graph, passes, specification.trace)
             self._plan: Schedule = schedule(self.graph, self._backend)
         self._cells = [variable.op.cell for _, variable in self._plan.shared]  # type: ignore[attr-defined]
         self._targets: list[Cell] = [target.cell for target, _ in graph.updates]
         lent = {slot for slot, spec in zip(self._plan.inputs, self.inputs, strict=True) if spec.borrow}
         asked = specification.structure.borrow
         self._borrowed = tuple(out or slot in lent for out, slot in zip(asked, self._plan.holders, strict=False))
+        self._pack = specification.structure.pack
+        region = single_region(self._plan)
+        self._direct = Direct(self._plan, region, self._cells, [target for target, _ in graph.updates]) if region else None
         self._names = {spec.key: position for position, spec in enumerate(self.inputs) if spec.key}
 
     @property
@@ -157,6 +172,10 @@ class Function:
         return Function, (self._specification,)
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        if self._direct is not None and not kwargs:
+            outputs = self._direct(args, self._commit)
+            if outputs is not None:
+                return self._pack(outputs)
         return self._call(args, kwargs, run)
 
     def profile(self, /, *args: Any, **kwargs: Any) -> Profile:
@@ -166,19 +185,35 @@ class Function:
         def timed(plan: Schedule, memory: list[Any]) -> None:
             for step in plan.steps:
                 start = time.perf_counter()
-                run_step(step, memory)
-                elapsed = time.perf_counter() - start
-                measured.append((op_text(step.variable.op), str(step.variable.origin), elapsed))
+                if isinstance(step.kernel, CompiledRegion):
+                    memory[step.result], kernels = step.kernel.profile(*[memory[one] for one in step.operands])
+                    measured.extend(kernels)
+                else:
+                    run_step(step, memory)
+                    measured.append((op_text(step.variable.op), str(step.variable.origin), time.perf_counter() - start))
                 for dead in step.freed:
                     memory[dead] = None
 
         return Profile(self._call(args, kwargs, timed), tuple(measured))
 
-    def source(self) -> str:
-        """What runs, a line a step: on this backend ops one by one, with the memory each frees or writes over."""
+    def source(self, llvm: bool = False) -> str:
+        """What runs, a line a step, and for compiled steps the loop nests of every set of input shapes that was met.
+
+        With `llvm` the code of their kernels follows.
+        """
         lines = flat_text(self.graph)
         reused = sum(step.reused is not None for step in self._plan.steps)
-        return "\n".join([f"# {len(self._plan.steps)} steps on {self.backend}, {reused} of them in place", *lines])
+        regions = [step.kernel for step in self._plan.steps if isinstance(step.kernel, CompiledRegion)]
+        nests = [line for region in regions for line in region.lines(llvm)]
+        return "\n".join([f"# {len(self._plan.steps)} steps on {self.backend}, {reused} of them in place", *lines, *nests])
+
+    def memory(self) -> Memory:
+        """How much memory calls work in, the largest that was planned so far; nothing is planned on NumPy."""
+        regions = [step.kernel for step in self._plan.steps if isinstance(step.kernel, CompiledRegion)]
+        programs = [[plan.program for plan in region.plans.values()] for region in regions]
+        arena = sum(max((one.arena_bytes for one in each), default=0) for each in programs)
+        results = sum(max((one.output_bytes for one in each), default=0) for each in programs)
+        return Memory(arena, results, arena + results)
 
     def copy(
         self, *, swap: Mapping[Variable, Variable] | None = None, delete_updates: bool = False, name: str | None = None
@@ -283,10 +318,10 @@ class Function:
 _committing = threading.Lock()
 
 
-def _run_passes(graph: Graph, traced: bool) -> tuple[Graph, Trace | None]:
+def _run_passes(graph: Graph, passes: Sequence[Callable[[Graph], Graph]], traced: bool) -> tuple[Graph, Trace | None]:
     """The optimized graph, and with `traced` every stage on the way."""
     stages = [("given", graph)]
-    for step in PIPELINE:
+    for step in passes:
         graph = step(graph)
         if traced:
             stages.append((step.__name__, graph))

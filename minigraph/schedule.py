@@ -6,15 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from minigraph.backends.interpreted import Backend, Kernel
-from minigraph.errors import (
-    FailedAssertionError,
-    InvalidIndexError,
-    InvalidTypeError,
-    InvalidValueError,
-    MinigraphError,
-)
-from minigraph.graph import Array, Constant, Graph, Input, Shared, Variable, located, reachable
+from minigraph.backends.interpreted import Backend, Kernel, at_users_line
+from minigraph.graph import Array, Constant, Graph, Input, Item, Shared, Variable, reachable
 from minigraph.ops.control import IfElse
 
 
@@ -114,7 +107,7 @@ def _storage(order: Sequence[Variable]) -> dict[Variable, Variable]:
     """For each variable the one whose memory it may share, itself if it has its own."""
     storage: dict[Variable, Variable] = {}
     for variable in order:
-        view = variable.op.view_of
+        view = None if isinstance(variable.op, Item) else variable.op.view_of
         storage[variable] = variable if view is None else storage[variable.inputs[view]]
     return storage
 
@@ -205,22 +198,7 @@ def _compute(step: Step, memory: list[Any]) -> None:
     try:
         memory[step.result] = step.kernel(*operands)
     except Exception as error:
-        raise at_users_line(error, step.variable, operands) from error
-
-
-def at_users_line(error: Exception, variable: Variable, operands: Sequence[Any]) -> Exception:
-    """An error raised by a kernel, as one of ours that names the op, the operands and the user's line."""
-    kinds: list[tuple[type[Exception], type[MinigraphError]]] = [
-        (AssertionError, FailedAssertionError),
-        (IndexError, InvalidIndexError),
-        (ValueError, InvalidValueError),
-        (TypeError, InvalidTypeError),
-    ]
-    shapes = ", ".join(f"{one.dtype} {one.shape}" if hasattr(one, "shape") else type(one).__name__ for one in operands)
-    for caught, raised in kinds:
-        if isinstance(error, caught):
-            what = error.message if isinstance(error, MinigraphError) else error
-            described = raised(f"{what}\n  with values {shapes}")
-            return located(described, variable.op, variable.inputs, variable.origin)
-    error.add_note(f"in {type(variable.op).__name__} with values {shapes}\n  at {variable.origin}")
-    return error
+        described = at_users_line(error, step.variable, operands)
+        if described is error:
+            raise
+        raise described from error

@@ -1,8 +1,9 @@
 """Random typed graphs with the value of every variable known, op by op, without any pass over the graph.
 
 `wild_graph` uses everything, on operands with NaN, infinities, signed zeros and empty axes; `moderate_graph` stays where no
-intermediate result leaves the range of floats, and is full of what the stability rules look for; `smooth_expression` can be
-differentiated by finite differences. Equal seeds give equal graphs.
+intermediate result leaves the range of floats, and is full of what the stability rules look for; `fusion_graph` asks for what
+is hard to compute in common loops; `smooth_expression` can be differentiated by finite differences. Equal seeds give equal
+graphs.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ class RandomGraph:
     exact: set[Variable] = field(default_factory=set)
     """What has the same bits however it is computed, so that a comparison or a rounding of it cannot flip."""
     updates: dict[Variable, Variable] = field(default_factory=dict)
+    specials: list[float] = field(default_factory=lambda: SPECIAL)
 
     # -- leaves ------------------------------------------------------------------------------------------------------
 
@@ -44,12 +46,24 @@ class RandomGraph:
             return np.asarray(whole + (2**53 + 1 if large else 0)).astype(dtype)
         plain = self.rng.uniform(-2, 2, shape)
         if special:
-            plain = np.where(self.rng.random(shape) < 0.35, self.rng.choice(SPECIAL, shape), plain)
+            plain = np.where(self.rng.random(shape) < 0.35, self.rng.choice(self.specials, shape), plain)
         return np.asarray(plain).astype(dtype)
 
-    def leaf(self, dtype: str, sizes: tuple[int, ...], special: bool, kinds: str = "iiisc") -> Variable:
-        """An input, shared variable or constant; a size of an input may be unknown, a 1 is always known."""
+    def leaf(
+        self,
+        dtype: str,
+        sizes: tuple[int, ...],
+        special: bool,
+        kinds: str = "iiisc",
+        memory: Callable[[np.random.Generator, np.ndarray], np.ndarray] | None = None,
+    ) -> Variable:
+        """An input, shared variable or constant; a size of an input may be unknown, a 1 is always known.
+
+        `memory` lays its values out.
+        """
         value = self.array(sizes, dtype, special)
+        if memory is not None:
+            value = memory(self.rng, value)
         name = f"v{len(self.pool)}"
         kind = self.rng.choice(list(kinds))
         if kind == "c":
@@ -552,6 +566,358 @@ def moderate_graph(seed: int) -> RandomGraph:
     stable_pattern(graph)
     graph.grow(MODERATE, int(graph.rng.integers(3, 12)))
     graph.add_gradients()
+    return graph
+
+
+# -- what is hard to compute in common loops -------------------------------------------------------------------------
+
+
+HARMLESS = [np.nan, np.inf, -np.inf, 0.0, -0.0, -0.0, 1.0, -1.0, 0.5, 2.0]
+"""Special values of which sums in another order differ by rounding alone."""
+
+FUSED_UNARY = [
+    mg.tanh, mg.sigmoid, mg.softplus, mg.relu, mg.sin, mg.cos, mg.erf, mg.erfc, mg.arctan, mg.negative, mg.abs, mg.square,
+    mg.gelu, mg.silu, mg.elu, mg.leaky_relu, mg.arcsinh, lambda x: mg.exp(mg.minimum(x, 3)), lambda x: mg.exp2(-mg.abs(x)),
+    lambda x: mg.expm1(-mg.abs(x)), lambda x: mg.log1p(mg.abs(x)), lambda x: mg.log(mg.abs(x) + 1), lambda x: mg.sqrt(mg.abs(x)),
+    lambda x: mg.log2(mg.abs(x) + 1), lambda x: mg.log10(mg.abs(x) + 0.5), lambda x: mg.clip(x, -1, 1), lambda x: x**3,
+    lambda x: (mg.abs(x) + 0.5) ** 1.5, lambda x: mg.reciprocal(mg.abs(x) + 0.5),
+]  # fmt: skip
+FUSED_BINARY = [
+    mg.add, mg.subtract, mg.multiply, mg.maximum, mg.minimum, mg.logaddexp, mg.hypot, mg.multiply_or_zero,
+    lambda a, b: a / (mg.abs(b) + 0.5), lambda a, b: mg.arctan2(a, mg.abs(b) + 0.5), lambda a, b: (mg.abs(a) + 0.5) ** mg.tanh(b),
+    lambda a, b: mg.where(mg.isnan(b), 0, a) * b,
+]  # fmt: skip
+
+
+def odd_strides(rng: np.random.Generator, value: np.ndarray) -> np.ndarray:
+    """Values in memory that is turned, reversed, full of gaps, not aligned, or as usual; or one row that stands for all."""
+    choice = rng.integers(7)
+    if choice == 0:
+        return np.asfortranarray(value)
+    if choice == 1:
+        order = tuple(slice(None, None, -1) for _ in value.shape)
+        return value[order].copy()[order]
+    if choice == 2 and value.ndim:
+        wide = np.full([2 * size + 1 for size in value.shape], 7).astype(value.dtype)
+        wide[tuple(slice(1, None, 2) for _ in value.shape)] = value
+        return wide[tuple(slice(1, None, 2) for _ in value.shape)]
+    if choice == 3 and value.ndim >= 2:
+        order = rng.permutation(value.ndim)
+        return np.ascontiguousarray(value.transpose(order)).transpose(np.argsort(order))
+    if choice == 4 and value.ndim and value.shape[0]:
+        return np.broadcast_to(value[:1], value.shape)
+    if choice == 5:
+        shifted = np.frombuffer(b"." + value.tobytes() + b".", np.uint8)[1:-1]
+        return shifted.view(value.dtype).reshape(value.shape)
+    return value
+
+
+def tamed(graph: RandomGraph, variable: Variable, exact: bool = False) -> None:
+    """Add a variable, or what squeezes it into a moderate range if its numbers have grown."""
+    value = graph.value(variable)
+    if value.dtype.kind == "f" and value.size and np.abs(value[np.isfinite(value)]).max(initial=0) > 8:
+        variable, exact = mg.tanh(variable) * 2, False
+    graph.add(variable, exact)
+
+
+def fused_unary(graph: RandomGraph) -> None:
+    tamed(graph, one_of(graph, FUSED_UNARY)(graph.pick("f")))
+
+
+def fused_binary(graph: RandomGraph) -> None:
+    a = graph.pick("f")
+    b = graph.partner(a, "f")
+    if isinstance(b, Variable) and b.dtype.kind == "f" and graph.rng.random() < 0.5:
+        a, b = b, a
+    tamed(graph, one_of(graph, FUSED_BINARY)(a, b))
+
+
+def outer_sum(graph: RandomGraph) -> None:
+    """Two variables along axes of their own."""
+    a, b = graph.pick("f"), graph.pick("f")
+    if a.ndim + b.ndim > 4 or graph.value(a).size * graph.value(b).size > 4096:
+        raise LookupError
+    tamed(graph, mg.dimshuffle(a, *range(a.ndim), *["x"] * b.ndim) - b)
+
+
+def fold(graph: RandomGraph, x: Variable) -> Variable:
+    """A reduction of x over some axes; spreads are lifted, since those of constants are noise."""
+    names = ["sum", "mean", "var", "std", "norm", "logsumexp", "max", "min", "ptp"]
+    if 0 in graph.value(x).shape:
+        names = names[:6]
+    kind = str(graph.rng.choice(names))
+    result = getattr(mg, kind)(x, axis=graph.axes(x, 1), keepdims=bool(graph.rng.random() < 0.5))
+    return result + 0.5 if kind in ("var", "std") else result
+
+
+def several_reductions(graph: RandomGraph) -> None:
+    """Reductions of one value, and of functions of it, over the same axes and over others."""
+    x = graph.pick("f", ndim=1)
+    common, keep = graph.axes(x, 1), bool(graph.rng.random() < 0.5)
+    for k in range(int(graph.rng.integers(2, 5))):
+        y = one_of(graph, [x, mg.tanh(x), x * x, mg.exp(-mg.abs(x))])
+        tamed(graph, mg.sum(y, axis=common, keepdims=keep) * 0.3 if k % 2 else fold(graph, y))
+
+
+def relative_to_fold(graph: RandomGraph) -> None:
+    """A value minus (or over) a reduction of it, as normalizations compute it, sometimes with a second stage."""
+    x = graph.pick("f", ndim=1)
+    for _ in range(int(graph.rng.integers(1, 4))):
+        axes = graph.axes(x, 1)
+        if graph.rng.random() < 0.5:
+            x = x - 0.75 * x.mean(axes, keepdims=True)  # not all of it: what remains of constants is noise
+        else:
+            x = x / (1 + mg.abs(x).sum(axes, keepdims=True))
+    tamed(graph, x)
+
+
+def normalized(graph: RandomGraph) -> None:
+    x = graph.pick("f", ndim=1, filled=True)
+    axis = int(graph.rng.integers(x.ndim))
+    choice = graph.rng.integers(4)
+    if choice == 0:
+        tamed(graph, mg.softmax(x, axis))
+    elif choice == 1:
+        tamed(graph, mg.log_softmax(x, axis))
+    elif choice == 2:
+        tamed(graph, mg.logsumexp(x, axis, keepdims=bool(graph.rng.random() < 0.5)))
+    else:
+        results = mg.standardize(x, graph.axes(x, 1), 0.1)
+        for result in [results[k] for k in graph.rng.permutation(3)[: graph.rng.integers(1, 4)]]:
+            tamed(graph, result + 0.5)
+
+
+def counted(graph: RandomGraph) -> None:
+    """Folds of booleans and of positions."""
+    x = graph.pick("if", ndim=1, filled=True, exact=True)
+    axis = int(graph.rng.integers(x.ndim))
+    made = one_of(
+        graph,
+        [
+            lambda: mg.argmax(x, axis),
+            lambda: mg.argmin(x, axis, keepdims=True),
+            lambda: mg.any(x > 0, axis=graph.axes(x)),
+            lambda: mg.all(mg.isfinite(x) if x.dtype.kind == "f" else x < 3, axis=graph.axes(x)),
+            lambda: mg.sum(x > 0, axis=graph.axes(x)),
+            lambda: mg.max(x, axis=graph.axes(x, 1)),
+            lambda: mg.prod(x.astype("int32") if x.dtype.kind == "i" else x > 0, axis=axis),
+        ],
+    )
+    graph.add(made(), exact=True)
+
+
+def turned(graph: RandomGraph) -> None:
+    """Another view of a value, computed or not."""
+    x = graph.pick("biuf", ndim=1)
+    axis = int(graph.rng.integers(x.ndim))
+    made = one_of(
+        graph,
+        [
+            lambda: mg.transpose(x, [int(one) for one in graph.rng.permutation(x.ndim)]),
+            lambda: mg.flip(x, graph.axes(x, 1)),
+            lambda: mg.expand_dims(x, int(graph.rng.integers(x.ndim + 1))) if x.ndim < 4 else x.ravel(),
+            lambda: x.ravel(),
+            lambda: mg.reshape(x.T, x.shape),
+            lambda: mg.reshape(x, x.T.shape).T,
+            lambda: x[(slice(None),) * axis + (slice(None, None, 2),)],
+            lambda: x[(slice(None),) * axis + (slice(None, None, -2),)],
+            lambda: x[(slice(None),) * axis + (slice(1, None),)],
+            lambda: x[(slice(None),) * axis + (slice(0, 1),)],
+            lambda: mg.broadcast_to(x, (2, *x.shape)) if x.ndim < 4 else x,
+        ],
+    )
+    graph.add(made(), exact=x in graph.exact)
+
+
+def rearranged(graph: RandomGraph) -> None:
+    """Values joined, repeated, moved, framed, cut."""
+    x = graph.pick("if", ndim=1)
+    if graph.value(x).size > 20000:
+        raise LookupError
+    axis = int(graph.rng.integers(x.ndim))
+    made = one_of(
+        graph,
+        [
+            lambda: mg.concatenate([x, x[(slice(None),) * axis + (slice(None, None, -1),)]], axis),
+            lambda: mg.concatenate([mg.abs(x), x, x[(slice(None),) * axis + (slice(0, 0),)]], axis),
+            lambda: mg.stack([x, -x, x], axis) if x.ndim < 4 else x * 2,
+            lambda: mg.repeat(x, 2, axis),
+            lambda: mg.tile(x, 2),
+            lambda: mg.roll(x, 1, axis),
+            lambda: mg.pad(x, 1),
+            lambda: mg.tril(x) if x.ndim >= 2 else mg.diag(x) if graph.value(x).size < 40 else mg.triu(mg.expand_dims(x, 0)),
+            lambda: mg.diag(x) if x.ndim == 2 else x,
+        ],
+    )
+    graph.add(made(), exact=x in graph.exact)
+
+
+def gathered(graph: RandomGraph) -> None:
+    """Elements picked by arrays of integers, computed ones among them."""
+    x = graph.pick("biuf", ndim=1, filled=True)
+    shape = graph.value(x).shape
+    axis = int(graph.rng.integers(x.ndim))
+    picks = mg.constant(graph.rng.integers(-shape[axis], shape[axis], (3, 2)[: graph.rng.integers(1, 3)]))
+    exact = x in graph.exact
+    choice = graph.rng.integers(6)
+    if choice == 0:
+        graph.add(mg.take(x, picks, axis), exact)
+    elif choice == 1:
+        along = graph.rng.integers(0, shape[axis], [*shape[:axis], 2, *shape[axis + 1 :]])
+        graph.add(mg.take_along_axis(x, mg.constant(along), axis), exact)
+    elif choice == 2:
+        graph.add(mg.one_hot(picks % shape[axis], max(shape[axis], 1)), exact=True)
+    elif choice == 3 and x.ndim >= 2:
+        rows, columns = (mg.constant(graph.rng.integers(0, size, 4)) for size in shape[-2:])
+        graph.add(x[(..., rows, columns)], exact)
+    elif choice == 4 and x.ndim >= 3:
+        first, last = (mg.constant(graph.rng.integers(0, size, 4)) for size in (shape[0], shape[2]))
+        graph.add(x[first, :, last] if graph.rng.random() < 0.5 else x[first, 0, last], exact)
+    elif choice == 5 and x in graph.exact and x.dtype.kind in "if":
+        graph.add(mg.take_along_axis(x, mg.argmax(x, axis, keepdims=True), axis), exact)
+
+
+def written(graph: RandomGraph) -> None:
+    """Values put, or added, into a copy; indices may repeat where they add."""
+    x = graph.pick("f", ndim=1, filled=True)
+    size = graph.value(x).shape[0]
+    where = one_of(
+        graph,
+        [
+            lambda: x[mg.constant(graph.rng.integers(-size, size, 5))],
+            lambda: x[mg.constant(graph.rng.integers(0, size, (2, 3)))],
+            lambda: x[::-2],
+            lambda: x[..., 1:],
+            lambda: x[0],
+            lambda: x[..., mg.constant(graph.rng.integers(0, graph.value(x).shape[-1], 4))],
+        ],
+    )()  # fmt: skip
+    write = mg.inc_subtensor
+    if graph.rng.random() < 0.4 and not where.inputs[1:]:
+        write = mg.set_subtensor
+    if graph.rng.random() < 0.6:
+        value = mg.tanh(where) * 0.5
+        value = value.sum(axis=0, keepdims=True) if where.ndim and graph.rng.random() < 0.3 else value
+    else:
+        value = 0.25
+    tamed(graph, write(where, value))
+
+
+def multiplied(graph: RandomGraph) -> None:
+    """Products of matrices, of views of them, and of stacks."""
+    a = graph.pick("f", ndim=1)
+    if a.ndim > 3 or a.dtype == "float16" or graph.value(a).size > 20000:
+        raise LookupError
+    b = mg.tanh(a)
+    made = [lambda: mg.dot(a, b)] if a.ndim == 1 else [
+        lambda: mg.matmul(a, mg.swapaxes(b, -1, -2)), lambda: mg.matmul(mg.swapaxes(b, -1, -2), a),
+        lambda: mg.matmul(mg.swapaxes(a[..., ::2], -1, -2), b), lambda: mg.matmul(a[..., ::-1], mg.swapaxes(b, -1, -2)),
+        lambda: mg.matmul(a, mg.ones((a.shape[-1], 3), a.dtype) * 0.1), lambda: mg.matmul(a, mg.expand_dims(b[..., 0, :], -1)),
+        lambda: mg.tensordot(a, b, ([0], [0])) if a.ndim == 2 else mg.matmul(a, mg.expand_dims(mg.transpose(b[0]), 0)),
+        lambda: mg.matmul(a, mg.transpose(b if b.ndim == 2 else b[0])),
+    ]  # fmt: skip
+    tamed(graph, one_of(graph, made)() * 0.3)
+
+
+def recast(graph: RandomGraph) -> None:
+    """Casts between floats of all sizes; those to integers only of what cannot round differently, and fits."""
+    if graph.rng.random() < 0.6:
+        graph.add(graph.pick("f").astype(str(graph.rng.choice(["float16", "float32", "float64"]))))
+        return
+    x = graph.pick("biuf", exact=True)
+    if x.dtype.kind == "f":
+        x = mg.clip(mg.where(mg.isfinite(x), x, 1), 0, 5)
+    dtype = str(graph.rng.choice(["int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "bool", "float16"]))
+    graph.add(x.astype(dtype), exact=True)
+
+
+def whole_numbers(graph: RandomGraph) -> None:
+    a = graph.pick("iu", exact=True)
+    b = graph.partner(a, a.dtype.kind, exact=True)
+    functions = [mg.add, mg.subtract, mg.multiply, mg.maximum, mg.minimum, mg.floor_divide, mg.remainder, *BITS]
+    result = one_of(graph, functions)(a, b)
+    graph.add(result, exact=True)
+
+
+def compared(graph: RandomGraph) -> None:
+    a = graph.pick("biuf", exact=True)
+    b = graph.partner(a, a.dtype.kind, exact=True)
+    graph.add(one_of(graph, [mg.eq, mg.neq] if a.dtype.kind == "b" else COMPARISONS)(a, b), exact=True)
+
+
+def drawn(graph: RandomGraph) -> None:
+    stream = mg.random.RandomStream(int(graph.rng.integers(100)))
+    shape = (int(graph.rng.integers(0, 5)), int(graph.rng.integers(1, 4)))
+    choice = graph.rng.integers(4)
+    if choice == 0:
+        graph.add(stream.uniform(shape), exact=True)
+    elif choice == 1:
+        graph.add(stream.normal(shape, dtype="float64"))
+    elif choice == 2:
+        graph.add(stream.integers(-3, 9, shape), exact=True)
+    else:
+        graph.add(stream.bernoulli(0.4, shape), exact=True)
+
+
+def counting(graph: RandomGraph) -> None:
+    """Positions, from sizes that are known late."""
+    x = graph.pick("biuf", ndim=1)
+    axis = int(graph.rng.integers(x.ndim))
+    made = one_of(
+        graph,
+        [
+            lambda: mg.arange(x.shape[axis]),
+            lambda: mg.arange(x.shape[axis], 0, -1) * 2,
+            lambda: mg.arange(x.shape[axis] * 2, dtype="float32")[::2] * 0.5,
+            lambda: mg.eye(x.shape[0] + 1, x.shape[-1]),
+            lambda: mg.zeros(x.shape),
+        ],
+    )
+    graph.add(made(), exact=True)
+
+
+def interpreted_step(graph: RandomGraph) -> None:
+    """What only Python computes."""
+    x = graph.pick("f", ndim=1)
+    axis = int(graph.rng.integers(x.ndim))
+    if x in graph.exact and graph.rng.random() < 0.5:
+        graph.add(mg.sort(x, axis), exact=True)
+    else:
+        tamed(graph, mg.cumsum(x, axis) * 0.2)
+
+
+def mild_gradient(graph: RandomGraph) -> None:
+    """The gradient of a smooth function of some variable by leaves."""
+    x = graph.pick("f")
+    leaves = [one for one in graph.pool if one.dtype.kind == "f" and isinstance(one.op, Input | Shared)][:2]
+    if leaves:
+        cost = mg.sum(mg.tanh(x.astype("float64")))
+        for slope in mg.grad(cost, leaves, disconnected_inputs="ignore"):
+            tamed(graph, slope)
+
+
+FUSED = [
+    fused_unary, fused_unary, fused_unary, fused_binary, fused_binary, fused_binary, outer_sum, several_reductions,
+    several_reductions, relative_to_fold, relative_to_fold, normalized, normalized, counted, turned, turned, turned, turned,
+    rearranged, gathered, gathered, written, written, multiplied, multiplied, recast, recast, whole_numbers, compared, selection,
+    drawn, counting, interpreted_step, mild_gradient, branch, broadcasting, reordering,
+]  # fmt: skip
+
+
+def fusion_graph(seed: int) -> RandomGraph:
+    """A graph full of what has to share loops or must not: folds over various axes, views, picks, writes, odd strides."""
+    graph = RandomGraph(np.random.default_rng([seed, 4]), specials=HARMLESS)
+    rng = graph.rng
+    sizes = [int(size) for size in rng.choice([0, 1, 2, 3, 5, 17], 3, p=[0.05, 0.1, 0.2, 0.3, 0.3, 0.05])]
+    if seed % 8 == 0:
+        sizes[int(rng.integers(3))] = int(rng.choice([64, 255, 256, 257, 300]))
+    floats = [["float64"], ["float32"], ["float32", "float64"], ["float16", "float32"]][seed % 4]
+    for dtype in [*floats, floats[0], str(rng.choice(["int8", "int32", "int64", "uint8"])), "bool"]:
+        shape = tuple(1 if rng.random() < 0.15 else size for size in sizes[rng.integers(3) :])
+        graph.leaf(dtype, shape, special=seed % 3 == 0, kinds="iiiisc", memory=odd_strides)
+    graph.leaf(floats[0], (), special=False)
+    graph.grow(FUSED, int(rng.integers(4, 13)))
+    graph.add_updates()
     return graph
 
 

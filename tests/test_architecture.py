@@ -17,15 +17,18 @@ LEVELS = {
         ops.indexing ops.arranging
         ops.activation ops.linear ops.linalg ops.crossentropy ops.normalization ops.control ops.random ops""",
     "L3": """operators gradient
-        rewrite.engine rewrite.lower rewrite.sizes rewrite.stability rewrite.algebra rewrite.folding rewrite.merge rewrite""",
-    "L4": "backends.interpreted backends",
-    "L5": "schedule",
+        rewrite.engine rewrite.lower rewrite.sizes rewrite.stability rewrite.algebra rewrite.folding rewrite.merge
+        rewrite.specialize rewrite.fuse rewrite""",
+    "L4": """kernels.jit kernels.scalar kernels.elementary kernels.namespace kernels.loopnest kernels.llvm
+        kernels.runtime kernels.blas kernels.layout kernels.fusion kernels.program kernels
+        backends.interpreted backends.native backends.choice backends""",
+    "L5": "schedule direct doctor",
     "L6": "function",
     "L7": """testing
         layers.roles layers.initialization layers.base layers.filter layers.computation_graph layers.linear layers.activations
         layers.normalization layers.noise layers.mlp layers""",
     "L8": "transforms.batch_normalization transforms.noise transforms",
-    "L9": "training.gradients training.schedules training.rules training",
+    "L9": "training.gradients training.schedules training.rules training __main__",
 }
 """Every module of the package, each before those that may import it; a package itself stands after its modules."""
 

@@ -193,8 +193,9 @@ def test_special_values_are_those_of_the_reference(case: tuple[Record, int]) -> 
     inputs = inputs_like(operands)
     results = variables_of(record.build(call, inputs))
     compiled = mg.function(inputs, results, on_unused_input="ignore", no_default_updates=True)(*operands)
-    check(compiled, expected, record.tolerance, exact_zeros=True)
-    check(compute_plainly(results, dict(zip(inputs, operands, strict=True))), expected, record.tolerance, exact_zeros=True)
+    signs = record.names[0] not in ("max", "min")  # which of 0 and -0 NumPy calls greater depends on how many there are
+    check(compiled, expected, record.tolerance, exact_zeros=signs)
+    check(compute_plainly(results, dict(zip(inputs, operands, strict=True))), expected, record.tolerance, exact_zeros=signs)
 
 
 @pytest.mark.parametrize("record", MEETING, ids=lambda record: record.name)

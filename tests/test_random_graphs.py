@@ -20,14 +20,17 @@ WILD_EACH, MODERATE_EACH, SMOOTH_EACH, TWICE_EACH = 50, 25, 16, 4
 TOLERANCES = {"float16": 1e-2, "float32": 1e-4, "float64": 1e-9}
 
 
-def assert_same_values(ours, expected, strict, what):
-    """Equal dtype, shape, NaN, infinities with their signs, numbers up to rounding; if `strict` signs of zeros, too."""
+def assert_same_values(ours, expected, strict, what, computed_in=None):
+    """Equal dtype, shape, NaN, infinities with their signs, numbers up to rounding; if `strict` signs of zeros, too.
+
+    Rounding is that of `computed_in`, or of the dtype.
+    """
     assert ours.dtype == expected.dtype, what
     assert ours.shape == expected.shape, what
     if expected.dtype.kind != "f":
         np.testing.assert_array_equal(ours, expected, err_msg=what)
         return
-    tolerance = TOLERANCES[expected.dtype.name]
+    tolerance = TOLERANCES[computed_in or expected.dtype.name]
     finite = np.abs(expected[np.isfinite(expected)])
     scale = min(1.0, float(finite.max(initial=0.0))) if strict else 1.0
     np.testing.assert_allclose(ours, expected, rtol=tolerance, atol=tolerance * scale, equal_nan=True, err_msg=what)

@@ -101,7 +101,13 @@ FIRES = {
         (known * mg.constant(np.ones((2, 3))), known),
     ],
     algebra.negate_for_minus_one: [(x * -1, -x), (-1 * x, -x), (whole * -1, -whole)],
-    algebra.simplify_power: [(x**1, x), (x**2, mg.square(x)), (x**-1, mg.reciprocal(x)), (whole**2, mg.square(whole))],
+    algebra.simplify_power: [
+        (x**1, x),
+        (x**2, mg.square(x)),
+        (x**-1, mg.reciprocal(x)),
+        (whole**2, mg.square(whole)),
+        (x**0.5, mg.sqrt(x)),
+    ],
     algebra.multiply_by_constant: [
         (mg.multiply_or_zero(2.0, x), 2.0 * x),
         (mg.multiply_or_zero(0.0, x), mg.zeros_like(x)),
@@ -197,8 +203,9 @@ LEAVES = {
     algebra.simplify_power: [
         x**3,
         x**0,
-        x**0.5,
+        x ** mg.constant(np.full(1, 0.5)),  # NumPy takes the root for a scalar exponent only
         2.0**x,
+        0.5**x,
         scalar ** mg.constant(np.full(3, 2.0)),
         Power()(natural, mg.constant(3, dtype="uint8")),
     ],
@@ -714,13 +721,13 @@ def test_draws_are_neither_merged_nor_folded():
 def test_one_draw_used_twice_is_one_draw():
     draw = mg.random.RandomStream(seed=3).normal((50,))
     np.testing.assert_array_equal(mg.function([], draw - draw)(), np.zeros(50))
-    compiled = mg.function([], [draw, draw * 2.0])
+    compiled = mg.function([], [draw, draw * 2.0], backend="numpy")
     assert sum(isinstance(one.op, RandomBits) for one in optimized(compiled)) == 1
 
 
 def optimized(f):
     """The variables of the graph that a function runs."""
-    traced = mg.function([], list(f.outputs), no_default_updates=True, trace=True)
+    traced = mg.function([], list(f.outputs), no_default_updates=True, backend=f.backend, trace=True)
     return traced.trace.stages[-1][1].variables
 
 
@@ -794,9 +801,7 @@ def test_lowering_keeps_values():
 
 
 def test_broadcast_zeros_stay_a_view():
-    f = mg.function([x], mg.zeros((1000, 1000)).sum() + x)
-    assert any(
-        isinstance(one.op, BroadcastTo)
-        for one in mg.function([x], mg.zeros((1000, 1000)) * x[0], trace=True).trace.stages[-1][1]
-    )
+    f = mg.function([x], mg.zeros((1000, 1000)).sum() + x, backend="numpy")
+    g = mg.function([x], mg.zeros((1000, 1000)) * x[0], backend="numpy", trace=True)
+    assert any(isinstance(one.op, BroadcastTo) for one in g.trace.stages[-1][1])
     np.testing.assert_array_equal(f([2.0]), [2.0])

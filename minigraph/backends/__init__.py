@@ -1,1 +1,1 @@
-"""What computes: `interpreted` runs ops one by one on NumPy or CuPy."""
+"""What computes: ops one by one on NumPy or CuPy, or regions compiled for this machine."""

@@ -6,15 +6,23 @@ only by chance, and writes into the memory of a dying operand where it is told t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from minigraph.errors import ExecutionError, InvalidValueError, MissingExtraError
-from minigraph.graph import Array, Op, Variable
+from minigraph.errors import (
+    FailedAssertionError,
+    InvalidIndexError,
+    InvalidTypeError,
+    InvalidValueError,
+    MinigraphError,
+)
+from minigraph.graph import Array, Graph, Op, Variable, located
 from minigraph.ops.elementwise import Elementwise
+from minigraph.rewrite.fuse import Region
+from minigraph.rewrite.specialize import places_to_check
 
 Kernel = Callable[..., Array]
 
@@ -25,6 +33,10 @@ class Backend:
 
     name: str
     xp: Any
+
+    def prepare(self, graph: Graph) -> Graph:
+        """The optimized graph as this backend takes it."""
+        return graph
 
     def load(self, array: Array) -> Array:
         """A host array as one of this namespace."""
@@ -59,7 +71,7 @@ def _into_operand(ufunc: Any, position: int) -> Kernel:
 
 def _refusing_chance_broadcast(compute: Kernel, variable: Variable) -> Kernel:
     """`compute`, raising where an operand was stretched along an axis whose size is not statically 1."""
-    places = _places_to_check(variable)
+    places = places_to_check(variable)
     if not places:
         return compute
 
@@ -77,16 +89,24 @@ def _refusing_chance_broadcast(compute: Kernel, variable: Variable) -> Kernel:
     return checked
 
 
-def _places_to_check(variable: Variable) -> list[tuple[int, int, int]]:
-    """(axis from the end, operand, other operand) wherever sizes are not known to agree before the call."""
-    shapes = [operand.type.shape for operand in variable.inputs]
-    places = []
-    for axis in range(-variable.ndim, 0):
-        wide = [k for k, shape in enumerate(shapes) if len(shape) >= -axis and shape[axis] != 1]
-        unknown = [k for k in wide if shapes[k][axis] is None]
-        if unknown and len(wide) > 1:
-            places += [(axis, wide[0], k) for k in wide[1:]]
-    return places
+def at_users_line(error: Exception, variable: Variable, operands: Sequence[Any]) -> Exception:
+    """An error raised by a kernel, as one of ours that names the op, the operands and the user's line."""
+    if isinstance(variable.op, Region) and isinstance(error, MinigraphError):
+        return error  # it names the op within the region already
+    kinds: list[tuple[type[Exception], type[MinigraphError]]] = [
+        (AssertionError, FailedAssertionError),
+        (IndexError, InvalidIndexError),
+        (ValueError, InvalidValueError),
+        (TypeError, InvalidTypeError),
+    ]
+    shapes = ", ".join(f"{one.dtype} {one.shape}" if hasattr(one, "shape") else type(one).__name__ for one in operands)
+    for caught, raised in kinds:
+        if isinstance(error, caught):
+            what = error.message if isinstance(error, MinigraphError) else error
+            described = raised(f"{what}\n  with values {shapes}")
+            return located(described, variable.op, variable.inputs, variable.origin)
+    error.add_note(f"in {type(variable.op).__name__} with values {shapes}\n  at {variable.origin}")
+    return error
 
 
 # -- ops that are one ufunc ------------------------------------------------------------------------------------------
@@ -112,31 +132,3 @@ def single_ufunc(op: Op, count: int) -> Any:
         return None
     function = vars(np).get(recorded[0])
     return function if isinstance(function, np.ufunc) else None
-
-
-# -- choosing --------------------------------------------------------------------------------------------------------
-
-
-NUMPY = Backend("numpy", np)
-
-
-def choose(name: str | None) -> Backend:
-    """The backend of this name, NumPy for None; an error that says why where it cannot run."""
-    if name in (None, "numpy"):
-        return NUMPY
-    if name == "cupy":
-        return Backend("cupy", _import_cupy())
-    raise InvalidValueError(f"there is no backend {name!r}; use 'numpy' or 'cupy'")
-
-
-def _import_cupy() -> Any:
-    """CuPy, if it is installed and sees a GPU; otherwise an error that says what is missing."""
-    try:
-        import cupy
-    except ImportError as error:
-        raise MissingExtraError(
-            "backend 'cupy' needs CuPy: install minigraph[cuda13] or minigraph[cuda12], whichever fits the CUDA driver"
-        ) from error
-    if not cupy.cuda.is_available():
-        raise ExecutionError("backend 'cupy' needs a CUDA GPU with its driver, and CuPy finds none on this machine")
-    return cupy

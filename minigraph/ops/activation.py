@@ -7,11 +7,12 @@ from typing import Any
 
 from minigraph.errors import InvalidValueError
 from minigraph.graph import Array, Composite, Variable, as_variable
+from minigraph.ops.arithmetic import reciprocal
 from minigraph.ops.comparison import ge, gt, where
 from minigraph.ops.elementwise import Cotangents, Floating, Operand, cast
 from minigraph.ops.reduction import Peak, sum
 from minigraph.ops.shape import restore_axes
-from minigraph.ops.special import erfc
+from minigraph.ops.special import NormalCdf
 from minigraph.ops.transcendental import exp, log, tanh
 from minigraph.types import check_axis, float_dtype
 
@@ -118,7 +119,7 @@ class Gelu(Composite):
         x = inputs[0]
         if self.approximate:
             return x * 0.5 * (tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)) + 1)
-        return x * 0.5 * erfc(x * -math.sqrt(0.5))
+        return x * NormalCdf()(x)
 
 
 def gelu(x: Operand, approximate: bool = False) -> Variable:
@@ -155,7 +156,7 @@ class Softmax(AlongAxis):
     def expand(self, *inputs: Variable) -> Variable:
         x = inputs[0]
         weight = exp(x - _peak(x, self.axis))
-        return weight / sum(weight, self.axis, keepdims=True)
+        return weight * reciprocal(sum(weight, self.axis, keepdims=True))
 
     def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
         return (SoftmaxGradient(self.axis)(dy, y),)

@@ -66,6 +66,11 @@ class Arange(Op):
     def forward(self, xp: Any, start: Array, stop: Array, step: Array) -> Array:
         return xp.arange(start.item(), stop.item(), step.item(), dtype=self.dtype)
 
+    def element(self, xp: Any, position: Any, start: Any, step: Any) -> Any:
+        """The element at a position, for kernels; as in NumPy the step is what the first two elements differ by."""
+        first = start.astype(self.dtype)
+        return first + position.astype(self.dtype) * ((start + step).astype(self.dtype) - first)
+
 
 def arange(start: Operand, stop: Operand = None, step: Operand = 1, dtype: Any = None) -> Variable:
     """Evenly spaced numbers from start (0 if only one bound is given) up to but without stop.

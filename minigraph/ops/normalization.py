@@ -13,7 +13,7 @@ import numpy as np
 
 from minigraph.errors import InvalidTypeError, InvalidValueError
 from minigraph.graph import Composite, Identity, Variable, as_variable, items
-from minigraph.ops.arithmetic import square
+from minigraph.ops.arithmetic import reciprocal, square
 from minigraph.ops.comparison import isfinite, where
 from minigraph.ops.elementwise import Cotangents, Operand, cast
 from minigraph.ops.reduction import mean
@@ -63,7 +63,7 @@ class Standardize(Composite):
         wide = cast(inputs[0], _statistics_dtype(inputs[0]))
         centered, average = center(wide, self.axes)
         stdev = sqrt(mean(square(centered), self.axes, keepdims=True) + self.epsilon)
-        return cast(centered / stdev, inputs[0].dtype), average, stdev
+        return cast(centered * reciprocal(stdev), inputs[0].dtype), average, stdev
 
     def gradient(self, dy: Any, y: Variable, x: Variable) -> Cotangents:
         # dx = (dx_hat - mean(dx_hat) - x_hat * mean(dx_hat * x_hat)) / stdev + dmean / m + dstdev * x_hat / m
@@ -74,7 +74,7 @@ class Standardize(Composite):
         if dx_hat is not None:
             wide = cast(dx_hat, x_hat.dtype)
             projection = x_hat * mean(wide * x_hat, self.axes, keepdims=True)
-            terms.append((wide - mean(wide, self.axes, keepdims=True) - projection) / stdev)
+            terms.append((wide - mean(wide, self.axes, keepdims=True) - projection) * reciprocal(stdev))
         if dmean is not None:
             terms.append(broadcast_like(dmean / _elements(x, self.axes), x))
         if dstdev is not None:

@@ -30,7 +30,7 @@ _WEYL = 0x9E3779B9, 0xBB67AE85
 _LOW = 0xFFFFFFFF
 
 
-def philox(xp: Any, counter: Sequence[Array], key: tuple[int, int]) -> list[Array]:
+def philox(xp: Any, counter: Sequence[Array], key: Sequence[Any]) -> list[Array]:
     """Ten rounds of Philox 4x32: four words of 32 bits, held in uint64, for each counter of four such words."""
     c0, c1, c2, c3 = counter
     k0, k1 = key
@@ -38,12 +38,12 @@ def philox(xp: Any, counter: Sequence[Array], key: tuple[int, int]) -> list[Arra
     for _ in range(10):
         first, second = c0 * np.uint64(_MULTIPLIERS[0]), c2 * np.uint64(_MULTIPLIERS[1])
         c0, c1, c2, c3 = (
-            (second >> half) ^ c1 ^ np.uint64(k0),
+            (second >> half) ^ c1 ^ k0,
             second & mask,
-            (first >> half) ^ c3 ^ np.uint64(k1),
+            (first >> half) ^ c3 ^ k1,
             first & mask,
         )
-        k0, k1 = (k0 + _WEYL[0]) & _LOW, (k1 + _WEYL[1]) & _LOW
+        k0, k1 = (k0 + np.uint64(_WEYL[0])) & mask, (k1 + np.uint64(_WEYL[1])) & mask
     return [c0, c1, c2, c3]
 
 
@@ -67,11 +67,25 @@ class RandomBits(Op):
         seed, calls = (int(word) for word in state)
         number = xp.arange(blocks, dtype=np.uint64)
         fixed = [xp.full_like(number, word) for word in (calls >> 32, self.draw, calls & _LOW)]
-        words = philox(xp, (number, *fixed), (seed & _LOW, seed >> 32))
+        words = philox(xp, (number, *fixed), (np.uint64(seed & _LOW), np.uint64(seed >> 32)))
         flat = xp.stack(words, axis=1).reshape(-1)
         if words_each == 2:
             flat = (flat[0::2] << np.uint64(32)) | flat[1::2]
         return flat[:count].astype(self.dtype).reshape(target)
+
+    def element(self, xp: Any, position: Any, seed: Any, calls: Any) -> Any:
+        """The element at a position, for kernels."""
+        wide = np.dtype("uint64")
+        words_each = self.dtype.itemsize // 4
+        word = position.astype(wide) * words_each
+        low = np.uint64(_LOW)
+        counter = (word >> np.uint64(2), calls >> np.uint64(32), word * np.uint64(0) + np.uint64(self.draw), calls & low)
+        words = philox(xp, counter, (seed & low, seed >> np.uint64(32)))
+        odd = xp.not_equal(word & np.uint64(2), np.uint64(0))
+        if words_each == 2:
+            return (xp.where(odd, words[2], words[0]) << np.uint64(32)) | xp.where(odd, words[3], words[1])
+        last = xp.not_equal(word & np.uint64(1), np.uint64(0))
+        return xp.where(odd, xp.where(last, words[3], words[2]), xp.where(last, words[1], words[0])).astype(self.dtype)
 
 
 class RandomStream:

@@ -11,6 +11,7 @@ from minigraph.ops.arithmetic import Add, Divide, Multiply, MultiplyOrZero, Nega
 from minigraph.ops.creation import zeros_like
 from minigraph.ops.elementwise import Cast, cast
 from minigraph.ops.shape import Dimshuffle, Reshape, dimshuffle
+from minigraph.ops.transcendental import sqrt
 from minigraph.rewrite.engine import Rule, rewrite
 from minigraph.rewrite.stability import is_constant
 
@@ -74,7 +75,7 @@ def negate_for_minus_one(variable: Variable) -> Variable | None:
 
 
 def simplify_power(variable: Variable) -> Variable | None:
-    """x**1 -> x, x**2 -> square(x), x**-1 -> 1 / x for floats."""
+    """x**1 -> x, x**2 -> square(x), and for floats x**-1 -> 1 / x, x**0.5 -> sqrt(x), as NumPy does for a scalar exponent."""
     match variable:
         case Variable(Power(), (x, exponent)) if x.type == variable.type:
             if is_constant(exponent, 1):
@@ -83,6 +84,8 @@ def simplify_power(variable: Variable) -> Variable | None:
                 return square(x)
             if is_constant(exponent, -1) and x.dtype.kind == "f":
                 return reciprocal(x)
+            if is_constant(exponent, 0.5) and x.dtype.kind == "f" and not exponent.ndim:
+                return sqrt(x)
     return None
 
 

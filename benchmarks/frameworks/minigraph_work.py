@@ -1,0 +1,81 @@
+"""minigraph, by its layers and training rules."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+import minigraph as mg
+from frameworks import work
+from minigraph import layers, training
+from minigraph.transforms import get_batch_normalization_updates
+
+
+def network(sizes: tuple[int, ...]) -> Any:
+    """Linear, BatchNormalization and Rectifier for each hidden layer, and a Linear."""
+    parts: list[Any] = []
+    for a, b in zip(sizes[:-2], sizes[1:-1], strict=True):
+        parts += [layers.Linear(a, b, use_bias=False), layers.BatchNormalization(b, epsilon=work.EPSILON), layers.Rectifier()]
+    return layers.Sequence([*parts, layers.Linear(sizes[-2], sizes[-1])])
+
+
+def training_function(sizes: tuple[int, ...], optimizer: str) -> Any:
+    """A training step: (inputs, classes) to the loss."""
+    x, t = mg.matrix("x"), mg.ivector("t")
+    net = network(sizes)
+    with layers.batch_normalization(net):
+        cost = mg.softmax_crossentropy(net.apply(x), t).mean()
+    parameters = mg.ComputationGraph(cost).parameters
+    if optimizer == "adam":
+        updates = training.adam(cost, parameters, work.ADAM_RATE)
+    else:
+        updates = training.momentum(cost, parameters, work.RATE, work.MOMENTUM)
+    averages = [
+        (population, (1 - work.AVERAGING) * population + work.AVERAGING * estimate)
+        for population, estimate in get_batch_normalization_updates(cost)
+    ]
+    return mg.function([x, t], cost, updates=[*updates, *averages])
+
+
+def mlp_step(sizes: tuple[int, ...], count: int, optimizer: str) -> Callable[[], Any]:
+    """A training step of an MLP with batch normalization."""
+    step = training_function(sizes, optimizer)
+    inputs, classes = work.batch(sizes, count)
+    return lambda: float(step(inputs, classes))
+
+
+def mlp_inference(sizes: tuple[int, ...], count: int) -> Callable[[], Any]:
+    """The logits of the same network."""
+    x = mg.matrix("x")
+    f = mg.function([x], network(sizes).apply(x))
+    inputs, _ = work.batch(sizes, count)
+    return lambda: f(inputs)
+
+
+def micro(name: str, elements: int) -> Callable[[], Any]:
+    """One kernel over so many elements."""
+    if name == "adam":
+        parameter, gradient, first, second = (mg.shared(one) for one in work.vectors(elements))
+        m = work.BETA1 * first + (1 - work.BETA1) * gradient
+        v = work.BETA2 * second + (1 - work.BETA2) * gradient**2
+        step = work.ADAM_RATE * m / (mg.sqrt(v) + work.ADAM_EPSILON)
+        f = mg.function([], None, updates={parameter: parameter - step, first: m, second: v})
+        return lambda: f()
+    x = mg.matrix("x")
+    results = {
+        "layer_norm": lambda: mg.standardize(x, -1, 1e-5)[0],
+        "softmax": lambda: mg.softmax(x),
+        "gelu": lambda: mg.gelu(x),
+    }
+    f = mg.function([x], results[name]())
+    data = work.rows(elements)
+    return lambda: f(data)
+
+
+def compile_time(depth: int) -> Callable[[], Any]:
+    """Everything from building to the first step, for so many normalized layers with gradients and Adam."""
+    sizes = (64, *[64] * depth, 10)
+    inputs, classes = work.batch(sizes, 32)
+    return lambda: np.asarray(training_function(sizes, "adam")(inputs, classes))

@@ -1,0 +1,200 @@
+"""The benchmark suite: minigraph against the frameworks that users would otherwise pick, in one interleaved run.
+
+python benchmarks/run.py [--quick] [--only PART] [--save]
+
+Every framework runs in a process of its own. They take turns, a few calls each, so that all meet the same state of the
+machine; a figure is the median over the rounds of the ratio of medians, minigraph over peer, with its quartiles. With --save
+the figures go to benchmarks/baseline.json; otherwise those that got more than a tenth worse than there are listed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from frameworks.work import MICRO, MICRO_SIZES, NETS
+
+HERE = Path(__file__).parent
+BASELINE = HERE / "baseline.json"
+PEERS = ("numpy", "torch", "torch fused", "torch compiled", "jax", "pytensor", "limit")
+PAUSE = 0.02
+"""Seconds between the turns of two frameworks, so that no thread of the one still spins while the other runs."""
+
+
+class Worker:
+    """A framework's process."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._process = subprocess.Popen(
+            [sys.executable, str(HERE / "worker.py"), name], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL, text=True,
+        )  # fmt: skip
+
+    def ask(self, **request: Any) -> Any:
+        """The answer to a request; None if the framework cannot do it."""
+        assert self._process.stdin and self._process.stdout
+        try:
+            self._process.stdin.write(json.dumps(request) + "\n")
+            self._process.stdin.flush()
+            reply = json.loads(self._process.stdout.readline() or '{"error": "it died"}')
+        except BrokenPipeError:
+            reply = {"error": "it died"}
+        if "error" in reply:
+            print(f"    {self.name}: {reply['error']}"[:160], flush=True)
+        return reply.get("ok")
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.stdin.close()  # type: ignore[union-attr]
+        self._process.wait()
+
+
+def interleaved(workers: list[Worker], rounds: int, budget: float) -> dict[str, list[float]]:
+    """The median seconds a call of each framework, for each round; a turn takes about `budget` seconds."""
+    counts = {}
+    for worker in workers:
+        warm = worker.ask(time=3)
+        counts[worker.name] = max(3, min(500, int(budget / max(min(warm), 1e-6))))
+    medians: dict[str, list[float]] = {worker.name: [] for worker in workers}
+    for _ in range(rounds):
+        for worker in workers:
+            time.sleep(PAUSE)
+            medians[worker.name].append(statistics.median(worker.ask(time=counts[worker.name])))
+    return medians
+
+
+def compare(title: str, case: list[Any], names: list[str], rounds: int, budget: float) -> dict[str, Any]:
+    """One case in all frameworks: prints a line each, returns the ratios."""
+    print(f"\n{title}", flush=True)
+    workers = [Worker(name) for name in names]
+    first = {worker.name: worker.ask(make=case) for worker in workers}
+    able = [worker for worker in workers if first[worker.name] is not None]
+    medians = interleaved(able, rounds, budget)
+    memory = {worker.name: worker.ask(memory=0) for worker in able}
+    for worker in workers:
+        worker.close()
+    ours = medians["minigraph"]
+    results: dict[str, Any] = {}
+    for name, theirs in medians.items():
+        ratios = sorted(one / other for one, other in zip(ours, theirs, strict=True))
+        low, middle, high = (ratios[round(q * (len(ratios) - 1))] for q in (0.25, 0.5, 0.75))
+        results[name] = {
+            "us": statistics.median(theirs) * 1e6, "ratio": middle, "low": low, "high": high, "first": first[name],
+            "memory": memory[name],
+        }  # fmt: skip
+        print(
+            f"  {name:16} {statistics.median(theirs) * 1e6:12.1f} us   ratio {middle:5.2f} ({low:.2f} ... {high:.2f})   "
+            f"first call {first[name]:6.2f} s   {memory[name] / 2**20:6.0f} MiB",
+            flush=True,
+        )
+    return results
+
+
+def measure(quick: bool, only: str) -> dict[str, Any]:
+    """All cases, by title."""
+    rounds, budget = (5, 0.1) if quick else (15, 0.2)
+    peers = [name for name in PEERS if not (quick and name in ("torch compiled", "pytensor"))]
+    everybody = ["minigraph", *peers]
+    others = [name for name in everybody if name != "limit"]
+    cases: list[tuple[str, list[Any], list[str]]] = []
+    for name, (sizes, count) in NETS.items():
+        for optimizer in ("momentum", "adam"):
+            cases.append((f"training step {name}, {optimizer}", ["mlp_step", sizes, count, optimizer], everybody))
+    for name, (sizes, count) in NETS.items():
+        cases.append((f"inference {name}", ["mlp_inference", sizes, count], others))
+    for name in ("784-512-512-10, 128", "64-100-100-10, 32"):
+        cases.append((f"inference of one row {name.split(',')[0]}", ["mlp_inference", NETS[name][0], 1], others))
+    for kernel in MICRO:
+        for elements in MICRO_SIZES:
+            cases.append((f"{kernel} of {elements:.0e}", ["micro", kernel, elements], others))
+    chosen = [case for case in cases if only in case[0]]
+    return {title: compare(title, case, names, rounds, budget) for title, case, names in chosen}
+
+
+def start_to_first_step(names: list[str], runs: int) -> dict[str, float]:
+    """Seconds from the start of a fresh process to the end of its first training step, the best of a few."""
+    sizes, count = NETS["784-512-512-10, 128"]
+    print("\nprocess start to the end of the first training step, 784-512-512-10, 128, momentum", flush=True)
+    best = {}
+    for name in names:
+        seconds = []
+        for _ in range(runs):
+            start = time.perf_counter()
+            worker = Worker(name)
+            if worker.ask(make=["mlp_step", sizes, count, "momentum"]) is None:
+                break
+            seconds.append(time.perf_counter() - start)
+            worker.close()
+        if seconds:
+            best[name] = min(seconds)
+            print(f"  {name:16} {best[name]:6.2f} s   ratio {best['minigraph'] / best[name]:5.2f}", flush=True)
+    return best
+
+
+def compile_against_depth(depths: list[int]) -> dict[int, float]:
+    """Seconds to build, differentiate, compile and run the first step of normalized layers, each in a fresh process."""
+    print("\nbuild, gradients, Adam, compile and first step, against the number of normalized layers", flush=True)
+    seconds: dict[int, float] = {}
+    for depth in depths:
+        worker = Worker("minigraph")
+        worker.ask(make=["micro", "softmax", 1000])  # imports and what is compiled once for all
+        seconds[depth] = worker.ask(make=["compile_time", depth])
+        worker.close()
+        before = seconds.get(depth // 2)
+        growth = f"   T(2n)/T(n) {seconds[depth] / before:4.2f}" if before else ""
+        print(f"  {depth:4} layers {seconds[depth]:7.2f} s{growth}", flush=True)
+    return seconds
+
+
+def got_worse(now: dict[str, Any], before: dict[str, Any]) -> list[str]:
+    """The ratios that are more than a tenth above those of the baseline."""
+    return [
+        f"{title}, over {name}: {result['ratio']:.2f}, was {before[title][name]['ratio']:.2f}"
+        for title, results in now.items()
+        if title in before
+        for name, result in results.items()
+        if name in before[title] and result["ratio"] > 1.1 * before[title][name]["ratio"]
+    ]
+
+
+def machine() -> str:
+    """The processor and the number of cores that this process may use."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+    cores = sum(line.startswith("processor") for line in lines)
+    return f"{model}, {cores} cores, Python {platform.python_version()}"
+
+
+def main() -> None:
+    """Run what the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="fewer rounds, without the peers that compile slowly")
+    parser.add_argument("--only", default="", help="only cases whose title contains this")
+    parser.add_argument("--save", action="store_true", help="make these figures the baseline")
+    options = parser.parse_args()
+    print(machine(), flush=True)
+    results = measure(options.quick, options.only)
+    if not options.only:
+        names = ["minigraph", "jax", "torch", "pytensor", *([] if options.quick else ["torch compiled"])]
+        start_to_first_step(names, 1 if options.quick else 3)
+        compile_against_depth([8, 16, 32, 64] if options.quick else [8, 16, 32, 64, 128, 256])
+    before = json.loads(BASELINE.read_text()) if BASELINE.exists() else {}
+    for line in got_worse(results, before):
+        print(f"worse: {line}")
+    if options.save:
+        BASELINE.write_text(json.dumps({**before, **results}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

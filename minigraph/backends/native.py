@@ -1,0 +1,181 @@
+"""Regions compiled for this machine: planned once for each set of input shapes, then one native call."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from minigraph.backends.interpreted import Backend, Kernel, at_users_line
+from minigraph.context import collector_paused
+from minigraph.graph import Array, Graph, Variable
+from minigraph.kernels.blas import library_path
+from minigraph.kernels.layout import sizes
+from minigraph.kernels.program import ALIGNMENT, FIRST, Program
+from minigraph.kernels.runtime import REFUSED, pool
+from minigraph.rewrite.fuse import Region, fuse
+from minigraph.rewrite.specialize import specialize
+from minigraph.types import DTYPES, as_dtype
+
+MOST_PLANS = 64
+"""How many sets of input shapes a region keeps its plans for."""
+
+
+class KernelFailure(Exception):
+    """A kernel met an index that is outside of an array."""
+
+
+class Plan:
+    """A program with memory to run it in, one piece for each call that runs at the same time."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.program = Program(graph)
+        self._call, self._pool = pool().call, pool().address
+        self._pieces: list[tuple[int, np.ndarray[Any, Any]]] = []
+        count = len(graph.inputs) + len(graph.outputs)
+        self._before_arena = 8 * (FIRST + count) + -8 * (FIRST + count) % ALIGNMENT
+        words = [self.program.address, len(self.program.steps), len(graph.inputs), count, self._before_arena]
+        words += [self.program.constants.ctypes.data, id(np.ndarray)]
+        for one in graph.inputs:
+            words += [id(as_dtype(one.dtype)), one.ndim, *sizes(one)]
+        self._words = np.array(words, np.int64)
+        self._address = self._words.ctypes.data
+
+    def __call__(self, arrays: tuple[Array, ...], outputs: tuple[Array, ...] | None = None) -> tuple[Array, ...] | None:
+        """The outputs, from inputs in C order; written to given arrays, or new ones. None if this is a plan for others."""
+        if outputs is None:
+            outputs = self.empty_outputs()
+        address, _ = piece = self._take()
+        failed = self._call(self._pool, self._address, arrays + outputs, address)
+        self._pieces.append(piece)
+        if failed == -1:
+            return outputs
+        if failed == REFUSED:
+            return None
+        raise KernelFailure(f"step {failed}")
+
+    def empty_outputs(self) -> tuple[Array, ...]:
+        """Memory for the outputs."""
+        return tuple([np.empty(shape, dtype) for shape, dtype in self.program.outputs])
+
+    def timed(self, arrays: tuple[Array, ...]) -> tuple[tuple[Array, ...], list[float]]:
+        """The outputs, and the seconds that each step took."""
+        outputs = self.empty_outputs()
+        address, memory = self._take()
+        bases = np.array(
+            [
+                address + self._before_arena,
+                self.program.constants.ctypes.data,
+                *(one.ctypes.data for one in (*arrays, *outputs)),
+            ],
+            np.int64,
+        )
+        seconds = []
+        for step in range(len(self.program.steps)):
+            start = time.perf_counter()
+            failed = pool().run(self.program.address, step, step + 1, bases.ctypes.data)
+            seconds.append(time.perf_counter() - start)
+            if failed >= 0:
+                raise KernelFailure(f"step {failed}")
+        self._pieces.append((address, memory))
+        return outputs, seconds
+
+    def _take(self) -> tuple[int, np.ndarray[Any, Any]]:
+        """Memory for one call: the addresses of its arrays, then the arena."""
+        try:
+            return self._pieces.pop()
+        except IndexError:
+            memory = np.empty(self._before_arena + self.program.arena_bytes + ALIGNMENT, np.uint8)
+            address = memory.ctypes.data
+            return address + -address % ALIGNMENT, memory
+
+
+class CompiledRegion:
+    """What computes a region: a plan for each set of input shapes that it meets."""
+
+    def __init__(self, region: Region) -> None:
+        self.graph = region.graph
+        self.plans: OrderedDict[tuple[Any, ...], Plan] = OrderedDict()
+        self.recent: Plan | None = None
+        self._lock = threading.Lock()
+
+    def plan(self, arrays: Sequence[Array]) -> Plan:
+        """The plan for the shapes of these arrays."""
+        key = tuple([array.shape for array in arrays])
+        found = self.plans.get(key)
+        if found is None:
+            with self._lock:
+                found = self.plans.get(key)
+                if found is None:
+                    types = [
+                        type(one.type)(one.dtype, array.shape) for one, array in zip(self.graph.inputs, arrays, strict=True)
+                    ]
+                    with collector_paused():
+                        found = self.plans[key] = Plan(specialize(self.graph, types))
+                    if len(self.plans) > MOST_PLANS:
+                        self.plans.popitem(last=False)
+        self.recent = found
+        return found
+
+    def __call__(self, *arrays: Array) -> tuple[Array, ...]:
+        """The outputs of the region."""
+        ready = tuple([_in_order(one) for one in arrays])
+        try:
+            outputs = self.plan(ready)(ready)
+            assert outputs is not None
+            return outputs
+        except KernelFailure as failure:
+            raise self._explanation(ready) or failure from None
+
+    def _explanation(self, arrays: Sequence[Array]) -> Exception | None:
+        """The error that NumPy raises where a kernel failed, at the user's line."""
+        values: dict[Variable, Any] = dict(zip(self.graph.inputs, arrays, strict=True))
+        for variable in self.graph.variables:
+            if variable in values:
+                continue
+            operands = [values[one] for one in variable.inputs]
+            try:
+                values[variable] = np.asarray(variable.op.forward(np, *operands)) if operands else variable.op.value  # type: ignore[attr-defined]
+            except Exception as error:
+                return at_users_line(error, variable, operands)
+        return None
+
+    def profile(self, *arrays: Array) -> tuple[tuple[Array, ...], list[tuple[str, str, float]]]:
+        """The outputs, and what each kernel is, where its last op was written, and the seconds that it took."""
+        ready = tuple([_in_order(one) for one in arrays])
+        plan = self.plan(ready)
+        outputs, seconds = plan.timed(ready)
+        steps = zip(plan.program.steps, seconds, strict=True)
+        return outputs, [(step.title, str(step.variables[-1].origin), time) for step, time in steps]
+
+    def lines(self, llvm: bool) -> Iterator[str]:
+        """Every plan as readable text, with `llvm` the code of its kernels, too."""
+        for key, plan in self.plans.items():
+            yield f"## inputs of shapes {', '.join(map(str, key))}; {plan.program.arena_bytes} bytes of working memory"
+            yield from plan.program.lines(llvm)
+
+
+def _in_order(array: Array) -> Array:
+    """An array in C order, aligned, and of NumPy's own dtype object, as kernels expect it."""
+    plain = array.flags.c_contiguous and array.flags.aligned and type(array) is np.ndarray
+    if plain and array.dtype is DTYPES[DTYPES.index(array.dtype)]:
+        return array
+    result = np.empty(array.shape, as_dtype(array.dtype))
+    result[...] = array
+    return result
+
+
+class Native(Backend):
+    """NumPy for the steps that need Python, machine code for everything between them."""
+
+    def prepare(self, graph: Graph) -> Graph:
+        """The graph with all that can be compiled gathered in regions."""
+        return fuse(graph, products=library_path() is not None)
+
+    def kernel(self, variable: Variable, reusable: int | None) -> Kernel:
+        """What computes `variable`: compiled, if it is a region."""
+        return CompiledRegion(variable.op) if isinstance(variable.op, Region) else super().kernel(variable, reusable)

@@ -1,0 +1,88 @@
+"""`minigraph.doctor()`: a page on what runs here, and why."""
+
+from __future__ import annotations
+
+import os
+import platform
+
+from minigraph.backends.choice import choose
+from minigraph.errors import MinigraphError
+from minigraph.kernels.blas import AVX512, blas, library_path
+from minigraph.kernels.jit import is_available, llvm
+from minigraph.kernels.runtime import thread_count
+
+__all__ = ["doctor"]
+
+
+def doctor() -> str:
+    """What runs on this machine, and why: backends, code generation, matrix products, threads, GPU, versions.
+
+    `python -m minigraph doctor` prints it.
+    """
+    sections = {
+        "versions": _versions(),
+        "backends": _backends(),
+        "code generation": _code_generation(),
+        "matrix products": _products(),
+        "threads": [f"{thread_count()} (MINIGRAPH_NUM_THREADS sets another number)"],
+    }
+    width = max(map(len, sections))
+    lines = []
+    for title, entries in sections.items():
+        for k, entry in enumerate(entries):
+            lines.append(f"{title if not k else '':{width}}  {entry}")
+    return "\n".join(lines)
+
+
+def _versions() -> list[str]:
+    """The versions of Python and of the libraries that are, or may be, used."""
+    from importlib.metadata import PackageNotFoundError, version  # slow to import
+
+    found = [f"Python {platform.python_version()} on {platform.machine()} {platform.system()}"]
+    for name in ("minigraph", "numpy", "networkx", "llvmlite", "scipy-openblas32", "cupy-cuda13x", "cupy-cuda12x"):
+        try:
+            found.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            found.append(f"{name} is not installed")
+    return found
+
+
+def _backends() -> list[str]:
+    """Each backend, and whether it runs."""
+    default = choose(None).name
+    asked = os.environ.get("MINIGRAPH_BACKEND")
+    reason = (
+        f"MINIGRAPH_BACKEND is {asked}" if asked else "llvmlite is installed" if is_available() else "llvmlite is not installed"
+    )
+    lines = [f"{default} is used unless a function names another: {reason}"]
+    for name in ("numpy", "native", "cupy"):
+        try:
+            choose(name)
+        except MinigraphError as error:
+            lines.append(f"{name}: no. {error.message}")
+        else:
+            lines.append(f"{name}: yes")
+    return lines
+
+
+def _code_generation() -> list[str]:
+    """The processor that LLVM writes code for."""
+    if not is_available():
+        return ["none: install minigraph[jit]"]
+    binding = llvm()
+    features = dict(binding.get_host_cpu_features())
+    vectors = "AVX-512" if all(features.get(one) for one in AVX512) else "AVX2" if features.get("avx2") else "short vectors"
+    major, minor, patch = binding.llvm_version_info
+    return [f"LLVM {major}.{minor}.{patch} for {binding.get_host_cpu_name()} with {vectors}"]
+
+
+def _products() -> list[str]:
+    """The library that multiplies matrices, and the processor that it computes for."""
+    if not is_available() or library_path() is None:
+        return ["NumPy's own: install minigraph[jit] for products inside of compiled regions"]
+    library = blas()
+    assert library is not None
+    return [
+        f"{library.config}",
+        f"code for {library.core}{'' if not library.chosen else ', chosen since its own choice was ' + library.chosen}",
+    ]

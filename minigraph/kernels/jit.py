@@ -1,0 +1,88 @@
+"""From LLVM IR to machine code in this process. What is compiled is kept as long as something holds it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+from minigraph.errors import MissingExtraError
+
+_lock = threading.Lock()
+
+
+@cache
+def llvm() -> Any:
+    """llvmlite's binding, set up for this machine; an error that names the extra if it is not installed."""
+    try:
+        import llvmlite.binding as binding
+    except ImportError as error:
+        raise MissingExtraError("backend 'native' needs llvmlite: install minigraph[jit]") from error
+    binding.initialize_native_target()
+    binding.initialize_native_asmprinter()
+    binding.initialize_native_asmparser()
+    return binding
+
+
+def is_available() -> bool:
+    """Whether llvmlite is installed."""
+    try:
+        llvm()
+    except MissingExtraError:
+        return False
+    return True
+
+
+def target_machine() -> Any:
+    """A code generator for this machine's processor; each engine needs its own."""
+    binding = llvm()
+    target = binding.Target.from_default_triple()
+    return target.create_target_machine(
+        cpu=binding.get_host_cpu_name(), features=binding.get_host_cpu_features().flatten(), opt=3, jit=True
+    )
+
+
+class Code:
+    """Compiled functions, and the memory that they lie in."""
+
+    def __init__(self, text: str) -> None:
+        llvm()
+        _out_of_reach_of_signals(lambda: self._compile(text))
+
+    def _compile(self, text: str) -> None:
+        """Optimize and emit the IR."""
+        binding = llvm()
+        with _lock:
+            machine = target_machine()
+            module = binding.parse_assembly(text)
+            module.triple, module.data_layout = binding.get_default_triple(), str(machine.target_data)
+            options = binding.create_pipeline_tuning_options(speed_level=3)
+            options.loop_vectorization, options.loop_interleaving, options.loop_unrolling = True, True, True
+            options.slp_vectorization = False
+            builder = binding.create_pass_builder(machine, options)
+            builder.getModulePassManager().run(module, builder)
+            self._engine = binding.create_mcjit_compiler(module, machine)
+            self._engine.finalize_object()
+
+    def address(self, name: str) -> int:
+        """Where a function begins."""
+        address: int = self._engine.get_function_address(name)
+        return address
+
+
+def _out_of_reach_of_signals(work: Callable[[], None]) -> None:
+    """Do something in a thread of its own, where Ctrl-C cannot leave what LLVM owns half handed over."""
+    failures: list[BaseException] = []
+
+    def attempt() -> None:
+        try:
+            work()
+        except BaseException as error:  # raised again below
+            failures.append(error)
+
+    thread = threading.Thread(target=attempt)
+    thread.start()
+    thread.join()
+    for failure in failures:
+        raise failure

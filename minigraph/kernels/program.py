@@ -1,0 +1,528 @@
+"""A graph of known sizes as a program: kernels in order, with their parameters, over memory that is planned once."""
+
+from __future__ import annotations
+
+import math
+import weakref
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from minigraph.graph import Constant, Graph, Variable
+from minigraph.kernels.blas import product_kernel
+from minigraph.kernels.fusion import CHEAP, AxisMap, Group, Grouping
+from minigraph.kernels.jit import Code
+from minigraph.kernels.layout import Copy, Layout, contiguous, indexed, sizes, with_copies
+from minigraph.kernels.llvm import COLUMNS, kernel_text
+from minigraph.kernels.loopnest import (
+    Access,
+    Add,
+    Apply,
+    Bindings,
+    Fold,
+    Gather,
+    Literal,
+    Load,
+    LoopNest,
+    Node,
+    Store,
+    collapse,
+    describe,
+    stride_class,
+)
+from minigraph.kernels.runtime import thread_count
+from minigraph.ops.arithmetic import Reciprocal
+from minigraph.ops.arranging import Concatenate
+from minigraph.ops.creation import Arange
+from minigraph.ops.elementwise import Elementwise
+from minigraph.ops.indexing import Hole, Increment, Index, Indexing
+from minigraph.ops.linear import MatMul
+from minigraph.ops.random import RandomBits
+from minigraph.ops.reduction import Reduction
+from minigraph.ops.transcendental import Sqrt
+from minigraph.record import Record
+from minigraph.rewrite.specialize import SizeConstant
+from minigraph.types import as_dtype
+
+ARENA, CONSTANTS, FIRST = 0, 1, 2
+"""The slots of the memory that a program works in: its own, its constants', then inputs and outputs."""
+
+ALIGNMENT = 64
+WORK_A_PART = 400_000
+"""Operations on elements that are worth a part of their own."""
+MOST_PARTS = 8
+
+
+class Kernel:
+    """Compiled machine code for one structure of loops."""
+
+    def __init__(self, code: Code, name: str, text: str) -> None:
+        self.code, self.name, self.text = code, name, text
+        self.address = code.address(name)
+
+
+_kernels: weakref.WeakValueDictionary[LoopNest, Kernel] = weakref.WeakValueDictionary()
+_recent: deque[Kernel] = deque(maxlen=1024)
+
+
+def compile_nests(nests: Sequence[LoopNest]) -> dict[LoopNest, Kernel]:
+    """Kernels for these structures: those that this process has, and the others compiled together."""
+    found = {nest: kernel for nest in nests if (kernel := _kernels.get(nest)) is not None}
+    missing = [nest for nest in dict.fromkeys(nests) if nest not in found]
+    if missing:
+        texts = [kernel_text(nest, f"kernel{k}") for k, nest in enumerate(missing)]
+        declarations = dict.fromkeys(line for text in texts for line in text.splitlines() if line.startswith("declare"))
+        bodies = ["\n".join(line for line in text.splitlines() if not line.startswith("declare")) for text in texts]
+        code = Code("\n".join([*declarations, *bodies, 'attributes #0 = { noinline nounwind "prefer-vector-width"="512" }']))
+        for k, nest in enumerate(missing):
+            found[nest] = _kernels[nest] = Kernel(code, f"kernel{k}", texts[k])
+            _recent.append(found[nest])
+    return found
+
+
+class Place(Record):
+    """An operand of a nest: a memory (or what counts positions), and how it is walked along the axes of the space."""
+
+    storage: Variable
+    dtype: np.dtype[Any]
+    strides: tuple[int, ...]
+    offset: int
+    in_memory: bool = True
+
+
+class Step(Record):
+    """One kernel of a program, with what it is called with and how it reads."""
+
+    nest: LoopNest | None
+    bindings: Bindings | None
+    places: tuple[Place, ...]
+    words: tuple[int, ...]
+    parts: int
+    variables: tuple[Variable, ...]
+    product: str = ""
+
+    @property
+    def title(self) -> str:
+        """The ops that the kernel computes."""
+        return ", ".join(dict.fromkeys(type(one.op).__name__ for one in self.variables))
+
+
+class Builder:
+    """Collects the nodes and operands of one loop nest over a space."""
+
+    def __init__(self, space: tuple[int, ...], folded: frozenset[int], layouts: dict[Variable, Layout]) -> None:
+        self.space, self.folded, self.layouts = space, folded, layouts
+        self.places: dict[Place, int] = {}
+        self.nodes: dict[Node, int] = {}
+        self.stores: list[Store] = []
+        self.scatters: list[Add] = []
+        self.picks: list[tuple[int, int]] = []
+        self.computed: dict[Variable, int] = {}
+
+    def node(self, node: Node) -> int:
+        """The number of a node."""
+        return self.nodes.setdefault(node, len(self.nodes))
+
+    def place(self, layout: Layout, dtype: np.dtype[Any], axes: Sequence[int | None], in_memory: bool = True) -> int:
+        """The number of an operand whose own axes run along `axes` of the space."""
+        strides = [0] * len(self.space)
+        for axis, stride in zip(axes, layout.strides, strict=True):
+            if axis is not None:
+                strides[axis] = stride
+        where = Place(layout.storage, dtype, tuple(strides), layout.offset, in_memory)
+        return self.places.setdefault(where, len(self.places))
+
+    def read(self, operand: Variable, axes: Sequence[int | None]) -> int:
+        """The node of an operand, whose last axis runs along the last of `axes`."""
+        layout = self.layouts[operand]
+        storage = layout.storage
+        if storage in self.computed:
+            return self.computed[storage]
+        mine = [
+            None if size == 1 else axis for axis, size in zip(axes[len(axes) - operand.ndim :], sizes(operand), strict=True)
+        ]
+        op = storage.op
+        if isinstance(op, Constant) and not isinstance(op, SizeConstant) and op.value.size == 1:
+            return self.node(Literal(op.value.dtype, op.value.tobytes()))
+        if isinstance(op, Arange):
+            position = self.node(Load(self.place(layout, np.dtype("int64"), mine, in_memory=False)))
+            scalars = [self.read(one, ()) for one in storage.inputs]
+            return self.node(Apply(op, (position, scalars[0], scalars[2]), op.dtype))
+        return self.node(Load(self.place(layout, storage.dtype, mine)))
+
+    def compute(self, variable: Variable, axes: Sequence[int | None]) -> int:
+        """The node of a member."""
+        op, dtype = variable.op, variable.dtype
+        if isinstance(op, Reduction):
+            whole = iter(range(len(self.space)))
+            operand = variable.inputs[0]
+            argument = self.read(operand, [None if size == 1 else next(whole) for size in sizes(operand)])
+            node = self.node(Fold(op, argument, dtype))
+        elif isinstance(op, RandomBits):
+            own = Layout(variable, contiguous(sizes(variable)), 0)
+            position = self.node(Load(self.place(own, np.dtype("int64"), axes, in_memory=False)))
+            state = self.layouts[variable.inputs[0]]
+            words = [
+                self.node(
+                    Load(self.place(Layout(state.storage, (), state.offset + k * state.strides[0]), np.dtype("uint64"), ()))
+                )
+                for k in (0, 1)
+            ]
+            node = self.node(Apply(op, (position, *words), dtype))
+        elif isinstance(op, Index):
+            node = self.gather(variable, axes)
+        else:
+            node = self.node(Apply(op, tuple(self.read(one, axes) for one in variable.inputs), dtype))
+        self.computed[variable] = node
+        return node
+
+    def gather(self, variable: Variable, axes: Sequence[int | None]) -> int:
+        """The node of an element that arrays of integers pick."""
+        x, *fillers = variable.inputs
+        layout, indices = self.picking(variable.op, x, fillers, axes)
+        operand = self.place(layout, x.dtype, axes)
+        return self.node(Gather(operand, indices, x.dtype))
+
+    def picking(
+        self, op: Any, x: Variable, fillers: Sequence[Variable], axes: Sequence[int | None]
+    ) -> tuple[Layout, tuple[int, ...]]:
+        """The layout of x[...] without what arrays pick, and the nodes of the picking indices.
+
+        Known integers beside arrays are part of the offset. The axes of the picks stand where NumPy puts them.
+        """
+        layout = self.layouts[x]
+        strides, offset = indexed(op.entries, sizes(x), layout.strides, layout.offset)
+        width = max(one.ndim for one in fillers)
+        where = pick_place(op.entries)
+        walked = (*strides[:where], *(0,) * width, *strides[where:])
+        indices = []
+        remaining = iter(fillers)
+        axis = 0
+        for entry in op.entries:
+            if isinstance(entry, Hole):
+                filler = next(remaining)
+                indices.append(self.read(filler, axes[where : where + width]))
+                self.picks.append((sizes(x)[axis], layout.strides[axis]))
+            axis += entry is not None
+        return Layout(layout.storage, walked, offset), tuple(indices)
+
+    def store(self, node: int, layout: Layout, dtype: np.dtype[Any], axes: Sequence[int | None]) -> None:
+        """Write a node to memory."""
+        self.stores.append(Store(self.place(layout, dtype, axes), node))
+
+    def build(self) -> tuple[LoopNest, Bindings]:
+        """The nest, its neighbouring axes joined where that makes no difference, and its numbers."""
+        places = list(self.places)
+        flags = [axis in self.folded for axis in range(len(self.space))]
+        lengths, strides, folded = collapse(self.space, [one.strides for one in places], flags)
+        accesses = tuple(
+            Access(place.dtype, tuple(map(stride_class, walked)), place.in_memory)
+            for place, walked in zip(places, strides, strict=True)
+        )
+        nest = LoopNest(folded, accesses, tuple(self.nodes), tuple(self.stores), tuple(self.scatters))
+        return nest, Bindings(lengths, strides, tuple(self.picks))
+
+
+def pick_place(entries: Sequence[Any]) -> int:
+    """Where among the axes of x[...] those of the picking arrays stand: in their place if they stand together, else first."""
+    places = [k for k, entry in enumerate(entries) if isinstance(entry, Hole | int)]
+    if places[-1] - places[0] + 1 != len(places):
+        return 0
+    return places[0]
+
+
+class Program:
+    """Kernels in order, the memory they need, and how inputs and outputs are bound to them."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph, self.layouts = with_copies(graph)
+        self.grouping = Grouping(self.graph, self.layouts)
+        self.steps: list[Step] = []
+        for group in self.grouping.groups:
+            self.steps += self._steps(group)
+        self.outputs = [(sizes(one), as_dtype(one.dtype)) for one in self.graph.outputs]
+        self.output_bytes = sum(math.prod(shape) * dtype.itemsize for shape, dtype in self.outputs)
+        self._slots: dict[Variable, tuple[int, int]] = {}
+        self._bind_constants()
+        self._bind_arguments()
+        self.arena_bytes = self._plan_arena()
+        self._assemble()
+
+    # -- kernels -----------------------------------------------------------------------------------------------------
+
+    def _steps(self, group: Group) -> Iterator[Step]:
+        """The kernels that compute a group."""
+        if not group.alone:
+            live = self._live(group)
+            if live:
+                yield self._nest(group, live)
+            return
+        variable = next(iter(group.members))
+        match variable.op:
+            case MatMul():
+                yield self._product(variable)
+            case Concatenate(axis):
+                start = 0
+                for part in variable.inputs:
+                    own = self.layouts[variable]
+                    target = Layout(variable, own.strides, own.offset + start * own.strides[axis])
+                    start += sizes(part)[axis]
+                    yield self._copy(part, target, variable)
+            case Indexing():
+                x, value, *fillers = variable.inputs
+                yield self._copy(x, self.layouts[variable], variable)
+                yield self._write(variable, value, fillers)
+            case _:
+                raise AssertionError(f"no kernel for {variable!r}")
+
+    def _live(self, group: Group) -> dict[Variable, AxisMap]:
+        """The members of a group that lead to something stored."""
+        live: set[Variable] = set()
+        for variable in reversed(group.members):
+            if variable in live or (variable in self.grouping.stored and self.grouping.group_of[variable] is group):
+                live.add(variable)
+                live.update(self.layouts[one].storage for one in variable.inputs)
+        return {variable: axes for variable, axes in group.members.items() if variable in live}
+
+    def _nest(self, group: Group, members: dict[Variable, AxisMap]) -> Step:
+        """The loop nest of a group."""
+        builder = Builder(group.space, group.folded or frozenset(), self.layouts)
+        self.grouping.stored |= self._slow_in_several_stages(members, group.folded or frozenset())
+        for variable, axes in members.items():
+            builder.compute(variable, axes)
+        for variable, axes in members.items():
+            if variable in self.grouping.stored and self.grouping.group_of[variable] is group:
+                builder.store(builder.computed[variable], self.layouts[variable], variable.dtype, axes)
+        return self._step(builder, tuple(members))
+
+    def _slow_in_several_stages(self, members: dict[Variable, AxisMap], folded: frozenset[int]) -> set[Variable]:
+        """The members that take long to compute and are needed in a later stage than their own."""
+        if not folded:
+            return set()
+        level: dict[Variable, int] = {}
+        inside = {
+            variable: [self.layouts[one].storage for one in variable.inputs if self.layouts[one].storage in members]
+            for variable in members
+        }
+        for variable, operands in inside.items():
+            level[variable] = max((level[one] for one in operands), default=0) + isinstance(variable.op, Reduction)
+        last: dict[Variable, int] = {}
+        for variable in reversed(members):
+            if isinstance(variable.op, Reduction) or variable in self.grouping.stored:
+                last[variable] = max(last.get(variable, 0), level[variable])
+            for one in inside[variable]:
+                needed = level[one] if isinstance(variable.op, Reduction) else last.get(variable, 0)
+                last[one] = max(last.get(one, 0), needed)
+        return {
+            variable
+            for variable, axes in members.items()
+            if cost(variable) > 1 and last.get(variable, 0) > level[variable] and any(axis in folded for axis in axes)
+        }
+
+    def _step(self, builder: Builder, variables: tuple[Variable, ...]) -> Step:
+        """A loop nest as a step, with the number of parts that it is worth."""
+        nest, bindings = builder.build()
+        work = math.prod(bindings.sizes) * sum(cost(one) for one in variables)
+        kept = [size for size, fold in zip(bindings.sizes, nest.folded, strict=True) if not fold]
+        extent = kept[0] if kept else 1
+        if nest.by_column and len(kept) == 1:
+            extent = -(-extent // COLUMNS)
+        parts = 1 if nest.scatters else max(1, min(work // WORK_A_PART, MOST_PARTS, extent))
+        return Step(nest, bindings, tuple(builder.places), (), parts, variables)
+
+    def _copy(self, source: Variable, target: Layout, result: Variable) -> Step:
+        """A nest that writes a value into part of another's memory."""
+        shape = sizes(source)
+        space = tuple(size for size in shape if size != 1)
+        places = iter(range(len(space)))
+        axes = [None if size == 1 else next(places) for size in shape]
+        builder = Builder(space, frozenset(), self.layouts)
+        builder.store(builder.read(source, axes), target, result.dtype, axes)
+        return self._step(builder, (result,))
+
+    def _write(self, variable: Variable, value: Variable, fillers: Sequence[Variable]) -> Step:
+        """A nest that puts a value where an index says, or adds it."""
+        shape = sizes(value)
+        space = tuple(size for size in shape if size != 1)
+        places = iter(range(len(space)))
+        axes = [None if size == 1 else next(places) for size in shape]
+        builder = Builder(space, frozenset(), self.layouts)
+        node = builder.read(value, axes)
+        if fillers:
+            layout, indices = builder.picking(variable.op, variable, fillers, axes)
+        else:
+            own = self.layouts[variable]
+            layout, indices = Layout(variable, *indexed(variable.op.entries, sizes(variable), own.strides, 0)), ()  # type: ignore[attr-defined]
+        operand = builder.place(layout, variable.dtype, axes)
+        builder.scatters.append(Add(operand, node, indices, not isinstance(variable.op, Increment)))
+        return self._step(builder, (variable,))
+
+    def _product(self, variable: Variable) -> Step:
+        """A product of matrices, or a stack of them."""
+        a, b = variable.inputs
+        shape = sizes(variable)
+        rows, columns, inner = shape[-2], shape[-1], sizes(a)[-1]
+        first, second = (_matrix(self.layouts[one], sizes(one)) for one in (a, b))
+        height = math.prod(shape[:-2])
+        stack = [_stack_stride(self.layouts[one], sizes(one), shape[:-2]) for one in (a, b)]
+        split = 0 if height > 1 else 1 if rows >= columns else 2
+        work = height * inner * columns * (rows + 8)  # of few rows, the columns are what must be read
+        parts = 1 if work < 2_000_000 else thread_count()
+        words = (
+            first[0], second[0], rows, columns, inner, first[1], second[1], max(columns, 1),
+            height, stack[0], stack[1], rows * columns, split,
+        )  # fmt: skip
+        places = tuple(Place(self.layouts[one].storage, one.dtype, (), self.layouts[one].offset) for one in (a, b, variable))
+        return Step(None, None, places, words, parts, (variable,), variable.dtype.name)
+
+    # -- memory ------------------------------------------------------------------------------------------------------
+
+    def _bind_constants(self) -> None:
+        """Lay out the constants that kernels read from memory, one after the other."""
+        used = {place.storage for step in self.steps for place in step.places if place.in_memory}
+        chunks, offset = [], 0
+        for one in (one for one in used if isinstance(one.op, Constant)):
+            self._slots[one] = (CONSTANTS, offset)
+            data = np.ascontiguousarray(one.op.value).tobytes()  # type: ignore[attr-defined]
+            padding = -len(data) % ALIGNMENT
+            chunks.append(data + bytes(padding))
+            offset += len(data) + padding
+        self.constants = np.frombuffer(b"".join(chunks) or bytes(ALIGNMENT), np.uint8)
+
+    def _bind_arguments(self) -> None:
+        """Give inputs and outputs their slots."""
+        for k, one in enumerate([*self.graph.inputs, *self.graph.outputs]):
+            self._slots[one] = (FIRST + k, 0)
+
+    def _plan_arena(self) -> int:
+        """Give every other value a place in the arena for as long as it is needed; the size of the arena in bytes."""
+        lives: dict[Variable, list[int]] = {}
+        for position, step in enumerate(self.steps):
+            for place in step.places:
+                if place.in_memory and place.storage not in self._slots:
+                    lives.setdefault(place.storage, [position, position])[1] = position
+        begin: dict[int, list[Variable]] = {}
+        for variable, (first, _) in lives.items():
+            begin.setdefault(first, []).append(variable)
+        free = _FreeSpace()
+        ends: dict[int, list[tuple[int, int]]] = {}
+        for position in range(len(self.steps)):
+            for variable in begin.get(position, ()):
+                size = max(1, math.prod(sizes(variable)) * variable.dtype.itemsize)
+                size += -size % ALIGNMENT
+                offset = free.take(size)
+                self._slots[variable] = (ARENA, offset)
+                ends.setdefault(lives[variable][1], []).append((offset, size))
+            for offset, size in ends.get(position, ()):
+                free.give(offset, size)
+        return free.total
+
+    def _assemble(self) -> None:
+        """Compile the kernels, and lay out the program."""
+        self.kernels = compile_nests([step.nest for step in self.steps if step.nest is not None])
+        self._parameters = []
+        rows = []
+        for step in self.steps:
+            words: list[int] = []
+            for place in step.places:
+                slot, offset = self._slots[place.storage] if place.in_memory else (0, place.offset)
+                words += [slot, offset + place.offset * place.dtype.itemsize if place.in_memory else offset]
+            words += step.bindings.words() if step.bindings is not None else step.words
+            parameters = np.array(words, np.int64)
+            self._parameters.append(parameters)
+            if step.nest is None:
+                address = product_kernel(step.product).address("product")
+            else:
+                address = self.kernels[step.nest].address
+            rows.append((address, parameters.ctypes.data, step.parts))
+        self._words = np.array(rows, np.int64).reshape(-1, 3)
+        self.address: int = self._words.ctypes.data
+
+    def name_of(self, storage: Variable) -> str:
+        """How a memory is called in the source."""
+        if storage not in self._slots:
+            return "position"
+        slot, offset = self._slots[storage]
+        if slot == ARENA:
+            return f"arena{offset}"
+        if slot == CONSTANTS:
+            return f"constant{offset}"
+        count = len(self.graph.inputs)
+        return storage.name or f"input{slot - FIRST}" if slot - FIRST < count else f"output{slot - FIRST - count}"
+
+    def lines(self, llvm: bool) -> Iterator[str]:
+        """The program as readable text, with `llvm` followed by the code of its kernels."""
+        for k, step in enumerate(self.steps):
+            origins = dict.fromkeys(str(one.origin) for one in step.variables)
+            parts = f", in {step.parts} parts" if step.parts > 1 else ""
+            yield f"# step {k}: {step.title}{parts}"
+            yield from (f"#   {origin}" for origin in list(origins)[:4])
+            names = [self.name_of(place.storage) for place in step.places]
+            if step.nest is None or step.bindings is None:
+                _, _, rows, columns, inner, *_ = step.words
+                yield f"{names[2]}[{rows}, {columns}] = {names[0]}[{rows}, {inner}] @ {names[1]}[{inner}, {columns}]"
+            else:
+                yield from describe(step.nest, step.bindings, names)
+        if llvm:
+            yield from (line for kernel in self.kernels.values() for line in kernel.text.splitlines())
+
+
+class _FreeSpace:
+    """The free stretches of an arena that grows."""
+
+    def __init__(self) -> None:
+        self.total = 0
+        self._stretches: list[tuple[int, int]] = []
+
+    def take(self, size: int) -> int:
+        """The offset of a stretch: the smallest that fits, else new at the end."""
+        fitting = [one for one in self._stretches if one[1] >= size]
+        if not fitting:
+            if self._stretches and self._stretches[-1][0] + self._stretches[-1][1] == self.total:
+                offset, length = self._stretches.pop()
+                self.total += size - length
+                return offset
+            self.total += size
+            return self.total - size
+        best = min(fitting, key=lambda one: one[1])
+        self._stretches.remove(best)
+        if best[1] > size:
+            self._insert((best[0] + size, best[1] - size))
+        return best[0]
+
+    def give(self, offset: int, size: int) -> None:
+        """Make a stretch free, joined with its neighbours."""
+        for one in [s for s in self._stretches if s[0] + s[1] == offset or offset + size == s[0]]:
+            self._stretches.remove(one)
+            offset, size = min(offset, one[0]), size + one[1]
+        self._insert((offset, size))
+
+    def _insert(self, stretch: tuple[int, int]) -> None:
+        """Keep the stretches in order."""
+        self._stretches.append(stretch)
+        self._stretches.sort()
+
+
+def cost(variable: Variable) -> int:
+    """How long an element takes, roughly, in simple operations."""
+    op = variable.op
+    if isinstance(op, RandomBits):
+        return 40
+    return 12 if isinstance(op, Elementwise) and not isinstance(op, (*CHEAP, Copy, Sqrt, Reciprocal)) else 1
+
+
+def _matrix(layout: Layout, shape: Sequence[int]) -> tuple[int, int]:
+    """How BLAS takes a matrix: 111 as it is or 112 transposed, and its leading dimension."""
+    rows, columns = shape[-2:]
+    far, near = layout.strides[-2:]
+    if (near == 1 or columns == 1) and (far >= columns or rows == 1):
+        return 111, max(far, columns, 1) if rows != 1 else max(columns, 1)
+    return 112, max(near, rows, 1) if columns != 1 else max(rows, 1)
+
+
+def _stack_stride(layout: Layout, shape: Sequence[int], stack: Sequence[int]) -> int:
+    """The one stride along a stack of matrices, 0 where one matrix stands for all."""
+    own = [(size, stride) for size, stride in zip(shape[:-2], layout.strides[:-2], strict=True) if size != 1]
+    return own[-1][1] if own else 0

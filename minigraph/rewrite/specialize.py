@@ -1,0 +1,168 @@
+"""A graph for inputs of known sizes: what follows from sizes alone becomes a constant, every shape is known."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from minigraph.errors import InvalidValueError, MinigraphError
+from minigraph.graph import Constant, Graph, Input, Variable, describe_type, located
+from minigraph.ops.creation import Arange
+from minigraph.ops.elementwise import Elementwise
+from minigraph.ops.indexing import Assign, Entry, Hole, Indexing, Range
+from minigraph.ops.random import RandomBits
+from minigraph.ops.shape import BroadcastTo, Reshape, Size, fill_sizes
+from minigraph.types import Shape, TensorType
+
+
+class SizeConstant(Constant):
+    """A number that follows from sizes, and so changes with them."""
+
+
+def is_settled(variable: Variable, settled: set[Variable]) -> bool:
+    """Whether a scalar follows from sizes and constants alone, given which of its inputs do."""
+    if isinstance(variable.type, tuple) or variable.ndim:
+        return False
+    if isinstance(variable.op, Size | Constant):
+        return True
+    return isinstance(variable.op, Elementwise) and all(one in settled for one in variable.inputs)
+
+
+def sizes_of(variable: Variable) -> tuple[Variable, ...]:
+    """The inputs that the shape of a variable's value depends on."""
+    match variable.op:
+        case Reshape() | BroadcastTo() | RandomBits():
+            return variable.inputs[1:]
+        case Arange():
+            return variable.inputs
+        case Indexing():
+            return tuple(one for one in variable.inputs[_first_filler(variable.op) :] if not one.ndim)
+    return ()
+
+
+def _first_filler(op: Indexing) -> int:
+    """The position of the first input that fills a hole: the last ones do, after what is indexed and what is written."""
+    return 2 if isinstance(op, Assign) else 1
+
+
+def specialize(graph: Graph, types: Sequence[TensorType]) -> Graph:
+    """The graph over fresh inputs of the given types, all of whose sizes are known.
+
+    ValueError, at the user's line, where sizes do not fit, or are equal to 1 only by chance.
+    """
+    done: dict[Variable, Variable] = {}
+    for old, known in zip(graph.inputs, types, strict=True):
+        done[old] = Variable(Input(), (), known, old.name, (), old.origin)
+    for variable in graph.variables:
+        if variable not in done:
+            inputs = tuple([done[one] for one in variable.inputs])
+            try:
+                done[variable] = _specialized(variable, inputs) if inputs else variable
+            except MinigraphError as error:
+                values = ", ".join(describe_type(one) for one in inputs)
+                described = type(error)(f"{error.message}\n  with values {values}")
+                raise located(described, variable.op, variable.inputs, variable.origin) from None
+    return Graph(tuple(done[one] for one in graph.inputs), tuple(done[root] for root in graph.outputs))
+
+
+def _specialized(variable: Variable, inputs: tuple[Variable, ...]) -> Variable:
+    """A variable over inputs of known sizes."""
+    op = variable.op
+    if isinstance(op, Size):
+        return _constant(np.asarray(inputs[0].type.shape[op.axis], "int64"), variable)
+    if isinstance(op, Elementwise):
+        _refuse_chance_broadcast(variable, inputs)
+        if not variable.ndim and all(isinstance(one.op, SizeConstant | Constant) for one in inputs):
+            with np.errstate(all="ignore"):
+                values = [one.op.value for one in inputs]  # type: ignore[attr-defined]
+                return _constant(np.asarray(op.forward(np, *values)), variable)
+    match op:
+        case Reshape(pattern) if None in pattern:
+            op, inputs = Reshape(_filled(pattern, inputs[1:])), inputs[:1]
+        case BroadcastTo(pattern, kept):
+            op, inputs = _settled_broadcast(pattern, kept, inputs)
+        case RandomBits(draw, pattern, dtype) if None in pattern:
+            op, inputs = RandomBits(draw, _filled(pattern, inputs[1:]), dtype), inputs[:1]
+        case Arange(None, dtype):
+            start, stop, step = (one.op.value.item() for one in inputs)  # type: ignore[attr-defined]
+            op = Arange(max(0, math.ceil((stop - start) / step)), dtype)
+        case Indexing(entries):
+            op, inputs = _settled_index(op, entries, inputs)
+    return Variable(op, inputs, op.infer(*[one.type for one in inputs]), variable.name, (), variable.origin)
+
+
+def _constant(value: Any, like: Variable) -> Variable:
+    """A number as a constant in the place of a variable."""
+    return Variable(SizeConstant(value), (), TensorType(like.dtype, ()), None, (), like.origin)
+
+
+def _filled(pattern: Shape, sizes: Sequence[Variable]) -> Shape:
+    """A shape with its unknown sizes taken from constants."""
+    return fill_sizes(pattern, [one.op.value for one in sizes])  # type: ignore[attr-defined]
+
+
+def _settled_broadcast(pattern: Shape, kept: tuple[int, ...], inputs: tuple[Variable, ...]) -> tuple[Any, Any]:
+    """A broadcast to known sizes; those of axes that are not stretched must be x's own."""
+    x, *sizes = inputs
+    target = _filled(pattern, sizes)
+    offset = len(target) - x.ndim
+    for axis in kept:
+        if x.type.shape[axis - offset] != target[axis]:
+            raise InvalidValueError(
+                f"shape {x.type.shape} cannot be broadcast to {target}: axis {axis - offset} has size "
+                f"{x.type.shape[axis - offset]} at run time, and only a size that is statically 1 broadcasts"
+            )
+    return BroadcastTo(target, kept), (x,)
+
+
+def _settled_index(op: Indexing, entries: tuple[Entry, ...], inputs: tuple[Variable, ...]) -> tuple[Any, Any]:
+    """An index with its scalars filled in; arrays stay where they are."""
+    first = _first_filler(op)
+    fillers = iter(inputs[first:])
+    kept: list[Variable] = []
+    filled = tuple(_settled_entry(entry, fillers, kept) for entry in entries)
+    return type(op)(filled), (*inputs[:first], *kept)
+
+
+def _settled_entry(entry: Entry, fillers: Iterator[Variable], kept: list[Variable]) -> Entry:
+    """One entry of an index with its scalars filled in; arrays go to `kept`."""
+    if isinstance(entry, Range):
+        bounds = (entry.start, entry.stop, entry.step)
+        return Range(*(_number(next(fillers)) if isinstance(one, Hole) else one for one in bounds))
+    if isinstance(entry, Hole):
+        filler = next(fillers)
+        if not filler.ndim:
+            return _number(filler)
+        kept.append(filler)
+    return entry
+
+
+def _number(constant: Variable) -> int:
+    """The integer that a constant holds."""
+    assert isinstance(constant.op, Constant)
+    return int(constant.op.value)
+
+
+def _refuse_chance_broadcast(variable: Variable, inputs: Sequence[Variable]) -> None:
+    """ValueError where operands differ in a size that was not known to be 1 when the graph was built."""
+    for axis, first, second in places_to_check(variable):
+        one, other = inputs[first].type.shape[axis], inputs[second].type.shape[axis]
+        if one != other:
+            shapes = " and ".join(str(operand.type.shape) for operand in inputs)
+            hint = "; a size of 1 broadcasts only if it is known to be 1 when the graph is built" if 1 in (one, other) else ""
+            raise InvalidValueError(f"operands of shapes {shapes} do not match: sizes {one} and {other}{hint}")
+
+
+def places_to_check(variable: Variable) -> list[tuple[int, int, int]]:
+    """(axis from the end, operand, other operand) wherever sizes are not known to agree before the call."""
+    shapes = [operand.type.shape for operand in variable.inputs]
+    places = []
+    for axis in range(-variable.ndim, 0):
+        wide = [k for k, shape in enumerate(shapes) if len(shape) >= -axis and shape[axis] != 1]
+        unknown = [k for k in wide if shapes[k][axis] is None]
+        if unknown and len(wide) > 1:
+            places += [(axis, wide[0], k) for k in wide[1:]]
+    return places
