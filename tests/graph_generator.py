@@ -578,14 +578,14 @@ HARMLESS = [np.nan, np.inf, -np.inf, 0.0, -0.0, -0.0, 1.0, -1.0, 0.5, 2.0]
 FUSED_UNARY = [
     mg.tanh, mg.sigmoid, mg.softplus, mg.relu, mg.sin, mg.cos, mg.erf, mg.erfc, mg.arctan, mg.negative, mg.abs, mg.square,
     mg.gelu, mg.silu, mg.elu, mg.leaky_relu, mg.arcsinh, lambda x: mg.exp(mg.minimum(x, 3)), lambda x: mg.exp2(-mg.abs(x)),
-    lambda x: mg.expm1(-mg.abs(x)), lambda x: mg.log1p(mg.abs(x)), lambda x: mg.log(mg.abs(x) + 1), lambda x: mg.sqrt(mg.abs(x)),
-    lambda x: mg.log2(mg.abs(x) + 1), lambda x: mg.log10(mg.abs(x) + 0.5), lambda x: mg.clip(x, -1, 1), lambda x: x**3,
+    lambda x: mg.expm1(-mg.abs(x)), lambda x: mg.log1p(mg.abs(x)), lambda x: mg.log(mg.abs(x) + 1),
+    lambda x: mg.sqrt(mg.abs(x)), lambda x: mg.log2(mg.abs(x) + 1), lambda x: mg.log10(mg.abs(x) + 0.5), lambda x: mg.clip(x, -1, 1), lambda x: x**3,
     lambda x: (mg.abs(x) + 0.5) ** 1.5, lambda x: mg.reciprocal(mg.abs(x) + 0.5),
 ]  # fmt: skip
 FUSED_BINARY = [
     mg.add, mg.subtract, mg.multiply, mg.maximum, mg.minimum, mg.logaddexp, mg.hypot, mg.multiply_or_zero,
-    lambda a, b: a / (mg.abs(b) + 0.5), lambda a, b: mg.arctan2(a, mg.abs(b) + 0.5), lambda a, b: (mg.abs(a) + 0.5) ** mg.tanh(b),
-    lambda a, b: mg.where(mg.isnan(b), 0, a) * b,
+    lambda a, b: a / (mg.abs(b) + 0.5), lambda a, b: mg.arctan2(a, mg.abs(b) + 0.5),
+    lambda a, b: (mg.abs(a) + 0.5) ** mg.tanh(b), lambda a, b: mg.where(mg.isnan(b), 0, a) * b,
 ]  # fmt: skip
 
 
@@ -899,8 +899,8 @@ def mild_gradient(graph: RandomGraph) -> None:
 FUSED = [
     fused_unary, fused_unary, fused_unary, fused_binary, fused_binary, fused_binary, outer_sum, several_reductions,
     several_reductions, relative_to_fold, relative_to_fold, normalized, normalized, counted, turned, turned, turned, turned,
-    rearranged, gathered, gathered, written, written, multiplied, multiplied, recast, recast, whole_numbers, compared, selection,
-    drawn, counting, interpreted_step, mild_gradient, branch, broadcasting, reordering,
+    rearranged, gathered, gathered, written, written, multiplied, multiplied, recast, recast, whole_numbers, compared,
+    selection, drawn, counting, interpreted_step, mild_gradient, branch, broadcasting, reordering,
 ]  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from minigraph.kernels.loopnest import Add, Apply, Fold, Gather, Literal, Load, LoopNest
+from minigraph.kernels.loopnest import Apply, Fold, Gather, Literal, Load, LoopNest, Scatter
 from minigraph.kernels.namespace import SCALARS
 from minigraph.kernels.scalar import FLOAT16, FLOAT32, FLOAT64, INT64, DType, Value, Writer, llvm_type, select
 from minigraph.ops.elementwise import Elementwise
@@ -155,7 +155,7 @@ class Printer:
         self.picks = 2 * len(nest.operands) + self.axes * (1 + len(nest.operands))
         self.pick_of: dict[Any, int] = {}
         for user in (*nest.nodes, *nest.scatters):
-            if isinstance(user, Gather | Add):
+            if isinstance(user, Gather | Scatter):
                 self.pick_of[user] = self.picks
                 self.picks += 2 * len(user.indices)
 
@@ -445,7 +445,7 @@ class Printer:
             used.update(one for one in add.indices if not self.full[one] and self.full[add.node])
         return used
 
-    def _scatter(self, add: Add, known: dict[int, Value]) -> None:
+    def _scatter(self, add: Scatter, known: dict[int, Value]) -> None:
         """Write, or add, an element where indices pick."""
         value = self.compute(add.node, known)
         place = self.picked(add, add.operand, [self.compute(one, known) for one in add.indices])

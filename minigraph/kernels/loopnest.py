@@ -81,7 +81,7 @@ class Store(Record):
     node: int
 
 
-class Add(Record):
+class Scatter(Record):
     """An element added to what an operand holds, where indices pick."""
 
     operand: int
@@ -100,7 +100,7 @@ class LoopNest(Record):
     operands: tuple[Access, ...]
     nodes: tuple[Node, ...]
     stores: tuple[Store, ...]
-    scatters: tuple[Add, ...] = ()
+    scatters: tuple[Scatter, ...] = ()
 
     def __hash__(self) -> int:
         return hash((self.folded, self.nodes, self.stores))

@@ -6,44 +6,32 @@ import math
 import weakref
 from collections import deque
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 
 from minigraph.graph import Constant, Graph, Variable
+from minigraph.kernels.arena import FreeSpace
 from minigraph.kernels.blas import product_kernel
+from minigraph.kernels.builder import Builder, Place, along_space
 from minigraph.kernels.fusion import CHEAP, AxisMap, Group, Grouping
 from minigraph.kernels.jit import Code
-from minigraph.kernels.layout import Copy, Layout, contiguous, indexed, sizes, with_copies
+from minigraph.kernels.layout import Copy, Layout, sizes, with_copies
 from minigraph.kernels.llvm import COLUMNS, kernel_text
 from minigraph.kernels.loopnest import (
-    Access,
-    Add,
-    Apply,
     Bindings,
-    Fold,
-    Gather,
-    Literal,
-    Load,
     LoopNest,
-    Node,
-    Store,
-    collapse,
     describe,
-    stride_class,
 )
 from minigraph.kernels.runtime import thread_count
 from minigraph.ops.arithmetic import Reciprocal
 from minigraph.ops.arranging import Concatenate
-from minigraph.ops.creation import Arange
 from minigraph.ops.elementwise import Elementwise
-from minigraph.ops.indexing import Hole, Increment, Index, Indexing
+from minigraph.ops.indexing import Indexing
 from minigraph.ops.linear import MatMul
 from minigraph.ops.random import RandomBits
 from minigraph.ops.reduction import Reduction
 from minigraph.ops.transcendental import Sqrt
 from minigraph.record import Record
-from minigraph.rewrite.specialize import SizeConstant
 from minigraph.types import as_dtype
 
 ARENA, CONSTANTS, FIRST = 0, 1, 2
@@ -82,16 +70,6 @@ def compile_nests(nests: Sequence[LoopNest]) -> dict[LoopNest, Kernel]:
     return found
 
 
-class Place(Record):
-    """An operand of a nest: a memory (or what counts positions), and how it is walked along the axes of the space."""
-
-    storage: Variable
-    dtype: np.dtype[Any]
-    strides: tuple[int, ...]
-    offset: int
-    in_memory: bool = True
-
-
 class Step(Record):
     """One kernel of a program, with what it is called with and how it reads."""
 
@@ -107,130 +85,6 @@ class Step(Record):
     def title(self) -> str:
         """The ops that the kernel computes."""
         return ", ".join(dict.fromkeys(type(one.op).__name__ for one in self.variables))
-
-
-class Builder:
-    """Collects the nodes and operands of one loop nest over a space."""
-
-    def __init__(self, space: tuple[int, ...], folded: frozenset[int], layouts: dict[Variable, Layout]) -> None:
-        self.space, self.folded, self.layouts = space, folded, layouts
-        self.places: dict[Place, int] = {}
-        self.nodes: dict[Node, int] = {}
-        self.stores: list[Store] = []
-        self.scatters: list[Add] = []
-        self.picks: list[tuple[int, int]] = []
-        self.computed: dict[Variable, int] = {}
-
-    def node(self, node: Node) -> int:
-        """The number of a node."""
-        return self.nodes.setdefault(node, len(self.nodes))
-
-    def place(self, layout: Layout, dtype: np.dtype[Any], axes: Sequence[int | None], in_memory: bool = True) -> int:
-        """The number of an operand whose own axes run along `axes` of the space."""
-        strides = [0] * len(self.space)
-        for axis, stride in zip(axes, layout.strides, strict=True):
-            if axis is not None:
-                strides[axis] = stride
-        where = Place(layout.storage, dtype, tuple(strides), layout.offset, in_memory)
-        return self.places.setdefault(where, len(self.places))
-
-    def read(self, operand: Variable, axes: Sequence[int | None]) -> int:
-        """The node of an operand, whose last axis runs along the last of `axes`."""
-        layout = self.layouts[operand]
-        storage = layout.storage
-        if storage in self.computed:
-            return self.computed[storage]
-        mine = [
-            None if size == 1 else axis for axis, size in zip(axes[len(axes) - operand.ndim :], sizes(operand), strict=True)
-        ]
-        op = storage.op
-        if isinstance(op, Constant) and not isinstance(op, SizeConstant) and op.value.size == 1:
-            return self.node(Literal(op.value.dtype, op.value.tobytes()))
-        if isinstance(op, Arange):
-            position = self.node(Load(self.place(layout, np.dtype("int64"), mine, in_memory=False)))
-            scalars = [self.read(one, ()) for one in storage.inputs]
-            return self.node(Apply(op, (position, scalars[0], scalars[2]), op.dtype))
-        return self.node(Load(self.place(layout, storage.dtype, mine)))
-
-    def compute(self, variable: Variable, axes: Sequence[int | None]) -> int:
-        """The node of a member."""
-        op, dtype = variable.op, variable.dtype
-        if isinstance(op, Reduction):
-            whole = iter(range(len(self.space)))
-            operand = variable.inputs[0]
-            argument = self.read(operand, [None if size == 1 else next(whole) for size in sizes(operand)])
-            node = self.node(Fold(op, argument, dtype))
-        elif isinstance(op, RandomBits):
-            own = Layout(variable, contiguous(sizes(variable)), 0)
-            position = self.node(Load(self.place(own, np.dtype("int64"), axes, in_memory=False)))
-            state = self.layouts[variable.inputs[0]]
-            words = [
-                self.node(
-                    Load(self.place(Layout(state.storage, (), state.offset + k * state.strides[0]), np.dtype("uint64"), ()))
-                )
-                for k in (0, 1)
-            ]
-            node = self.node(Apply(op, (position, *words), dtype))
-        elif isinstance(op, Index):
-            node = self.gather(variable, axes)
-        else:
-            node = self.node(Apply(op, tuple(self.read(one, axes) for one in variable.inputs), dtype))
-        self.computed[variable] = node
-        return node
-
-    def gather(self, variable: Variable, axes: Sequence[int | None]) -> int:
-        """The node of an element that arrays of integers pick."""
-        x, *fillers = variable.inputs
-        layout, indices = self.picking(variable.op, x, fillers, axes)
-        operand = self.place(layout, x.dtype, axes)
-        return self.node(Gather(operand, indices, x.dtype))
-
-    def picking(
-        self, op: Any, x: Variable, fillers: Sequence[Variable], axes: Sequence[int | None]
-    ) -> tuple[Layout, tuple[int, ...]]:
-        """The layout of x[...] without what arrays pick, and the nodes of the picking indices.
-
-        Known integers beside arrays are part of the offset. The axes of the picks stand where NumPy puts them.
-        """
-        layout = self.layouts[x]
-        strides, offset = indexed(op.entries, sizes(x), layout.strides, layout.offset)
-        width = max(one.ndim for one in fillers)
-        where = pick_place(op.entries)
-        walked = (*strides[:where], *(0,) * width, *strides[where:])
-        indices = []
-        remaining = iter(fillers)
-        axis = 0
-        for entry in op.entries:
-            if isinstance(entry, Hole):
-                filler = next(remaining)
-                indices.append(self.read(filler, axes[where : where + width]))
-                self.picks.append((sizes(x)[axis], layout.strides[axis]))
-            axis += entry is not None
-        return Layout(layout.storage, walked, offset), tuple(indices)
-
-    def store(self, node: int, layout: Layout, dtype: np.dtype[Any], axes: Sequence[int | None]) -> None:
-        """Write a node to memory."""
-        self.stores.append(Store(self.place(layout, dtype, axes), node))
-
-    def build(self) -> tuple[LoopNest, Bindings]:
-        """The nest, its neighbouring axes joined where that makes no difference, and its numbers."""
-        places = list(self.places)
-        flags = [axis in self.folded for axis in range(len(self.space))]
-        lengths, strides, folded = collapse(self.space, [one.strides for one in places], flags)
-        accesses = tuple(
-            Access(place.dtype, tuple(map(stride_class, walked)), place.in_memory)
-            for place, walked in zip(places, strides, strict=True)
-        )
-        nest = LoopNest(folded, accesses, tuple(self.nodes), tuple(self.stores), tuple(self.scatters))
-        return nest, Bindings(lengths, strides, tuple(self.picks))
-
-
-def pick_place(entries: Sequence[Any]) -> int:
-    """Where among the axes of x[...] those of the picking arrays stand: in their place if they stand together, else first."""
-    places = [k for k, entry in enumerate(entries) if isinstance(entry, Hole | int)]
-    if places[-1] - places[0] + 1 != len(places):
-        return 0
-    return places[0]
 
 
 class Program:
@@ -334,30 +188,20 @@ class Program:
 
     def _copy(self, source: Variable, target: Layout, result: Variable) -> Step:
         """A nest that writes a value into part of another's memory."""
-        shape = sizes(source)
-        space = tuple(size for size in shape if size != 1)
-        places = iter(range(len(space)))
-        axes = [None if size == 1 else next(places) for size in shape]
-        builder = Builder(space, frozenset(), self.layouts)
+        builder, axes = self._over(source)
         builder.store(builder.read(source, axes), target, result.dtype, axes)
         return self._step(builder, (result,))
 
     def _write(self, variable: Variable, value: Variable, fillers: Sequence[Variable]) -> Step:
         """A nest that puts a value where an index says, or adds it."""
-        shape = sizes(value)
-        space = tuple(size for size in shape if size != 1)
-        places = iter(range(len(space)))
-        axes = [None if size == 1 else next(places) for size in shape]
-        builder = Builder(space, frozenset(), self.layouts)
-        node = builder.read(value, axes)
-        if fillers:
-            layout, indices = builder.picking(variable.op, variable, fillers, axes)
-        else:
-            own = self.layouts[variable]
-            layout, indices = Layout(variable, *indexed(variable.op.entries, sizes(variable), own.strides, 0)), ()  # type: ignore[attr-defined]
-        operand = builder.place(layout, variable.dtype, axes)
-        builder.scatters.append(Add(operand, node, indices, not isinstance(variable.op, Increment)))
+        builder, axes = self._over(value)
+        builder.scatter(builder.read(value, axes), variable.op, variable, fillers, axes)
         return self._step(builder, (variable,))
+
+    def _over(self, value: Variable) -> tuple[Builder, list[int | None]]:
+        """The beginning of a nest over the elements of a value, and the axes of its space that the value's run along."""
+        shape = sizes(value)
+        return Builder(tuple(size for size in shape if size != 1), frozenset(), self.layouts), along_space(shape)
 
     def _product(self, variable: Variable) -> Step:
         """A product of matrices, or a stack of them."""
@@ -366,7 +210,7 @@ class Program:
         rows, columns, inner = shape[-2], shape[-1], sizes(a)[-1]
         first, second = (_matrix(self.layouts[one], sizes(one)) for one in (a, b))
         height = math.prod(shape[:-2])
-        stack = [_stack_stride(self.layouts[one], sizes(one), shape[:-2]) for one in (a, b)]
+        stack = [_stack_stride(self.layouts[one], sizes(one)) for one in (a, b)]
         split = 0 if height > 1 else 1 if rows >= columns else 2
         work = height * inner * columns * (rows + 8)  # of few rows, the columns are what must be read
         parts = 1 if work < 2_000_000 else thread_count()
@@ -406,7 +250,7 @@ class Program:
         begin: dict[int, list[Variable]] = {}
         for variable, (first, _) in lives.items():
             begin.setdefault(first, []).append(variable)
-        free = _FreeSpace()
+        free = FreeSpace()
         ends: dict[int, list[tuple[int, int]]] = {}
         for position in range(len(self.steps)):
             for variable in begin.get(position, ()):
@@ -469,42 +313,6 @@ class Program:
             yield from (line for kernel in self.kernels.values() for line in kernel.text.splitlines())
 
 
-class _FreeSpace:
-    """The free stretches of an arena that grows."""
-
-    def __init__(self) -> None:
-        self.total = 0
-        self._stretches: list[tuple[int, int]] = []
-
-    def take(self, size: int) -> int:
-        """The offset of a stretch: the smallest that fits, else new at the end."""
-        fitting = [one for one in self._stretches if one[1] >= size]
-        if not fitting:
-            if self._stretches and self._stretches[-1][0] + self._stretches[-1][1] == self.total:
-                offset, length = self._stretches.pop()
-                self.total += size - length
-                return offset
-            self.total += size
-            return self.total - size
-        best = min(fitting, key=lambda one: one[1])
-        self._stretches.remove(best)
-        if best[1] > size:
-            self._insert((best[0] + size, best[1] - size))
-        return best[0]
-
-    def give(self, offset: int, size: int) -> None:
-        """Make a stretch free, joined with its neighbours."""
-        for one in [s for s in self._stretches if s[0] + s[1] == offset or offset + size == s[0]]:
-            self._stretches.remove(one)
-            offset, size = min(offset, one[0]), size + one[1]
-        self._insert((offset, size))
-
-    def _insert(self, stretch: tuple[int, int]) -> None:
-        """Keep the stretches in order."""
-        self._stretches.append(stretch)
-        self._stretches.sort()
-
-
 def cost(variable: Variable) -> int:
     """How long an element takes, roughly, in simple operations."""
     op = variable.op
@@ -522,7 +330,7 @@ def _matrix(layout: Layout, shape: Sequence[int]) -> tuple[int, int]:
     return 112, max(near, rows, 1) if columns != 1 else max(rows, 1)
 
 
-def _stack_stride(layout: Layout, shape: Sequence[int], stack: Sequence[int]) -> int:
+def _stack_stride(layout: Layout, shape: Sequence[int]) -> int:
     """The one stride along a stack of matrices, 0 where one matrix stands for all."""
     own = [(size, stride) for size, stride in zip(shape[:-2], layout.strides[:-2], strict=True) if size != 1]
     return own[-1][1] if own else 0

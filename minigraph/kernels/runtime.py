@@ -18,8 +18,6 @@ import numpy as np
 
 from minigraph.kernels.jit import Code
 
-WORDS_A_STEP = 3
-
 _FUTEX = {"x86_64": 202, "aarch64": 98}.get(platform.machine()) if sys.platform == "linux" else None
 
 
