@@ -15,7 +15,8 @@ examples: $(READY)
 	$(RUN) examples/graph_transforms.py
 
 test: $(READY)
-	$(RUN) -m pytest
+	$(RUN) -m pytest --numprocesses 2 tests
+	$(RUN) -m pytest README.md docs
 
 lint: $(READY)
 	$(RUN) -m ruff check .

@@ -133,6 +133,8 @@ def _last_uses(
 
 def _reusable(variable: Variable, position: int, last: dict[Variable, int], storage: dict[Variable, Variable]) -> int | None:
     """The position of an operand whose memory is its own, has the result's type, and is not used again."""
+    if isinstance(variable.type, tuple):
+        return None
     for place, operand in enumerate(variable.inputs):
         alone = storage[operand] is operand and variable.inputs.count(operand) == 1
         lies_elsewhere = all(storage[other] is not operand for k, other in enumerate(variable.inputs) if k != place)

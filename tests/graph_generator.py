@@ -579,8 +579,8 @@ FUSED_UNARY = [
     mg.tanh, mg.sigmoid, mg.softplus, mg.relu, mg.sin, mg.cos, mg.erf, mg.erfc, mg.arctan, mg.negative, mg.abs, mg.square,
     mg.gelu, mg.silu, mg.elu, mg.leaky_relu, mg.arcsinh, lambda x: mg.exp(mg.minimum(x, 3)), lambda x: mg.exp2(-mg.abs(x)),
     lambda x: mg.expm1(-mg.abs(x)), lambda x: mg.log1p(mg.abs(x)), lambda x: mg.log(mg.abs(x) + 1),
-    lambda x: mg.sqrt(mg.abs(x)), lambda x: mg.log2(mg.abs(x) + 1), lambda x: mg.log10(mg.abs(x) + 0.5), lambda x: mg.clip(x, -1, 1), lambda x: x**3,
-    lambda x: (mg.abs(x) + 0.5) ** 1.5, lambda x: mg.reciprocal(mg.abs(x) + 0.5),
+    lambda x: mg.sqrt(mg.abs(x)), lambda x: mg.log2(mg.abs(x) + 1), lambda x: mg.log10(mg.abs(x) + 0.5),
+    lambda x: mg.clip(x, -1, 1), lambda x: x**3, lambda x: (mg.abs(x) + 0.5) ** 1.5, lambda x: mg.reciprocal(mg.abs(x) + 0.5),
 ]  # fmt: skip
 FUSED_BINARY = [
     mg.add, mg.subtract, mg.multiply, mg.maximum, mg.minimum, mg.logaddexp, mg.hypot, mg.multiply_or_zero,
@@ -641,13 +641,17 @@ def outer_sum(graph: RandomGraph) -> None:
 
 
 def fold(graph: RandomGraph, x: Variable) -> Variable:
-    """A reduction of x over some axes; spreads are lifted, since those of constants are noise."""
+    """A reduction of x over some axes.
+
+    Spreads are lifted, since those of constants are noise; which of two zeros is the greater one NumPy leaves open.
+    """
     names = ["sum", "mean", "var", "std", "norm", "logsumexp", "max", "min", "ptp"]
     if 0 in graph.value(x).shape:
         names = names[:6]
     kind = str(graph.rng.choice(names))
     result = getattr(mg, kind)(x, axis=graph.axes(x, 1), keepdims=bool(graph.rng.random() < 0.5))
-    return result + 0.5 if kind in ("var", "std") else result
+    lifted = {"var": 0.5, "std": 0.5, "max": 0.0, "min": 0.0, "ptp": 0.0}
+    return result + lifted[kind] if kind in lifted else result
 
 
 def several_reductions(graph: RandomGraph) -> None:
@@ -699,7 +703,7 @@ def counted(graph: RandomGraph) -> None:
             lambda: mg.any(x > 0, axis=graph.axes(x)),
             lambda: mg.all(mg.isfinite(x) if x.dtype.kind == "f" else x < 3, axis=graph.axes(x)),
             lambda: mg.sum(x > 0, axis=graph.axes(x)),
-            lambda: mg.max(x, axis=graph.axes(x, 1)),
+            lambda: mg.max(x, axis=graph.axes(x, 1)) + 0,
             lambda: mg.prod(x.astype("int32") if x.dtype.kind == "i" else x > 0, axis=axis),
         ],
     )

@@ -84,7 +84,7 @@ def crossentropy(logits: Any, bias: Any, classes: Any, dz: Any, dbias: Any) -> f
 def momentum(p: Any, v: Any, g: Any) -> None:
     """One step of SGD with momentum."""
     for i in range(p.size):
-        v[i] = np.float32(0.9) * v[i] - np.float32(0.01) * g[i]
+        v[i] = np.float32(0.9) * v[i] - np.float32(1e-6) * g[i]
         p[i] += v[i]
 
 

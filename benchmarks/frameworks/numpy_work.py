@@ -116,6 +116,6 @@ def micro(name: str, elements: int) -> Callable[[], Any]:
         return e / e.sum(1, keepdims=True)
 
     def gelu() -> np.ndarray:
-        return 0.5 * x * (1 + np.tanh(np.float32(np.sqrt(2 / np.pi)) * (x + np.float32(0.044715) * x**3)))
+        return 0.5 * x * (1 + np.tanh(np.float32(np.sqrt(2 / np.pi)) * (x + np.float32(0.044715) * x * x * x)))
 
     return {"layer_norm": layer_norm, "softmax": softmax, "gelu": gelu}[name]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-RATE, MOMENTUM, EPSILON = 0.01, 0.9, 1e-4
-ADAM_RATE, BETA1, BETA2, ADAM_EPSILON = 0.001, 0.9, 0.999, 1e-8
+RATE, MOMENTUM, EPSILON = 1e-6, 0.9, 1e-4
+ADAM_RATE, BETA1, BETA2, ADAM_EPSILON = 1e-8, 0.9, 0.999, 1e-8
+# rates so small that no network fits its one batch in thousands of steps: vanishing gradients would be denormal numbers, on
+# which processors are slow
 AVERAGING = 0.1
 
 NETS = {

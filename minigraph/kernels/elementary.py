@@ -2,7 +2,7 @@
 
 Arguments are reduced as in W. J. Cody and W. Waite, Software Manual for the Elementary Functions (1980). The logarithm follows
 K. C. Ng's argument in fdlibm (1993): with f = m - 1 and s = f / (2 + f), log(1 + f) = f - s * (f - R(s^2)). Errors are below
-2 ulp; NaN, infinities, zeros and denormals give what IEEE 754 asks for.
+3 ulp; NaN, infinities, zeros and denormals give what IEEE 754 asks for.
 """
 
 from __future__ import annotations

@@ -43,6 +43,17 @@ def target_machine() -> Any:
     )
 
 
+@cache
+def _optimizer() -> tuple[Any, Any]:
+    """What optimizes all modules of this process, one after the other: each builder of passes would keep some memory."""
+    binding = llvm()
+    machine = target_machine()
+    options = binding.create_pipeline_tuning_options(speed_level=3)
+    options.loop_vectorization, options.loop_interleaving, options.loop_unrolling = True, True, True
+    options.slp_vectorization = False
+    return machine, binding.create_pass_builder(machine, options)
+
+
 class Code:
     """Compiled functions, and the memory that they lie in."""
 
@@ -54,15 +65,15 @@ class Code:
         """Optimize and emit the IR."""
         binding = llvm()
         with _lock:
-            machine = target_machine()
+            machine, builder = _optimizer()
+            passes = builder.getModulePassManager()
             module = binding.parse_assembly(text)
             module.triple, module.data_layout = binding.get_default_triple(), str(machine.target_data)
-            options = binding.create_pipeline_tuning_options(speed_level=3)
-            options.loop_vectorization, options.loop_interleaving, options.loop_unrolling = True, True, True
-            options.slp_vectorization = False
-            builder = binding.create_pass_builder(machine, options)
-            builder.getModulePassManager().run(module, builder)
-            self._engine = binding.create_mcjit_compiler(module, machine)
+            passes.run(module, builder)
+            compiled = binding.ObjectFileRef.from_data(machine.emit_object(module))
+            module.close()  # it is many times as large as the code
+            self._engine = binding.create_mcjit_compiler(binding.parse_assembly(""), target_machine())
+            self._engine.add_object_file(compiled)
             self._engine.finalize_object()
 
     def address(self, name: str) -> int:

@@ -52,7 +52,7 @@ class Kernel:
 
 
 _kernels: weakref.WeakValueDictionary[LoopNest, Kernel] = weakref.WeakValueDictionary()
-_recent: deque[Kernel] = deque(maxlen=1024)
+_recent: deque[Kernel] = deque(maxlen=256)
 
 
 def compile_nests(nests: Sequence[LoopNest]) -> dict[LoopNest, Kernel]:

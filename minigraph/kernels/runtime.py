@@ -1,7 +1,7 @@
 """What runs kernels: a loop over the steps of a program, and threads that share the parts of large ones.
 
 Both are LLVM IR, compiled once, so that a whole plan is one call from Python. A step is three words: kernel, parameters, and
-parts. Whoever is free takes the next part, and no part's result depends on who computes it. Threads wait by spinning for a
+parts. Whoever is free takes the next part; no part's result depends on who computes it. Threads wait by spinning for a
 moment, then asleep (Linux' futex); a child process after a fork starts its own. A program that finds the threads at work for
 another caller computes all parts itself.
 """

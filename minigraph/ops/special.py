@@ -131,7 +131,7 @@ class NormalCdf(Floating):
 
     def forward(self, xp: Any, x: Array) -> Array:
         if x.dtype == np.float32:
-            size = xp.minimum(xp.abs(x), 14.0)
+            size = xp.minimum(xp.abs(x), 15.0)
             tail = 0.5 * _tail_single(xp, size * math.sqrt(0.5), xp.exp(size * size * -0.5))
         else:
             double = _in_double(x) * math.sqrt(0.5)

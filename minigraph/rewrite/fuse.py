@@ -165,6 +165,8 @@ def _gathered(graph: Graph, order: Sequence[Variable], group_of: dict[Variable, 
             if isinstance(group, Variable):
                 done[group] = placed(group)
                 continue
+            if not wanted[group]:  # whoever needs these numbers computes them from sizes
+                continue
             outputs = tuple(wanted[group])
             region = Region(_separate(tuple(taken[group]), outputs))
             carry_on(outputs[0].origin)
