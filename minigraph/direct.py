@@ -1,7 +1,7 @@
 """The short way through a call: a function that is one compiled region, called with arrays that its last plan was made for.
 
 What the long way does in general, checking, casting and ordering, is here either known beforehand or checked by the native
-call itself. Arrays that held state and that nobody else holds are written to again, so that large updates take no new memory.
+call itself. New state is written over old state that nobody else holds.
 """
 
 from __future__ import annotations
@@ -9,21 +9,23 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from operator import is_, itemgetter
-from sys import getrefcount
+from operator import itemgetter
 from typing import Any
 
-import numpy as np
-
-from minigraph.backends.native import CompiledRegion, KernelFailure, Plan
+from minigraph.backends.native import CompiledRegion, KernelFailure, Plan, in_order
+from minigraph.errors import MinigraphError
 from minigraph.graph import Array, Item, Variable
+from minigraph.kernels.runtime import SHARED
 from minigraph.schedule import Schedule
-from minigraph.state import Cell, snapshot
+from minigraph.state import SUCCESS, Cell, exchange, snapshot
 
 _acquire = type(threading.RLock()).acquire
 _release = type(threading.RLock()).release
 
-Commit = Callable[[Sequence[Array], Sequence[Array]], bool]
+_REFERENCES = 5
+"""To an array of state that nobody else holds, once `Direct._update` has taken it: from `state`, `old`, `new`, and as input and
+as output from `arrays`.
+"""
 
 
 def single_region(plan: Schedule) -> CompiledRegion | None:
@@ -37,15 +39,6 @@ def single_region(plan: Schedule) -> CompiledRegion | None:
     return region.kernel if fits else None
 
 
-def _reference_counts(arrays: Sequence[Array]) -> list[int]:
-    """How many references each array has, those of the list and of the counting included."""
-    return list(map(getrefcount, arrays))
-
-
-_UNSHARED = _reference_counts([np.empty(0)])[0]
-"""The count of an array that nothing but the list refers to."""
-
-
 def _picker(order: Sequence[int]) -> Callable[[tuple[Array, ...]], tuple[Array, ...]]:
     """What takes these elements out of a tuple, as a tuple."""
     if len(order) > 1:
@@ -54,82 +47,80 @@ def _picker(order: Sequence[int]) -> Callable[[tuple[Array, ...]], tuple[Array, 
 
 
 class Direct:
-    """Calls one region with inputs and state, and hands new state to `commit`."""
+    """Calls one region with inputs and state, and replaces the state."""
 
     def __init__(self, plan: Schedule, region: CompiledRegion, cells: Sequence[Cell], targets: Sequence[Variable]) -> None:
         self._region, self._cells, self._targets = region, cells, [target.cell for target in targets]
         self._types = [target.type for target in targets]
-        self._locks = tuple(cell.lock for cell in sorted(self._targets, key=id))
-        position = {slot: k for k, slot in enumerate([*plan.inputs, *(slot for slot, _ in plan.shared)])}
-        self._ordered = _picker([position[slot] for slot in plan.steps[0].operands])
+        self._locks = tuple(cell.lock for cell in sorted({*cells, *self._targets}, key=id))
+        operands = plan.steps[0].operands
+        slots = [*plan.inputs, *(slot for slot, _ in plan.shared)]
+        self._ordered = _picker([slots.index(slot) for slot in operands])
         index = {step.result: step.variable.op.index for step in plan.steps[1:]}  # type: ignore[attr-defined]
         kept = len(plan.roots) - len(targets)
-        self._results = tuple(index[root] for root in plan.roots[:kept])
-        self._news = tuple(index[root] for root in plan.roots[kept:])
-        self._pick = _picker(self._results)
+        self._pick = _picker([index[root] for root in plan.roots[:kept]])
+        self._news = _picker([index[root] for root in plan.roots[kept:]])
         self._inputs = len(plan.inputs)
+        slot_of = {variable.cell: slot for slot, variable in plan.shared}
+        region.wanted = tuple(
+            (operands.index(slot_of[cell]), index[root])
+            for cell, root in zip(self._targets, plan.roots[kept:], strict=True)
+            if operands.count(slot_of.get(cell, -1)) == 1
+        )
         self._checked: Plan | None = None
-        self._made: list[Array] = []
-        self._free: list[Array] = []
-        """The arrays that held the state before the last call, if nobody else holds one of them."""
 
-    def __call__(self, args: tuple[Any, ...], commit: Commit) -> Sequence[Array] | None:
+    def __call__(self, args: tuple[Any, ...]) -> Sequence[Array] | None:
         """The outputs; None where the long way must be gone, with nothing changed."""
         plan = self._region.recent
         if plan is None or len(args) != self._inputs or (plan is not self._checked and not self._fits(plan)):
             return None
         try:
             if self._targets:
-                return self._update(plan, args, commit)
+                return self._update(plan, args)
             outputs = plan(self._ordered(args + snapshot(self._cells)))
             return None if outputs is None else self._pick(outputs)
         except KernelFailure:
             return None
 
-    def _update(self, plan: Plan, args: tuple[Any, ...], commit: Commit) -> Sequence[Array] | None:
-        """The outputs, the targets having got their new values."""
+    def planned(self, arrays: Sequence[Array]) -> Sequence[Array] | None:
+        """The outputs from arrays that fit the inputs, with a plan for their shapes; None as above."""
+        args = tuple([in_order(one) for one in arrays])
+        try:
+            self._region.plan(self._ordered(args + snapshot(self._cells)))
+        except MinigraphError:
+            return None
+        return self(args)
+
+    def _update(self, plan: Plan, args: tuple[Any, ...]) -> Sequence[Array] | None:
+        """The outputs, the targets having got their new values. Whatever the values depend on is locked."""
         held: list[bool] = []
         try:
             held.extend(map(_acquire, self._locks))
+            state = snapshot(self._cells)
             while True:
-                state = snapshot(self._cells)
-                outputs = plan(self._ordered(args + state), self._outputs(plan))
-                if outputs is None:
-                    return None
+                arrays, outputs, new = self._bound(plan, args, state)
                 old = list(snapshot(self._targets))
-                news = [outputs[k] for k in self._news]
-                if commit(state, news):
-                    break
-            del state
-            self._recycle(old, news)
-            return self._pick(outputs)
+                piece = plan.take()
+                failed = exchange(self._targets, old, new, plan.attempt(arrays, piece, _REFERENCES))
+                plan.give(piece)
+                if failed == SUCCESS:
+                    return outputs
+                if failed != SHARED:
+                    return None
+                state = tuple([one.copy() for one in state])
         finally:
             deque(map(_release, self._locks[: len(held)]), maxlen=0)
 
+    def _bound(self, plan: Plan, args: tuple[Any, ...], state: tuple[Array, ...]) -> tuple[tuple[Array, ...], ...]:
+        """What a plan is called with, the outputs that the caller gets, and the new state."""
+        inputs = self._ordered(args + state)
+        outputs = plan.memory(inputs)
+        return inputs + outputs, self._pick(outputs), self._news(outputs)
+
     def _fits(self, plan: Plan) -> bool:
         """Whether what a plan computes may become the new state."""
-        shapes = [plan.program.outputs[k][0] for k in self._news]
+        shapes = [shape for shape, _ in self._news(tuple(plan.program.outputs))]
         if all(type.accepts(shape) for type, shape in zip(self._types, shapes, strict=True)):
-            self._checked, self._free = plan, []
+            self._checked = plan
             return True
         return False
-
-    def _outputs(self, plan: Plan) -> tuple[Array, ...]:
-        """Memory for the outputs: for new state what held the state before the last, if it is free."""
-        free, self._free = self._free, []
-        if not free:
-            return plan.empty_outputs()
-        outputs: list[Any] = [None] * len(plan.program.outputs)
-        for k, array in zip(self._news, free, strict=True):
-            outputs[k] = array
-        for k in self._results:
-            outputs[k] = np.empty(*plan.program.outputs[k])
-        return tuple(outputs)
-
-    def _recycle(self, old: list[Array], news: list[Array]) -> None:
-        """Keep the arrays that held the state, if this object made them and nobody else holds one."""
-        made, self._made = self._made, news
-        ours = len(made) == len(old) and all(map(is_, made, old))
-        del made
-        if ours and _reference_counts(old) == [_UNSHARED] * len(old):
-            self._free = old

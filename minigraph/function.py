@@ -173,7 +173,7 @@ class Function:
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         if self._direct is not None and not kwargs:
-            outputs = self._direct(args, self._commit)
+            outputs = self._direct(args)
             if outputs is not None:
                 return self._pack(outputs)
         return self._call(args, kwargs, run)
@@ -235,6 +235,10 @@ class Function:
     def _call(self, args: Sequence[Any], kwargs: Mapping[str, Any], runner: Callable[[Schedule, list[Any]], None]) -> Any:
         """Bind, compute, check, and only then commit."""
         arrays = [self._backend.load(value) for value in self._bind(args, kwargs)]
+        if self._direct is not None and runner is run:
+            outputs = self._direct.planned(arrays)
+            if outputs is not None:
+                return self._pack(outputs)
         count = len(self.outputs)
         with locked(self._targets), np.errstate(all="ignore"):
             while True:
@@ -268,7 +272,7 @@ class Function:
         if not values:
             return True
         with _committing:
-            unchanged = all(cell.value is value for cell, value in zip(self._cells, state, strict=True))
+            unchanged = all(getattr(cell, "value", None) is value for cell, value in zip(self._cells, state, strict=True))
             if unchanged:
                 assign(self._targets, values)
             return unchanged

@@ -18,7 +18,7 @@ from minigraph.context import collector_paused
 from minigraph.errors import ImmutableError, InvalidTypeError, InvalidValueError, MinigraphError
 from minigraph.origin import Origin, here, warn
 from minigraph.record import Record
-from minigraph.state import Cell
+from minigraph.state import Cell, snapshot
 from minigraph.types import DEFAULT_FLOAT, TensorType, as_dtype, tensor_type
 
 if TYPE_CHECKING:  # for type checkers alone: operators.py installs this class's methods on Variable
@@ -216,7 +216,8 @@ class Variable(Operators):
 
     def get_value(self, borrow: bool = False) -> Array:
         """The value of a shared variable: a copy, or with `borrow` the array itself, which must not be written to."""
-        return self.cell.value if borrow else self.cell.value.copy()
+        (value,) = snapshot([self.cell])
+        return value if borrow else value.copy()
 
     def set_value(self, value: Any, borrow: bool = False) -> None:
         """Replace the value of a shared variable; a safe cast is made, anything else that does not fit its type raises.

@@ -6,13 +6,19 @@ import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import repeat
+from itertools import chain, repeat, tee
 from operator import attrgetter
 from typing import Any
 
+SUCCESS = -1
+"""What an attempt to compute new values yields if it succeeded."""
+
 
 class Cell:
-    """One array, replaced as a whole and never written into."""
+    """One array: replaced as a whole, or written over by an update that holds the only reference to it.
+
+    `value` is missing while an update works, for other threads to see: it can be read with `snapshot`, which waits.
+    """
 
     __slots__ = ("__weakref__", "lock", "value")
 
@@ -21,7 +27,7 @@ class Cell:
         self.lock = threading.RLock()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Cell, (self.value,)
+        return Cell, snapshot([self])
 
 
 _value_of = attrgetter("value")
@@ -29,7 +35,25 @@ _value_of = attrgetter("value")
 
 def snapshot(cells: Sequence[Cell]) -> tuple[Any, ...]:
     """The values of all cells, read within one C call, so that they belong together."""
-    return tuple(map(_value_of, cells))
+    while True:
+        try:
+            return tuple(map(_value_of, cells))
+        except AttributeError:  # an update is at work in another thread, which holds the lock
+            for cell in cells:
+                with cell.lock:
+                    pass
+
+
+def exchange(cells: Sequence[Cell], old: Sequence[Any], new: Sequence[Any], attempt: Iterator[int]) -> int:
+    """Take the values out of the cells, attempt to compute new ones, and put these in if that yields SUCCESS, else the old.
+
+    All this is one C call, which Ctrl-C cannot split; other threads find the cells empty meanwhile.
+    """
+    attempt, told = tee(attempt)
+    values = chain.from_iterable(map({SUCCESS: new}.get, attempt, repeat(old)))
+    taken, given = map(delattr, cells, repeat("value")), map(setattr, cells, repeat("value"), values)
+    deque(chain(taken, given), maxlen=0)
+    return next(told)
 
 
 def assign(cells: Sequence[Cell], values: Sequence[Any]) -> None:

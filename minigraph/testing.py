@@ -13,6 +13,7 @@ from minigraph.gradient import grad
 from minigraph.graph import Composite, Constant, Graph, Shared, Variable, tensor, toposort
 from minigraph.printing import flat_text
 from minigraph.rewrite.engine import Rule, rewrite
+from minigraph.state import snapshot
 
 __all__ = ["assert_rewrites", "compute_plainly", "numeric_gradient", "verify_grad"]
 
@@ -110,7 +111,7 @@ def _plain_value(variable: Variable, values: dict[Variable, Any]) -> Any:
     if isinstance(op, Constant):
         return op.value
     if isinstance(op, Shared):
-        return op.cell.value
+        return snapshot([op.cell])[0]
     if isinstance(op, Composite):
         expanded = op.expand(*variable.inputs)
         results = compute_plainly(expanded if isinstance(expanded, tuple) else [expanded], values)

@@ -461,6 +461,89 @@ def test_nothing_that_is_held_is_written_over():
         np.testing.assert_array_equal(second, [1000.0 * k + 1])
 
 
+def addresses(*state):
+    """Where the arrays of shared variables lie."""
+    return [one.get_value(borrow=True).ctypes.data for one in state]
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_state_that_nobody_else_holds_is_written_over(order):
+    rng = np.random.default_rng(0)
+    x, rows = mg.fmatrix("x"), mg.lvector("rows")
+    weights = [mg.shared(rng.normal(size=(20, 20)).astype("float32")) for _ in range(3)]
+    rate, count = mg.shared(np.float32(0.01)), mg.shared(np.int64(0))
+    hidden = x
+    for w in weights:
+        hidden = mg.tanh(hidden @ w)
+    cost = (hidden[rows] ** 2).mean()
+    pairs = [(w, w - rate * slope) for w, slope in zip(weights, mg.grad(cost, weights), strict=True)]
+    f = native([x, rows], cost, updates=[*pairs[::order], (count, count + 1)])
+    twin = mg.function([x, rows], cost, updates=f.updates, backend="numpy")
+    given = np.ones((5, 20), "float32"), np.array([0, 3])
+    for _ in range(3):
+        state = [one.get_value() for one in weights]
+        ours, values = f(*given), [one.get_value() for one in weights]
+        for one, value in zip(weights, state, strict=True):
+            one.set_value(value, borrow=True)
+        np.testing.assert_allclose(ours, twin(*given), rtol=1e-5)
+        for one, value in zip(weights, values, strict=True):
+            np.testing.assert_allclose(value, one.get_value(), rtol=1e-5, atol=1e-6)
+    before = addresses(*weights, count)
+    f(*given)
+    assert addresses(*weights, count) == before
+    held = weights[1].get_value(borrow=True)
+    kept = held.copy()
+    f(*given)
+    assert addresses(weights[1]) != before[1:2]
+    np.testing.assert_array_equal(held, kept)
+
+
+def test_memory_that_is_not_the_variables_own_is_not_written_over():
+    base = np.zeros(100)
+    s = mg.shared(base[:50], borrow=True)
+    t = mg.shared(np.ones(50))
+    same = np.full(50, 2.0)
+    u, v = mg.shared(same, borrow=True), mg.shared(same, borrow=True)
+    del same
+    f = native([], [], updates={s: s + 1, t: t + s, u: u + 1, v: v * 10})
+    for _ in range(3):
+        f()
+    assert not base.any()
+    assert [one.get_value()[0] for one in (s, t, u, v)] == [3, 4, 5, 2000]
+
+
+def test_updates_that_need_each_others_old_values():
+    sizes = [7, 40_000]
+    for size in sizes:
+        start = [np.full(size, value) for value in (1.0, 2.0, 3.0)]
+        a, b, c = (mg.shared(value) for value in start)
+        f = native([], [c.sum(), (a * b).sum()], updates={a: b, b: c + a, c: c.sum() * a})
+        for _ in range(4):
+            x, y, z = (one.get_value() for one in (a, b, c))
+            np.testing.assert_allclose(f(), [z.sum(), (x * y).sum()])
+            for one, value in zip((a, b, c), (y, z + x, z.sum() * x), strict=True):
+                np.testing.assert_allclose(one.get_value(), value)
+
+
+def test_state_that_is_being_updated_can_be_read():
+    s, t = mg.shared(np.zeros(300_000)), mg.shared(np.zeros(300_000))
+    f = native([], updates={s: s + 1, t: t + mg.exp(s * 0)})
+    g = native([], [s.sum(), t.sum()])
+
+    def update():
+        for _ in range(60):
+            f()
+
+    def read():
+        for _ in range(60):
+            assert len({*s.get_value()}) == 1
+            first, second = g()
+            assert first == second
+
+    in_threads(update, read, update, read)
+    assert s.get_value()[0] == 120
+
+
 def test_state_may_be_given_as_an_argument():
     s, x = mg.shared(np.arange(500.0)), mg.dvector("x")
     f = native([x], x.sum(), updates={s: s + x[::-1]})

@@ -16,13 +16,21 @@ from minigraph.graph import Array, Graph, Variable
 from minigraph.kernels.blas import library_path
 from minigraph.kernels.layout import sizes
 from minigraph.kernels.program import ALIGNMENT, FIRST, Program
-from minigraph.kernels.runtime import REFUSED, pool
+from minigraph.kernels.runtime import ANYHOW, REFUSED, pool
 from minigraph.rewrite.fuse import Region, fuse
 from minigraph.rewrite.specialize import specialize
+from minigraph.state import SUCCESS
 from minigraph.types import DTYPES, as_dtype
+
+_IN_ORDER, _OWN = 1 | 256, 4 | 1024
+"""Flags of NumPy's arrays: in C order and aligned; owning their memory, which may be written to."""
 
 MOST_PLANS = 64
 """How many sets of input shapes a region keeps its plans for."""
+
+
+Piece = tuple[int, np.ndarray[Any, Any]]
+"""Memory for one call, and the address in it where it is aligned."""
 
 
 class KernelFailure(Exception):
@@ -32,43 +40,63 @@ class KernelFailure(Exception):
 class Plan:
     """A program with memory to run it in, one piece for each call that runs at the same time."""
 
-    def __init__(self, graph: Graph) -> None:
-        self.program = Program(graph)
+    def __init__(self, graph: Graph, wanted: Sequence[tuple[int, int]] = ()) -> None:
+        """wanted: positions of an input and of the output that shall be written over it, if that is safe."""
+        self.program = Program(graph, wanted)
+        self.overwritten = self.program.overwritten
+        """The input over which an output is written, by their positions."""
         self._call, self._pool = pool().call, pool().address
-        self._pieces: list[tuple[int, np.ndarray[Any, Any]]] = []
+        self._pieces: list[Piece] = []
         count = len(graph.inputs) + len(graph.outputs)
         self._before_arena = 8 * (FIRST + count) + -8 * (FIRST + count) % ALIGNMENT
         words = [self.program.address, len(self.program.steps), len(graph.inputs), count, self._before_arena]
         words += [self.program.constants.ctypes.data, id(np.ndarray)]
-        for one in graph.inputs:
-            words += [id(as_dtype(one.dtype)), one.ndim, *sizes(one)]
+        for k, one in enumerate(graph.inputs):
+            written = k in self.overwritten.values()
+            words += [id(as_dtype(one.dtype)), one.ndim, _IN_ORDER | (_OWN if written else 0), written, *sizes(one)]
         self._words = np.array(words, np.int64)
         self._address = self._words.ctypes.data
 
-    def __call__(self, arrays: tuple[Array, ...], outputs: tuple[Array, ...] | None = None) -> tuple[Array, ...] | None:
-        """The outputs, from inputs in C order; written to given arrays, or new ones. None if this is a plan for others."""
-        if outputs is None:
-            outputs = self.empty_outputs()
-        address, _ = piece = self._take()
-        failed = self._call(self._pool, self._address, arrays + outputs, address)
-        self._pieces.append(piece)
-        if failed == -1:
+    def __call__(self, arrays: tuple[Array, ...]) -> tuple[Array, ...] | None:
+        """The outputs, in new memory, from inputs in C order; None if this is a plan for others."""
+        arrays = self.kept(arrays)
+        outputs = self.memory(arrays)
+        piece = self.take()
+        failed = next(self.attempt(arrays + outputs, piece, ANYHOW))
+        self.give(piece)
+        if failed == SUCCESS:
             return outputs
         if failed == REFUSED:
             return None
         raise KernelFailure(f"step {failed}")
 
-    def empty_outputs(self) -> tuple[Array, ...]:
-        """Memory for the outputs."""
-        return tuple([np.empty(shape, dtype) for shape, dtype in self.program.outputs])
+    def attempt(self, arrays: tuple[Array, ...], piece: Piece, references: int) -> Iterator[int]:
+        """An iterator whose one item is computed in one C call: the outputs, which follow the inputs in `arrays`, are written.
+
+        The item is the step that failed, SUCCESS, REFUSED, or SHARED if an input to be written over has more references.
+        """
+        return map(self._call, (self._pool,), (self._address,), (arrays,), (piece[0],), (references,))
+
+    def kept(self, arrays: tuple[Array, ...]) -> tuple[Array, ...]:
+        """The inputs, those copied that would be written over."""
+        if not self.overwritten:
+            return arrays
+        written = {*self.overwritten.values()}
+        return tuple([one.copy() if k in written else one for k, one in enumerate(arrays)])
+
+    def memory(self, arrays: tuple[Array, ...]) -> tuple[Array, ...]:
+        """Memory for the outputs: that of inputs which are written over, or new."""
+        over = self.overwritten
+        return tuple([arrays[over[k]] if k in over else np.empty(*one) for k, one in enumerate(self.program.outputs)])
 
     def timed(self, arrays: tuple[Array, ...]) -> tuple[tuple[Array, ...], list[float]]:
         """The outputs, and the seconds that each step took."""
-        outputs = self.empty_outputs()
-        address, memory = self._take()
+        arrays = self.kept(arrays)
+        outputs = self.memory(arrays)
+        piece = self.take()
         bases = np.array(
             [
-                address + self._before_arena,
+                piece[0] + self._before_arena,
                 self.program.constants.ctypes.data,
                 *(one.ctypes.data for one in (*arrays, *outputs)),
             ],
@@ -81,10 +109,10 @@ class Plan:
             seconds.append(time.perf_counter() - start)
             if failed >= 0:
                 raise KernelFailure(f"step {failed}")
-        self._pieces.append((address, memory))
+        self.give(piece)
         return outputs, seconds
 
-    def _take(self) -> tuple[int, np.ndarray[Any, Any]]:
+    def take(self) -> Piece:
         """Memory for one call: the addresses of its arrays, then the arena."""
         try:
             return self._pieces.pop()
@@ -93,12 +121,18 @@ class Plan:
             address = memory.ctypes.data
             return address + -address % ALIGNMENT, memory
 
+    def give(self, piece: Piece) -> None:
+        """Keep memory for the next call."""
+        self._pieces.append(piece)
+
 
 class CompiledRegion:
     """What computes a region: a plan for each set of input shapes that it meets."""
 
     def __init__(self, region: Region) -> None:
         self.graph = region.graph
+        self.wanted: tuple[tuple[int, int], ...] = ()
+        """Positions of inputs, and of the outputs that plans shall write over them."""
         self.plans: OrderedDict[tuple[Any, ...], Plan] = OrderedDict()
         self.recent: Plan | None = None
         self._lock = threading.Lock()
@@ -115,7 +149,7 @@ class CompiledRegion:
                         type(one.type)(one.dtype, array.shape) for one, array in zip(self.graph.inputs, arrays, strict=True)
                     ]
                     with collector_paused():
-                        found = self.plans[key] = Plan(specialize(self.graph, types))
+                        found = self.plans[key] = Plan(specialize(self.graph, types), self.wanted)
                     if len(self.plans) > MOST_PLANS:
                         self.plans.popitem(last=False)
         self.recent = found
@@ -123,7 +157,7 @@ class CompiledRegion:
 
     def __call__(self, *arrays: Array) -> tuple[Array, ...]:
         """The outputs of the region."""
-        ready = tuple([_in_order(one) for one in arrays])
+        ready = tuple([in_order(one) for one in arrays])
         try:
             outputs = self.plan(ready)(ready)
             assert outputs is not None
@@ -146,7 +180,7 @@ class CompiledRegion:
 
     def profile(self, *arrays: Array) -> tuple[tuple[Array, ...], list[tuple[str, str, float]]]:
         """The outputs, and what each kernel is, where its last op was written, and the seconds that it took."""
-        ready = tuple([_in_order(one) for one in arrays])
+        ready = tuple([in_order(one) for one in arrays])
         plan = self.plan(ready)
         outputs, seconds = plan.timed(ready)
         steps = zip(plan.program.steps, seconds, strict=True)
@@ -159,7 +193,7 @@ class CompiledRegion:
             yield from plan.program.lines(llvm)
 
 
-def _in_order(array: Array) -> Array:
+def in_order(array: Array) -> Array:
     """An array in C order, aligned, and of NumPy's own dtype object, as kernels expect it."""
     plain = array.flags.c_contiguous and array.flags.aligned and type(array) is np.ndarray
     if plain and array.dtype is DTYPES[DTYPES.index(array.dtype)]:

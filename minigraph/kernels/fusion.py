@@ -72,6 +72,7 @@ class Grouping:
         for variable in graph.variables:
             if variable.inputs and not is_view(variable) and not isinstance(variable.op, Arange):
                 self._place(variable)
+        self._merge()
         self.stored: set[Variable] = self._needed_in_memory(graph)
         self._repeat_cheap({self.layouts[root].storage for root in graph.outputs})
 
@@ -83,7 +84,7 @@ class Grouping:
         producers = [self.group_of[one] for one in storages if one in self.group_of]
         latest = max((one.position for one in producers), default=-1)
         group = None
-        if isinstance(variable.op, Elementwise | Reduction | RandomBits) or _is_gather(variable):
+        if isinstance(variable.op, Elementwise | Reduction | RandomBits) or is_gather(variable):
             group = self._joined(variable, latest, storages)
         if group is None:
             space = _squeezed(self._space(variable))
@@ -149,7 +150,7 @@ class Grouping:
         storage = self.layouts[operand].storage
         if storage not in group.members:
             return True
-        mine = None if _is_gather(variable) else self.axes_of(operand, group)
+        mine = None if is_gather(variable) else self.axes_of(operand, group)
         if mine is None:
             return False
         aligned = axes[len(axes) - len(mine) :]
@@ -165,6 +166,40 @@ class Grouping:
         for view in reversed(chain):
             axes = None if axes is None else _viewed(view, axes)
         return axes
+
+    # -- merging -----------------------------------------------------------------------------------------------------
+
+    def _merge(self) -> None:
+        """Let each group be computed by the first that reads from it, where one nest can do the work of both."""
+        readers: dict[Group, set[Group]] = {group: set() for group in self.groups}
+        for variable, group in self.group_of.items():
+            for operand in variable.inputs:
+                producer = self.group_of.get(self.layouts[operand].storage, group)
+                if producer is not group:
+                    readers[producer].add(group)
+        for group in reversed(self.groups):
+            reader = min(readers[group], key=lambda one: one.position, default=None)
+            if reader is None or not self._absorb(group, reader):
+                continue
+            for storage in reader.reads:
+                producer = self.group_of.get(storage, reader)
+                if group in readers[producer]:
+                    readers[producer] = readers[producer] - {group} | ({reader} - {producer})
+            readers[reader] |= readers.pop(group) - {reader}
+        self.groups = [group for group in self.groups if group in readers]
+
+    def _absorb(self, group: Group, reader: Group) -> bool:
+        """Make the members of a group members of a later one over the same space, if they fit."""
+        few = len(group.members) + len(reader.members) <= MOST_MEMBERS
+        if group.alone or reader.alone or group.folded or group.space != reader.space or not few:
+            return False
+        both = Group(reader.position, reader.space)
+        if not all(self._join(variable, both) for variable in (*group.members, *reader.members)):
+            return False
+        reader.members = both.members
+        reader.reads |= group.reads
+        self.group_of.update(dict.fromkeys(group.members, reader))
+        return True
 
     # -- memory ------------------------------------------------------------------------------------------------------
 
@@ -266,7 +301,7 @@ class Grouping:
         return home.members[reader]
 
 
-def _is_gather(variable: Variable) -> bool:
+def is_gather(variable: Variable) -> bool:
     """Whether a variable picks elements by arrays of integers."""
     return isinstance(variable.op, Index) and not is_view(variable)
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from minigraph.kernels.loopnest import Apply, Fold, Gather, Literal, Load, LoopNest, Scatter
+from minigraph.kernels.loopnest import Apply, Fold, Gather, Literal, Load, LoopNest, Scatter, Store
 from minigraph.kernels.namespace import SCALARS
 from minigraph.kernels.scalar import FLOAT16, FLOAT32, FLOAT64, INT64, DType, Value, Writer, llvm_type, select
 from minigraph.ops.elementwise import Elementwise
@@ -393,9 +393,7 @@ class Printer:
             position = Value(self.writer, self.index[self.folds[-1]] if self.folds else "0", INT64)
             for slot, value in zip(slots, one.add(state, x, position), strict=True):
                 self.store(value, slot)
-        for store in self.nest.stores:
-            if store in self.inner and self.level[store.node] == stage:
-                self.store(self.compute(store.node, known), self.places[store.operand])
+        self._store_all([s for s in self.nest.stores if s in self.inner and self.level[s.node] == stage], known)
         for add in self.nest.scatters:
             if self.full[add.node] and self.level[add.node] == stage:
                 self._scatter(add, known)
@@ -413,8 +411,7 @@ class Printer:
                 one = self.accumulators[k]
                 state = [self._read_spilled(name, dtype) for name, dtype in zip(one.slots, one.state, strict=True)]
                 known[k] = one.result(state, self.dtype(k))
-            for store in stores:
-                self.store(self.compute(store.node, known), self.places[store.operand])
+            self._store_all(stores, known)
             for add in scatters:
                 self._scatter(add, known)
             for k in dict.fromkeys([*ended, *wanted]):
@@ -424,6 +421,12 @@ class Printer:
                 else:
                     self.kept_values[k] = value
             self._begin(beginning)
+
+    def _store_all(self, stores: Sequence[Store], known: dict[int, Value]) -> None:
+        """Store values, all of them computed first: a store may write over what another value is computed from."""
+        values = [self.compute(store.node, known) for store in stores]
+        for store, value in zip(stores, values, strict=True):
+            self.store(value, self.places[store.operand])
 
     def _is_kept(self, node: int, level: int) -> bool:
         """Whether a node, computed at this level, is needed inside of later loops."""

@@ -15,13 +15,14 @@ from minigraph.kernels.blas import product_kernel
 from minigraph.kernels.builder import Builder, Place, along_space
 from minigraph.kernels.fusion import CHEAP, AxisMap, Group, Grouping
 from minigraph.kernels.jit import Code
-from minigraph.kernels.layout import Copy, Layout, sizes, with_copies
+from minigraph.kernels.layout import Copy, Layout, contiguous, sizes, with_copies
 from minigraph.kernels.llvm import COLUMNS, kernel_text
 from minigraph.kernels.loopnest import (
     Bindings,
     LoopNest,
     describe,
 )
+from minigraph.kernels.overwriting import overwrite
 from minigraph.kernels.runtime import thread_count
 from minigraph.ops.arithmetic import Reciprocal
 from minigraph.ops.arranging import Concatenate
@@ -90,14 +91,18 @@ class Step(Record):
 class Program:
     """Kernels in order, the memory they need, and how inputs and outputs are bound to them."""
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, wanted: Sequence[tuple[int, int]] = ()) -> None:
+        """wanted: positions of an input and of the output that shall be written over it, if that is safe."""
         self.graph, self.layouts = with_copies(graph)
         self.grouping = Grouping(self.graph, self.layouts)
+        groups, self._replaced = overwrite(self.graph, self.grouping, wanted)
+        self.overwritten = {output: given for given, output in wanted if self.graph.outputs[output] in self._replaced}
         self.steps: list[Step] = []
-        for group in self.grouping.groups:
+        for group in groups:
             self.steps += self._steps(group)
         self.outputs = [(sizes(one), as_dtype(one.dtype)) for one in self.graph.outputs]
-        self.output_bytes = sum(math.prod(shape) * dtype.itemsize for shape, dtype in self.outputs)
+        new = [one for k, one in enumerate(self.outputs) if k not in self.overwritten]
+        self.output_bytes = sum(math.prod(shape) * dtype.itemsize for shape, dtype in new)
         self._slots: dict[Variable, tuple[int, int]] = {}
         self._bind_constants()
         self._bind_arguments()
@@ -148,8 +153,13 @@ class Program:
             builder.compute(variable, axes)
         for variable, axes in members.items():
             if variable in self.grouping.stored and self.grouping.group_of[variable] is group:
-                builder.store(builder.computed[variable], self.layouts[variable], variable.dtype, axes)
+                builder.store(builder.computed[variable], self._memory_of(variable), variable.dtype, axes)
         return self._step(builder, tuple(members))
+
+    def _memory_of(self, variable: Variable) -> Layout:
+        """Where a member is written to: the memory of the input that it takes the place of, or its own."""
+        old = self._replaced.get(variable)
+        return self.layouts[variable] if old is None else Layout(old, contiguous(sizes(old)), 0)
 
     def _slow_in_several_stages(self, members: dict[Variable, AxisMap], folded: frozenset[int]) -> set[Variable]:
         """The members that take long to compute and are needed in a later stage than their own."""

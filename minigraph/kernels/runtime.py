@@ -223,8 +223,9 @@ done:
   ret i64 -1
 }
 
-; Run a plan on a tuple of arrays, the inputs first, which must be as the plan was made for: -2 if one is not.
-define i64 @call(ptr %pool, ptr %plan, ptr %objects, ptr %memory) {
+; Run a plan on a tuple of arrays, the inputs first, which must be as the plan was made for: -2 if one is not. Those that are
+; written over must not have more than so many references: -3 if one has.
+define i64 @call(ptr %pool, ptr %plan, ptr %objects, ptr %memory, i64 %references) {
 entry:
   %program = load ptr, ptr %plan, align 8
   %steps.at = getelementptr i64, ptr %plan, i64 1
@@ -268,10 +269,22 @@ check.dtype:
   br i1 %dtype.right, label %check.flags, label %refuse
 check.flags:
   %flags.at = getelementptr i8, ptr %item, i64 FLAGS
-  %flags = load i32, ptr %flags.at, align 4
-  %flags.both = and i32 %flags, 257
-  %flags.right = icmp eq i32 %flags.both, 257
-  br i1 %flags.right, label %check.axes, label %refuse
+  %flags.short = load i32, ptr %flags.at, align 4
+  %flags = sext i32 %flags.short to i64
+  %flags.wanted.at = getelementptr i64, ptr %spec, i64 2
+  %flags.wanted = load i64, ptr %flags.wanted.at, align 8
+  %flags.both = and i64 %flags, %flags.wanted
+  %flags.right = icmp eq i64 %flags.both, %flags.wanted
+  br i1 %flags.right, label %check.owner, label %refuse
+check.owner:
+  %written.at = getelementptr i64, ptr %spec, i64 3
+  %written = load i64, ptr %written.at, align 8
+  %is.written = icmp ne i64 %written, 0
+  %count.item.short = load i32, ptr %item, align 8
+  %count.item = zext i32 %count.item.short to i64
+  %many = icmp sgt i64 %count.item, %references
+  %shared = and i1 %is.written, %many
+  br i1 %shared, label %refuse.shared, label %check.axes
 check.axes:
   %axes.at = getelementptr i8, ptr %item, i64 AXES
   %axes.short = load i32, ptr %axes.at, align 4
@@ -283,7 +296,7 @@ check.axes:
 check.sizes:
   %sizes.at = getelementptr i8, ptr %item, i64 SIZES
   %sizes = load ptr, ptr %sizes.at, align 8
-  %sizes.wanted = getelementptr i64, ptr %spec, i64 2
+  %sizes.wanted = getelementptr i64, ptr %spec, i64 4
   %after.inputs = getelementptr i64, ptr %sizes.wanted, i64 %axes
   %has.axes = icmp sgt i64 %axes, 0
   br i1 %has.axes, label %check.size, label %bind
@@ -316,6 +329,8 @@ ready:
   ret i64 %failed
 refuse:
   ret i64 -2
+refuse.shared:
+  ret i64 -3
 }
 """
 
@@ -326,8 +341,11 @@ _OFFSETS = {
 }  # fmt: skip
 """Where CPython and NumPy keep what a call looks at: the items of a tuple; an object's type; an array's parts."""
 
-REFUSED = -2
-"""What a call returns for arrays that its plan was not made for."""
+REFUSED, SHARED = -2, -3
+"""What a call returns for arrays that its plan was not made for, and for those to be written over that others hold, too."""
+
+ANYHOW = 2**31
+"""More references than any array has."""
 
 
 class Pool:
@@ -342,12 +360,12 @@ class Pool:
         self._code = Code(text)
         words = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)
         self._run = ctypes.CFUNCTYPE(ctypes.c_int64, *words)(self._code.address("run"))
-        self.call = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p)(
-            self._code.address("call")
-        )
-        """Run a whole plan: the pool's address, the plan's, a tuple of arrays with inputs first, and memory to work in.
+        given = (ctypes.c_void_p, ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p, ctypes.c_int64)
+        self.call = ctypes.CFUNCTYPE(ctypes.c_int64, *given)(self._code.address("call"))
+        """Run a whole plan: the pool's address, the plan's, a tuple of arrays with inputs first, memory to work in, and how
+        many references arrays may have that are written over.
 
-        The result is the step that failed, -1 if none did, or REFUSED.
+        The result is the step that failed, SUCCESS if none did, REFUSED, or SHARED.
         """
         self._state = np.zeros(16, np.int64)
         self.address: int = self._state.ctypes.data

@@ -163,7 +163,7 @@ def _adam(
     """The common part of Adam, AdamW and AMSGrad: one count of steps, two moments for each parameter."""
     step = shared(np.int64(0), name="step")
     number = cast(step + 1, "float64")
-    correction1, correction2 = 1 - beta1**number, 1 - beta2**number
+    correction1, correction2 = 1 - beta1**number, sqrt(1 - beta2**number)
 
     def rule(slot: Slot) -> tuple[Variable, Pairs]:
         first, second = slot.state("first_moment"), slot.state("second_moment")
@@ -176,9 +176,11 @@ def _adam(
             scale = maximum(greatest, new_second)
             state.append((greatest, scale))
         wide = slot.p.dtype
-        direction = (new_first / cast(correction1, wide)) / (sqrt(scale / cast(correction2, wide)) + epsilon)
+        # the corrections are multiplied into the numbers, so that an element costs one division
+        rate = slot.rate * cast(correction2 / correction1, wide)
+        step = rate * new_first / (sqrt(scale) + cast(correction2 * epsilon, wide))
         kept = slot.p * (1 - slot.rate * cast(weight_decay, wide)) if slot.parameter in decayed else slot.p
-        return kept - slot.rate * direction, state
+        return kept - step, state
 
     return [(step, step + 1), *_updates(cost_or_gradients, parameters, learning_rate, rule)]
 
