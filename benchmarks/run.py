@@ -26,8 +26,9 @@ from frameworks.work import MICRO, MICRO_SIZES, NETS
 HERE = Path(__file__).parent
 BASELINE = HERE / "baseline.json"
 PEERS = ("numpy", "torch", "torch fused", "torch compiled", "jax", "pytensor", "limit")
-PAUSE = 0.02
-"""Seconds between the turns of two frameworks, so that no thread of the one still spins while the other runs."""
+PAUSE = 0.1
+"""Seconds between the turns of two frameworks. OpenBLAS' threads spin for some 25 ms after the last product, and would slow
+down whoever comes next: after a pause of 20 ms a training step of 0.9 ms was seen to take 1.7."""
 
 
 class Worker:
@@ -69,6 +70,7 @@ def interleaved(workers: list[Worker], rounds: int, budget: float) -> dict[str, 
     for _ in range(rounds):
         for worker in workers:
             time.sleep(PAUSE)
+            worker.ask(time=counts[worker.name] // 4)  # caches and threads wake up
             medians[worker.name].append(statistics.median(worker.ask(time=counts[worker.name])))
     return medians
 

@@ -9,6 +9,7 @@ from minigraph.backends.choice import choose
 from minigraph.errors import MinigraphError
 from minigraph.kernels.blas import AVX512, blas, library_path
 from minigraph.kernels.jit import is_available, llvm
+from minigraph.kernels.products import FAST, has_wide_registers
 from minigraph.kernels.runtime import thread_count
 
 __all__ = ["doctor"]
@@ -82,7 +83,10 @@ def _products() -> list[str]:
         return ["NumPy's own: install minigraph[jit] for products inside of compiled regions"]
     library = blas()
     assert library is not None
-    return [
+    lines = [
         f"{library.config}",
         f"code for {library.core}{'' if not library.chosen else ', chosen since its own choice was ' + library.chosen}",
     ]
+    if has_wide_registers():
+        lines.append(f"of {FAST.start:,} to {FAST.stop:,} multiplications, and of one row: code of our own, for AVX-512")
+    return lines

@@ -1,5 +1,6 @@
 """The compiled backend: the values of the interpreter, accuracy to the last digits, any threads, few kernels, clear errors."""
 
+import ctypes
 import os
 import re
 import subprocess
@@ -16,7 +17,7 @@ from test_threads import in_threads
 
 import minigraph as mg
 from minigraph.graph import Constant, Graph, Input, Shared
-from minigraph.kernels import program
+from minigraph.kernels import products, program
 from minigraph.record import Record
 from minigraph.rewrite.fuse import Region
 
@@ -352,6 +353,83 @@ def test_sums_of_ten_million_numbers_keep_their_digits(shape, axes):
     np.testing.assert_allclose(total, exact.sum(axes), rtol=1e-6)
     np.testing.assert_allclose(mean, exact.mean(axes), rtol=1e-6)
     np.testing.assert_allclose(spread, exact.var(axes), rtol=1e-5)
+
+
+# -- products --------------------------------------------------------------------------------------------------------
+
+
+def multiply(a, b, own, parts, split):
+    """The product of two matrices, or of stacks of them, in parts one after the other, by one of the two kernels."""
+    transposed = [one.strides[-1] != one.itemsize for one in (a, b)]
+    plain = [one.mT if turned else one for one, turned in zip((a, b), transposed, strict=True)]
+    leading = [max(one.strides[-2] // one.itemsize, one.shape[-1]) for one in plain]
+    height = a.shape[0] if a.ndim == 3 else 1
+    stack = [one.strides[0] // one.itemsize if one.ndim == 3 else 0 for one in (a, b)]
+    (rows, depth), columns = a.shape[-2:], b.shape[-1]
+    result = np.full((height + 1, rows, columns), 7, a.dtype)
+    flags = [112 if turned else 111 for turned in transposed]
+    words = [0, 0, 1, 0, 2, 0, *flags, rows, columns, depth, *leading, max(columns, 1), height, *stack, rows * columns, split]
+    words, bases = np.array(words), np.array([one.ctypes.data for one in (a, b, result)])
+    code = products.product_kernel(a.dtype.name, own)
+    kernel = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
+    for part in range(parts):
+        assert kernel(code.address("product"))(bases.ctypes.data, words.ctypes.data, part, parts) == 0
+    assert (result[-1] == 7).all(), "written beyond the end"
+    return result[:-1] if a.ndim == 3 else result[0]
+
+
+def matrix(rng, rows, columns, dtype, height=None):
+    """A random matrix, or a stack of them: as it is, transposed, or with room after each row."""
+    shape = (rows, columns) if height is None else (height, rows, columns)
+    match rng.integers(3):
+        case 0:
+            return rng.normal(size=shape).astype(dtype)
+        case 1:
+            return rng.normal(size=(*shape[:-2], columns, rows)).astype(dtype).mT
+    return rng.normal(size=(*shape[:-1], columns + 5)).astype(dtype)[..., :columns]
+
+
+@pytest.mark.parametrize("own", [True, False])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_products_of_any_size_in_any_number_of_parts(dtype, own):
+    rng = np.random.default_rng(5)
+    for k in range(150):
+        top = (1200, 90, 14)[k % 3]
+        rows, columns, depth = (int(one) for one in rng.integers(1, top, 3))
+        rows = 1 if k % 10 == 0 else rows
+        height = int(rng.integers(1, 5)) if k % 5 == 0 and top < 1000 else None
+        a, b = matrix(rng, rows, depth, dtype, height), matrix(rng, depth, columns, dtype, height)
+        exact = a.astype(EXTENDED) @ b.astype(EXTENDED) if top < 100 else a.astype(float) @ b.astype(float)
+        wholes = [multiply(a, b, own, parts, 0 if height else split) for parts, split in ((1, 1), (3, 1), (2, 2), (7, 2))]
+        tolerance = 4 * np.finfo(dtype).eps * (np.abs(a).astype(float) @ np.abs(b).astype(float))
+        for whole in wholes:
+            assert (np.abs(whole - exact) <= tolerance * np.sqrt(depth)).all()
+            if own:
+                np.testing.assert_array_equal(whole, wholes[0])
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_products_keep_nan_and_infinity_where_they_are(own):
+    rng = np.random.default_rng(6)
+    a, b = rng.normal(size=(33, 70)).astype("float32"), rng.normal(size=(70, 45)).astype("float32")
+    a[3, 5], a[20, 69], b[7, 44], b[0, 0] = np.nan, np.inf, -np.inf, np.nan
+    with np.errstate(invalid="ignore"):
+        expected = a @ b
+    ours = multiply(a, b, own, 2, 1)
+    np.testing.assert_array_equal(np.isnan(ours), np.isnan(expected))
+    np.testing.assert_array_equal(np.isposinf(ours), np.isposinf(expected))
+
+
+def test_a_product_without_terms_is_zero():
+    a, b = np.zeros((5, 1), "float32")[:, :0], np.zeros((0, 40), "float32")
+    assert not multiply(a, b, True, 2, 1).any()
+    x, y = mg.fmatrix("x"), mg.fmatrix("y")
+    assert not native([x, y], x @ y)(a, b).any()
+
+
+def test_both_kernels_are_used():
+    assert products.is_own(128, 512, 784) == products.has_wide_registers()
+    assert not products.is_own(2, 2, 2) and not products.is_own(5000, 5000, 5000)
 
 
 # -- threads and processes -------------------------------------------------------------------------------------------

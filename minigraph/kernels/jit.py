@@ -57,11 +57,12 @@ def _optimizer() -> tuple[Any, Any]:
 class Code:
     """Compiled functions, and the memory that they lie in."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, *, vectorized: bool = False) -> None:
+        """vectorized: the IR is written in vectors and as fast as it gets, so that only machine code is made of it."""
         llvm()
-        _out_of_reach_of_signals(lambda: self._compile(text))
+        _out_of_reach_of_signals(lambda: self._compile(text, vectorized))
 
-    def _compile(self, text: str) -> None:
+    def _compile(self, text: str, vectorized: bool) -> None:
         """Optimize and emit the IR."""
         binding = llvm()
         with _lock:
@@ -69,7 +70,8 @@ class Code:
             passes = builder.getModulePassManager()
             module = binding.parse_assembly(text)
             module.triple, module.data_layout = binding.get_default_triple(), str(machine.target_data)
-            passes.run(module, builder)
+            if not vectorized:
+                passes.run(module, builder)
             compiled = binding.ObjectFileRef.from_data(machine.emit_object(module))
             module.close()  # it is many times as large as the code
             self._engine = binding.create_mcjit_compiler(binding.parse_assembly(""), target_machine())

@@ -170,28 +170,9 @@ class Printer:
     # -- loops -------------------------------------------------------------------------------------------------------
 
     @contextmanager
-    def loop(self, start: str, stop: str, step: str = "1") -> Iterator[str]:
-        """A counted loop; yields its counter."""
-        writer, name = self.writer, self.writer.fresh("loop")
-        counter, following = f"%{name}.i", f"%{name}.next"
-        writer.write(f"br label %{name}.before")
-        writer.label(f"{name}.before")
-        writer.write(f"%{name}.enter = icmp slt i64 {start}, {stop}")
-        writer.write(f"br i1 %{name}.enter, label %{name}.body, label %{name}.after")
-        writer.label(f"{name}.body")
-        writer.write(f"{counter} = phi i64 [ {start}, %{name}.before ], [ {following}, %{name}.latch ]")
-        yield counter
-        writer.write(f"br label %{name}.latch")
-        writer.label(f"{name}.latch")
-        writer.write(f"{following} = add nsw i64 {counter}, {step}")
-        writer.write(f"%{name}.again = icmp slt i64 {following}, {stop}")
-        writer.write(f"br i1 %{name}.again, label %{name}.body, label %{name}.after")
-        writer.label(f"{name}.after")
-
-    @contextmanager
     def along(self, axis: int, start: str, stop: str) -> Iterator[None]:
         """A loop along one axis, within which the places of the operands follow."""
-        with self.loop(start, stop) as counter:
+        with self.writer.loop(start, stop) as counter:
             before = self.places
             self.places = [self.moved(k, axis, counter) for k in range(len(before))]
             self.index[axis] = counter
@@ -318,7 +299,7 @@ class Printer:
         if not self.nest.by_column:
             yield
             return
-        with self.loop("0", "%columns") as counter:
+        with self.writer.loop("0", "%columns") as counter:
             before, axis = self.places, self.axes - 1
             self.places = [self.moved(k, axis, counter) for k in range(len(before))]
             self.column = counter
@@ -496,7 +477,7 @@ class Printer:
     def _blocks(self, start: str, stop: str) -> None:
         """A loop over blocks of columns."""
         axis, writer = self.axes - 1, self.writer
-        with self.loop(start, stop, str(WIDTH)) as block:
+        with self.writer.loop(start, stop, str(WIDTH)) as block:
             writer.write(f"%first = add nsw i64 {block}, 0")
             remaining = writer.let(f"sub nsw i64 {stop}, {block}")
             full = writer.let(f"icmp slt i64 {remaining}, {WIDTH}")

@@ -11,7 +11,6 @@ import numpy as np
 
 from minigraph.graph import Constant, Graph, Variable
 from minigraph.kernels.arena import FreeSpace
-from minigraph.kernels.blas import product_kernel
 from minigraph.kernels.builder import Builder, Place, along_space
 from minigraph.kernels.fusion import CHEAP, AxisMap, Group, Grouping
 from minigraph.kernels.jit import Code
@@ -23,6 +22,7 @@ from minigraph.kernels.loopnest import (
     describe,
 )
 from minigraph.kernels.overwriting import overwrite
+from minigraph.kernels.products import is_own, product_kernel
 from minigraph.kernels.runtime import thread_count
 from minigraph.ops.arithmetic import Reciprocal
 from minigraph.ops.arranging import Concatenate
@@ -41,7 +41,10 @@ ARENA, CONSTANTS, FIRST = 0, 1, 2
 ALIGNMENT = 64
 WORK_A_PART = 400_000
 """Operations on elements that are worth a part of their own."""
-MOST_PARTS = 8
+MANY_PARTS = 8
+"""How many parts large work has for each thread, so that none waits long for another."""
+WORK_OF_PRODUCTS = 500_000
+"""Multiplications that are worth all threads."""
 
 
 class Kernel:
@@ -81,6 +84,7 @@ class Step(Record):
     parts: int
     variables: tuple[Variable, ...]
     product: str = ""
+    own: bool = False
 
     @property
     def title(self) -> str:
@@ -193,7 +197,11 @@ class Program:
         extent = kept[0] if kept else 1
         if nest.by_column and len(kept) == 1:
             extent = -(-extent // COLUMNS)
-        parts = 1 if nest.scatters else max(1, min(work // WORK_A_PART, MOST_PARTS, extent))
+        parts = 1 if nest.scatters else max(1, min(work // WORK_A_PART, extent))
+        if parts < MANY_PARTS * thread_count():  # each thread takes one, where it has worked on the same memory before
+            parts = min(parts, thread_count())
+        else:
+            parts = MANY_PARTS * thread_count()
         return Step(nest, bindings, tuple(builder.places), (), parts, variables)
 
     def _copy(self, source: Variable, target: Layout, result: Variable) -> Step:
@@ -223,13 +231,14 @@ class Program:
         stack = [_stack_stride(self.layouts[one], sizes(one)) for one in (a, b)]
         split = 0 if height > 1 else 1 if rows >= columns else 2
         work = height * inner * columns * (rows + 8)  # of few rows, the columns are what must be read
-        parts = 1 if work < 2_000_000 else thread_count()
+        parts = 1 if work < WORK_OF_PRODUCTS else thread_count()
         words = (
             first[0], second[0], rows, columns, inner, first[1], second[1], max(columns, 1),
             height, stack[0], stack[1], rows * columns, split,
         )  # fmt: skip
         places = tuple(Place(self.layouts[one].storage, one.dtype, (), self.layouts[one].offset) for one in (a, b, variable))
-        return Step(None, None, places, words, parts, (variable,), variable.dtype.name)
+        own = is_own(rows, columns, inner)
+        return Step(None, None, places, words, parts, (variable,), variable.dtype.name, own)
 
     # -- memory ------------------------------------------------------------------------------------------------------
 
@@ -287,7 +296,7 @@ class Program:
             parameters = np.array(words, np.int64)
             self._parameters.append(parameters)
             if step.nest is None:
-                address = product_kernel(step.product).address("product")
+                address = product_kernel(step.product, step.own).address("product")
             else:
                 address = self.kernels[step.nest].address
             rows.append((address, parameters.ctypes.data, step.parts))

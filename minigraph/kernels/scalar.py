@@ -8,7 +8,8 @@ shifts that are too wide, NaN) are NumPy's.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -65,6 +66,29 @@ class Writer:
         name = "%" + self.fresh()
         self.lines.append(f"  {name} = {instruction}")
         return name
+
+    def integer(self, instruction: str, a: str | int, b: str | int) -> str:
+        """The result of an instruction on two integers of 64 bits."""
+        return self.let(f"{instruction} i64 {a}, {b}")
+
+    @contextmanager
+    def loop(self, start: str, stop: str, step: str = "1") -> Iterator[str]:
+        """A counted loop; yields its counter."""
+        name = self.fresh("loop")
+        counter, following = f"%{name}.i", f"%{name}.next"
+        self.write(f"br label %{name}.before")
+        self.label(f"{name}.before")
+        self.write(f"%{name}.enter = icmp slt i64 {start}, {stop}")
+        self.write(f"br i1 %{name}.enter, label %{name}.body, label %{name}.after")
+        self.label(f"{name}.body")
+        self.write(f"{counter} = phi i64 [ {start}, %{name}.before ], [ {following}, %{name}.latch ]")
+        yield counter
+        self.write(f"br label %{name}.latch")
+        self.label(f"{name}.latch")
+        self.write(f"{following} = add nsw i64 {counter}, {step}")
+        self.write(f"%{name}.again = icmp slt i64 {following}, {stop}")
+        self.write(f"br i1 %{name}.again, label %{name}.body, label %{name}.after")
+        self.label(f"{name}.after")
 
     def value(self, instruction: str, dtype: DType) -> Value:
         """Append one instruction whose result has a dtype."""

@@ -1,0 +1,325 @@
+"""Products of matrices as LLVM IR: blocks of sums in registers, over packed panels of the second matrix.
+
+The scheme is that of K. Goto and R. van de Geijn, Anatomy of high-performance matrix multiplication (2008): the innermost loop
+holds a tile of the result in registers, and adds the product of a column of the first matrix and a row of the second. Panels of
+both are packed, so that a tile reads them one after the other.
+Each element is summed in one order, wherever a part of the work begins, so that threads do not change a bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+
+import numpy as np
+
+from minigraph.kernels.scalar import DType, Writer, llvm_type
+
+REGISTER_BYTES = 64
+ROWS, VECTORS = 12, 2
+"""The tile: 24 of the 32 registers of AVX-512."""
+FEW = 4
+"""Rows of the tile for those that are left over."""
+LINE = 16
+"""Registers of a product of one row, which is as fast as the second matrix can be read."""
+DEPTH, TALL, WIDE = 512, 12 * ROWS, 8
+"""A block: terms of a sum, rows of the first matrix, registers of columns of the second; together they fit a core's cache."""
+
+
+class Vectors(Writer):
+    """The text of a function on vectors of one dtype that fill a register."""
+
+    def __init__(self, dtype: DType) -> None:
+        super().__init__()
+        self.item = dtype.itemsize
+        self.lanes = REGISTER_BYTES // dtype.itemsize
+        self.scalar = llvm_type(dtype)
+        self.vector, self.mask = f"<{self.lanes} x {self.scalar}>", f"<{self.lanes} x i1>"
+        self.suffix = f"v{self.lanes}f{8 * dtype.itemsize}"
+
+    def intrinsics(self) -> Iterator[str]:
+        """The declarations of what the functions call."""
+        yield f"declare {self.vector} @llvm.fma.{self.suffix}({self.vector}, {self.vector}, {self.vector})"
+        yield f"declare {self.vector} @llvm.masked.load.{self.suffix}.p0(ptr, i32, {self.mask}, {self.vector})"
+        yield f"declare void @llvm.masked.store.{self.suffix}.p0({self.vector}, ptr, i32, {self.mask})"
+        yield "declare i64 @llvm.smin.i64(i64, i64)"
+
+    def load(self, place: str, mask: str) -> str:
+        """The elements at a place where a mask is set, 0 elsewhere."""
+        return self.let(
+            f"call {self.vector} @llvm.masked.load.{self.suffix}.p0(ptr {place}, i32 {self.item}, {self.mask} {mask}, "
+            f"{self.vector} zeroinitializer)"
+        )
+
+    def store(self, value: str, place: str, mask: str) -> None:
+        """Write elements to a place where a mask is set."""
+        self.write(
+            f"call void @llvm.masked.store.{self.suffix}.p0({self.vector} {value}, ptr {place}, i32 {self.item}, "
+            f"{self.mask} {mask})"
+        )
+
+    def at(self, place: str, count: str | int) -> str:
+        """The place so many elements further."""
+        return self.let(f"getelementptr {self.scalar}, ptr {place}, i64 {count}")
+
+    def spread(self, value: str, type: str) -> str:
+        """A vector of one value, of a scalar type."""
+        vector = f"<{self.lanes} x {type}>"
+        one = self.let(f"insertelement {vector} poison, {type} {value}, i64 0")
+        return self.let(f"shufflevector {vector} {one}, {vector} poison, <{self.lanes} x i32> zeroinitializer")
+
+    def first(self, count: str, offset: int = 0) -> str:
+        """The mask of the lanes, which stand for elements from `offset` on, that come before the element `count`."""
+        numbers = ", ".join(f"i64 {offset + k}" for k in range(self.lanes))
+        return self.let(f"icmp slt <{self.lanes} x i64> <{numbers}>, {self.spread(count, 'i64')}")
+
+    def only_if(self, condition: str, mask: str) -> str:
+        """A mask, or one that is nowhere set."""
+        return self.let(f"select i1 {condition}, {self.mask} {mask}, {self.mask} zeroinitializer")
+
+    def least(self, a: str, b: int) -> str:
+        """The smaller of two integers."""
+        return self.let(f"call i64 @llvm.smin.i64(i64 {a}, i64 {b})")
+
+    @contextmanager
+    def when(self, condition: str) -> Iterator[None]:
+        """What is done only if a condition holds."""
+        name = self.fresh("when")
+        self.write(f"br i1 {condition}, label %{name}.yes, label %{name}.after")
+        self.label(f"{name}.yes")
+        yield
+        self.write(f"br label %{name}.after")
+        self.label(f"{name}.after")
+
+    def run(self, function: str, parameters: str, *arguments: str) -> None:
+        """Call a function of this module."""
+        types = [one.split()[0] for one in parameters.split(", ")]
+        given = ", ".join(f"{type} {one}" for type, one in zip(types, arguments, strict=True))
+        self.write(f"call void @{function}({given})")
+
+    def function(self, name: str, parameters: str) -> str:
+        """The whole function."""
+        return "\n".join([f"define internal void @{name}({parameters}) #0 {{", "entry:", *self.lines, "  ret void", "}"])
+
+
+TILE = (
+    "ptr noalias %a, i64 %lda, ptr noalias %b, i64 %ldb, i64 %depth, ptr noalias %c, i64 %ldc, i64 %rows, i64 %columns, "
+    "i1 %more"
+)
+
+
+def _tile(w: Vectors, rows: int, vectors: int, packed: bool = True) -> str:
+    """The function that computes a tile: c = a @ b, with `more` added to what c holds.
+
+    Columns of a lie `lda` apart, rows of b `ldb`; if `packed`, as they are packed. Rows and columns beyond those of c are not
+    written; if `packed`, they can be read.
+    """
+    masks = [w.first("%columns", j * w.lanes) for j in range(vectors)]
+    lines = [w.at("%c", w.integer("mul", "%ldc", i)) for i in range(rows)]
+    cells = [(i, j) for i in range(rows) for j in range(vectors)]
+    before = w.fresh("before")
+    w.write(f"br label %{before}")
+    w.label(before)
+    w.write("%any = icmp sgt i64 %depth, 0")
+    w.write("br i1 %any, label %sum, label %done")
+    w.label("sum")
+    w.write(f"%k = phi i64 [ 0, %{before} ], [ %k.next, %sum ]")
+    w.write(f"%row = phi ptr [ %b, %{before} ], [ %row.next, %sum ]")
+    w.write(f"%column = phi ptr [ %a, %{before} ], [ %column.next, %sum ]")
+    for i, j in cells:
+        w.write(f"%old{i}.{j} = phi {w.vector} [ zeroinitializer, %{before} ], [ %new{i}.{j}, %sum ]")
+    places = [w.at("%row", j * w.lanes) for j in range(vectors)]
+    if packed:
+        values = [w.let(f"load {w.vector}, ptr {place}, align {REGISTER_BYTES}") for place in places]
+    else:
+        values = [w.load(place, mask) for place, mask in zip(places, masks, strict=True)]
+    for i in range(rows):
+        place = w.at("%column", i)
+        factor = w.spread(w.let(f"load {w.scalar}, ptr {place}, align {w.item}"), w.scalar)
+        for j in range(vectors):
+            terms = f"{w.vector} {factor}, {w.vector} {values[j]}, {w.vector} %old{i}.{j}"
+            w.write(f"%new{i}.{j} = call {w.vector} @llvm.fma.{w.suffix}({terms})")
+    w.write("%k.next = add i64 %k, 1")
+    w.write(f"%row.next = getelementptr {w.scalar}, ptr %row, i64 {VECTORS * w.lanes if packed else '%ldb'}")
+    w.write(f"%column.next = getelementptr {w.scalar}, ptr %column, i64 {ROWS if packed else '%lda'}")
+    w.write("%again = icmp slt i64 %k.next, %depth")
+    w.write("br i1 %again, label %sum, label %done")
+    w.label("done")
+    for i, j in cells:
+        w.write(f"%sum{i}.{j} = phi {w.vector} [ zeroinitializer, %{before} ], [ %new{i}.{j}, %sum ]")
+    for i in range(rows):
+        inside = w.let(f"icmp slt i64 {i}, %rows")
+        for j in range(vectors):
+            place = w.at(lines[i], j * w.lanes)
+            written = w.only_if(inside, masks[j])
+            added = w.only_if("%more", written)
+            total = w.let(f"fadd {w.vector} {w.load(place, added)}, %sum{i}.{j}")
+            w.store(total, place, written)
+    return w.function(f"{'tile' if packed else 'line'}{rows}x{vectors}", TILE)
+
+
+PACK = "ptr noalias %b, i64 %ldb, i64 %depth, i64 %columns, ptr noalias %packed"
+
+
+def _pack_rows(w: Vectors, name: str, width: int, space: int) -> str:
+    """The function that copies a matrix of rows `ldb` apart into panels of `width` columns and `space` rows; 0 beyond."""
+    offsets = range(0, width, w.lanes)
+    kept = [w.first(str(width), offset) for offset in offsets]
+    with w.loop("0", "%depth") as k:
+        row = w.at("%b", w.integer("mul", k, "%ldb"))
+        line = w.at("%packed", w.integer("mul", k, width))
+        with w.loop("0", "%columns", str(width)) as column:
+            remaining = w.least(w.integer("sub", "%columns", column), width)
+            source = w.at(row, column)
+            target = w.at(line, w.integer("mul", column, space))
+            for offset, keep in zip(offsets, kept, strict=True):
+                value = w.load(w.at(source, offset), w.first(remaining, offset))
+                w.store(value, w.at(target, offset), keep)
+    return w.function(name, PACK)
+
+
+def _pack_columns(w: Vectors, name: str, width: int, space: int) -> str:
+    """The function that packs a matrix of columns `ldb` apart as `_pack_rows` does one of rows: by transposing squares."""
+    lanes = w.lanes
+    step = max(one for one in range(1, lanes + 1) if width % one == 0)
+    with w.loop("0", "%columns", str(step)) as column:
+        inside = w.integer("srem", column, width)
+        place = w.integer("add", w.integer("mul", w.integer("sub", column, inside), space), inside)
+        first = w.at("%packed", place)
+        start = w.at("%b", w.integer("mul", column, "%ldb"))
+        remaining = w.integer("sub", "%columns", column)
+        kept = w.first(str(step))
+        with w.loop("0", "%depth", str(lanes)) as k:
+            source = w.at(start, k)
+            mask = w.first(w.integer("sub", "%depth", k))
+            square = []
+            for i in range(step):
+                exists = w.let(f"icmp slt i64 {i}, {remaining}")
+                wanted = w.only_if(exists, mask)
+                square.append(w.load(w.at(source, w.integer("mul", "%ldb", i)), wanted))
+            target = w.at(first, w.integer("mul", k, width))
+            for i, value in enumerate(_transposed(w, square + ["poison"] * (lanes - step))):
+                w.store(value, w.at(target, i * width), kept)
+    return w.function(name, PACK)
+
+
+def _transposed(w: Vectors, square: list[str]) -> list[str]:
+    """The transposed square: interleaving the first with the second half of the vectors, once for each doubling of a size."""
+    half = w.lanes // 2
+    low = [one for k in range(half) for one in (k, k + w.lanes)]
+    masks = [", ".join(f"i32 {one + shift}" for one in low) for shift in (0, half)]
+    for _ in range(w.lanes.bit_length() - 1):
+        square = [
+            w.let(f"shufflevector {w.vector} {a}, {w.vector} {b}, <{w.lanes} x i32> <{mask}>")
+            for a, b in zip(square[:half], square[half:], strict=True)
+            for mask in masks
+        ]
+    return square
+
+
+GEMM = "i1 %a.turned, i1 %b.turned, i64 %rows, i64 %columns, i64 %depth, ptr %a, i64 %lda, ptr %b, i64 %ldb, ptr %c, i64 %ldc"
+
+
+def _product(w: Vectors) -> str:
+    """The function gemm: c = a @ b, for row-major matrices, of which a and b may be given transposed."""
+    w.write(f"%packed.a = alloca [{TALL * (DEPTH + w.lanes)} x {w.scalar}], align {REGISTER_BYTES}")
+    w.write(f"%packed.b = alloca [{WIDE * w.lanes * (DEPTH + w.lanes)} x {w.scalar}], align {REGISTER_BYTES}")
+    for name in "ab":
+        w.write(f"%{name}.plain = xor i1 %{name}.turned, true")
+        w.write(f"%{name}.row = select i1 %{name}.turned, i64 1, i64 %ld{name}")
+        w.write(f"%{name}.column = select i1 %{name}.turned, i64 %ld{name}, i64 1")
+    w.write("%one = icmp eq i64 %rows, 1")
+    w.write("%is.line = and i1 %one, %b.plain")
+    w.write("%is.block = xor i1 %is.line, true")
+    whole = w.integer("sdiv", w.integer("add", "%depth", DEPTH - 1), DEPTH)
+    blocks = w.let(f"select i1 {w.let('icmp eq i64 %depth, 0')}, i64 1, i64 {whole}")
+    with w.loop("0", blocks) as block:
+        begin = w.integer("sdiv", w.integer("mul", "%depth", block), blocks)
+        following = w.integer("mul", "%depth", w.integer("add", block, 1))
+        depth = w.integer("sub", w.integer("sdiv", following, blocks), begin)
+        more = w.let(f"icmp sgt i64 {block}, 0")
+        a = w.at("%a", w.integer("mul", begin, "%a.column"))
+        b = w.at("%b", w.integer("mul", begin, "%b.row"))
+        with w.when("%is.line"):
+            _line(w, a, b, depth, more)
+        with w.when("%is.block"):
+            _block(w, a, b, depth, more)
+    return w.function("gemm", GEMM)
+
+
+def _line(w: Vectors, a: str, b: str, depth: str, more: str) -> None:
+    """The product of one row, over a part of the sums: the second matrix is read where it lies."""
+    start = "0"
+    for vectors in (LINE, 1):
+        width = vectors * w.lanes
+        whole = w.integer("mul", w.integer("sdiv", w.integer("sub", "%columns", start), width), width)
+        stop = w.integer("add", start, whole) if vectors > 1 else "%columns"
+        with w.loop(start, stop, str(width)) as j:
+            remaining = w.integer("sub", "%columns", j)
+            given = (a, "%a.column", w.at(b, j), "%ldb", depth, w.at("%c", j), "%ldc", "1", remaining, more)
+            w.run(f"line1x{vectors}", TILE, *given)
+        start = stop
+
+
+def _block(w: Vectors, a: str, b: str, depth: str, more: str) -> None:
+    """The product over a part of the sums, both matrices packed piece by piece."""
+    width = WIDE * w.lanes
+    with w.loop("0", "%rows", str(TALL)) as top:
+        rows = w.least(w.integer("sub", "%rows", top), TALL)
+        piece = w.at(a, w.integer("mul", top, "%a.row"))
+        for condition, pack in (("%a.turned", "pack_a_rows"), ("%a.plain", "pack_a_columns")):
+            with w.when(condition):
+                w.run(pack, PACK, piece, "%lda", depth, rows, "%packed.a")
+        with w.loop("0", "%columns", str(width)) as left:
+            columns = w.least(w.integer("sub", "%columns", left), width)
+            piece = w.at(b, w.integer("mul", left, "%b.column"))
+            for condition, pack in (("%b.turned", "pack_b_columns"), ("%b.plain", "pack_b_rows")):
+                with w.when(condition):
+                    w.run(pack, PACK, piece, "%ldb", depth, columns, "%packed.b")
+            _tiles(w, rows, columns, depth, w.at(w.at("%c", w.integer("mul", top, "%ldc")), left), more)
+
+
+def _tiles(w: Vectors, rows: str, columns: str, depth: str, c: str, more: str) -> None:
+    """All tiles of a block whose panels are packed."""
+    panel = VECTORS * w.lanes
+    with w.loop("0", columns, str(panel)) as left:
+        remaining = w.least(w.integer("sub", columns, left), panel)
+        narrow = w.let(f"icmp sle i64 {remaining}, {w.lanes}")
+        wide = w.let(f"xor i1 {narrow}, true")
+        b = w.at("%packed.b", w.integer("mul", left, DEPTH + w.lanes))
+        start = "0"
+        for height in (ROWS, FEW):
+            whole = w.integer("mul", w.integer("sdiv", w.integer("sub", rows, start), height), height)
+            stop = w.integer("add", start, whole) if height == ROWS else rows
+            with w.loop(start, stop, str(height)) as i:
+                inside = w.integer("srem", i, ROWS)
+                begin = w.integer("mul", w.integer("sub", i, inside), DEPTH + w.lanes)
+                a = w.at("%packed.a", w.integer("add", begin, inside))
+                target = w.at(w.at(c, w.integer("mul", i, "%ldc")), left)
+                below = w.integer("sub", rows, i)
+                for vectors, condition in ((VECTORS, wide), (1, narrow)):
+                    with w.when(condition):
+                        given = (a, "0", b, "0", depth, target, "%ldc", below, remaining, more)
+                        w.run(f"tile{height}x{vectors}", TILE, *given)
+            start = stop
+
+
+@cache
+def gemm_text(dtype: str) -> str:
+    """The IR of gemm(a is transposed, b is transposed, rows, columns, depth, a, lda, b, ldb, c, ldc) for a float dtype."""
+
+    def new() -> Vectors:
+        return Vectors(np.dtype(dtype))
+
+    panel, space = VECTORS * new().lanes, DEPTH + new().lanes
+    functions = [
+        *(_tile(new(), rows, vectors) for rows in (ROWS, FEW) for vectors in (VECTORS, 1)),
+        *(_tile(new(), 1, vectors, packed=False) for vectors in (LINE, 1)),
+        _pack_rows(new(), "pack_a_rows", ROWS, space),
+        _pack_columns(new(), "pack_a_columns", ROWS, space),
+        _pack_rows(new(), "pack_b_rows", panel, space),
+        _pack_columns(new(), "pack_b_columns", panel, space),
+        _product(new()),
+    ]
+    return "\n".join([*new().intrinsics(), *functions, 'attributes #0 = { noinline nounwind "prefer-vector-width"="512" }'])

@@ -1,0 +1,144 @@
+"""Products of matrices as kernels that a program can run: by functions of our own where they are fast, else by OpenBLAS."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from minigraph.kernels.blas import AVX512, blas
+from minigraph.kernels.gemm import ROWS, gemm_text
+from minigraph.kernels.jit import Code, llvm
+
+FAST = range(1_000_000, 150_000_000)
+"""Multiplications for which our own functions were measured to be the faster ones: below, OpenBLAS packs nothing; above, it
+keeps more in the caches.
+"""
+
+NARROW = 32
+"""Columns below which OpenBLAS is the faster one, whatever the work."""
+
+PRODUCT_WORDS = 19
+
+_PRODUCT = """
+define i32 @product(ptr %bases, ptr %words, i64 %part, i64 %parts) {
+READ
+  %a.base.at = getelementptr ptr, ptr %bases, i64 %w0
+  %a.base = load ptr, ptr %a.base.at, align 8
+  %a0 = getelementptr i8, ptr %a.base, i64 %w1
+  %b.base.at = getelementptr ptr, ptr %bases, i64 %w2
+  %b.base = load ptr, ptr %b.base.at, align 8
+  %b0 = getelementptr i8, ptr %b.base, i64 %w3
+  %c.base.at = getelementptr ptr, ptr %bases, i64 %w4
+  %c.base = load ptr, ptr %c.base.at, align 8
+  %c0 = getelementptr i8, ptr %c.base, i64 %w5
+  %next = add i64 %part, 1
+  %split.rows = icmp eq i64 %w18, 1
+  %split.columns = icmp eq i64 %w18, 2
+  %split.stack = icmp eq i64 %w18, 0
+  %extent.some = select i1 %split.rows, i64 %w8, i64 %w9
+  %extent = select i1 %split.stack, i64 %w14, i64 %extent.some
+  %unit.matrix = select i1 %split.rows, i64 ROWS, i64 COLUMNS
+  %unit = select i1 %split.stack, i64 1, i64 %unit.matrix
+  %units.more = add i64 %extent, %unit
+  %units.over = sub i64 %units.more, 1
+  %units = sdiv i64 %units.over, %unit
+  %from.scaled = mul i64 %units, %part
+  %from.units = sdiv i64 %from.scaled, %parts
+  %to.scaled = mul i64 %units, %next
+  %to.units = sdiv i64 %to.scaled, %parts
+  %from = mul i64 %from.units, %unit
+  %to.wide = mul i64 %to.units, %unit
+  %to.beyond = icmp sgt i64 %to.wide, %extent
+  %to = select i1 %to.beyond, i64 %extent, i64 %to.wide
+  %count = sub i64 %to, %from
+  %m = select i1 %split.rows, i64 %count, i64 %w8
+  %n = select i1 %split.columns, i64 %count, i64 %w9
+  %a.transposed = icmp eq i64 %w6, 112
+  %b.transposed = icmp eq i64 %w7, 112
+  %a.row = select i1 %a.transposed, i64 1, i64 %w11
+  %b.column = select i1 %b.transposed, i64 %w12, i64 1
+  %a.shift = mul i64 %from, %a.row
+  %a.shift.rows = select i1 %split.rows, i64 %a.shift, i64 0
+  %b.shift = mul i64 %from, %b.column
+  %b.shift.columns = select i1 %split.columns, i64 %b.shift, i64 0
+  %c.shift.row = mul i64 %from, %w13
+  %c.shift.rows = select i1 %split.rows, i64 %c.shift.row, i64 0
+  %c.shift = select i1 %split.columns, i64 %from, i64 %c.shift.rows
+  %a1 = getelementptr FLOAT, ptr %a0, i64 %a.shift.rows
+  %b1 = getelementptr FLOAT, ptr %b0, i64 %b.shift.columns
+  %c1 = getelementptr FLOAT, ptr %c0, i64 %c.shift
+  %stack.first = select i1 %split.stack, i64 %from, i64 0
+  %stack.last = select i1 %split.stack, i64 %to, i64 %w14
+  %work.rows = icmp sgt i64 %m, 0
+  %work.columns = icmp sgt i64 %n, 0
+  %work.stack = icmp slt i64 %stack.first, %stack.last
+  %work.some = and i1 %work.rows, %work.columns
+  %work = and i1 %work.some, %work.stack
+  br i1 %work, label %before, label %done
+before:
+  br label %body
+body:
+  %s = phi i64 [ %stack.first, %before ], [ %following, %body ]
+  %a.step = mul i64 %s, %w15
+  %b.step = mul i64 %s, %w16
+  %c.step = mul i64 %s, %w17
+  %a = getelementptr FLOAT, ptr %a1, i64 %a.step
+  %b = getelementptr FLOAT, ptr %b1, i64 %b.step
+  %c = getelementptr FLOAT, ptr %c1, i64 %c.step
+CALL
+  %following = add i64 %s, 1
+  %again = icmp slt i64 %following, %stack.last
+  br i1 %again, label %body, label %done
+done:
+  ret i32 0
+}
+"""
+
+
+_OWN = """  call void @gemm(i1 %a.transposed, i1 %b.transposed, i64 %m, i64 %n, i64 %w10, ptr %a, i64 %w11, ptr %b, i64 %w12,
+    ptr %c, i64 %w13)"""
+
+_BLAS = """  %ta = trunc i64 %w6 to i32
+  %tb = trunc i64 %w7 to i32
+  %m32 = trunc i64 %m to i32
+  %n32 = trunc i64 %n to i32
+  %k32 = trunc i64 %w10 to i32
+  %lda = trunc i64 %w11 to i32
+  %ldb = trunc i64 %w12 to i32
+  %ldc = trunc i64 %w13 to i32
+  call void inttoptr (i64 ADDRESS to ptr)(i32 101, i32 %ta, i32 %tb, i32 %m32, i32 %n32, i32 %k32,
+    FLOAT 1.0, ptr %a, i32 %lda, ptr %b, i32 %ldb, FLOAT 0.0, ptr %c, i32 %ldc)"""
+
+
+@cache
+def has_wide_registers() -> bool:
+    """Whether the processor has the registers of AVX-512, which our own functions are made for."""
+    features = dict(llvm().get_host_cpu_features())
+    return all(features.get(one) for one in AVX512)
+
+
+def is_own(rows: int, columns: int, depth: int) -> bool:
+    """Whether a product of these sizes is computed by functions of our own."""
+    fast = columns >= NARROW if rows == 1 else columns >= NARROW and rows * columns * depth in FAST
+    return fast and has_wide_registers()
+
+
+@cache
+def product_kernel(dtype: str, own: bool) -> Code:
+    """A kernel for stacks of products of a float dtype, by functions of our own or by OpenBLAS.
+
+    Its words: slot and offset of a, b and c; 111 or (transposed) 112 for a and for b; m, n, k; the leading dimensions; the
+    height of the stack and the strides along it; what is split into parts (0 the stack, 1 rows, 2 columns).
+    """
+    read = "\n".join(
+        f"  %w{k}.at = getelementptr i64, ptr %words, i64 {k}\n  %w{k} = load i64, ptr %w{k}.at, align 8"
+        for k in range(PRODUCT_WORDS)
+    )
+    scalar = "float" if dtype == "float32" else "double"
+    text = _PRODUCT.replace("READ", read).replace("ROWS", str(ROWS)).replace("COLUMNS", str(NARROW))
+    if own:
+        text = f"{gemm_text(dtype)}\n{text.replace('CALL', _OWN)}"
+        return Code(text.replace("FLOAT", scalar), vectorized=True)
+    library = blas()
+    assert library is not None
+    address = library.address("sgemm" if dtype == "float32" else "dgemm")
+    return Code(text.replace("CALL", _BLAS).replace("FLOAT", scalar).replace("ADDRESS", str(address)))
