@@ -7,8 +7,8 @@ import platform
 
 from minigraph.backends.choice import choose
 from minigraph.errors import MinigraphError
-from minigraph.kernels.blas import AVX512, blas, library_path
-from minigraph.kernels.jit import is_available, llvm
+from minigraph.kernels.blas import blas, library_path
+from minigraph.kernels.jit import is_available, llvm, register_bytes
 from minigraph.kernels.products import FAST, has_wide_registers
 from minigraph.kernels.runtime import thread_count
 
@@ -71,8 +71,7 @@ def _code_generation() -> list[str]:
     if not is_available():
         return ["none: install minigraph[jit]"]
     binding = llvm()
-    features = dict(binding.get_host_cpu_features())
-    vectors = "AVX-512" if all(features.get(one) for one in AVX512) else "AVX2" if features.get("avx2") else "short vectors"
+    vectors = {64: "AVX-512", 32: "AVX2"}.get(register_bytes(), "short vectors")
     major, minor, patch = binding.llvm_version_info
     return [f"LLVM {major}.{minor}.{patch} for {binding.get_host_cpu_name()} with {vectors}"]
 

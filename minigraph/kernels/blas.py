@@ -15,9 +15,8 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
-from minigraph.kernels.jit import llvm
+from minigraph.kernels.jit import register_bytes
 
-AVX512 = ("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512cd")
 AVX512_CORE = "SkylakeX"
 AVX2_CORES = ("Haswell", "Zen", "Excavator", "Sandybridge")
 
@@ -68,14 +67,13 @@ class Blas:
         return found
 
 
-def load(path: str, features: dict[str, bool]) -> Blas:
-    """The library at a path, with AVX-512 code where the processor has it and the library would not use it."""
+def load(path: str, wide: bool) -> Blas:
+    """The library at a path, with AVX-512 code where the processor is `wide` enough for it and the library would not use it."""
     alone = {"OPENBLAS_NUM_THREADS": "1"}
     with _environment(alone):
         library = ctypes.CDLL(path)
     loaded = Blas(library, path)
-    capable = all(features.get(name) for name in AVX512)
-    if capable and loaded.core in AVX2_CORES and "OPENBLAS_CORETYPE" not in os.environ and hasattr(os, "RTLD_LOCAL"):
+    if wide and loaded.core in AVX2_CORES and "OPENBLAS_CORETYPE" not in os.environ and hasattr(os, "RTLD_LOCAL"):
         import _ctypes
 
         _ctypes.dlclose(library._handle)
@@ -88,4 +86,4 @@ def load(path: str, features: dict[str, bool]) -> Blas:
 def blas() -> Blas | None:
     """The library, loaded when it is first needed; None if scipy-openblas32 is not installed."""
     path = library_path()
-    return None if path is None else load(path, dict(llvm().get_host_cpu_features()))
+    return None if path is None else load(path, register_bytes() == 64)

@@ -10,23 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from minigraph.graph import Graph, Variable
+from minigraph.kernels.effort import CHEAP
 from minigraph.kernels.layout import Layout, is_view, sizes
-from minigraph.ops.activation import Relu
-from minigraph.ops.arithmetic import (
-    Absolute,
-    Add,
-    Divide,
-    Maximum,
-    Minimum,
-    Multiply,
-    MultiplyOrZero,
-    Negative,
-    Square,
-    Subtract,
-)
-from minigraph.ops.comparison import Comparison, LogicalNot, Where
 from minigraph.ops.creation import Arange
-from minigraph.ops.elementwise import Cast, Elementwise
+from minigraph.ops.elementwise import Elementwise
 from minigraph.ops.indexing import Index, Range
 from minigraph.ops.random import RandomBits
 from minigraph.ops.reduction import Reduction
@@ -35,11 +22,6 @@ from minigraph.ops.shape import BroadcastTo, Dimshuffle, Reshape
 AxisMap = tuple[int | None, ...]
 """For each axis of a variable the axis of the space that it runs along, None where it does not vary."""
 
-CHEAP = (
-    Add, Subtract, Multiply, MultiplyOrZero, Divide, Negative, Square, Absolute, Maximum, Minimum, Relu, Cast, Comparison,
-    Where, LogicalNot,
-)  # fmt: skip
-"""What is computed again rather than read from memory."""
 MOST_REPEATED = 8
 """How many cheap ops one value may be computed again with."""
 MOST_MEMBERS = 64

@@ -34,6 +34,16 @@ def is_available() -> bool:
     return True
 
 
+AVX512 = ("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512cd")
+
+
+@cache
+def register_bytes() -> int:
+    """The size of the processor's vector registers."""
+    features = dict(llvm().get_host_cpu_features())
+    return 64 if all(features.get(name) for name in AVX512) else 32 if features.get("avx2") else 16
+
+
 def target_machine() -> Any:
     """A code generator for this machine's processor; each engine needs its own."""
     binding = llvm()

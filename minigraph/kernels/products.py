@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from functools import cache
 
-from minigraph.kernels.blas import AVX512, blas
-from minigraph.kernels.gemm import ROWS, gemm_text
-from minigraph.kernels.jit import Code, llvm
+from minigraph.kernels.blas import blas
+from minigraph.kernels.gemm import REGISTER_BYTES, ROWS, gemm_text
+from minigraph.kernels.jit import Code, register_bytes
 
 FAST = range(1_000_000, 150_000_000)
 """Multiplications for which our own functions were measured to be the faster ones: below, OpenBLAS packs nothing; above, it
@@ -109,11 +109,9 @@ _BLAS = """  %ta = trunc i64 %w6 to i32
     FLOAT 1.0, ptr %a, i32 %lda, ptr %b, i32 %ldb, FLOAT 0.0, ptr %c, i32 %ldc)"""
 
 
-@cache
 def has_wide_registers() -> bool:
-    """Whether the processor has the registers of AVX-512, which our own functions are made for."""
-    features = dict(llvm().get_host_cpu_features())
-    return all(features.get(one) for one in AVX512)
+    """Whether the processor has the registers that our own functions are made for."""
+    return register_bytes() == REGISTER_BYTES
 
 
 def is_own(rows: int, columns: int, depth: int) -> bool:

@@ -12,10 +12,11 @@ import numpy as np
 from minigraph.graph import Constant, Graph, Variable
 from minigraph.kernels.arena import FreeSpace
 from minigraph.kernels.builder import Builder, Place, along_space
-from minigraph.kernels.fusion import CHEAP, AxisMap, Group, Grouping
+from minigraph.kernels.effort import cost
+from minigraph.kernels.fusion import AxisMap, Group, Grouping
 from minigraph.kernels.jit import Code
-from minigraph.kernels.layout import Copy, Layout, contiguous, sizes, with_copies
-from minigraph.kernels.llvm import COLUMNS, kernel_text
+from minigraph.kernels.layout import Layout, contiguous, sizes, with_copies
+from minigraph.kernels.llvm import COLUMNS, kernel_text, module_text
 from minigraph.kernels.loopnest import (
     Bindings,
     LoopNest,
@@ -24,14 +25,10 @@ from minigraph.kernels.loopnest import (
 from minigraph.kernels.overwriting import overwrite
 from minigraph.kernels.products import is_own, product_kernel
 from minigraph.kernels.runtime import thread_count
-from minigraph.ops.arithmetic import Reciprocal
 from minigraph.ops.arranging import Concatenate
-from minigraph.ops.elementwise import Elementwise
 from minigraph.ops.indexing import Indexing
 from minigraph.ops.linear import MatMul
-from minigraph.ops.random import RandomBits
 from minigraph.ops.reduction import Reduction
-from minigraph.ops.transcendental import Sqrt
 from minigraph.record import Record
 from minigraph.types import as_dtype
 
@@ -65,9 +62,7 @@ def compile_nests(nests: Sequence[LoopNest]) -> dict[LoopNest, Kernel]:
     missing = [nest for nest in dict.fromkeys(nests) if nest not in found]
     if missing:
         texts = [kernel_text(nest, f"kernel{k}") for k, nest in enumerate(missing)]
-        declarations = dict.fromkeys(line for text in texts for line in text.splitlines() if line.startswith("declare"))
-        bodies = ["\n".join(line for line in text.splitlines() if not line.startswith("declare")) for text in texts]
-        code = Code("\n".join([*declarations, *bodies, 'attributes #0 = { noinline nounwind "prefer-vector-width"="512" }']))
+        code = Code(module_text(texts))
         for k, nest in enumerate(missing):
             found[nest] = _kernels[nest] = Kernel(code, f"kernel{k}", texts[k])
             _recent.append(found[nest])
@@ -152,12 +147,14 @@ class Program:
     def _nest(self, group: Group, members: dict[Variable, AxisMap]) -> Step:
         """The loop nest of a group."""
         builder = Builder(group.space, group.folded or frozenset(), self.layouts)
-        self.grouping.stored |= self._slow_in_several_stages(members, group.folded or frozenset())
+        kept = self._kept_for_later(group, members)
+        self.grouping.stored |= kept.keys()
         for variable, axes in members.items():
             builder.compute(variable, axes)
         for variable, axes in members.items():
             if variable in self.grouping.stored and self.grouping.group_of[variable] is group:
-                builder.store(builder.computed[variable], self._memory_of(variable), variable.dtype, axes)
+                memory = self._memory_of(kept.get(variable, variable))
+                builder.store(builder.computed[variable], memory, variable.dtype, axes)
         return self._step(builder, tuple(members))
 
     def _memory_of(self, variable: Variable) -> Layout:
@@ -165,10 +162,12 @@ class Program:
         old = self._replaced.get(variable)
         return self.layouts[variable] if old is None else Layout(old, contiguous(sizes(old)), 0)
 
-    def _slow_in_several_stages(self, members: dict[Variable, AxisMap], folded: frozenset[int]) -> set[Variable]:
-        """The members that take long to compute and are needed in a later stage than their own."""
-        if not folded:
-            return set()
+    def _kept_for_later(self, group: Group, members: dict[Variable, AxisMap]) -> dict[Variable, Variable]:
+        """The members that take long to compute and are needed in a later stage than their own, and in whose memory they are
+        kept: that of a member which is written only then, or their own.
+        """
+        if not group.folded:
+            return {}
         level: dict[Variable, int] = {}
         inside = {
             variable: [self.layouts[one].storage for one in variable.inputs if self.layouts[one].storage in members]
@@ -183,16 +182,22 @@ class Program:
             for one in inside[variable]:
                 needed = level[one] if isinstance(variable.op, Reduction) else last.get(variable, 0)
                 last[one] = max(last.get(one, 0), needed)
-        return {
-            variable
-            for variable, axes in members.items()
-            if cost(variable) > 1 and last.get(variable, 0) > level[variable] and any(axis in folded for axis in axes)
-        }
+        kept: dict[Variable, Variable] = {}
+        written = [one for one in members if one in self.grouping.stored and self.grouping.group_of[one] is group]
+        for variable, axes in members.items():
+            full = any(axis in group.folded for axis in axes)
+            if cost(variable.op) > 1 and last.get(variable, 0) > level[variable] and full:
+                like = [
+                    one for one in written if (one.dtype, sizes(one), members[one]) == (variable.dtype, sizes(variable), axes)
+                ]
+                later = [one for one in like if level[one] >= last[variable] and one not in kept.values()]
+                kept[variable] = variable if variable in self.grouping.stored or not later else later[0]
+        return kept
 
     def _step(self, builder: Builder, variables: tuple[Variable, ...]) -> Step:
         """A loop nest as a step, with the number of parts that it is worth."""
         nest, bindings = builder.build()
-        work = math.prod(bindings.sizes) * sum(cost(one) for one in variables)
+        work = math.prod(bindings.sizes) * sum(cost(one.op) for one in variables)
         kept = [size for size, fold in zip(bindings.sizes, nest.folded, strict=True) if not fold]
         extent = kept[0] if kept else 1
         if nest.by_column and len(kept) == 1:
@@ -330,14 +335,6 @@ class Program:
                 yield from describe(step.nest, step.bindings, names)
         if llvm:
             yield from (line for kernel in self.kernels.values() for line in kernel.text.splitlines())
-
-
-def cost(variable: Variable) -> int:
-    """How long an element takes, roughly, in simple operations."""
-    op = variable.op
-    if isinstance(op, RandomBits):
-        return 40
-    return 12 if isinstance(op, Elementwise) and not isinstance(op, (*CHEAP, Copy, Sqrt, Reciprocal)) else 1
 
 
 def _matrix(layout: Layout, shape: Sequence[int]) -> tuple[int, int]:

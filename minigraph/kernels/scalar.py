@@ -45,6 +45,8 @@ class Writer:
 
     def __init__(self) -> None:
         self.lines: list[str] = []
+        self.contracts = False
+        """Whether a product and a sum may be rounded together: within one op they may, lest x * x - x * x be no 0."""
         self.declarations: dict[str, None] = {}
         self._count = 0
 
@@ -72,8 +74,8 @@ class Writer:
         return self.let(f"{instruction} i64 {a}, {b}")
 
     @contextmanager
-    def loop(self, start: str, stop: str, step: str = "1") -> Iterator[str]:
-        """A counted loop; yields its counter."""
+    def loop(self, start: str, stop: str, step: str = "1", hint: str = "") -> Iterator[str]:
+        """A counted loop, with a hint to the compiler; yields its counter."""
         name = self.fresh("loop")
         counter, following = f"%{name}.i", f"%{name}.next"
         self.write(f"br label %{name}.before")
@@ -87,7 +89,7 @@ class Writer:
         self.label(f"{name}.latch")
         self.write(f"{following} = add nsw i64 {counter}, {step}")
         self.write(f"%{name}.again = icmp slt i64 {following}, {stop}")
-        self.write(f"br i1 %{name}.again, label %{name}.body, label %{name}.after")
+        self.write(f"br i1 %{name}.again, label %{name}.body, label %{name}.after{hint}")
         self.label(f"{name}.after")
 
     def value(self, instruction: str, dtype: DType) -> Value:
@@ -129,7 +131,8 @@ class Value:
 
     def by_kind(self, other: Any, boolean: str, integer: str, floating: str) -> Value:
         """The result of the instruction that the dtype asks for."""
-        return self.instruction({"b": boolean, "f": floating}.get(self.dtype.kind, integer), other)
+        together = " contract" if self.writer.contracts else ""
+        return self.instruction({"b": boolean, "f": floating + together}.get(self.dtype.kind, integer), other)
 
     def compare(self, predicate: str, other: Any) -> Value:
         """A comparison: eq, ne, lt, le, gt or ge; false for NaN, but for ne."""
