@@ -67,12 +67,12 @@ def _optimizer() -> tuple[Any, Any]:
 class Code:
     """Compiled functions, and the memory that they lie in."""
 
-    def __init__(self, text: str, *, vectorized: bool = False) -> None:
-        """vectorized: the IR is written in vectors and as fast as it gets, so that only machine code is made of it."""
+    def __init__(self, text: str, *, as_written: bool = False) -> None:
+        """as_written: the IR is as fast as it gets, and is not optimized."""
         llvm()
-        _out_of_reach_of_signals(lambda: self._compile(text, vectorized))
+        _out_of_reach_of_signals(lambda: self._compile(text, as_written))
 
-    def _compile(self, text: str, vectorized: bool) -> None:
+    def _compile(self, text: str, as_written: bool) -> None:
         """Optimize and emit the IR."""
         binding = llvm()
         with _lock:
@@ -80,7 +80,7 @@ class Code:
             passes = builder.getModulePassManager()
             module = binding.parse_assembly(text)
             module.triple, module.data_layout = binding.get_default_triple(), str(machine.target_data)
-            if not vectorized:
+            if not as_written:
                 passes.run(module, builder)
             compiled = binding.ObjectFileRef.from_data(machine.emit_object(module))
             module.close()  # it is many times as large as the code

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from minigraph.kernels.effort import cost
 from minigraph.kernels.jit import register_bytes
 from minigraph.kernels.loopnest import Apply, Fold, Gather, Literal, Load, LoopNest, Scatter, Store
 from minigraph.kernels.namespace import SCALARS
@@ -159,9 +158,6 @@ class Printer:
         self.accumulators = {
             k: Accumulator(node.op, self.dtype(node.argument)) for k, node in enumerate(nest.nodes) if isinstance(node, Fold)
         }
-        widened = any(isinstance(node, Fold) and isinstance(node.op, Sum) and node.dtype == FLOAT32 for node in nest.nodes)
-        slow = any(isinstance(node, Apply) and cost(node.op) > 1 for node in nest.nodes)
-        self.hint = ", !llvm.loop !0" if widened and slow else ""
         self.picks = 2 * len(nest.operands) + self.axes * (1 + len(nest.operands))
         self.pick_of: dict[Any, int] = {}
         for user in (*nest.nodes, *nest.scatters):
@@ -182,7 +178,7 @@ class Printer:
     @contextmanager
     def along(self, axis: int, start: str, stop: str) -> Iterator[None]:
         """A loop along one axis, within which the places of the operands follow."""
-        with self.writer.loop(start, stop, hint=self.hint) as counter:
+        with self.writer.loop(start, stop) as counter:
             before = self.places
             self.places = [self.moved(k, axis, counter) for k in range(len(before))]
             self.index[axis] = counter
@@ -310,7 +306,7 @@ class Printer:
         if not self.nest.by_column:
             yield
             return
-        with self.writer.loop("0", "%columns", hint=self.hint) as counter:
+        with self.writer.loop("0", "%columns") as counter:
             before, axis = self.places, self.axes - 1
             self.places = [self.moved(k, axis, counter) for k in range(len(before))]
             self.column = counter
@@ -552,15 +548,8 @@ def module_text(texts: Sequence[str]) -> str:
     """A module of kernels, given their texts."""
     declarations = dict.fromkeys(line for text in texts for line in text.splitlines() if line.startswith("declare"))
     bodies = ["\n".join(line for line in text.splitlines() if not line.startswith("declare")) for text in texts]
-    # Left alone, loops that sum floats in 64 bits would have vectors that fit those, and half as many floats at a time. Masks
-    # take care of the ends, of which there are many in short rows.
-    hints = [
-        "!0 = distinct !{!0, !1, !2}",
-        f'!1 = !{{!"llvm.loop.vectorize.width", i32 {register_bytes() // 4}}}',
-        '!2 = !{!"llvm.loop.vectorize.predicate.enable", i1 true}',
-    ]
     attributes = f'attributes #0 = {{ noinline nounwind "prefer-vector-width"="{8 * register_bytes()}" }}'
-    return "\n".join([*declarations, *bodies, attributes, *hints])
+    return "\n".join([*declarations, *bodies, attributes])
 
 
 def kernel_text(nest: LoopNest, name: str) -> str:

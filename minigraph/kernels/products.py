@@ -135,8 +135,8 @@ def product_kernel(dtype: str, own: bool) -> Code:
     text = _PRODUCT.replace("READ", read).replace("ROWS", str(ROWS)).replace("COLUMNS", str(NARROW))
     if own:
         text = f"{gemm_text(dtype)}\n{text.replace('CALL', _OWN)}"
-        return Code(text.replace("FLOAT", scalar), vectorized=True)
+        return Code(text.replace("FLOAT", scalar), as_written=True)
     library = blas()
     assert library is not None
     address = library.address("sgemm" if dtype == "float32" else "dgemm")
-    return Code(text.replace("CALL", _BLAS).replace("FLOAT", scalar).replace("ADDRESS", str(address)))
+    return Code(text.replace("CALL", _BLAS).replace("FLOAT", scalar).replace("ADDRESS", str(address)), as_written=True)

@@ -357,7 +357,7 @@ class Pool:
         for name, offset in _OFFSETS.items():
             text = text.replace(f"i64 {name}\n", f"i64 {offset}\n")
         text = text.replace("PAUSE", pause).replace("FUTEX", str(_FUTEX or 0)).replace("SPINS", "4000")
-        self._code = Code(text)
+        self._code = Code(text, as_written=True)
         words = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)
         self._run = ctypes.CFUNCTYPE(ctypes.c_int64, *words)(self._code.address("run"))
         given = (ctypes.c_void_p, ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p, ctypes.c_int64)

@@ -74,8 +74,8 @@ class Writer:
         return self.let(f"{instruction} i64 {a}, {b}")
 
     @contextmanager
-    def loop(self, start: str, stop: str, step: str = "1", hint: str = "") -> Iterator[str]:
-        """A counted loop, with a hint to the compiler; yields its counter."""
+    def loop(self, start: str, stop: str, step: str = "1") -> Iterator[str]:
+        """A counted loop; yields its counter."""
         name = self.fresh("loop")
         counter, following = f"%{name}.i", f"%{name}.next"
         self.write(f"br label %{name}.before")
@@ -89,7 +89,7 @@ class Writer:
         self.label(f"{name}.latch")
         self.write(f"{following} = add nsw i64 {counter}, {step}")
         self.write(f"%{name}.again = icmp slt i64 {following}, {stop}")
-        self.write(f"br i1 %{name}.again, label %{name}.body, label %{name}.after{hint}")
+        self.write(f"br i1 %{name}.again, label %{name}.body, label %{name}.after")
         self.label(f"{name}.after")
 
     def value(self, instruction: str, dtype: DType) -> Value:

@@ -84,9 +84,9 @@ _FAR_SINGLE = (
 )  # fmt: skip
 
 
-def _tail_single(xp: Any, size: Array, gaussian: Array) -> Array:
-    """erfc(size) in float32, given exp(-size^2)."""
-    t = 1.0 / (1.0 + 0.4 * size)
+def _tail_single(xp: Any, scaled: Array, gaussian: Array) -> Array:
+    """erfc(size) in float32, given 0.4 * size and exp(-size^2)."""
+    t = 1.0 / (1.0 + scaled)
     return gaussian * t * _polynomial(_FAR_SINGLE, 2.0 * t - 1.0)
 
 
@@ -95,7 +95,7 @@ class Erf(Floating):
         if x.dtype == np.float32:
             inside, size = xp.clip(x, -0.5, 0.5), xp.minimum(xp.abs(x), 10.5)
             near = inside * _polynomial(_NEAR_SINGLE, inside * inside)
-            tail = _tail_single(xp, size, xp.exp(-size * size))
+            tail = _tail_single(xp, 0.4 * size, xp.exp(-size * size))
             return xp.where(xp.abs(x) <= 0.5, near, xp.where(x < 0, tail - 1.0, 1.0 - tail))
         double = _in_double(x)
         far = xp.where(double < 0, -1.0, 1.0) * (1.0 - _erfc_of_magnitude(xp, double))
@@ -131,8 +131,8 @@ class NormalCdf(Floating):
 
     def forward(self, xp: Any, x: Array) -> Array:
         if x.dtype == np.float32:
-            size = xp.minimum(xp.abs(x), 15.0)
-            tail = 0.5 * _tail_single(xp, size * math.sqrt(0.5), xp.exp(size * size * -0.5))
+            size = xp.where(xp.abs(x) > 15.0, 15.0, xp.abs(x))  # cheaper than the minimum, and NaN stays NaN
+            tail = 0.5 * _tail_single(xp, size * (0.4 * math.sqrt(0.5)), xp.exp(size * size * -0.5))
         else:
             double = _in_double(x) * math.sqrt(0.5)
             size = xp.abs(double)
