@@ -576,6 +576,14 @@ def test_state_that_nobody_else_holds_is_written_over(order):
     np.testing.assert_array_equal(held, kept)
 
 
+def test_random_numbers_come_from_the_state_before_it_moves_on(monkeypatch):
+    monkeypatch.setattr(program, "WORK_A_PART", 1)  # the state has as many words as numbers are drawn, and as there are threads
+    f = native([], mg.random.RandomStream(3).uniform((2,)))
+    twin = mg.function([], mg.random.RandomStream(3).uniform((2,)), backend="numpy")
+    for _ in range(200):
+        np.testing.assert_array_equal(f(), twin())
+
+
 def test_memory_that_is_not_the_variables_own_is_not_written_over():
     base = np.zeros(100)
     s = mg.shared(base[:50], borrow=True)

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 
 from minigraph.graph import Graph, Variable
 from minigraph.kernels.fusion import Group, Grouping, is_gather
-from minigraph.kernels.layout import contiguous, sizes
+from minigraph.kernels.layout import Layout, contiguous, sizes
+from minigraph.ops.elementwise import Elementwise
 from minigraph.ops.indexing import Indexing
 
 
@@ -53,12 +54,18 @@ def _fits(new: Variable, old: Variable, grouping: Grouping, readers: dict[Variab
         return False
     if (sizes(new), new.dtype) != (sizes(old), old.dtype) or any(one is not group for one in readers.get(new, ())):
         return False
-    shown = [(one, grouping.layouts[one]) for member in group.members for one in member.inputs]
     return all(
-        [stride for stride, size in zip(layout.strides, sizes(one), strict=True) if size != 1] == [*contiguous(group.space)]
-        for one, layout in shown
-        if layout.storage is old
+        isinstance(member.op, Elementwise) and _is_whole(one, grouping.layouts[one], group.space)
+        for member in group.members
+        for one in member.inputs
+        if grouping.layouts[one].storage is old
     )
+
+
+def _is_whole(variable: Variable, layout: Layout, space: Sequence[int]) -> bool:
+    """Whether a variable, walked along a space, is met element by element in memory order."""
+    strides = [stride for stride, size in zip(layout.strides, sizes(variable), strict=True) if size != 1]
+    return strides == [*contiguous(space)]
 
 
 def _can_fail(group: Group) -> bool:

@@ -1,9 +1,10 @@
 """What runs kernels: a loop over the steps of a program, and threads that share the parts of large ones.
 
 Both are LLVM IR, compiled once, so that a whole plan is one call from Python. A step is three words: kernel, parameters, and
-parts. Whoever is free takes the next part; no part's result depends on who computes it. Threads wait by spinning for a
-moment, then asleep (Linux' futex); a child process after a fork starts its own. A program that finds the threads at work for
-another caller computes all parts itself.
+parts. The caller takes parts from the first on, the threads from the last one back, so that memory that was worked on by one is
+met again by the same; no part's result depends on who computes it. Threads wait by spinning for a moment, then asleep (Linux'
+futex); a child process after a fork starts its own. A program that finds the threads at work for another caller computes all
+parts itself.
 """
 
 from __future__ import annotations
@@ -30,8 +31,9 @@ define internal void @pause() {
   ret void
 }
 
-; Compute parts of the job that `ticket` was read for, until none is left, or it is another job's turn.
-define internal void @share(ptr %pool, i64 %ticket) {
+; Compute parts of the job that `ticket` was read for, until none is left, or it is another job's turn: from the first part on,
+; or from the last one back. A ticket is the number of the job, and how many parts were taken from the back and from the front.
+define internal void @share(ptr %pool, i64 %ticket, i1 %back) {
 entry:
   %kernel.at = getelementptr i64, ptr %pool, i64 1
   %bases.at = getelementptr i64, ptr %pool, i64 2
@@ -47,15 +49,22 @@ entry:
   br label %claim
 claim:
   %now = phi i64 [ %ticket, %entry ], [ %current, %retry ]
-  %part = and i64 %now, 4294967295
-  %open = icmp slt i64 %part, %parts
+  %front = and i64 %now, 65535
+  %both = lshr i64 %now, 16
+  %behind = and i64 %both, 65535
+  %sum = add i64 %front, %behind
+  %open = icmp slt i64 %sum, %parts
   br i1 %open, label %take, label %done
 take:
-  %more = add i64 %now, 1
+  %count = select i1 %back, i64 65536, i64 1
+  %more = add i64 %now, %count
   %swap = cmpxchg ptr %pool, i64 %now, i64 %more seq_cst seq_cst
   %taken = extractvalue { i64, i1 } %swap, 1
   br i1 %taken, label %work, label %retry
 work:
+  %left = sub i64 %parts, %behind
+  %last = sub i64 %left, 1
+  %part = select i1 %back, i64 %last, i64 %front
   %status = call i32 %kernel(ptr %bases, ptr %parameters, i64 %part, i64 %parts)
   %wide = zext i32 %status to i64
   %noted = atomicrmw or ptr %failed.at, i64 %wide monotonic
@@ -98,7 +107,7 @@ sleep:
   %out = atomicrmw sub ptr %sleeping.at, i64 1 seq_cst
   br label %spin
 work:
-  call void @share(ptr %pool, i64 %ticket)
+  call void @share(ptr %pool, i64 %ticket, i1 true)
   br label %wait
 }
 
@@ -162,7 +171,7 @@ wake:
   %woken = call i64 (i64, ...) @syscall(i64 FUTEX, ptr %job.at, i32 129, i32 2147483647)
   br label %own
 own:
-  call void @share(ptr %pool, i64 %open)
+  call void @share(ptr %pool, i64 %open, i1 false)
   br label %join
 join:
   %turns = phi i64 [ 0, %own ], [ %next, %joining ]
