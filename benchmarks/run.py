@@ -1,6 +1,6 @@
 """The benchmark suite: minigraph against the frameworks that users would otherwise pick, in one interleaved run.
 
-python benchmarks/run.py [--quick] [--only PART] [--save]
+python benchmarks/run.py [--quick] [--rounds N] [--only PART] [--save]
 
 Every framework runs in a process of its own. They take turns, a few calls each, so that all meet the same state of the
 machine; a figure is the median over the rounds of the ratio of medians, minigraph over peer, with its quartiles. With --save
@@ -16,15 +16,24 @@ import statistics
 import subprocess
 import sys
 import time
+from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 from frameworks.work import MICRO, MICRO_SIZES, NETS
+from import_time import import_seconds
 
 HERE = Path(__file__).parent
 BASELINE = HERE / "baseline.json"
+LIBRARIES = {
+    "minigraph": "numpy networkx llvmlite scipy-openblas32",
+    "jax": "jax jaxlib numpy scipy ml_dtypes opt_einsum",
+    "torch": "torch numpy sympy mpmath networkx jinja2 filelock fsspec typing_extensions",
+    "pytensor": "pytensor numba llvmlite numpy scipy",
+}
+"""What has to be installed for each framework, itself included."""
 PEERS = ("numpy", "torch", "torch fused", "torch compiled", "jax", "pytensor", "limit")
 PAUSE = 0.1
 """Seconds between the turns of two frameworks. OpenBLAS' threads spin for some 25 ms after the last product, and would slow
@@ -102,9 +111,9 @@ def compare(title: str, case: list[Any], names: list[str], rounds: int, budget: 
     return results
 
 
-def measure(quick: bool, only: str) -> dict[str, Any]:
+def measure(quick: bool, rounds: int, only: str) -> dict[str, Any]:
     """All cases, by title."""
-    rounds, budget = (5, 0.1) if quick else (15, 0.2)
+    budget = 0.1 if quick else 0.2
     peers = [name for name in PEERS if not (quick and name in ("torch compiled", "pytensor"))]
     everybody = ["minigraph", *peers]
     others = [name for name in everybody if name != "limit"]
@@ -158,6 +167,20 @@ def compile_against_depth(depths: list[int]) -> dict[int, float]:
     return seconds
 
 
+def footprint() -> dict[str, tuple[float, float]]:
+    """Seconds of an import in a fresh process, the best of a few, and bytes of what is installed, for each framework."""
+    found = {}
+    print("\nimport, and installed size", flush=True)
+    for name, libraries in LIBRARIES.items():
+        files = [path for library in libraries.split() for path in distribution(library).files or ()]
+        size = sum(place.stat().st_size for path in files if (place := Path(path.locate())).is_file())
+        if name == "minigraph":  # it is installed as a link to the sources
+            size += sum(path.stat().st_size for path in (HERE.parent / "minigraph").rglob("*.py"))
+        found[name] = min(import_seconds(name) for _ in range(5)), size
+        print(f"  {name:16} {found[name][0]:6.2f} s   {size / 2**20:6.0f} MiB", flush=True)
+    return found
+
+
 def got_worse(now: dict[str, Any], before: dict[str, Any]) -> list[str]:
     """The ratios that are more than a tenth above those of the baseline."""
     return [
@@ -182,14 +205,16 @@ def main() -> None:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="fewer rounds, without the peers that compile slowly")
+    parser.add_argument("--rounds", type=int, default=0, help="how many turns every framework has")
     parser.add_argument("--only", default="", help="only cases whose title contains this")
     parser.add_argument("--save", action="store_true", help="make these figures the baseline")
     options = parser.parse_args()
     print(machine(), flush=True)
-    results = measure(options.quick, options.only)
+    results = measure(options.quick, options.rounds or (5 if options.quick else 15), options.only)
     if not options.only:
         names = ["minigraph", "jax", "torch", "pytensor", *([] if options.quick else ["torch compiled"])]
         start_to_first_step(names, 1 if options.quick else 3)
+        footprint()
         compile_against_depth([8, 16, 32, 64] if options.quick else [8, 16, 32, 64, 128, 256])
     before = json.loads(BASELINE.read_text()) if BASELINE.exists() else {}
     for line in got_worse(results, before):
