@@ -15,7 +15,7 @@ examples: $(READY)
 	$(RUN) examples/graph_transforms.py
 
 test: $(READY)
-	$(RUN) -m pytest --numprocesses 2 tests
+	$(RUN) -m pytest --numprocesses 2 --dist worksteal tests
 	$(RUN) -m pytest README.md docs
 
 lint: $(READY)

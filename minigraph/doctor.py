@@ -7,6 +7,7 @@ import platform
 
 from minigraph.backends.choice import choose
 from minigraph.errors import MinigraphError
+from minigraph.kernels import disk
 from minigraph.kernels.blas import blas, library_path
 from minigraph.kernels.jit import is_available, llvm, register_bytes
 from minigraph.kernels.products import FAST, has_wide_registers
@@ -73,7 +74,10 @@ def _code_generation() -> list[str]:
     binding = llvm()
     vectors = {64: "AVX-512", 32: "AVX2"}.get(register_bytes(), "short vectors")
     major, minor, patch = binding.llvm_version_info
-    return [f"LLVM {major}.{minor}.{patch} for {binding.get_host_cpu_name()} with {vectors}"]
+    return [
+        f"LLVM {major}.{minor}.{patch} for {binding.get_host_cpu_name()} with {vectors}",
+        f"code is kept in {place} (MINIGRAPH_CACHE)" if (place := disk.directory()) else "code is not kept (MINIGRAPH_CACHE)",
+    ]
 
 
 def _products() -> list[str]:

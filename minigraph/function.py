@@ -367,7 +367,7 @@ def function(
     updates: pairs (shared variable, new value), or a dict; new values are computed from the old ones.
     givens: replacements made before anything else; a shared variable may be replaced by an input.
     no_default_updates: True, or the shared variables that keep their value whatever the graph recorded.
-    on_unused_input: "raise", "warn" or "ignore". backend: "numpy" (default) or "cupy".
+    on_unused_input: "raise", "warn" or "ignore". backend: "native" (default where llvmlite is installed), "numpy" or "cupy".
     trace: keep what each pass made of the graph in `.trace`.
 
     TypeError or ValueError, at the user's line, for what does not fit: an update of something else than a shared variable, or

@@ -19,7 +19,7 @@ LEVELS = {
     "L3": """operators gradient
         rewrite.engine rewrite.lower rewrite.sizes rewrite.stability rewrite.algebra rewrite.folding rewrite.merge
         rewrite.specialize rewrite.fuse rewrite""",
-    "L4": """kernels.jit kernels.scalar kernels.elementary kernels.namespace kernels.loopnest kernels.layout
+    "L4": """kernels.disk kernels.jit kernels.scalar kernels.elementary kernels.namespace kernels.loopnest kernels.layout
         kernels.effort kernels.llvm kernels.runtime kernels.blas kernels.gemm kernels.products kernels.arena kernels.fusion
         kernels.overwriting kernels.builder kernels.program kernels
         backends.interpreted backends.native backends.choice backends""",

@@ -18,6 +18,7 @@ from test_threads import in_threads
 import minigraph as mg
 from minigraph.graph import Constant, Graph, Input, Shared
 from minigraph.kernels import products, program
+from minigraph.kernels.llvm import PIECE
 from minigraph.record import Record
 from minigraph.rewrite.fuse import Region
 
@@ -218,9 +219,9 @@ ACCURACIES = {
     "arctanh": Accuracy(mg.arctanh, np.arctanh),
     # made of others
     "arccosh": Accuracy(mg.arccosh, np.arccosh, 3, 3),
-    "tanh": Accuracy(mg.tanh, np.tanh, 3, 3),
+    "tanh": Accuracy(mg.tanh, np.tanh, 2, 2),
     "sigmoid": Accuracy(mg.sigmoid, sigmoid_of, 3, 3, lambda x: np.isfinite(np.exp(-x))),
-    "softplus": Accuracy(mg.softplus, softplus_of),
+    "softplus": Accuracy(mg.softplus, softplus_of, 3, 3),
     "erf": Accuracy(mg.erf, erf_of, 4, 4),
     "erfc": Accuracy(mg.erfc, erfc_of, 1, 8),
 }
@@ -662,6 +663,24 @@ def test_any_memory_is_taken_in():
             np.testing.assert_array_equal(second, plain.sum(0))
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("length", [2, PIECE - 1, PIECE, PIECE + 1, 3 * PIECE + 7])
+def test_slow_values_that_are_stored_are_folded_piece_by_piece(length, dtype):
+    """A softmax writes its exponentials where the results go, and sums what it has written."""
+    x = mg.tensor("x", shape=(None, None, None), dtype=dtype)
+    e = mg.exp(x)
+    outputs = [mg.softmax(x), e, e.sum((1, 2)), e.sum(2), e.max(2)]
+    given = np.random.default_rng(length).normal(size=(3, 2, length)).astype(dtype)
+    given[0, 0, 0], given[1, 1, -1] = np.nan, np.inf
+    f = native([x], outputs)
+    expected = mg.function([x], outputs, backend="numpy")(given)
+    tolerance = {"float16": 2e-3, "float32": 2e-6, "float64": 1e-14}[dtype]
+    for ours, theirs in zip(f(given), expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=tolerance)
+    in_pieces = re.search(rf"add nsw i64 %\S+, {PIECE}\n", f.source(llvm=True))
+    assert bool(in_pieces) == (dtype != "float64")  # float64 is summed in float64
+
+
 def test_dropped_functions_leave_no_memory_behind():
     script = """
     import gc
@@ -685,7 +704,7 @@ def test_dropped_functions_leave_no_memory_behind():
     made_and_dropped()
     print((resident() - before) / 2**20)
     """
-    assert float(in_a_process(script)) < 2
+    assert float(in_a_process(script, MINIGRAPH_CACHE="off")) < 2
 
 
 def test_memory_is_planned_and_told():

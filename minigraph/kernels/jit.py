@@ -1,4 +1,4 @@
-"""From LLVM IR to machine code in this process. What is compiled is kept as long as something holds it."""
+"""From LLVM IR to machine code in this process. What is compiled is kept as long as something holds it, and on disk."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any
 
 from minigraph.errors import MissingExtraError
+from minigraph.kernels import disk
 
 _lock = threading.Lock()
 
@@ -44,24 +45,52 @@ def register_bytes() -> int:
     return 64 if all(features.get(name) for name in AVX512) else 32 if features.get("avx2") else 16
 
 
+def define(name: str, address: int) -> None:
+    """Let code that is compiled call the function at an address by a name."""
+    llvm().add_symbol(name, address)
+
+
+TUNING = {
+    "speed_level": 3, "loop_vectorization": True, "loop_interleaving": True, "loop_unrolling": True, "slp_vectorization": False,
+}  # fmt: skip
+"""How modules are optimized."""
+
+
+@cache
+def _target() -> tuple[str, str, str]:
+    """This machine for LLVM: triple, processor, and its features."""
+    binding = llvm()
+    return binding.get_default_triple(), binding.get_host_cpu_name(), binding.get_host_cpu_features().flatten()
+
+
 def target_machine() -> Any:
     """A code generator for this machine's processor; each engine needs its own."""
-    binding = llvm()
-    target = binding.Target.from_default_triple()
-    return target.create_target_machine(
-        cpu=binding.get_host_cpu_name(), features=binding.get_host_cpu_features().flatten(), opt=3, jit=True
-    )
+    triple, processor, features = _target()
+    return llvm().Target.from_triple(triple).create_target_machine(cpu=processor, features=features, opt=3, jit=True)
 
 
 @cache
 def _optimizer() -> tuple[Any, Any]:
     """What optimizes all modules of this process, one after the other: each builder of passes would keep some memory."""
-    binding = llvm()
     machine = target_machine()
-    options = binding.create_pipeline_tuning_options(speed_level=3)
-    options.loop_vectorization, options.loop_interleaving, options.loop_unrolling = True, True, True
-    options.slp_vectorization = False
-    return machine, binding.create_pass_builder(machine, options)
+    options = llvm().create_pipeline_tuning_options()
+    for name, value in TUNING.items():
+        setattr(options, name, value)
+    return machine, llvm().create_pass_builder(machine, options)
+
+
+def _translated(text: str, as_written: bool) -> bytes:
+    """The machine code of a module, in an object file."""
+    binding = llvm()
+    machine, builder = _optimizer()
+    passes = builder.getModulePassManager()
+    module = binding.parse_assembly(text)
+    module.triple, module.data_layout = _target()[0], str(machine.target_data)
+    if not as_written:
+        passes.run(module, builder)
+    code: bytes = machine.emit_object(module)
+    module.close()  # it is many times as large as the code
+    return code
 
 
 class Code:
@@ -73,19 +102,16 @@ class Code:
         _out_of_reach_of_signals(lambda: self._compile(text, as_written))
 
     def _compile(self, text: str, as_written: bool) -> None:
-        """Optimize and emit the IR."""
+        """Load the machine code, made now if it is not on disk."""
         binding = llvm()
         with _lock:
-            machine, builder = _optimizer()
-            passes = builder.getModulePassManager()
-            module = binding.parse_assembly(text)
-            module.triple, module.data_layout = binding.get_default_triple(), str(machine.target_data)
-            if not as_written:
-                passes.run(module, builder)
-            compiled = binding.ObjectFileRef.from_data(machine.emit_object(module))
-            module.close()  # it is many times as large as the code
+            name = disk.key(text, repr((as_written, TUNING, binding.llvm_version_info, _target())))
+            code = disk.load(name)
+            if code is None:
+                code = _translated(text, as_written)
+                disk.save(name, code)
             self._engine = binding.create_mcjit_compiler(binding.parse_assembly(""), target_machine())
-            self._engine.add_object_file(compiled)
+            self._engine.add_object_file(binding.ObjectFileRef.from_data(code))
             self._engine.finalize_object()
 
     def address(self, name: str) -> int:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from minigraph.kernels.effort import cost
 from minigraph.kernels.jit import register_bytes
 from minigraph.kernels.loopnest import Apply, Fold, Gather, Literal, Load, LoopNest, Scatter, Store
 from minigraph.kernels.namespace import SCALARS
@@ -29,6 +30,9 @@ COLUMNS = 64
 WIDTH = 256
 """How many columns are folded at once, where the innermost axis is kept."""
 
+
+PIECE = 1024
+"""How many elements are stored before they are folded, where slow values are: they stay in the first cache."""
 
 ALONE = (Add, Subtract, Multiply, MultiplyOrZero, Square)
 """Ops that are one instruction, which is rounded as NumPy rounds it."""
@@ -349,7 +353,10 @@ class Printer:
         self._between(0, [], endings[0] if endings else [])
         for stage, ending in enumerate(endings):
             self.stage = stage
-            self._nested(self.folds, partial(self._body, stage, ending))
+            if self._folds_what_is_stored(stage, ending):
+                self._nested(self.folds[:-1], partial(self._piece_by_piece, stage, ending))
+            else:
+                self._nested(self.folds, partial(self._body, stage, ending))
             self._between(stage + 1, ending, endings[stage + 1] if stage < last else [])
 
     def _nested(self, axes: Sequence[int], body: Callable[[], None]) -> None:
@@ -370,8 +377,13 @@ class Printer:
                 self.store(value, self._slot(name, value.dtype))
 
     def _body(self, stage: int, ending: list[int]) -> None:
-        """One element of a stage: what it stores, and what it adds to the folds."""
+        """One element of a stage: what it adds to the folds, and what it stores."""
         known: dict[int, Value] = {}
+        self._add(ending, known)
+        self._write(stage, known)
+
+    def _add(self, ending: list[int], known: dict[int, Value]) -> None:
+        """Add an element to the folds of a stage."""
         for k in ending:
             node, one = self.nest.nodes[k], self.accumulators[k]
             assert isinstance(node, Fold)
@@ -381,10 +393,38 @@ class Printer:
             position = Value(self.writer, self.index[self.folds[-1]] if self.folds else "0", INT64)
             for slot, value in zip(slots, one.add(state, x, position), strict=True):
                 self.store(value, slot)
+
+    def _write(self, stage: int, known: dict[int, Value]) -> None:
+        """Store an element of what a stage computes."""
         self._store_all([s for s in self.nest.stores if s in self.inner and self.level[s.node] == stage], known)
         for add in self.nest.scatters:
             if self.full[add.node] and self.level[add.node] == stage:
                 self._scatter(add, known)
+
+    def _folds_what_is_stored(self, stage: int, ending: list[int]) -> bool:
+        """Whether a stage folds, in wider floats, nothing but slow values that it stores.
+
+        LLVM would compute them in as few lanes as the wider floats need.
+        """
+        stored = {one.node for one in self.nest.stores if one in self.inner and self.level[one.node] == stage}
+        slow = {k for k in stored if isinstance(node := self.nest.nodes[k], Apply) and cost(node.op) > 1}
+        wider = all(one.state[0].itemsize > one.dtype.itemsize for one in (self.accumulators[k] for k in ending))
+        folded = {one for k in ending for one in self.nest.arguments_of(k)}
+        return bool(folded) and folded <= slow and wider and not self.nest.by_column
+
+    def _piece_by_piece(self, stage: int, ending: list[int]) -> None:
+        """The innermost loop of a stage: a piece is stored, then read again from the cache, and folded."""
+        axis = self.folds[-1]
+        with self.writer.loop("0", self.size(axis), str(PIECE)) as start:
+            beyond = self.writer.let(f"add nsw i64 {start}, {PIECE}")
+            whole = self.writer.let(f"icmp slt i64 {beyond}, {self.size(axis)}")
+            stop = self.writer.let(f"select i1 {whole}, i64 {beyond}, i64 {self.size(axis)}")
+            with self.along(axis, start, stop):
+                self._write(stage, {})
+            self.stage = stage + 1  # what was stored can be read
+            with self.along(axis, start, stop):
+                self._add(ending, {})
+            self.stage = stage
 
     def _between(self, level: int, ended: list[int], beginning: list[int]) -> None:
         """What does not vary along the folded axes, and is there only now: results of folds, what they lead to, new folds."""

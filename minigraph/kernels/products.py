@@ -6,7 +6,7 @@ from functools import cache
 
 from minigraph.kernels.blas import blas
 from minigraph.kernels.gemm import REGISTER_BYTES, ROWS, gemm_text
-from minigraph.kernels.jit import Code, register_bytes
+from minigraph.kernels.jit import Code, define, register_bytes
 
 FAST = range(1_000_000, 150_000_000)
 """Multiplications for which our own functions were measured to be the faster ones: below, OpenBLAS packs nothing; above, it
@@ -97,6 +97,8 @@ done:
 _OWN = """  call void @gemm(i1 %a.transposed, i1 %b.transposed, i64 %m, i64 %n, i64 %w10, ptr %a, i64 %w11, ptr %b, i64 %w12,
     ptr %c, i64 %w13)"""
 
+_DECLARATION = "declare void @minigraph_FLOAT_gemm(i32, i32, i32, i32, i32, i32, FLOAT, ptr, i32, ptr, i32, FLOAT, ptr, i32)"
+
 _BLAS = """  %ta = trunc i64 %w6 to i32
   %tb = trunc i64 %w7 to i32
   %m32 = trunc i64 %m to i32
@@ -105,7 +107,7 @@ _BLAS = """  %ta = trunc i64 %w6 to i32
   %lda = trunc i64 %w11 to i32
   %ldb = trunc i64 %w12 to i32
   %ldc = trunc i64 %w13 to i32
-  call void inttoptr (i64 ADDRESS to ptr)(i32 101, i32 %ta, i32 %tb, i32 %m32, i32 %n32, i32 %k32,
+  call void @minigraph_FLOAT_gemm(i32 101, i32 %ta, i32 %tb, i32 %m32, i32 %n32, i32 %k32,
     FLOAT 1.0, ptr %a, i32 %lda, ptr %b, i32 %ldb, FLOAT 0.0, ptr %c, i32 %ldc)"""
 
 
@@ -138,5 +140,5 @@ def product_kernel(dtype: str, own: bool) -> Code:
         return Code(text.replace("FLOAT", scalar), as_written=True)
     library = blas()
     assert library is not None
-    address = library.address("sgemm" if dtype == "float32" else "dgemm")
-    return Code(text.replace("CALL", _BLAS).replace("FLOAT", scalar).replace("ADDRESS", str(address)), as_written=True)
+    define(f"minigraph_{scalar}_gemm", library.address("sgemm" if dtype == "float32" else "dgemm"))
+    return Code((_DECLARATION + text.replace("CALL", _BLAS)).replace("FLOAT", scalar), as_written=True)
