@@ -10,7 +10,7 @@ from minigraph.errors import MinigraphError
 from minigraph.kernels import disk
 from minigraph.kernels.blas import blas, library_path
 from minigraph.kernels.jit import is_available, llvm, register_bytes
-from minigraph.kernels.products import FAST, has_wide_registers
+from minigraph.kernels.products import FAST, FAST_TURNED, has_wide_registers
 from minigraph.kernels.runtime import thread_count
 
 __all__ = ["doctor"]
@@ -91,5 +91,6 @@ def _products() -> list[str]:
         f"code for {library.core}{'' if not library.chosen else ', chosen since its own choice was ' + library.chosen}",
     ]
     if has_wide_registers():
-        lines.append(f"of {FAST.start:,} to {FAST.stop:,} multiplications, and of one row: code of our own, for AVX-512")
+        bounds = f"{FAST.start:,} to {FAST.stop:,} multiplications, from {FAST_TURNED.start:,} on for a transposed matrix"
+        lines.append(f"of {bounds}, and of one row: code of our own, for AVX-512")
     return lines

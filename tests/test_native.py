@@ -429,8 +429,10 @@ def test_a_product_without_terms_is_zero():
 
 
 def test_both_kernels_are_used():
-    assert products.is_own(128, 512, 784) == products.has_wide_registers()
-    assert not products.is_own(2, 2, 2) and not products.is_own(5000, 5000, 5000)
+    wide = products.has_wide_registers()
+    assert products.is_own(128, 512, 784, False) == products.is_own(128, 512, 10, True) == wide
+    assert not products.is_own(128, 512, 10, False)
+    assert not any(products.is_own(size, size, size, turned) for size in (2, 5000) for turned in (False, True))
 
 
 # -- threads and processes -------------------------------------------------------------------------------------------

@@ -13,6 +13,9 @@ FAST = range(1_000_000, 150_000_000)
 keeps more in the caches.
 """
 
+FAST_TURNED = range(150_000, FAST.stop)
+"""The same where the second matrix is given transposed, which OpenBLAS reads badly."""
+
 NARROW = 32
 """Columns below which OpenBLAS is the faster one, whatever the work."""
 
@@ -116,10 +119,10 @@ def has_wide_registers() -> bool:
     return register_bytes() == REGISTER_BYTES
 
 
-def is_own(rows: int, columns: int, depth: int) -> bool:
-    """Whether a product of these sizes is computed by functions of our own."""
-    fast = columns >= NARROW if rows == 1 else columns >= NARROW and rows * columns * depth in FAST
-    return fast and has_wide_registers()
+def is_own(rows: int, columns: int, depth: int, turned: bool) -> bool:
+    """Whether a product of these sizes, the second matrix given transposed or not, is computed by functions of our own."""
+    fast = rows == 1 or rows * columns * depth in (FAST_TURNED if turned else FAST)
+    return fast and columns >= NARROW and has_wide_registers()
 
 
 @cache

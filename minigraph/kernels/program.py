@@ -35,6 +35,9 @@ from minigraph.types import as_dtype
 ARENA, CONSTANTS, FIRST = 0, 1, 2
 """The slots of the memory that a program works in: its own, its constants', then inputs and outputs."""
 
+PLAIN, TRANSPOSED = 111, 112
+"""How a matrix is given to BLAS."""
+
 ALIGNMENT = 64
 WORK_A_PART = 400_000
 """Operations on elements that are worth a part of their own."""
@@ -242,7 +245,7 @@ class Program:
             height, stack[0], stack[1], rows * columns, split,
         )  # fmt: skip
         places = tuple(Place(self.layouts[one].storage, one.dtype, (), self.layouts[one].offset) for one in (a, b, variable))
-        own = is_own(rows, columns, inner)
+        own = is_own(rows, columns, inner, second[0] == TRANSPOSED)
         return Step(None, None, places, words, parts, (variable,), variable.dtype.name, own)
 
     # -- memory ------------------------------------------------------------------------------------------------------
@@ -338,12 +341,12 @@ class Program:
 
 
 def _matrix(layout: Layout, shape: Sequence[int]) -> tuple[int, int]:
-    """How BLAS takes a matrix: 111 as it is or 112 transposed, and its leading dimension."""
+    """How BLAS takes a matrix, as it is or transposed, and its leading dimension."""
     rows, columns = shape[-2:]
     far, near = layout.strides[-2:]
     if (near == 1 or columns == 1) and (far >= columns or rows == 1):
-        return 111, max(far, columns, 1) if rows != 1 else max(columns, 1)
-    return 112, max(near, rows, 1) if columns != 1 else max(rows, 1)
+        return PLAIN, max(far, columns, 1) if rows != 1 else max(columns, 1)
+    return TRANSPOSED, max(near, rows, 1) if columns != 1 else max(rows, 1)
 
 
 def _stack_stride(layout: Layout, shape: Sequence[int]) -> int:
