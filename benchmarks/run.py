@@ -89,6 +89,8 @@ def compare(title: str, case: list[Any], names: list[str], rounds: int, budget: 
     """One case in all frameworks: prints a line each, returns the ratios."""
     print(f"\n{title}", flush=True)
     workers = [Worker(name) for name in names]
+    for worker in workers:
+        worker.ask(memory=0)  # all have imported what they need before the first compiles
     first = {worker.name: worker.ask(make=case) for worker in workers}
     able = [worker for worker in workers if first[worker.name] is not None]
     medians = interleaved(able, rounds, budget)

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
-from operator import itemgetter
+from collections.abc import Sequence
 from typing import Any
 
-from minigraph.backends.native import CompiledRegion, KernelFailure, Plan, in_order
+from minigraph.backends.native import CompiledRegion, KernelFailure, Plan, in_order, picker
 from minigraph.errors import MinigraphError
 from minigraph.graph import Array, Item, Variable
 from minigraph.kernels.runtime import SHARED
@@ -23,8 +22,8 @@ _acquire = type(threading.RLock()).acquire
 _release = type(threading.RLock()).release
 
 _REFERENCES = 5
-"""To an array of state that nobody else holds, once `Direct._update` has taken it: from `state`, `old`, `new`, and as input and
-as output from `arrays`.
+"""To an array of state that nobody else holds, once `Direct._update` has taken it: from `state`, which is `found`, from `old`,
+from `new`, and as input and as output from `arrays`.
 """
 
 
@@ -39,27 +38,22 @@ def single_region(plan: Schedule) -> CompiledRegion | None:
     return region.kernel if fits else None
 
 
-def _picker(order: Sequence[int]) -> Callable[[tuple[Array, ...]], tuple[Array, ...]]:
-    """What takes these elements out of a tuple, as a tuple."""
-    if len(order) > 1:
-        return itemgetter(*order)
-    return lambda given: tuple([given[k] for k in order])
-
-
 class Direct:
     """Calls one region with inputs and state, and replaces the state."""
 
     def __init__(self, plan: Schedule, region: CompiledRegion, cells: Sequence[Cell], targets: Sequence[Variable]) -> None:
-        self._region, self._cells, self._targets = region, cells, [target.cell for target in targets]
+        self._region, self._targets = region, [target.cell for target in targets]
+        self._cells = list(dict.fromkeys([*cells, *self._targets]))
         self._types = [target.type for target in targets]
-        self._locks = tuple(cell.lock for cell in sorted({*cells, *self._targets}, key=id))
+        self._locks = tuple(cell.lock for cell in sorted(self._cells, key=id))
+        self._olds = picker([self._cells.index(cell) for cell in self._targets])
         operands = plan.steps[0].operands
         slots = [*plan.inputs, *(slot for slot, _ in plan.shared)]
-        self._ordered = _picker([slots.index(slot) for slot in operands])
+        self._ordered = picker([slots.index(slot) for slot in operands])
         index = {step.result: step.variable.op.index for step in plan.steps[1:]}  # type: ignore[attr-defined]
         kept = len(plan.roots) - len(targets)
-        self._pick = _picker([index[root] for root in plan.roots[:kept]])
-        self._news = _picker([index[root] for root in plan.roots[kept:]])
+        self._pick = picker([index[root] for root in plan.roots[:kept]])
+        self._news = picker([index[root] for root in plan.roots[kept:]])
         self._inputs = len(plan.inputs)
         slot_of = {variable.cell: slot for slot, variable in plan.shared}
         region.wanted = tuple(
@@ -96,10 +90,10 @@ class Direct:
         held: list[bool] = []
         try:
             held.extend(map(_acquire, self._locks))
-            state = snapshot(self._cells)
+            state = found = snapshot(self._cells)
             while True:
                 arrays, outputs, new = self._bound(plan, args, state)
-                old = list(snapshot(self._targets))
+                old = list(self._olds(found))
                 piece = plan.take()
                 failed = exchange(self._targets, old, new, plan.attempt(arrays, piece, _REFERENCES))
                 plan.give(piece)

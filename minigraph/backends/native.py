@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,13 @@ class KernelFailure(Exception):
     """A kernel met an index that is outside of an array."""
 
 
+def picker(order: Sequence[int]) -> Callable[[tuple[Array, ...]], tuple[Array, ...]]:
+    """What takes these elements out of a tuple, as a tuple."""
+    if len(order) > 1:
+        return itemgetter(*order)
+    return lambda given: tuple([given[k] for k in order])
+
+
 class Plan:
     """A program with memory to run it in, one piece for each call that runs at the same time."""
 
@@ -45,6 +53,10 @@ class Plan:
         self.program = Program(graph, wanted)
         self.overwritten = self.program.overwritten
         """The input over which an output is written, by their positions."""
+        self._new = [one for k, one in enumerate(self.program.outputs) if k not in self.overwritten]
+        follow = iter(range(len(graph.inputs), len(graph.inputs) + len(self._new)))
+        over = [self.overwritten.get(k) for k in range(len(graph.outputs))]
+        self._as_outputs = picker([next(follow) if place is None else place for place in over])
         self._call, self._pool = pool().call, pool().address
         self._pieces: list[Piece] = []
         count = len(graph.inputs) + len(graph.outputs)
@@ -86,8 +98,7 @@ class Plan:
 
     def memory(self, arrays: tuple[Array, ...]) -> tuple[Array, ...]:
         """Memory for the outputs: that of inputs which are written over, or new."""
-        over = self.overwritten
-        return tuple([arrays[over[k]] if k in over else np.empty(*one) for k, one in enumerate(self.program.outputs)])
+        return self._as_outputs(arrays + tuple([np.empty(*one) for one in self._new]))
 
     def timed(self, arrays: tuple[Array, ...]) -> tuple[tuple[Array, ...], list[float]]:
         """The outputs, and the seconds that each step took."""

@@ -23,8 +23,6 @@ FEW = 4
 """Rows of the tile for those that are left over."""
 LINE = 16
 """Registers of a product of one row, which is as fast as the second matrix can be read."""
-SHALLOW = 64
-"""Rows of a product that reads the second matrix where it lies: packing it would take longer."""
 DEPTH, TALL, WIDE = 512, 12 * ROWS, 8
 """A block: terms of a sum, rows of the first matrix, registers of columns of the second; together they fit a core's cache."""
 
@@ -111,10 +109,11 @@ TILE = (
 )
 
 
-def _tile(w: Vectors, rows: int, vectors: int) -> str:
+def _tile(w: Vectors, rows: int, vectors: int, packed: bool = True) -> str:
     """The function that computes a tile: c = a @ b, with `more` added to what c holds.
 
-    Columns of a lie `lda` apart, rows of b `ldb`. Rows beyond those of c can be read, but are not written; columns are neither.
+    Columns of a lie `lda` apart, rows of b `ldb`; if `packed`, as they are packed. Rows and columns beyond those of c are not
+    written; if `packed`, they can be read.
     """
     masks = [w.first("%columns", j * w.lanes) for j in range(vectors)]
     lines = [w.at("%c", w.integer("mul", "%ldc", i)) for i in range(rows)]
@@ -131,7 +130,10 @@ def _tile(w: Vectors, rows: int, vectors: int) -> str:
     for i, j in cells:
         w.write(f"%old{i}.{j} = phi {w.vector} [ zeroinitializer, %{before} ], [ %new{i}.{j}, %sum ]")
     places = [w.at("%row", j * w.lanes) for j in range(vectors)]
-    values = [w.load(place, mask) for place, mask in zip(places, masks, strict=True)]
+    if packed:
+        values = [w.let(f"load {w.vector}, ptr {place}, align {REGISTER_BYTES}") for place in places]
+    else:
+        values = [w.load(place, mask) for place, mask in zip(places, masks, strict=True)]
     for i in range(rows):
         place = w.at("%column", i)
         factor = w.spread(w.let(f"load {w.scalar}, ptr {place}, align {w.item}"), w.scalar)
@@ -139,8 +141,8 @@ def _tile(w: Vectors, rows: int, vectors: int) -> str:
             terms = f"{w.vector} {factor}, {w.vector} {values[j]}, {w.vector} %old{i}.{j}"
             w.write(f"%new{i}.{j} = call {w.vector} @llvm.fma.{w.suffix}({terms})")
     w.write("%k.next = add i64 %k, 1")
-    w.write(f"%row.next = getelementptr {w.scalar}, ptr %row, i64 %ldb")
-    w.write(f"%column.next = getelementptr {w.scalar}, ptr %column, i64 %lda")
+    w.write(f"%row.next = getelementptr {w.scalar}, ptr %row, i64 {VECTORS * w.lanes if packed else '%ldb'}")
+    w.write(f"%column.next = getelementptr {w.scalar}, ptr %column, i64 {ROWS if packed else '%lda'}")
     w.write("%again = icmp slt i64 %k.next, %depth")
     w.write("br i1 %again, label %sum, label %done")
     w.label("done")
@@ -154,7 +156,7 @@ def _tile(w: Vectors, rows: int, vectors: int) -> str:
             added = w.only_if("%more", written)
             total = w.let(f"fadd {w.vector} {w.load(place, added)}, %sum{i}.{j}")
             w.store(total, place, written)
-    return w.function(f"tile{rows}x{vectors}", TILE)
+    return w.function(f"{'tile' if packed else 'line'}{rows}x{vectors}", TILE)
 
 
 PACK = "ptr noalias %b, i64 %ldb, i64 %depth, i64 %columns, ptr noalias %packed"
@@ -227,9 +229,6 @@ def _product(w: Vectors) -> str:
         w.write(f"%{name}.plain = xor i1 %{name}.turned, true")
         w.write(f"%{name}.row = select i1 %{name}.turned, i64 1, i64 %ld{name}")
         w.write(f"%{name}.column = select i1 %{name}.turned, i64 %ld{name}, i64 1")
-    w.write(f"%few = icmp sle i64 %rows, {SHALLOW}")
-    w.write("%b.direct = and i1 %few, %b.plain")
-    w.write("%b.copied = icmp ult i1 %b.direct, %b.plain")
     w.write("%one = icmp eq i64 %rows, 1")
     w.write("%is.line = and i1 %one, %b.plain")
     w.write("%is.block = xor i1 %is.line, true")
@@ -259,7 +258,7 @@ def _line(w: Vectors, a: str, b: str, depth: str, more: str) -> None:
         with w.loop(start, stop, str(width)) as j:
             remaining = w.integer("sub", "%columns", j)
             given = (a, "%a.column", w.at(b, j), "%ldb", depth, w.at("%c", j), "%ldc", "1", remaining, more)
-            w.run(f"tile1x{vectors}", TILE, *given)
+            w.run(f"line1x{vectors}", TILE, *given)
         start = stop
 
 
@@ -275,22 +274,20 @@ def _block(w: Vectors, a: str, b: str, depth: str, more: str) -> None:
         with w.loop("0", "%columns", str(width)) as left:
             columns = w.least(w.integer("sub", "%columns", left), width)
             piece = w.at(b, w.integer("mul", left, "%b.column"))
-            for condition, pack in (("%b.turned", "pack_b_columns"), ("%b.copied", "pack_b_rows")):
+            for condition, pack in (("%b.turned", "pack_b_columns"), ("%b.plain", "pack_b_rows")):
                 with w.when(condition):
                     w.run(pack, PACK, piece, "%ldb", depth, columns, "%packed.b")
-            _tiles(w, rows, columns, depth, piece, w.at(w.at("%c", w.integer("mul", top, "%ldc")), left), more)
+            _tiles(w, rows, columns, depth, w.at(w.at("%c", w.integer("mul", top, "%ldc")), left), more)
 
 
-def _tiles(w: Vectors, rows: str, columns: str, depth: str, b: str, c: str, more: str) -> None:
-    """All tiles of a block whose panels are packed, those of the second matrix unless it is read where it lies, at `b`."""
+def _tiles(w: Vectors, rows: str, columns: str, depth: str, c: str, more: str) -> None:
+    """All tiles of a block whose panels are packed."""
     panel = VECTORS * w.lanes
-    between = w.let(f"select i1 %b.direct, i64 %ldb, i64 {panel}")
     with w.loop("0", columns, str(panel)) as left:
         remaining = w.least(w.integer("sub", columns, left), panel)
         narrow = w.let(f"icmp sle i64 {remaining}, {w.lanes}")
         wide = w.let(f"xor i1 {narrow}, true")
-        packed = w.at("%packed.b", w.integer("mul", left, DEPTH + w.lanes))
-        second = w.let(f"select i1 %b.direct, ptr {w.at(b, left)}, ptr {packed}")
+        b = w.at("%packed.b", w.integer("mul", left, DEPTH + w.lanes))
         start = "0"
         for height in (ROWS, FEW):
             whole = w.integer("mul", w.integer("sdiv", w.integer("sub", rows, start), height), height)
@@ -303,7 +300,7 @@ def _tiles(w: Vectors, rows: str, columns: str, depth: str, b: str, c: str, more
                 below = w.integer("sub", rows, i)
                 for vectors, condition in ((VECTORS, wide), (1, narrow)):
                     with w.when(condition):
-                        given = (a, str(ROWS), second, between, depth, target, "%ldc", below, remaining, more)
+                        given = (a, "0", b, "0", depth, target, "%ldc", below, remaining, more)
                         w.run(f"tile{height}x{vectors}", TILE, *given)
             start = stop
 
@@ -318,7 +315,7 @@ def gemm_text(dtype: str) -> str:
     panel, space = VECTORS * new().lanes, DEPTH + new().lanes
     functions = [
         *(_tile(new(), rows, vectors) for rows in (ROWS, FEW) for vectors in (VECTORS, 1)),
-        *(_tile(new(), 1, vectors) for vectors in (LINE, 1)),
+        *(_tile(new(), 1, vectors, packed=False) for vectors in (LINE, 1)),
         _pack_rows(new(), "pack_a_rows", ROWS, space),
         _pack_columns(new(), "pack_a_columns", ROWS, space),
         _pack_rows(new(), "pack_b_rows", panel, space),
