@@ -1,6 +1,6 @@
 """The benchmark suite: minigraph against the frameworks that users would otherwise pick, in one interleaved run.
 
-python benchmarks/run.py [--quick] [--rounds N] [--only PART] [--save]
+python benchmarks/run.py [--quick] [--rounds N] [--only PART] [--save] [--table]
 
 Every framework runs in a process of its own. They take turns, a few calls each, so that all meet the same state of the
 machine; a figure is the median over the rounds of the ratio of medians, minigraph over peer, with its quartiles. With --save
@@ -203,6 +203,18 @@ def got_worse(now: dict[str, Any], before: dict[str, Any]) -> list[str]:
     ]
 
 
+def table(results: dict[str, Any]) -> str:
+    """The ratios as a table in Markdown: the median, and the quartiles."""
+    rows = [["work", "minigraph", *PEERS], ["---"] * (2 + len(PEERS))]
+    for title, found in results.items():
+        us = found["minigraph"]["us"]
+        ratios = [
+            f"{one['ratio']:.2f} ({one['low']:.2f} ... {one['high']:.2f})" if (one := found.get(name)) else "" for name in PEERS
+        ]
+        rows.append([title, f"{us:,.{0 if us > 100 else 1}f} us", *ratios])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
 def machine() -> str:
     """The processor and the number of cores that this process may use."""
     info = Path("/proc/cpuinfo")
@@ -219,7 +231,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=0, help="how many turns every framework has")
     parser.add_argument("--only", default="", help="only cases whose title contains this")
     parser.add_argument("--save", action="store_true", help="make these figures the baseline")
+    parser.add_argument("--table", action="store_true", help="print the baseline as a table, and measure nothing")
     options = parser.parse_args()
+    before = json.loads(BASELINE.read_text()) if BASELINE.exists() else {}
+    if options.table:
+        print(table(before))
+        return
     print(machine(), flush=True)
     results = measure(options.quick, options.rounds or (5 if options.quick else 15), options.only)
     if not options.only:
@@ -227,7 +244,6 @@ def main() -> None:
         start_to_first_step(names, 2 if options.quick else 5)
         footprint()
         compile_against_depth([8, 16, 32, 64] if options.quick else [8, 16, 32, 64, 128, 256])
-    before = json.loads(BASELINE.read_text()) if BASELINE.exists() else {}
     for line in got_worse(results, before):
         print(f"worse: {line}")
     if options.save:
