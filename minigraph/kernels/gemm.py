@@ -23,7 +23,7 @@ FEW = 4
 """Rows of the tile for those that are left over."""
 LINE = 16
 """Registers of a product of one row, which is as fast as the second matrix can be read."""
-DEPTH, TALL, WIDE = 512, 12 * ROWS, 8
+DEPTH, TALL, WIDE = 264, 24 * ROWS, 8
 """A block: terms of a sum, rows of the first matrix, registers of columns of the second; together they fit a core's cache."""
 
 
@@ -115,9 +115,8 @@ def _tile(w: Vectors, rows: int, vectors: int, packed: bool = True) -> str:
     Columns of a lie `lda` apart, rows of b `ldb`; if `packed`, as they are packed. Rows and columns beyond those of c are not
     written; if `packed`, they can be read.
     """
-    masks = [w.first("%columns", j * w.lanes) for j in range(vectors)]
-    lines = [w.at("%c", w.integer("mul", "%ldc", i)) for i in range(rows)]
     cells = [(i, j) for i in range(rows) for j in range(vectors)]
+    masks = [] if packed else [w.first("%columns", j * w.lanes) for j in range(vectors)]
     before = w.fresh("before")
     w.write(f"br label %{before}")
     w.label(before)
@@ -148,15 +147,45 @@ def _tile(w: Vectors, rows: int, vectors: int, packed: bool = True) -> str:
     w.label("done")
     for i, j in cells:
         w.write(f"%sum{i}.{j} = phi {w.vector} [ zeroinitializer, %{before} ], [ %new{i}.{j}, %sum ]")
+    if packed:
+        _write_tile(w, rows, vectors)
+    else:
+        _write_part(w, rows, masks)
+    return w.function(f"{'tile' if packed else 'line'}{rows}x{vectors}", TILE)
+
+
+def _write_tile(w: Vectors, rows: int, vectors: int) -> None:
+    """Write the sums of a tile to c: in one piece, if all of it is inside."""
+    tall, wide = w.let(f"icmp sle i64 {rows}, %rows"), w.let(f"icmp sle i64 {vectors * w.lanes}, %columns")
+    whole = w.let(f"and i1 {tall}, {wide}")
+    new = w.let(f"icmp ugt i1 {whole}, %more")
+    added = w.let(f"and i1 {whole}, %more")
+    for condition, adds in ((new, False), (added, True)):
+        with w.when(condition):
+            line = "%c"
+            for i in range(rows):
+                for j in range(vectors):
+                    place, value = w.at(line, j * w.lanes), f"%sum{i}.{j}"
+                    if adds:
+                        value = w.let(f"fadd {w.vector} {w.let(f'load {w.vector}, ptr {place}, align {w.item}')}, {value}")
+                    w.write(f"store {w.vector} {value}, ptr {place}, align {w.item}")
+                line = w.at(line, "%ldc")
+    with w.when(w.let(f"xor i1 {whole}, true")):
+        _write_part(w, rows, [w.first("%columns", j * w.lanes) for j in range(vectors)])
+
+
+def _write_part(w: Vectors, rows: int, masks: list[str]) -> None:
+    """Write to c what lies inside of it."""
+    line = "%c"
     for i in range(rows):
         inside = w.let(f"icmp slt i64 {i}, %rows")
-        for j in range(vectors):
-            place = w.at(lines[i], j * w.lanes)
-            written = w.only_if(inside, masks[j])
+        for j, mask in enumerate(masks):
+            place = w.at(line, j * w.lanes)
+            written = w.only_if(inside, mask)
             added = w.only_if("%more", written)
             total = w.let(f"fadd {w.vector} {w.load(place, added)}, %sum{i}.{j}")
             w.store(total, place, written)
-    return w.function(f"{'tile' if packed else 'line'}{rows}x{vectors}", TILE)
+        line = w.at(line, "%ldc")
 
 
 PACK = "ptr noalias %b, i64 %ldb, i64 %depth, i64 %columns, ptr noalias %packed"
@@ -166,16 +195,22 @@ def _pack_rows(w: Vectors, name: str, width: int, space: int) -> str:
     """The function that copies a matrix of rows `ldb` apart into panels of `width` columns and `space` rows; 0 beyond."""
     offsets = range(0, width, w.lanes)
     kept = [w.first(str(width), offset) for offset in offsets]
+    whole = w.integer("mul", w.integer("sdiv", "%columns", width), width)
+    rest = w.integer("sub", "%columns", whole)
+    left_over = [w.first(rest, offset) for offset in offsets]
+    some = w.let(f"icmp sgt i64 {rest}, 0")
+
+    def copy(source: str, target: str, read: list[str]) -> None:
+        for offset, mask, keep in zip(offsets, read, kept, strict=True):
+            w.store(w.load(w.at(source, offset), mask), w.at(target, offset), keep)
+
     with w.loop("0", "%depth") as k:
         row = w.at("%b", w.integer("mul", k, "%ldb"))
         line = w.at("%packed", w.integer("mul", k, width))
-        with w.loop("0", "%columns", str(width)) as column:
-            remaining = w.least(w.integer("sub", "%columns", column), width)
-            source = w.at(row, column)
-            target = w.at(line, w.integer("mul", column, space))
-            for offset, keep in zip(offsets, kept, strict=True):
-                value = w.load(w.at(source, offset), w.first(remaining, offset))
-                w.store(value, w.at(target, offset), keep)
+        with w.loop("0", whole, str(width)) as column:
+            copy(w.at(row, column), w.at(line, w.integer("mul", column, space)), kept)
+        with w.when(some):
+            copy(w.at(row, whole), w.at(line, w.integer("mul", whole, space)), left_over)
     return w.function(name, PACK)
 
 
