@@ -20,8 +20,8 @@ LEVELS = {
         rewrite.engine rewrite.lower rewrite.sizes rewrite.stability rewrite.algebra rewrite.folding rewrite.merge
         rewrite.specialize rewrite.fuse rewrite""",
     "L4": """kernels.disk kernels.jit kernels.scalar kernels.elementary kernels.namespace kernels.loopnest kernels.layout
-        kernels.effort kernels.llvm kernels.runtime kernels.blas kernels.gemm kernels.products kernels.arena kernels.fusion
-        kernels.overwriting kernels.builder kernels.program kernels
+        kernels.effort kernels.accumulator kernels.llvm kernels.runtime kernels.blas kernels.gemm kernels.products kernels.arena
+        kernels.fusion kernels.overwriting kernels.builder kernels.program kernels
         backends.interpreted backends.native backends.choice backends""",
     "L5": "schedule direct doctor",
     "L6": "function",

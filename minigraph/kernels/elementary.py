@@ -32,7 +32,7 @@ class Format(Record):
     mantissa: int
     bias: int
     ln2: tuple[float, float]  # in two parts, the first of few bits
-    exp_series: tuple[float, ...]  # (exp(r) - 1 - r) / r^2 for |r| <= log(2), by Remez' algorithm
+    exp_series: tuple[float, ...]  # (exp(r) - 1 - r) / r^2
     log_series: tuple[float, ...]
     zero: float  # below it exp is 0
     infinite: float  # above it exp is infinite
@@ -41,19 +41,12 @@ class Format(Record):
 FORMATS = {
     4: Format(
         np.dtype("int32"), 23, 127, (6.9313812256e-01, 9.0580006145e-06),
-        (
-            2.5964513248718764773e-5, 2.0193312084595590001e-4, 1.3880887082999338587e-3, 8.3318398325431716528e-3,
-            4.1666836238377103219e-2, 1.6666690082462793403e-1, 0.49999999109918156493,
-        ),
+        (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1),
         (0.24279078841, 0.28498786688, 0.40000972152, 0.66666662693), -104.0, 89.0,
     ),
     8: Format(
         INT64, 52, 1023, (6.93147180369123816490e-01, 1.90821492927058770002e-10),
-        (
-            1.1803282456016759117e-11, 1.6212265220425227826e-10, 2.0872382296090523969e-9, 2.5050885349919914198e-8,
-            2.7557343406331208271e-7, 2.755732418684827277e-6, 2.4801587236103535836e-5, 1.9841269830500926685e-4,
-            1.3888888888975389451e-3, 8.3333333333453063933e-3, 4.1666666666666179136e-2, 0.16666666666666608144, 0.5,
-        ),
+        tuple(1 / math.factorial(k) for k in range(13, 1, -1)),
         (
             1.479819860511658591e-01, 1.531383769920937332e-01, 1.818357216161805012e-01, 2.222219843214978396e-01,
             2.857142874366239149e-01, 3.999999999940941908e-01, 6.666666666666735130e-01,
@@ -62,47 +55,53 @@ FORMATS = {
 }  # fmt: skip
 
 
-def power_of_two(n: Value, dtype: DType) -> Value:
-    """2**n for an integer n within the normal range of a float dtype."""
-    form = FORMATS[dtype.itemsize]
-    return ((n + form.bias) << form.mantissa).bitcast(dtype)
-
-
 def clamp(x: Value, low: float, high: float) -> Value:
     """x limited to [low, high]; NaN stays NaN."""
     below = select(x < low, low, x)
     return select(below > high, high, below)
 
 
-def _rounded(x: Value, scale: float) -> tuple[Value, Value]:
+Power = tuple[Value, Value]
+"""A power of 2 as two factors, each within the normal range where their product is not."""
+
+
+def _rounded(x: Value, scale: float) -> tuple[Value, Power]:
     """n = x * scale rounded to an integer, as a float, and 2**n, for small n.
 
-    Adding 1.5 * 2**mantissa pushes the fraction out, and leaves n in the low bits. With the bias added, they are an exponent.
+    Adding 1.5 * 2**mantissa pushes the fraction out, and leaves n in the low bits. Twice the bias is added as well: the two
+    halves of the sum are the exponents of the factors.
     """
     form = FORMATS[x.dtype.itemsize]
-    shift = 1.5 * 2.0**form.mantissa + form.bias
+    shift = 1.5 * 2.0**form.mantissa + 2 * form.bias
     pushed = fma(x, scale, shift)
-    return pushed - shift, (pushed.bitcast(form.integer) << form.mantissa).bitcast(x.dtype)
+    both = pushed.bitcast(form.integer)
+    half = both >> 1
+    return pushed - shift, (_float_of(half, x.dtype), _float_of(both - half, x.dtype))
 
 
-def _reduced(x: Value) -> tuple[Value, Value, Value]:
-    """n, 2**n, and r with x = 2 * n * log(2) + r and |r| <= log(2): 2**n is within the normal range where its square is not."""
+def _float_of(exponent: Value, dtype: DType) -> Value:
+    """The power of 2 with these bits as its exponent."""
+    return (exponent << FORMATS[dtype.itemsize].mantissa).bitcast(dtype)
+
+
+def _reduced(x: Value) -> tuple[Value, Power, Value]:
+    """n, 2**n, and r with x = n * log(2) + r and |r| <= log(2) / 2."""
     form = FORMATS[x.dtype.itemsize]
-    n, root = _rounded(x, 0.5 / math.log(2))
-    return n, root, fma(n, -2.0 * form.ln2[1], fma(n, -2.0 * form.ln2[0], x))
+    n, power = _rounded(x, 1 / math.log(2))
+    return n, power, fma(n, -form.ln2[1], fma(n, -form.ln2[0], x))
 
 
-def _exponential(r: Value, root: Value) -> Value:
-    """exp(r) * root**2 for |r| <= log(2)."""
-    return polynomial(r, (*FORMATS[r.dtype.itemsize].exp_series, 1.0, 1.0)) * root * root
+def _exponential(r: Value, power: Power) -> Value:
+    """exp(r) times a power of 2, for |r| <= log(2) / 2."""
+    return polynomial(r, (*FORMATS[r.dtype.itemsize].exp_series, 1.0, 1.0)) * power[0] * power[1]
 
 
 @in_float32
 def exp(x: Value) -> Value:
     """e**x."""
     form = FORMATS[x.dtype.itemsize]
-    _, root, r = _reduced(clamp(x, form.zero, form.infinite))
-    return _exponential(r, root)
+    _, power, r = _reduced(clamp(x, form.zero, form.infinite))
+    return _exponential(r, power)
 
 
 @in_float32
@@ -110,17 +109,17 @@ def exp2(x: Value) -> Value:
     """2**x."""
     form = FORMATS[x.dtype.itemsize]
     inside = clamp(x, form.zero / math.log(2), form.infinite / math.log(2))
-    n, root = _rounded(inside, 0.5)
-    return _exponential(fma(n, -2.0, inside) * math.log(2), root)
+    n, power = _rounded(inside, 1.0)
+    return _exponential((inside - n) * math.log(2), power)
 
 
 @in_float32
 def expm1(x: Value) -> Value:
     """e**x - 1."""
     form = FORMATS[x.dtype.itemsize]
-    n, root, r = _reduced(clamp(x, -(form.mantissa + 8) * math.log(2), form.infinite))
-    fewer = power_of_two(select(n < 31.0, n * -2.0, -62.0).astype(form.integer), x.dtype)
-    result = (fma(r * r, polynomial(r, form.exp_series), r) + (1.0 - fewer)) * root * root
+    n, power, r = _reduced(clamp(x, -(form.mantissa + 8) * math.log(2), form.infinite))
+    fewer = _float_of(select(n < 62.0, -n, -62.0).astype(form.integer) + form.bias, x.dtype)
+    result = (fma(r * r, polynomial(r, form.exp_series), r) + (1.0 - fewer)) * power[0] * power[1]
     return select(intrinsic("fabs", x) < 2.0 ** -(form.mantissa + 2), x, result)
 
 

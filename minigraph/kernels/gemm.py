@@ -195,22 +195,16 @@ def _pack_rows(w: Vectors, name: str, width: int, space: int) -> str:
     """The function that copies a matrix of rows `ldb` apart into panels of `width` columns and `space` rows; 0 beyond."""
     offsets = range(0, width, w.lanes)
     kept = [w.first(str(width), offset) for offset in offsets]
-    whole = w.integer("mul", w.integer("sdiv", "%columns", width), width)
-    rest = w.integer("sub", "%columns", whole)
-    left_over = [w.first(rest, offset) for offset in offsets]
-    some = w.let(f"icmp sgt i64 {rest}, 0")
-
-    def copy(source: str, target: str, read: list[str]) -> None:
-        for offset, mask, keep in zip(offsets, read, kept, strict=True):
-            w.store(w.load(w.at(source, offset), mask), w.at(target, offset), keep)
-
     with w.loop("0", "%depth") as k:
         row = w.at("%b", w.integer("mul", k, "%ldb"))
         line = w.at("%packed", w.integer("mul", k, width))
-        with w.loop("0", whole, str(width)) as column:
-            copy(w.at(row, column), w.at(line, w.integer("mul", column, space)), kept)
-        with w.when(some):
-            copy(w.at(row, whole), w.at(line, w.integer("mul", whole, space)), left_over)
+        with w.loop("0", "%columns", str(width)) as column:
+            remaining = w.least(w.integer("sub", "%columns", column), width)
+            source = w.at(row, column)
+            target = w.at(line, w.integer("mul", column, space))
+            for offset, keep in zip(offsets, kept, strict=True):
+                value = w.load(w.at(source, offset), w.first(remaining, offset))
+                w.store(value, w.at(target, offset), keep)
     return w.function(name, PACK)
 
 

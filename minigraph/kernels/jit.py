@@ -53,7 +53,7 @@ def define(name: str, address: int) -> None:
 TUNING = {
     "speed_level": 3, "loop_vectorization": True, "loop_interleaving": True, "loop_unrolling": True, "slp_vectorization": False,
 }  # fmt: skip
-"""How modules are optimized."""
+"""How modules are optimized, and machine code is chosen."""
 
 
 @cache
@@ -66,7 +66,8 @@ def _target() -> tuple[str, str, str]:
 def target_machine() -> Any:
     """A code generator for this machine's processor; each engine needs its own."""
     triple, processor, features = _target()
-    return llvm().Target.from_triple(triple).create_target_machine(cpu=processor, features=features, opt=3, jit=True)
+    target = llvm().Target.from_triple(triple)
+    return target.create_target_machine(cpu=processor, features=features, opt=TUNING["speed_level"], jit=True)
 
 
 @cache

@@ -19,6 +19,9 @@ FAST_TURNED = range(150_000, FAST.stop)
 NARROW = 32
 """Columns below which OpenBLAS is the faster one, whatever the work."""
 
+PLAIN, TRANSPOSED = 111, 112
+"""How a matrix is given, in BLAS' own numbers."""
+
 PRODUCT_WORDS = 19
 
 _PRODUCT = """
@@ -55,8 +58,8 @@ READ
   %count = sub i64 %to, %from
   %m = select i1 %split.rows, i64 %count, i64 %w8
   %n = select i1 %split.columns, i64 %count, i64 %w9
-  %a.transposed = icmp eq i64 %w6, 112
-  %b.transposed = icmp eq i64 %w7, 112
+  %a.transposed = icmp eq i64 %w6, TRANSPOSED
+  %b.transposed = icmp eq i64 %w7, TRANSPOSED
   %a.row = select i1 %a.transposed, i64 1, i64 %w11
   %b.column = select i1 %b.transposed, i64 %w12, i64 1
   %a.shift = mul i64 %from, %a.row
@@ -129,7 +132,7 @@ def is_own(rows: int, columns: int, depth: int, turned: bool) -> bool:
 def product_kernel(dtype: str, own: bool) -> Code:
     """A kernel for stacks of products of a float dtype, by functions of our own or by OpenBLAS.
 
-    Its words: slot and offset of a, b and c; 111 or (transposed) 112 for a and for b; m, n, k; the leading dimensions; the
+    Its words: slot and offset of a, b and c; PLAIN or TRANSPOSED for a and for b; m, n, k; the leading dimensions; the
     height of the stack and the strides along it; what is split into parts (0 the stack, 1 rows, 2 columns).
     """
     read = "\n".join(
@@ -138,6 +141,7 @@ def product_kernel(dtype: str, own: bool) -> Code:
     )
     scalar = "float" if dtype == "float32" else "double"
     text = _PRODUCT.replace("READ", read).replace("ROWS", str(ROWS)).replace("COLUMNS", str(NARROW))
+    text = text.replace("TRANSPOSED", str(TRANSPOSED))
     if own:
         text = f"{gemm_text(dtype)}\n{text.replace('CALL', _OWN)}"
         return Code(text.replace("FLOAT", scalar), as_written=True)

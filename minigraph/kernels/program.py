@@ -23,7 +23,7 @@ from minigraph.kernels.loopnest import (
     describe,
 )
 from minigraph.kernels.overwriting import overwrite
-from minigraph.kernels.products import is_own, product_kernel
+from minigraph.kernels.products import PLAIN, TRANSPOSED, is_own, product_kernel
 from minigraph.kernels.runtime import thread_count
 from minigraph.ops.arranging import Concatenate
 from minigraph.ops.indexing import Indexing
@@ -34,9 +34,6 @@ from minigraph.types import as_dtype
 
 ARENA, CONSTANTS, FIRST = 0, 1, 2
 """The slots of the memory that a program works in: its own, its constants', then inputs and outputs."""
-
-PLAIN, TRANSPOSED = 111, 112
-"""How a matrix is given to BLAS."""
 
 ALIGNMENT = 64
 WORK_A_PART = 400_000
