@@ -7,6 +7,7 @@ from minigraph.function import Function, In, Memory, Out, Profile, Trace, functi
 from minigraph.gradient import grad, hessian, hessian_vector_product, jacobian, jvp, vjp
 from minigraph.graph import Graph, Variable, clone, constant, replace, shared, tensor
 from minigraph.inputs import *
+from minigraph.layers import dialects
 from minigraph.layers.computation_graph import ComputationGraph
 from minigraph.layers.filter import VariableFilter
 from minigraph.ops import linalg, random

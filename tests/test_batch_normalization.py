@@ -303,7 +303,7 @@ def test_sizes_are_inferred_at_the_first_application(rng):
         (lambda: SpatialBatchNormalization((3,)), "spatial"),
         (lambda: SpatialBatchNormalization(3), "spatial"),
         (lambda: BatchNormalization(4, epsilon=-1.0), "epsilon"),
-        (lambda: BatchNormalization(4, n_iter=3), "n_iter"),
+        (lambda: BatchNormalization(4, n_iter=0), "n_iter"),
         (lambda: BatchNormalization().apply(mg.matrix("x")), "not known"),
         (lambda: BatchNormalization().apply(mg.vector("x")), "batch axis"),
         (lambda: BatchNormalization(4).apply(mg.tensor("x", shape=(None, 5))), "batch of shape"),
@@ -558,8 +558,7 @@ def test_two_applications_of_one_layer_raise_unless_allowed():
     pairs = get_batch_normalization_updates(both, allow_duplicates=True)
     mean = layer.variables["population_mean"]
     assert [population for population, _ in pairs].count(mean) == 2
-    with pytest.raises(ValueError, match="two estimates"):
-        moving_average(pairs)
+    assert [target for target, _ in moving_average(pairs)].count(mean) == 1
 
 
 @pytest.mark.parametrize("weight", [0.0, -0.1, 1.5])

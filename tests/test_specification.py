@@ -17,8 +17,9 @@ from minigraph.layers import (
     batch_normalization,
     roles,
 )
+from minigraph.layers.conventions import BLOCKS
 from minigraph.ops.control import widening_op
-from minigraph.transforms import get_batch_normalization_updates
+from minigraph.transforms import Duplicates, get_batch_normalization_updates
 
 
 def parameters(function):
@@ -71,8 +72,12 @@ SIGNATURES = {
         *[("input_dim", None, False), ("broadcastable", None, False), ("conserve_memory", True, False)],
         *[("epsilon", 1e-4, False), ("scale_init", None, False), ("shift_init", None, False)],
         *[("mean_only", False, False), ("learn_scale", True, False), ("learn_shift", True, False), ("n_iter", None, False)],
+        *[("feature_axes", None, True), ("axis_names", None, True), ("convention", BLOCKS, True)],
     ],
-    get_batch_normalization_updates: [("graph", EMPTY, False), ("allow_duplicates", False, False)],
+    get_batch_normalization_updates: [
+        *[("graph", EMPTY, False), ("allow_duplicates", False, False)],
+        *[("duplicates", Duplicates.ERROR, True), ("allow_nonfinite", False, True)],
+    ],
 }
 
 

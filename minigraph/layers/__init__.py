@@ -41,6 +41,7 @@ from minigraph.layers.linear import Bias, Identity, Linear
 from minigraph.layers.mlp import MLP, BatchNormalizedMLP, Sequence
 from minigraph.layers.noise import Dropout
 from minigraph.layers.normalization import BatchNormalization, SpatialBatchNormalization, batch_normalization
+from minigraph.layers.population import Freeze, PopulationNormalization
 from minigraph.layers.roles import add_role, has_roles, with_auxiliary
 
 __all__ = [
@@ -53,6 +54,7 @@ __all__ = [
     "Constant",
     "Dropout",
     "Elu",
+    "Freeze",
     "Gelu",
     "Glorot",
     "He",
@@ -66,6 +68,7 @@ __all__ = [
     "Logistic",
     "MLP",
     "Orthogonal",
+    "PopulationNormalization",
     "Rectifier",
     "Sequence",
     "Silu",

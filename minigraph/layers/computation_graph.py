@@ -7,8 +7,9 @@ from typing import Any
 
 from minigraph.errors import InvalidTypeError, MissingExtraError
 from minigraph.function import Function, default_updates, function
-from minigraph.graph import Constant, Input, Shared, Variable, replace, toposort
+from minigraph.graph import Constant, Identity, Input, Shared, Variable, reachable, replace, toposort
 from minigraph.layers.roles import AUXILIARY, PARAMETER, has_roles
+from minigraph.ops.control import DisconnectedGrad
 from minigraph.printing import debugprint, to_dot, to_networkx, to_svg
 
 __all__ = ["ComputationGraph"]
@@ -48,8 +49,15 @@ class ComputationGraph:
 
     @property
     def parameters(self) -> list[Variable]:
-        """The shared variables that are learned."""
-        return [variable for variable in self.shared_variables if has_roles(variable, [PARAMETER])]
+        """The shared variables that are learned: parameters through which a gradient can flow."""
+
+        def differentiated(variable: Variable) -> Sequence[Variable]:
+            if isinstance(variable.op, DisconnectedGrad):
+                return ()
+            return variable.inputs[:1] if isinstance(variable.op, Identity) else variable.inputs
+
+        learned = reachable(self.outputs, differentiated)
+        return [one for one in self.shared_variables if one in learned and has_roles(one, [PARAMETER])]
 
     @property
     def auxiliary_variables(self) -> list[Variable]:

@@ -11,9 +11,12 @@ __all__ = [
     "BATCH_NORM_DIVISOR",
     "BATCH_NORM_MINIBATCH_ESTIMATE",
     "BATCH_NORM_OFFSET",
+    "BATCH_NORM_POPULATION_INVERSE_STDEV",
     "BATCH_NORM_POPULATION_MEAN",
     "BATCH_NORM_POPULATION_STATISTICS",
     "BATCH_NORM_POPULATION_STDEV",
+    "BATCH_NORM_POPULATION_VARIANCE",
+    "BATCH_NORM_POPULATION_WEIGHT",
     "BATCH_NORM_SCALE_PARAMETER",
     "BATCH_NORM_SHIFT_PARAMETER",
     "BIAS",
@@ -104,6 +107,18 @@ class BATCH_NORM_POPULATION_MEAN(BATCH_NORM_POPULATION_STATISTICS):
 
 class BATCH_NORM_POPULATION_STDEV(BATCH_NORM_POPULATION_STATISTICS):
     """The root of the variance of the training data plus epsilon."""
+
+
+class BATCH_NORM_POPULATION_INVERSE_STDEV(BATCH_NORM_POPULATION_STATISTICS):
+    """1 over the root of the variance of the training data plus epsilon."""
+
+
+class BATCH_NORM_POPULATION_VARIANCE(BATCH_NORM_POPULATION_STATISTICS):
+    """The variance of the training data."""
+
+
+class BATCH_NORM_POPULATION_WEIGHT(BATCH_NORM_POPULATION_STATISTICS):
+    """The number, or the sum of weights, of the batches that the other statistics come from."""
 
 
 class BATCH_NORM_OFFSET(Role):

@@ -1,92 +1,179 @@
 """The formula of batch normalization, and the only place where it stands (Ioffe and Szegedy 2015).
 
 The mean is taken in two passes: what the first leaves, the mean of the deviations, corrects its rounding. So a batch far
-from 0 loses no digits, and a constant column becomes exactly 0. 16-bit inputs have 32-bit statistics.
+from 0 loses no digits, and a constant column becomes exactly 0. 16-bit inputs have 32-bit statistics. Elements may be left
+out by a mask, and a batch may be spread over several processes that add up their totals.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from minigraph.errors import InvalidTypeError, InvalidValueError
-from minigraph.graph import Composite, Identity, Variable, as_variable, items
+from minigraph.graph import Array, Composite, Identity, Op, Variable, as_variable, items
 from minigraph.ops.arithmetic import reciprocal, square
-from minigraph.ops.comparison import isfinite, where
+from minigraph.ops.comparison import gt, isfinite, where
 from minigraph.ops.elementwise import Cotangents, Operand, cast
 from minigraph.ops.reduction import mean
-from minigraph.ops.shape import broadcast_like, size
+from minigraph.ops.reduction import sum as sum_over
+from minigraph.ops.shape import broadcast_like, shape_padleft, size
 from minigraph.ops.transcendental import sqrt
-from minigraph.types import check_axes
+from minigraph.types import TensorType, check_axes
 
 __all__ = ["center", "normalize_by", "standardize"]
+
+Reduction = Callable[[Array], Array]
+"""From an array to the sum of such arrays over all processes that work on parts of one batch."""
+
+
+class AllReduce(Op):
+    """The sum of x over all processes, computed by a function that the user supplies.
+
+    Every process must compute the same graph. As each one's cost depends on the sum, the cotangents are summed alike.
+    """
+
+    function: Reduction
+    pure = False
+
+    def infer(self, *types: TensorType) -> TensorType:
+        return types[0]
+
+    def forward(self, xp: Any, x: Array) -> Array:
+        result = xp.asarray(self.function(x), dtype=x.dtype)
+        if result.shape != x.shape:
+            raise InvalidValueError(f"all_reduce was given an array of shape {x.shape} and returned one of {result.shape}")
+        return result
+
+    def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
+        return (self(dy),)
+
+
+class Sample:
+    """The elements of x that statistics over some axes are taken of: all, or with a mask those where it is above 0."""
+
+    def __init__(self, x: Variable, axes: tuple[int, ...], all_reduce: Reduction | None, weights: Sequence[Variable]) -> None:
+        self.axes, self._all_reduce = axes, all_reduce
+        self.dtype = _statistics_dtype(x)
+        self._weights = broadcast_like(cast(weights[0], self.dtype), x) if weights else None
+        self._whole = self._weights is None and all_reduce is None
+        self._elements = cast(size(x, axes), self.dtype)
+
+    @cached_property
+    def count(self) -> Variable:
+        """The number of elements per statistic: a scalar, or with a mask one for each statistic, axes kept."""
+        own = self._elements if self._weights is None else sum_over(self._weights, self.axes, keepdims=True)
+        return self._everywhere(own)
+
+    def _everywhere(self, own: Variable) -> Variable:
+        """The total of all processes, from that of this one."""
+        return own if self._all_reduce is None else AllReduce(self._all_reduce)(own)
+
+    def present(self, values: Variable) -> Variable:
+        """`values`, with 0 where the mask leaves an element out."""
+        return values if self._weights is None else where(gt(self._weights, 0), values, 0)
+
+    def weighed(self, values: Variable) -> Variable:
+        """`values` times the mask."""
+        return values if self._weights is None else values * self._weights
+
+    def share(self, values: Variable) -> Variable:
+        """The sum of `values` over all elements, divided by how many there are."""
+        if self._whole:
+            return mean(values, self.axes, keepdims=True)
+        return self._everywhere(sum_over(values, self.axes, keepdims=True)) / self.count
+
+    def mean(self, values: Variable) -> Variable:
+        """The mean of `values`."""
+        return self.share(self.weighed(values))
+
+    def centered(self, values: Variable) -> tuple[Variable, Variable]:
+        """`values` minus their mean, and the mean."""
+        rough = self.mean(self.present(values))
+        deviation = self.present(values - rough)
+        correction = self.mean(deviation)
+        return self.present(deviation - correction), rough + correction
+
+    def each(self, dstatistic: Variable) -> Variable:
+        """What an element contributes to a mean whose cotangent this is."""
+        return self.weighed(self._everywhere(dstatistic) / self.count)
+
+
+class Normalizing(Composite):
+    """The common part of `Center` and `Standardize`: x, and perhaps weights, in; x normalized and its statistics out."""
+
+    axes: tuple[int, ...]
+    all_reduce: Reduction | None
+
+    def sample(self, x: Variable, weights: Sequence[Variable]) -> Sample:
+        """What the statistics are taken of."""
+        return Sample(x, self.axes, self.all_reduce, weights)
+
+
+class Center(Normalizing):
+    """x minus its mean, and the mean."""
+
+    def expand(self, *inputs: Variable) -> tuple[Variable, Variable]:
+        x, *weights = inputs
+        sample = self.sample(x, weights)
+        centered, average = sample.centered(cast(x, sample.dtype))
+        return cast(centered, x.dtype), average
+
+    def gradient(self, dy: Any, y: Variable, x: Variable, *weights: Variable) -> Cotangents:
+        dcentered, dmean = dy
+        sample = self.sample(x, weights)
+        result = None
+        if dcentered is not None:
+            wide = sample.present(cast(dcentered, sample.dtype))
+            result = wide - sample.weighed(sample.share(wide))
+        if dmean is not None:
+            each = sample.each(dmean)
+            result = broadcast_like(each, x) if result is None else result + each
+        return (None if result is None else cast(result, x.dtype), *(None for _ in weights))
+
+
+class Standardize(Normalizing):
+    """x_hat = (x - mean) / stdev with stdev = sqrt(biased variance + epsilon); mean, stdev and variance themselves."""
+
+    epsilon: float
+
+    def expand(self, *inputs: Variable) -> tuple[Variable, Variable, Variable, Variable]:
+        x, *weights = inputs
+        sample = self.sample(x, weights)
+        centered, average = sample.centered(cast(x, sample.dtype))
+        variance = sample.mean(square(centered))
+        stdev = sqrt(variance + self.epsilon)
+        return cast(centered * reciprocal(stdev), x.dtype), average, stdev, variance
+
+    def gradient(self, dy: Any, y: Variable, x: Variable, *weights: Variable) -> Cotangents:
+        # dx = (dx_hat - mean(dx_hat) - x_hat * mean(dx_hat * x_hat)) / stdev
+        #      + dmean / m + dstdev * x_hat / m + dvariance * 2 * x_hat * stdev / m
+        dx_hat, dmean, dstdev, dvariance = dy
+        normalized, _, stdev, _ = items(y)
+        sample = self.sample(x, weights)
+        x_hat = cast(normalized, sample.dtype)
+        terms = []
+        if dx_hat is not None:
+            wide = sample.present(cast(dx_hat, sample.dtype))
+            projection = sample.weighed(x_hat * sample.share(wide * x_hat))
+            terms.append((wide - sample.weighed(sample.share(wide)) - projection) * reciprocal(stdev))
+        if dmean is not None:
+            terms.append(broadcast_like(sample.each(dmean), x))
+        if dstdev is not None:
+            terms.append(sample.each(dstdev) * x_hat)
+        if dvariance is not None:
+            terms.append(sample.each(dvariance) * (x_hat * (2 * stdev)))
+        if not terms:
+            return (None, *(None for _ in weights))
+        return (cast(sum(terms[1:], terms[0]), x.dtype), *(None for _ in weights))
 
 
 def _statistics_dtype(x: Variable) -> Any:
     """The dtype of x's statistics."""
     return "float32" if x.dtype.itemsize == 2 else x.dtype
-
-
-class Center(Composite):
-    """x minus its mean, and the mean."""
-
-    axes: tuple[int, ...]
-
-    def expand(self, *inputs: Variable) -> tuple[Variable, Variable]:
-        wide = cast(inputs[0], _statistics_dtype(inputs[0]))
-        rough = mean(wide, self.axes, keepdims=True)
-        deviation = wide - rough
-        correction = mean(deviation, self.axes, keepdims=True)
-        return cast(deviation - correction, inputs[0].dtype), rough + correction
-
-    def gradient(self, dy: Any, y: Variable, x: Variable) -> Cotangents:
-        dcentered, dmean = dy
-        result = None
-        if dcentered is not None:
-            wide = cast(dcentered, _statistics_dtype(x))
-            result = wide - mean(wide, self.axes, keepdims=True)
-        if dmean is not None:
-            share = dmean / _elements(x, self.axes)
-            result = broadcast_like(share, x) if result is None else result + share
-        return (None if result is None else cast(result, x.dtype),)
-
-
-class Standardize(Composite):
-    """x_hat = (x - mean) / stdev with stdev = sqrt(biased variance + epsilon), and mean and stdev themselves."""
-
-    axes: tuple[int, ...]
-    epsilon: float
-
-    def expand(self, *inputs: Variable) -> tuple[Variable, Variable, Variable]:
-        wide = cast(inputs[0], _statistics_dtype(inputs[0]))
-        centered, average = center(wide, self.axes)
-        stdev = sqrt(mean(square(centered), self.axes, keepdims=True) + self.epsilon)
-        return cast(centered * reciprocal(stdev), inputs[0].dtype), average, stdev
-
-    def gradient(self, dy: Any, y: Variable, x: Variable) -> Cotangents:
-        # dx = (dx_hat - mean(dx_hat) - x_hat * mean(dx_hat * x_hat)) / stdev + dmean / m + dstdev * x_hat / m
-        dx_hat, dmean, dstdev = dy
-        normalized, _, stdev = items(y)
-        x_hat = cast(normalized, _statistics_dtype(x))
-        terms = []
-        if dx_hat is not None:
-            wide = cast(dx_hat, x_hat.dtype)
-            projection = x_hat * mean(wide * x_hat, self.axes, keepdims=True)
-            terms.append((wide - mean(wide, self.axes, keepdims=True) - projection) * reciprocal(stdev))
-        if dmean is not None:
-            terms.append(broadcast_like(dmean / _elements(x, self.axes), x))
-        if dstdev is not None:
-            terms.append(dstdev * x_hat / _elements(x, self.axes))
-        if not terms:
-            return (None,)
-        return (cast(sum(terms[1:], terms[0]), x.dtype),)
-
-
-def _elements(x: Variable, axes: tuple[int, ...]) -> Variable:
-    """The number of elements per statistic, in the dtype of the statistics."""
-    return cast(size(x, axes), _statistics_dtype(x))
 
 
 def _normalizable(x: Operand, axes: int | Sequence[int]) -> tuple[Variable, tuple[int, ...]]:
@@ -100,23 +187,50 @@ def _normalizable(x: Operand, axes: int | Sequence[int]) -> tuple[Variable, tupl
     return variable, checked
 
 
-def center(x: Operand, axes: int | Sequence[int]) -> tuple[Variable, Variable]:
-    """x minus its mean over `axes`, and that mean with the axes kept at size 1."""
+def check_epsilon(epsilon: Any) -> float:
+    """`epsilon` as a float; ValueError unless it is a number of 0 or more."""
+    if isinstance(epsilon, bool) or not isinstance(epsilon, int | float | np.number) or not epsilon >= 0:
+        raise InvalidValueError(f"epsilon must be a number of 0 or more, not {epsilon!r}")
+    return float(epsilon)
+
+
+def center(
+    x: Operand, axes: int | Sequence[int], *, mask: Operand | None = None, all_reduce: Reduction | None = None
+) -> tuple[Variable, Variable]:
+    """x minus its mean over `axes`, and that mean with the axes kept at size 1; mask and all_reduce as for `standardize`."""
     variable, checked = _normalizable(x, axes)
-    centered, average = items(Center(checked)(variable))
+    centered, average = items(Center(checked, all_reduce)(variable, *_weights(mask, variable)))
     return centered, average
 
 
-def standardize(x: Operand, axes: int | Sequence[int], epsilon: float = 1e-4) -> tuple[Variable, Variable, Variable]:
+def standardize(
+    x: Operand,
+    axes: int | Sequence[int],
+    epsilon: float = 1e-4,
+    *,
+    mask: Operand | None = None,
+    all_reduce: Reduction | None = None,
+) -> tuple[Variable, Variable, Variable]:
     """(x_hat, mean, stdev) over `axes`: x_hat = (x - mean) / stdev, stdev = sqrt(E[(x - mean)^2] + epsilon).
 
-    mean and stdev keep the axes at size 1, and are float32 for 16-bit x. ValueError for a negative epsilon.
+    mean and stdev keep the axes at size 1, and are float32 for 16-bit x. Where a `mask`, which broadcasts to x, is 0 or False,
+    x_hat is 0, and x counts for nothing, whatever it is. `all_reduce` adds up arrays over processes that each hold a part of
+    the batch; each must compute the same graph. ValueError for a negative epsilon.
     """
     variable, checked = _normalizable(x, axes)
-    if isinstance(epsilon, bool) or not isinstance(epsilon, int | float | np.number) or not epsilon >= 0:
-        raise InvalidValueError(f"epsilon must be a number of 0 or more, not {epsilon!r}")
-    x_hat, average, stdev = items(Standardize(checked, float(epsilon))(variable))
+    op = Standardize(checked, all_reduce, check_epsilon(epsilon))
+    x_hat, average, stdev, _ = items(op(variable, *_weights(mask, variable)))
     return x_hat, average, stdev
+
+
+def _weights(mask: Operand | None, x: Variable) -> list[Variable]:
+    """A mask as the further input of an op, with as many axes as x; ValueError if it has more."""
+    if mask is None:
+        return []
+    weights = as_variable(mask)
+    if weights.ndim > x.ndim:
+        raise InvalidValueError(f"the mask {weights!r} has more axes than {x!r}")
+    return [shape_padleft(weights, x.ndim - weights.ndim) if weights.ndim < x.ndim else weights]
 
 
 class NormalizeBy(Composite):
@@ -137,13 +251,22 @@ def normalize_by(x: Operand, mean: Operand, stdev: Operand = None) -> Variable:
     return NormalizeBy()(variable, *(as_variable(one) for one in statistics))
 
 
-class WithStatistics(Identity):
-    """Its first input, normalized by statistics of its own batch, which follow and so can be found in the graph."""
-
-
 class FiniteOr(Composite):
     """The first input where it is finite, else the second."""
 
     def expand(self, *inputs: Variable) -> Variable:
         new, old = inputs
         return where(isfinite(new), new, old)
+
+
+class Normalized(Identity):
+    """Its first input: the second, normalized. What else its application was about follows, and is not computed for it:
+    the options that it was given, the variables that hold the population, and the statistics of the minibatch.
+    """
+
+    training: bool
+    freeze: int | None
+    options: tuple[bool, ...]
+    """Which options there are among the inputs."""
+    populations: int
+    """How many variables hold the population."""

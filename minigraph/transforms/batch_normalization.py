@@ -1,75 +1,101 @@
-"""Switching graphs between training and inference, the pairs that a training graph holds, and rules over pairs."""
+"""Switching graphs between training and inference, and the pairs that a training graph holds."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
-
-import numpy as np
+from collections.abc import Callable, Sequence
+from enum import Enum
 
 from minigraph.errors import InvalidTypeError, InvalidValueError
-from minigraph.graph import Item, Variable, shared, transform
-from minigraph.layers.base import get_application_call
+from minigraph.graph import Item, Variable, toposort, transform
+from minigraph.layers.base import Layer
 from minigraph.layers.computation_graph import ComputationGraph
-from minigraph.layers.normalization import BatchNormalization
-from minigraph.ops.comparison import eq, isfinite, where
+from minigraph.layers.conventions import Batch, pooled
+from minigraph.layers.population import Normalization, Pairs, find_normalizations, normalization_of
+from minigraph.ops.arranging import stack
+from minigraph.ops.comparison import isfinite, where
+from minigraph.ops.creation import ones_like
 from minigraph.ops.elementwise import cast
-from minigraph.ops.normalization import FiniteOr, NormalizeBy, WithStatistics
-from minigraph.ops.shape import reshape
+from minigraph.ops.normalization import FiniteOr, Normalizing
+from minigraph.ops.reduction import sum as sum_over
+from minigraph.ops.shape import broadcast_like
 from minigraph.origin import carry_origin
-
-Pairs = list[tuple[Variable, Variable]]
-"""(population statistic, estimate), or (shared variable, new value)."""
+from minigraph.transforms.averages import raw_estimate
 
 Roots = ComputationGraph | Variable | Sequence[Variable]
 
 
 def apply_batch_normalization(graph: Roots) -> ComputationGraph:
-    """The graph with every inference-mode application of a `BatchNormalization` turned into a training-mode one.
+    """The graph with every inference-mode application of a normalizing layer turned into a training-mode one.
 
     The result equals, node for node, what building under `batch_normalization(...)` would have given; applications in
     training mode already stay as they are. Switch a cost before it is differentiated: ValueError for a graph that holds
     gradients through what is switched.
     """
-    return _switched(graph, NormalizeBy, lambda layer, x, call: layer.normalize_by_minibatch(x, call))
+    return switched(graph, training=True)
 
 
 def apply_population_normalization(graph: Roots) -> ComputationGraph:
     """The graph with every training-mode application turned into an inference-mode one: the inverse of
     `apply_batch_normalization`, with the same limits.
     """
-    return _switched(graph, WithStatistics, lambda layer, x, call: layer.normalize_by_population(x, call))
+    return switched(graph, training=False)
 
 
-def _outputs_of(graph: Roots) -> list[Variable]:
+def outputs_of(graph: Roots) -> list[Variable]:
     """The outputs of a computation graph, or of what one can be made of."""
     return (graph if isinstance(graph, ComputationGraph) else ComputationGraph(graph)).outputs
 
 
-def _switched(
-    graph: Roots, kind: type[NormalizeBy] | type[WithStatistics], build: Callable[[BatchNormalization, Variable, Any], Variable]
+def normalizations_of(graph: Roots) -> list[Normalization]:
+    """The applications of normalizing layers in a graph, in graph order."""
+    return find_normalizations(ComputationGraph(outputs_of(graph)).variables)
+
+
+def switched(graph: Roots, training: bool) -> ComputationGraph:
+    """The graph with the applications that are in the other mode built anew, first ones first."""
+
+    def build(one: Normalization) -> Variable | None:
+        return None if one.is_training == training else one.layer.normalize(one.x, one.call, one.request, training)
+
+    return rebuilt(graph, build)
+
+
+def rebuilt(
+    graph: Roots,
+    build: Callable[[Normalization], Variable | None],
+    otherwise: Callable[[Variable], Variable] = lambda variable: variable,
 ) -> ComputationGraph:
-    """The graph with the applications computed by ops of one kind built anew, first ones first."""
-    replaced: list[Variable] = []
+    """The graph with each application of a normalizing layer replaced by what `build` makes of it, unless that is None, and
+    any other variable by what `otherwise` makes of it.
 
-    def switched(variable: Variable) -> Variable:
-        call = get_application_call(variable)
-        if not isinstance(variable.op, kind) or call is None or not isinstance(call.layer, BatchNormalization):
-            return variable
-        replaced.append(variable)
-        x = variable.inputs[1] if kind is WithStatistics else variable.inputs[0]
+    ValueError if something still computes with what a replaced application normalized by, as gradients through it do.
+    """
+    replaced: list[Normalization] = []
+
+    def step(variable: Variable) -> Variable:
+        one = normalization_of(variable)
         with carry_origin(variable.origin):
-            return build(call.layer, x, call)
+            if one is None:
+                return otherwise(variable)
+            result = build(one)
+        if result is None:
+            return variable
+        replaced.append(one)
+        return result
 
-    result = ComputationGraph(transform(_outputs_of(graph), switched))
+    result = ComputationGraph(transform(outputs_of(graph), step))
     _refuse_gradients(result, replaced)
     return result
 
 
-def _refuse_gradients(graph: ComputationGraph, replaced: Sequence[Variable]) -> None:
+def _refuse_gradients(graph: ComputationGraph, replaced: Sequence[Normalization]) -> None:
     """ValueError if something still computes with what the replaced applications normalized by, as gradients of them do."""
-    stored = {one for variable in replaced if isinstance(variable.op, NormalizeBy) for one in variable.inputs[1:]}
-    estimated = {variable.inputs[0].inputs[0] for variable in replaced if isinstance(variable.inputs[0].op, Item)}
+    stored: set[Variable] = set()
+    estimated: set[Variable] = set()
+    for one in replaced:
+        inner = toposort(one.variable.inputs[:1], stop={one.x, *one.population})
+        estimated |= {variable for variable in inner if isinstance(variable.op, Normalizing)}
+        stored |= set(one.statistics) if not one.is_training else set()
     for variable in graph.variables:
         still_normalized = variable.op == Item(0) and variable.inputs[0] in estimated
         if still_normalized or any(one in stored for one in variable.inputs):
@@ -79,78 +105,115 @@ def _refuse_gradients(graph: ComputationGraph, replaced: Sequence[Variable]) -> 
             )
 
 
-def get_batch_normalization_updates(graph: Roots, allow_duplicates: bool = False) -> Pairs:
+# -- pairs -----------------------------------------------------------------------------------------------------------
+
+
+class Duplicates(Enum):
+    """What becomes of the estimates of a layer that is applied several times in one graph."""
+
+    ERROR = "error"
+    """It is an error."""
+    MEAN = "mean"
+    """Their mean counts, of those that are finite."""
+    POOLED = "pooled"
+    """The statistics of all minibatches together, by the law of total variance."""
+    SEQUENTIAL = "sequential"
+    """Each has a pair of its own; rules apply them one after another, in graph order."""
+
+
+def get_batch_normalization_updates(
+    graph: Roots,
+    allow_duplicates: bool = False,
+    *,
+    duplicates: Duplicates = Duplicates.ERROR,
+    allow_nonfinite: bool = False,
+) -> Pairs:
     """The pairs (population statistic, minibatch estimate) of a training-mode graph, in graph order.
 
     They are a function of this very graph, whatever was replaced in it. Each estimate has the type of its population variable.
-    Where an estimate is not finite, as for an empty batch or one with NaN, it is the population's own value. Given to
-    `function` as updates the pairs overwrite the population; rules such as `moving_average` make gentler updates of them.
+    Where an estimate is not finite, as for an empty batch or one with NaN, it is the population's own value, unless
+    `allow_nonfinite`. Given to `function` as updates the pairs overwrite the population; rules such as `moving_average` make
+    gentler updates of them. Frozen applications have no pairs; those of one layer at different known indices share one.
 
-    ValueError if there is no training-mode application, or if one layer has two, unless `allow_duplicates`.
+    ValueError if there is no training-mode application, or if one layer has two, unless `duplicates` says what to do with
+    them; `allow_duplicates=True` is short for `Duplicates.SEQUENTIAL`.
     """
-    pairs: Pairs = []
-    seen: dict[BatchNormalization, Variable] = {}
-    for variable in ComputationGraph(_outputs_of(graph)).variables:
-        call = get_application_call(variable)
-        if not isinstance(variable.op, WithStatistics) or call is None or not isinstance(call.layer, BatchNormalization):
-            continue
-        if call.layer in seen and not allow_duplicates:
-            raise InvalidValueError(
-                f"{call.layer!r} is applied twice in training mode ({seen[call.layer].origin} and {variable.origin}): pass "
-                "allow_duplicates=True and combine the pairs"
-            )
-        seen[call.layer] = variable
-        for population, estimate in zip(call.layer.population_statistics, variable.inputs[2:], strict=True):
-            with carry_origin(variable.origin):
-                aligned = reshape(cast(estimate, population.dtype), population.type.shape)
-                pairs.append((population, FiniteOr()(aligned, population)))
-    if not pairs:
+    if not isinstance(duplicates, Duplicates):
+        raise InvalidTypeError(f"duplicates must be a member of Duplicates, not {duplicates!r}")
+    if allow_duplicates and duplicates is Duplicates.ERROR:
+        duplicates = Duplicates.SEQUENTIAL
+    found = [one for one in normalizations_of(graph) if one.is_training]
+    if not found:
         raise InvalidValueError("no training mode BatchNormalization applications found in graph")
+    by_layer: dict[Layer, list[Normalization]] = {}
+    for one in found:
+        if one.estimates:
+            by_layer.setdefault(one.layer, []).append(one)
+    pairs: Pairs = []
+    for applications in by_layer.values():
+        with carry_origin(applications[0].variable.origin):
+            pairs += _pairs_of(applications, duplicates, allow_nonfinite)
     return pairs
 
 
-# -- rules over pairs ------------------------------------------------------------------------------------------------
+def _pairs_of(applications: Sequence[Normalization], duplicates: Duplicates, allow_nonfinite: bool) -> Pairs:
+    """The pairs of one layer's applications."""
+    layer = applications[0].layer
+    same_row = _by_row(applications)
+    repeated = next((group for group in same_row if len(group) > 1), None)
+    if repeated and duplicates is Duplicates.ERROR:
+        first, second, *_ = repeated
+        raise InvalidValueError(
+            f"{layer!r} is applied twice in training mode ({first.variable.origin} and {second.variable.origin}): say what "
+            "shall become of its estimates, for instance duplicates=Duplicates.POOLED"
+        )
+    if repeated and duplicates is Duplicates.SEQUENTIAL:
+        return [pair for one in applications for pair in layer.pairs(one.batch, one.request, allow_nonfinite)]
+    pairs: Pairs = []
+    for group in same_row:
+        pairs = _pairs_together(group, duplicates, allow_nonfinite, [estimate for _, estimate in pairs])
+    return pairs
 
 
-def moving_average(pairs: Iterable[tuple[Variable, Variable]], new_weight: Any = 0.1) -> Pairs:
-    """Updates to population + new_weight * (estimate - population): an exponential moving average.
-
-    `new_weight` is the weight of the new batch: a number in (0, 1], or a scalar variable. ValueError outside.
-    """
-    if not isinstance(new_weight, Variable) and not 0 < new_weight <= 1:
-        raise InvalidValueError(f"the weight of the new batch must be above 0 and at most 1, not {new_weight!r}")
-    return [_towards(population, estimate, new_weight) for population, estimate in _checked(pairs)]
+def _by_row(applications: Sequence[Normalization]) -> list[list[Normalization]]:
+    """The applications grouped by the population that they estimate; all in one group unless each is known."""
+    rows = [one.request.row(one.layer.n_iter) for one in applications]
+    if not all(isinstance(row, int) for row in rows):
+        return [list(applications)]
+    return [[one for one, its in zip(applications, rows, strict=True) if its == row] for row in dict.fromkeys(rows)]
 
 
-def cumulative_average(pairs: Iterable[tuple[Variable, Variable]]) -> Pairs:
-    """Updates to the mean of all estimates since the first call: the n-th batch has weight 1 / n.
-
-    The counts are shared variables made here, one for each feature; they start at 0, and do not count a batch that left no
-    finite estimate of the feature.
-    """
-    updates: Pairs = []
-    for population, estimate in _checked(pairs):
-        count = shared(np.zeros(population.get_value(borrow=True).shape, np.int64), name=f"{population.name}_count")
-        updates.append(_towards(population, estimate, 1 / cast(count + 1, population.dtype)))
-        counted = isfinite(estimate.inputs[0] if isinstance(estimate.op, FiniteOr) else estimate)
-        updates.append((count, count + cast(counted, "int64")))
-    return updates
-
-
-def _checked(pairs: Iterable[tuple[Variable, Variable]]) -> Pairs:
-    """The pairs as a list; ValueError if a population variable occurs twice."""
-    listed = [tuple(pair) for pair in pairs]
-    for pair in listed:
-        if len(pair) != 2 or not all(isinstance(one, Variable) for one in pair):
-            raise InvalidTypeError(f"expected pairs (population, estimate), not {pair!r}")
-    populations = [population for population, _ in listed]
-    if len(set(populations)) != len(populations):
-        raise InvalidValueError("a population statistic has two estimates; combine them into one")
-    return listed  # type: ignore[return-value]
+def _pairs_together(
+    group: Sequence[Normalization], duplicates: Duplicates, allow_nonfinite: bool, before: Sequence[Variable]
+) -> Pairs:
+    """One pair for each statistic that a group of applications estimates; `before` is what it else is, if not itself."""
+    first, layer = group[0], group[0].layer
+    if len(group) == 1:
+        return layer.pairs(first.batch, first.request, allow_nonfinite, before)
+    if duplicates is Duplicates.POOLED:
+        if any(one.request.options[1:] != first.request.options[1:] for one in group):
+            raise InvalidValueError(f"{layer!r}: only applications with one index and one way of freezing can be pooled")
+        return layer.pairs(_pooled([one.batch for one in group]), first.request, allow_nonfinite, before)
+    each = [layer.pairs(one.batch, one.request, allow_nonfinite) for one in group]
+    pairs: Pairs = []
+    for position, ((population, _), *_) in enumerate(zip(*each, strict=True)):
+        estimates = [raw_estimate(own[position][1]) for own in each]
+        otherwise = before[position] if before else population
+        mean = _mean_of(estimates, allow_nonfinite)
+        pairs.append((population, mean if allow_nonfinite else FiniteOr()(mean, otherwise)))
+    return pairs
 
 
-def _towards(population: Variable, estimate: Variable, weight: Any) -> tuple[Variable, Variable]:
-    """The update of a population statistic that moves it towards an estimate."""
-    scale = cast(weight, population.dtype)
-    # in this form a population that equals the estimate stays what it is, and a weight of 1 overwrites, to the bit
-    return population, where(eq(scale, 1), estimate, population + (estimate - population) * scale)
+def _mean_of(estimates: Sequence[Variable], allow_nonfinite: bool) -> Variable:
+    """The mean of the finite ones of several estimates, or of all of them; NaN where there is none."""
+    together = stack(estimates)
+    counted = ones_like(together, "bool") if allow_nonfinite else isfinite(together)
+    return sum_over(where(counted, together, 0), 0) / cast(sum_over(cast(counted, "int64"), 0), together.dtype)
+
+
+def _pooled(batches: Sequence[Batch]) -> Batch:
+    """The statistics of several minibatches together."""
+    means = stack([one.mean for one in batches])
+    variances = None if batches[0].variance is None else stack([one.variance for one in batches])
+    counts = stack([broadcast_like(one.count, one.mean) for one in batches])
+    return pooled(Batch(means, variances, counts))

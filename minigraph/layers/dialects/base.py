@@ -1,0 +1,100 @@
+"""What the layers of all dialects share: parameters with one number for each feature, averages that follow by themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from minigraph.errors import InvalidValueError
+from minigraph.graph import Variable
+from minigraph.layers.conventions import Convention
+from minigraph.layers.population import Pairs, PopulationNormalization
+from minigraph.ops.control import with_default_update
+from minigraph.ops.shape import reshape
+from minigraph.types import check_axes
+
+
+class DialectNormalization(PopulationNormalization):
+    """Normalization with one number for each feature, whose population follows the minibatches by a rule of its own.
+
+    Any function that computes a training-mode output also updates the population, unless `automatic` is False, or the function
+    has updates of the population of its own, or `no_default_updates`. Two training-mode applications in one function are
+    an error of `function`; give it `updates` made of `get_batch_normalization_updates(graph, duplicates=...)` then.
+
+    features: the number of features, or the sizes of the kept axes; inferred at the first application if left out.
+    kept_axes: the axes of the input that are not averaged over. ranks: how many axes an input may have; any if empty.
+    keepdims: parameters keep the averaged axes at size 1.
+    """
+
+    def __init__(
+        self,
+        convention: Convention,
+        epsilon: float,
+        *,
+        features: int | Sequence[int] | None = None,
+        kept_axes: int | Sequence[int] = 1,
+        ranks: Sequence[int] = (),
+        automatic: bool = True,
+        **options: Any,
+    ) -> None:
+        super().__init__(convention, epsilon, **options)
+        given = (features,) if isinstance(features, int | np.integer) else features
+        self.features = None if given is None else tuple(int(size) for size in given)
+        self.kept_axes = [kept_axes] if isinstance(kept_axes, int) else list(kept_axes)
+        self.ranks = tuple(ranks)
+        self.automatic = automatic
+
+    def rule(self, pairs: Pairs) -> Pairs:
+        """The updates that the system makes of pairs."""
+        raise TypeError(f"{type(self).__name__} does not define rule")
+
+    def kept(self, x: Variable) -> tuple[int, ...]:
+        """The axes of x that are not averaged over."""
+        return check_axes(self.kept_axes, x.ndim)
+
+    def averaged_axes(self, x: Variable) -> tuple[int, ...]:
+        kept = self.kept(x)
+        return tuple(axis for axis in range(x.ndim) if axis not in kept)
+
+    def infer_sizes(self, *inputs: Variable) -> None:
+        if inputs:
+            self._check_rank(inputs[0])
+        if self.features is None and inputs:
+            sizes = tuple(inputs[0].type.shape[axis] for axis in self.kept(inputs[0]))
+            if None in sizes:
+                raise InvalidValueError(
+                    f"{self!r} needs to know how many features {inputs[0]!r} has; give the size of that axis"
+                )
+            self.features = tuple(size for size in sizes if size is not None)
+
+    def parameter_shape(self) -> tuple[int, ...]:
+        self.need(features=self.features)
+        return self.features or ()
+
+    def stretched(self, parameter: Variable, x: Variable) -> Variable:
+        kept, sizes = self.kept(x), iter(self.features or ())
+        return reshape(parameter, tuple(next(sizes) if axis in kept else 1 for axis in range(x.ndim)))
+
+    def allocate_from(self, values: Mapping[str, Any]) -> None:
+        if self.features is None and self.convention.mean in values:
+            self.features = (int(np.size(values[self.convention.mean])),)
+        super().allocate_from(values)
+
+    def check_inputs(self, *inputs: Variable) -> None:
+        super().check_inputs(*inputs)
+        for x in inputs[:1]:
+            self._check_rank(x)
+            sizes = tuple(x.type.shape[axis] for axis in self.kept(x))
+            if any(None not in pair and pair[0] != pair[1] for pair in zip(sizes, self.features or (), strict=True)):
+                raise InvalidValueError(f"{self!r} was made for {self.features} features, not for the {sizes} of {x!r}")
+
+    def _check_rank(self, x: Variable) -> None:
+        """ValueError unless x has a number of axes that the layer is for."""
+        if self.ranks and x.ndim not in self.ranks:
+            wanted = " or ".join(str(rank) for rank in self.ranks)
+            raise InvalidValueError(f"{self!r} takes inputs of {wanted} axes, not {x!r}, which has {x.ndim}")
+
+    def followed(self, normalized: Variable, pairs: Pairs) -> Variable:
+        return with_default_update(normalized, dict(self.rule(pairs))) if self.automatic else normalized

@@ -1,0 +1,97 @@
+"""Batch normalization as Caffe has it: `BatchNorm`, which only normalizes, and `Scale`, which scales."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from minigraph.errors import InvalidValueError
+from minigraph.graph import Variable
+from minigraph.layers.base import ApplicationCall, Layer, application
+from minigraph.layers.conventions import Sums, Variance
+from minigraph.layers.dialects.base import DialectNormalization
+from minigraph.layers.initialization import as_initializer
+from minigraph.layers.population import Freeze, Pairs, Request
+from minigraph.layers.roles import BATCH_NORM_SCALE_PARAMETER, BATCH_NORM_SHIFT_PARAMETER
+from minigraph.ops.shape import reshape
+from minigraph.transforms.averages import decayed_sums
+
+CAFFE = Sums(
+    "Caffe",
+    ("mean_sum", "variance_sum", "weight_sum", "scale", "bias"),
+    scale="scale",
+    shift="bias",
+    mean="mean_sum",
+    spread="variance_sum",
+    weight="weight_sum",
+    storage=Variance(unbiased=True),
+    epsilon=1e-5,
+)
+
+
+class BatchNorm(DialectNormalization):
+    """Caffe's layer over axis 1, without scale and bias: its blobs are sums of means, variances and weights.
+
+    Each minibatch is added to what is left of the sums, `moving_average_fraction`; the sums divided by that of the weights are
+    the population, or 0 while there is none. use_global_stats: None: in inference; True: in training, too, where the blobs
+    then stay as they are; False: never.
+    """
+
+    def __init__(
+        self,
+        use_global_stats: bool | None = None,
+        moving_average_fraction: float = 0.999,
+        eps: float = 1e-5,
+        **options: Any,
+    ) -> None:
+        super().__init__(CAFFE, eps, learn_scale=False, learn_shift=False, **options)
+        self.use_global_stats, self.moving_average_fraction = use_global_stats, moving_average_fraction
+
+    def normalize(self, x: Variable, call: ApplicationCall, request: Request, in_training: bool) -> Variable:
+        if self.use_global_stats and in_training:
+            request = Request(request.mask, request.index, Freeze.STATISTICS)
+        if self.use_global_stats is False and not in_training:
+            request, in_training = Request(request.mask, request.index, Freeze.AVERAGES), True
+        return super().normalize(x, call, request, in_training)
+
+    def rule(self, pairs: Pairs) -> Pairs:
+        return decayed_sums(pairs, self.moving_average_fraction)
+
+
+class Scale(Layer):
+    """Caffe's layer that multiplies each feature of `axis` by a scale, and with `bias_term` adds a bias."""
+
+    def __init__(
+        self,
+        axis: int = 1,
+        bias_term: bool = False,
+        *,
+        filler: Any = 1.0,
+        bias_filler: Any = 0.0,
+        features: int | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        self.axis, self.bias_term, self.features = axis, bias_term, features
+        self.filler, self.bias_filler = as_initializer(filler, "filler"), as_initializer(bias_filler, "bias_filler")
+
+    def infer_sizes(self, *inputs: Variable) -> None:
+        if self.features is None and inputs:
+            self.features = inputs[0].type.shape[self.axis]
+
+    def allocate_parameters(self) -> None:
+        self.need(features=self.features)
+        self.add_parameter("scale", (self.features or 0,), self.filler, BATCH_NORM_SCALE_PARAMETER)
+        if self.bias_term:
+            self.add_parameter("bias", (self.features or 0,), self.bias_filler, BATCH_NORM_SHIFT_PARAMETER)
+
+    def check_inputs(self, *inputs: Variable) -> None:
+        for x in inputs:
+            if x.ndim <= self.axis or x.type.shape[self.axis] not in (None, self.features):
+                raise InvalidValueError(f"{self!r} takes {self.features} features on axis {self.axis}, not {x!r}")
+
+    @application
+    def apply(self, x: Variable) -> Variable:
+        """x times scale, plus bias."""
+        sizes = tuple(self.features if axis == self.axis % x.ndim else 1 for axis in range(x.ndim))
+        scaled = x * reshape(self.variables["scale"], sizes)
+        return scaled + reshape(self.variables["bias"], sizes) if self.bias_term else scaled

@@ -1,0 +1,61 @@
+"""Batch normalization as Keras has it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from minigraph.layers.conventions import Convention, Variance
+from minigraph.layers.dialects.base import DialectNormalization
+from minigraph.layers.population import Freeze, Pairs
+from minigraph.transforms.averages import moving_average
+
+KERAS = Convention(
+    "Keras",
+    ("gamma", "beta", "moving_mean", "moving_variance"),
+    scale="gamma",
+    shift="beta",
+    mean="moving_mean",
+    spread="moving_variance",
+    storage=Variance(),
+    epsilon=1e-3,
+)
+
+
+class BatchNormalization(DialectNormalization):
+    """Keras' layer: `axis` is what is not averaged over, and `momentum` is the weight of the *old* average.
+
+    trainable=False: training is inference, and nothing learns. Masks are given to `apply`.
+    """
+
+    def __init__(
+        self,
+        axis: int | Sequence[int] = -1,
+        momentum: float = 0.99,
+        epsilon: float = 1e-3,
+        center: bool = True,
+        scale: bool = True,
+        beta_initializer: Any = 0.0,
+        gamma_initializer: Any = 1.0,
+        moving_mean_initializer: Any = 0.0,
+        moving_variance_initializer: Any = 1.0,
+        *,
+        trainable: bool = True,
+        **options: Any,
+    ) -> None:
+        super().__init__(
+            KERAS,
+            epsilon,
+            kept_axes=axis,
+            scale_init=gamma_initializer,
+            shift_init=beta_initializer,
+            learn_scale=scale,
+            learn_shift=center,
+            population_init={"moving_mean": moving_mean_initializer, "moving_variance": moving_variance_initializer},
+            freeze=Freeze.NOTHING if trainable else Freeze.EVERYTHING,
+            **options,
+        )
+        self.momentum = momentum
+
+    def rule(self, pairs: Pairs) -> Pairs:
+        return moving_average(pairs, old_weight=self.momentum)

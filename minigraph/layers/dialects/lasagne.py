@@ -1,0 +1,114 @@
+"""Batch normalization as Lasagne has it: `BatchNormLayer`, `batch_norm`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Listed
+from typing import Any
+
+from minigraph.errors import InvalidTypeError, InvalidValueError
+from minigraph.graph import Variable
+from minigraph.layers.base import Layer, application, current_call
+from minigraph.layers.conventions import Convention, InverseStdev
+from minigraph.layers.dialects.base import DialectNormalization
+from minigraph.layers.linear import Linear
+from minigraph.layers.mlp import Sequence
+from minigraph.layers.population import Freeze, Pairs, Request
+from minigraph.transforms.averages import moving_average
+
+LASAGNE = Convention(
+    "Lasagne",
+    ("beta", "gamma", "mean", "inv_std"),
+    scale="gamma",
+    shift="beta",
+    mean="mean",
+    spread="inv_std",
+    storage=InverseStdev(),
+    epsilon=1e-4,
+)
+
+
+class BatchNormLayer(DialectNormalization):
+    """Lasagne's layer: stores mean and 1 / sqrt(variance + epsilon), of which a moving average with weight `alpha` is taken.
+
+    incoming: the shape of the input, or None to infer it. axes: those averaged over; 'auto': all but the second. beta, gamma:
+    initializers, or None for a fixed 0 or 1. mean, inv_std: what the averages start from.
+    """
+
+    def __init__(
+        self,
+        incoming: Listed[int | None] | None = None,
+        axes: str | int | Listed[int] = "auto",
+        epsilon: float = 1e-4,
+        alpha: float = 0.1,
+        beta: Any = 0.0,
+        gamma: Any = 1.0,
+        mean: Any = 0.0,
+        inv_std: Any = 1.0,
+        **options: Any,
+    ) -> None:
+        super().__init__(
+            LASAGNE,
+            epsilon,
+            scale_init=gamma,
+            shift_init=beta,
+            learn_scale=gamma is not None,
+            learn_shift=beta is not None,
+            population_init={"mean": mean, "inv_std": inv_std},
+            **options,
+        )
+        if isinstance(axes, str) and axes != "auto":
+            raise InvalidValueError(f"axes must be 'auto', an int, or ints, not {axes!r}")
+        self.axes, self.alpha = axes, alpha
+        if incoming is not None:
+            sizes = [incoming[axis] for axis in self._kept(len(incoming))]
+            if None in sizes:
+                raise InvalidValueError(
+                    f"{self!r} needs to know the sizes of the axes of {incoming} that are not averaged over"
+                )
+            self.features = tuple(size for size in sizes if size is not None)
+
+    def _kept(self, ndim: int) -> tuple[int, ...]:
+        """The axes of an input of `ndim` axes that are not averaged over."""
+        if isinstance(self.axes, str):
+            return (1,)
+        averaged = [axis % ndim for axis in ([self.axes] if isinstance(self.axes, int) else self.axes)]
+        return tuple(axis for axis in range(ndim) if axis not in averaged)
+
+    def kept(self, x: Variable) -> tuple[int, ...]:
+        return self._kept(x.ndim)
+
+    def rule(self, pairs: Pairs) -> Pairs:
+        return moving_average(pairs, self.alpha)
+
+    @application
+    def get_output_for(
+        self,
+        x: Variable,
+        deterministic: bool = False,
+        batch_norm_use_averages: bool | None = None,
+        batch_norm_update_averages: bool | None = None,
+    ) -> Variable:
+        """x normalized, by the stored averages if `deterministic`, else by the minibatch, which the averages then follow.
+
+        The other switches override it one by one. Using and updating averages at once normalizes by the old ones.
+        """
+        use = deterministic if batch_norm_use_averages is None else batch_norm_use_averages
+        update = not deterministic if batch_norm_update_averages is None else batch_norm_update_averages
+        request = Request(freeze=Freeze.NOTHING if update else Freeze.AVERAGES)
+        if use and update:
+            x = self.followed(x, self.pairs(self.estimate(x, request)[2], request))
+        return self.scaled(self.normalize(x, current_call(), request, not use), request)
+
+
+def batch_norm(layer: Layer, **options: Any) -> Sequence:
+    """Normalization slipped between a linear layer and its nonlinearity; the bias, which it would undo, is dropped.
+
+    layer: a `Linear`, or a `Sequence` (or MLP) that starts with one. options: those of `BatchNormLayer`.
+    """
+    stages = list(layer.stages) if isinstance(layer, Sequence) else [layer]
+    linear = stages[0]
+    if not isinstance(linear, Linear):
+        raise InvalidTypeError(f"batch_norm takes a Linear, or a Sequence that starts with one, not {layer!r}")
+    linear.use_bias = False
+    linear.variables.pop("b", None)
+    return Sequence([linear, BatchNormLayer(**options), *stages[1:]], name=f"{layer.name}_bn")

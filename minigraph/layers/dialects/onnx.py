@@ -1,0 +1,32 @@
+"""Batch normalization as the ONNX operator has it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from minigraph.layers.conventions import Convention, Variance
+from minigraph.layers.dialects.base import DialectNormalization
+from minigraph.layers.population import Pairs
+from minigraph.transforms.averages import moving_average
+
+ONNX = Convention(
+    "ONNX",
+    ("scale", "B", "input_mean", "input_var"),
+    scale="scale",
+    shift="B",
+    mean="input_mean",
+    spread="input_var",
+    storage=Variance(),
+    epsilon=1e-5,
+)
+
+
+class BatchNormalization(DialectNormalization):
+    """ONNX' operator over axis 1: `momentum` is the weight of the *old* average; the stored variance is biased."""
+
+    def __init__(self, epsilon: float = 1e-5, momentum: float = 0.9, **options: Any) -> None:
+        super().__init__(ONNX, epsilon, **options)
+        self.momentum = momentum
+
+    def rule(self, pairs: Pairs) -> Pairs:
+        return moving_average(pairs, old_weight=self.momentum)

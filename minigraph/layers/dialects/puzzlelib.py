@@ -1,0 +1,119 @@
+"""Batch normalization as PuzzleLib has it: `BatchNorm`, `BatchNorm1D`, `BatchNorm2D`, `BatchNorm3D`, `BatchNormND`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from minigraph.errors import InvalidValueError
+from minigraph.graph import Variable, shared
+from minigraph.layers.base import ApplicationCall
+from minigraph.layers.conventions import Convention, Variance
+from minigraph.layers.dialects.base import DialectNormalization
+from minigraph.layers.initialization import IsotropicGaussian
+from minigraph.layers.population import Pairs, Request
+from minigraph.transforms.averages import puzzlelib_average
+
+PUZZLELIB = Convention(
+    "PuzzleLib",
+    ("scale", "bias", "mean", "var"),
+    scale="scale",
+    shift="bias",
+    mean="mean",
+    spread="var",
+    storage=Variance(unbiased=True),
+    epsilon=1e-5,
+)
+
+
+class BatchNormND(DialectNormalization):
+    """PuzzleLib's module over (batch, maps, *nd spatial axes): the n-th minibatch weighs max(initFactor / n, minFactor).
+
+    maps: the number of features. sscale: scale starts as normal numbers of mean 1 and this deviation. affine: whether scale and
+    bias are learned. empty: nothing is allocated until `set_values`. inplace: accepted for inference; in training an error.
+    Arrays have the shape (1, maps, 1, ...). The count n is kept in `num_of_props`, and is not part of the arrays.
+    """
+
+    def __init__(
+        self,
+        nd: int,
+        maps: int,
+        epsilon: float = 1e-5,
+        initFactor: float = 1.0,
+        minFactor: float = 0.1,
+        sscale: float = 0.01,
+        affine: bool = True,
+        name: str | None = None,
+        empty: bool = False,
+        inplace: bool = False,
+        **options: Any,
+    ) -> None:
+        super().__init__(
+            PUZZLELIB,
+            epsilon,
+            features=maps,
+            ranks=(nd + 2,),
+            scale_init=IsotropicGaussian(sscale, 1.0),
+            learn_scale=affine,
+            learn_shift=affine,
+            name=name,
+            **options,
+        )
+        self.nd, self.maps, self.empty, self.inplace = nd, maps, empty, inplace
+        self.initFactor, self.minFactor = initFactor, minFactor
+        self.num_of_props = shared(np.int64(0), name="num_of_props")
+
+    @property
+    def count(self) -> Variable:
+        return self.num_of_props
+
+    def parameter_shape(self) -> tuple[int, ...]:
+        return (1, self.maps, *(1 for _ in range(self.nd)))
+
+    def allocate_from(self, values: Mapping[str, Any]) -> None:
+        self.empty = False
+        super().allocate_from(values)
+
+    def allocate_parameters(self) -> None:
+        if self.empty:
+            raise InvalidValueError(f"{self!r} is empty: load its arrays with set_values before it is applied")
+        super().allocate_parameters()
+
+    def normalize(self, x: Variable, call: ApplicationCall, request: Request, in_training: bool) -> Variable:
+        if in_training and self.inplace:
+            raise InvalidValueError(f"{self!r} may overwrite its input, which training cannot do without; leave out inplace")
+        return super().normalize(x, call, request, in_training)
+
+    def rule(self, pairs: Pairs) -> Pairs:
+        return puzzlelib_average(pairs, self.initFactor, self.minFactor, self.num_of_props)
+
+
+class BatchNorm(BatchNormND):
+    """PuzzleLib's module for (batch, size); its arrays have the shape (1, size, 1, 1)."""
+
+    def __init__(self, size: int, epsilon: float = 1e-5, **options: Any) -> None:
+        super().__init__(2, size, epsilon, **options)
+        self.ranks = (2,)
+
+
+class BatchNorm1D(BatchNormND):
+    """PuzzleLib's module for (batch, maps, steps)."""
+
+    def __init__(self, maps: int, epsilon: float = 1e-5, **options: Any) -> None:
+        super().__init__(1, maps, epsilon, **options)
+
+
+class BatchNorm2D(BatchNormND):
+    """PuzzleLib's module for (batch, maps, height, width)."""
+
+    def __init__(self, maps: int, epsilon: float = 1e-5, **options: Any) -> None:
+        super().__init__(2, maps, epsilon, **options)
+
+
+class BatchNorm3D(BatchNormND):
+    """PuzzleLib's module for (batch, maps, depth, height, width)."""
+
+    def __init__(self, maps: int, epsilon: float = 1e-5, **options: Any) -> None:
+        super().__init__(3, maps, epsilon, **options)

@@ -1,0 +1,177 @@
+"""Batch normalization as Torch has it: Torch7's modules, and PyTorch's `BatchNorm1d`, `BatchNorm2d`, `BatchNorm3d`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from minigraph.errors import InvalidValueError
+from minigraph.graph import Variable
+from minigraph.layers.base import ApplicationCall
+from minigraph.layers.conventions import Batch, Convention, InverseStdev, Stored, Values, Variance
+from minigraph.layers.dialects.base import DialectNormalization
+from minigraph.layers.initialization import Constant, Uniform
+from minigraph.layers.population import Freeze, Pairs, Request
+from minigraph.layers.roles import BATCH_NORM_POPULATION_WEIGHT
+from minigraph.ops.comparison import gt
+from minigraph.ops.control import assert_
+from minigraph.ops.normalization import Sample
+from minigraph.transforms.averages import cumulative_average, moving_average
+
+TORCH7 = Convention(
+    "Torch7",
+    ("weight", "bias", "running_mean", "running_var"),
+    scale="weight",
+    shift="bias",
+    mean="running_mean",
+    spread="running_var",
+    storage=Variance(unbiased=True),
+    epsilon=1e-5,
+)
+TORCH7_VERSION_1 = Convention(
+    "Torch7, version 1",
+    ("weight", "bias", "running_mean", "running_std"),
+    scale="weight",
+    shift="bias",
+    mean="running_mean",
+    spread="running_std",
+    storage=InverseStdev(unbiased=True),
+    epsilon=1e-5,
+)
+"""Checkpoints of version 1 call 1 / sqrt(variance + epsilon) running_std."""
+PYTORCH = Convention(
+    "PyTorch",
+    ("weight", "bias", "running_mean", "running_var", "num_batches_tracked"),
+    scale="weight",
+    shift="bias",
+    mean="running_mean",
+    spread="running_var",
+    storage=Variance(unbiased=True),
+    epsilon=1e-5,
+    count="num_batches_tracked",
+)
+
+
+class Untracked(Convention):
+    """A convention without population."""
+
+    @property
+    def population(self) -> dict[str, Stored]:
+        return {}
+
+    def estimate(self, batch: Batch, epsilon: float) -> list[Values]:
+        return []
+
+
+UNTRACKED = Untracked("PyTorch, untracked", ("weight", "bias"), "weight", "bias", "", "", Variance(), 1e-5)
+
+
+class BatchNormalization(DialectNormalization):
+    """Torch7's module for (batch, features); the weight starts uniform in (0, 1). momentum: the weight of the new batch."""
+
+    rank = 2
+
+    def __init__(
+        self, nOutput: int | None = None, eps: float = 1e-5, momentum: float = 0.1, affine: bool = True, **options: Any
+    ) -> None:
+        super().__init__(
+            TORCH7,
+            eps,
+            features=nOutput,
+            ranks=(self.rank,),
+            scale_init=Uniform(0.5, width=1.0),
+            learn_scale=affine,
+            learn_shift=affine,
+            **options,
+        )
+        self.momentum = momentum
+
+    def rule(self, pairs: Pairs) -> Pairs:
+        return moving_average(pairs, self.momentum)
+
+
+class SpatialBatchNormalization(BatchNormalization):
+    """Torch7's module for (batch, features, height, width)."""
+
+    rank = 4
+
+
+class VolumetricBatchNormalization(BatchNormalization):
+    """Torch7's module for (batch, features, depth, height, width)."""
+
+    rank = 5
+
+
+class PyTorchNormalization(DialectNormalization):
+    """PyTorch's modules. momentum: the weight of the new batch, or None for the mean of all.
+
+    track_running_stats=False: there is no population, and the minibatch is used in inference, too. A minibatch with one value
+    a channel cannot be trained on: ValueError where that is known, AssertionError when it comes.
+    """
+
+    allowed_ranks: Sequence[int] = ()
+
+    def __init__(
+        self,
+        num_features: int | None = None,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+        **options: Any,
+    ) -> None:
+        super().__init__(
+            PYTORCH if track_running_stats else UNTRACKED,
+            eps,
+            features=num_features,
+            ranks=self.allowed_ranks,
+            learn_scale=affine,
+            learn_shift=affine,
+            **options,
+        )
+        self.momentum, self.track_running_stats = momentum, track_running_stats
+
+    def allocate_parameters(self) -> None:
+        super().allocate_parameters()
+        if self.track_running_stats:
+            self.add_parameter("num_batches_tracked", (), Constant(0), BATCH_NORM_POPULATION_WEIGHT, np.int64)
+
+    def normalize(self, x: Variable, call: ApplicationCall, request: Request, in_training: bool) -> Variable:
+        if not self.track_running_stats:
+            request, in_training = Request(request.mask, request.index, Freeze.AVERAGES), True
+        return super().normalize(x, call, request, in_training)
+
+    def estimate(self, x: Variable, request: Request) -> tuple[Variable, list[Variable], Batch]:
+        sizes = [x.type.shape[axis] for axis in self.averaged_axes(x)]
+        message = f"{self!r} needs more than one value a channel to train on"
+        if None not in sizes and np.prod(sizes) == 1:  # type: ignore[arg-type]
+            raise InvalidValueError(f"{message}, not {x!r}")
+        normalized, statistics, batch = super().estimate(x, request)
+        elements = Sample(x, self.averaged_axes(x), None, []).count
+        return assert_(normalized, gt(elements, 1), message), statistics, batch
+
+    def rule(self, pairs: Pairs) -> Pairs:
+        count = self.variables["num_batches_tracked"]
+        if self.momentum is None:
+            return cumulative_average(pairs, count)
+        return [*moving_average(pairs, self.momentum), (count, count + 1)]
+
+
+class BatchNorm1d(PyTorchNormalization):
+    """PyTorch's module for (batch, features) and (batch, features, steps)."""
+
+    allowed_ranks = (2, 3)
+
+
+class BatchNorm2d(PyTorchNormalization):
+    """PyTorch's module for (batch, features, height, width)."""
+
+    allowed_ranks = (4,)
+
+
+class BatchNorm3d(PyTorchNormalization):
+    """PyTorch's module for (batch, features, depth, height, width)."""
+
+    allowed_ranks = (5,)

@@ -1,0 +1,492 @@
+"""Layers that normalize by the minibatch in training and by a stored population in inference, whatever system they follow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+
+from minigraph.errors import InvalidTypeError, InvalidValueError
+from minigraph.graph import Constant as ConstantOp
+from minigraph.graph import Identity, Variable, as_variable, items
+from minigraph.layers.base import (
+    ApplicationCall,
+    Layer,
+    application,
+    current_call,
+    get_application_call,
+    is_in_training,
+)
+from minigraph.layers.conventions import BLOCKS, Batch, Convention, Stdev, Sums
+from minigraph.layers.ghost_batches import GhostBatches
+from minigraph.layers.initialization import Constant, as_initializer
+from minigraph.layers.roles import (
+    BATCH_NORM_DIVISOR,
+    BATCH_NORM_MINIBATCH_ESTIMATE,
+    BATCH_NORM_OFFSET,
+    BATCH_NORM_SCALE_PARAMETER,
+    BATCH_NORM_SHIFT_PARAMETER,
+    Role,
+)
+from minigraph.ops.arithmetic import clip
+from minigraph.ops.comparison import and_, eq, ge, gt, lt, where
+from minigraph.ops.control import disconnected_grad, ifelse
+from minigraph.ops.creation import arange
+from minigraph.ops.elementwise import cast
+from minigraph.ops.normalization import (
+    Center,
+    FiniteOr,
+    Normalized,
+    Reduction,
+    Sample,
+    Standardize,
+    check_epsilon,
+    normalize_by,
+)
+from minigraph.ops.reduction import all as all_of
+from minigraph.ops.shape import expand_dims, reshape, shape_padright
+from minigraph.record import Record
+from minigraph.state import assign, locked
+
+Pairs = list[tuple[Variable, Variable]]
+"""(population statistic, estimate), or (shared variable, new value)."""
+
+
+class Freeze(IntEnum):
+    """How much of a normalization stands still in training; each degree includes those before it.
+
+    An integer scalar variable may stand for it where it is to change without building the graph anew.
+    """
+
+    NOTHING = 0
+    AVERAGES = 1
+    """The stored statistics do not change; the minibatch is still normalized by its own."""
+    STATISTICS = 2
+    """The minibatch is normalized by the stored statistics; scale and shift still learn."""
+    EVERYTHING = 3
+    """Scale and shift do not learn either."""
+
+
+class Request(Record):
+    """What an application was asked for besides its input."""
+
+    mask: Variable | None = None
+    index: Variable | None = None
+    freeze: Freeze | Variable = Freeze.NOTHING
+
+    @property
+    def options(self) -> tuple[Variable | None, ...]:
+        """Those parts that are variables: mask, index, the flag that freezes."""
+        return self.mask, self.index, self.freeze if isinstance(self.freeze, Variable) else None
+
+    def row(self, rows: int | None) -> int | Variable:
+        """Which of `rows` populations it is about: counted from the end if negative, the last one if beyond it."""
+        if self.index is None or rows is None:
+            return 0
+        if isinstance(self.index.op, ConstantOp):
+            number = int(self.index.op.value)
+            return min(number, rows - 1) if number >= 0 else number + rows
+        return clip(where(lt(self.index, 0), self.index + rows, self.index), 0, rows - 1)
+
+    def freezes(self, degree: Freeze) -> bool:
+        """Whether it is known now that at least this much stands still."""
+        return not isinstance(self.freeze, Variable) and self.freeze >= degree
+
+
+class Normalization(Record):
+    """One application of a layer, as a graph holds it; `statistics` are those in use, and what is known about their batch."""
+
+    variable: Variable
+    layer: PopulationNormalization
+    call: ApplicationCall
+    x: Variable
+    request: Request
+    population: tuple[Variable, ...]
+    statistics: tuple[Variable, ...]
+
+    @property
+    def is_training(self) -> bool:
+        """Whether it was built in training mode."""
+        return self.variable.op.training  # type: ignore[attr-defined, no-any-return]
+
+    @property
+    def estimates(self) -> bool:
+        """Whether it estimates statistics that the population may follow."""
+        return self.is_training and not self.request.freezes(Freeze.AVERAGES)
+
+    @property
+    def batch(self) -> Batch:
+        """The statistics of its minibatch."""
+        mean, *rest, count = self.statistics
+        return Batch(mean, rest[1] if rest else None, count)
+
+
+def find_normalizations(variables: Iterable[Variable]) -> list[Normalization]:
+    """The applications of normalizing layers among variables, in their order."""
+    found = (normalization_of(variable) for variable in variables)
+    return [one for one in found if one is not None]
+
+
+def normalization_of(variable: Variable) -> Normalization | None:
+    """The application of a normalizing layer that a variable is the result of, None if it is none."""
+    op, call = variable.op, get_application_call(variable)
+    if not isinstance(op, Normalized) or call is None or not isinstance(call.layer, PopulationNormalization):
+        return None
+    _, x, *rest = variable.inputs
+    given = iter(rest[: sum(op.options)])
+    mask, index, flag = (next(given) if there else None for there in op.options)
+    freeze: Any = flag if op.freeze is None else Freeze(op.freeze)
+    population, statistics = rest[sum(op.options) :][: op.populations], rest[sum(op.options) :][op.populations :]
+    request = Request(mask, index, freeze)
+    return Normalization(variable, call.layer, call, x, request, tuple(population), tuple(statistics))
+
+
+class PopulationNormalization(Layer):
+    """A layer that normalizes by the minibatch in training and by a stored population in inference, the default.
+
+    convention: which statistics are stored, how, and under which names. epsilon: added to the variance, inside the root.
+    freeze: what stands still in training, unless an application says otherwise. n_iter: how many populations are kept, for
+    time steps or domains; each application then names one by its index. virtual_batch_size: normalize that many rows at a
+    time ("ghost batches", Hoffer et al. 2017); the population follows all of them together. all_reduce: a function from an
+    array to the sum of such arrays over the processes that each hold a part of the batch.
+    """
+
+    def __init__(
+        self,
+        convention: Convention = BLOCKS,
+        epsilon: float | None = None,
+        *,
+        scale_init: Any = None,
+        shift_init: Any = None,
+        population_init: Mapping[str, Any] | None = None,
+        mean_only: bool = False,
+        learn_scale: bool = True,
+        learn_shift: bool = True,
+        n_iter: int | None = None,
+        freeze: Freeze | Variable = Freeze.NOTHING,
+        virtual_batch_size: int | None = None,
+        all_reduce: Reduction | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        for what, number in (("n_iter", n_iter), ("virtual_batch_size", virtual_batch_size)):
+            if number is not None and (isinstance(number, bool) or not isinstance(number, int | np.integer) or number < 1):
+                raise InvalidValueError(f"{what} must be an int of 1 or more, not {number!r}")
+        if virtual_batch_size is not None and all_reduce is not None:
+            raise InvalidValueError(
+                "virtual batches are parts of one process' batch; leave out virtual_batch_size or all_reduce"
+            )
+        if n_iter is not None and isinstance(convention, Sums):
+            raise InvalidValueError(f"{convention.name} keeps one weight for all features, and so has no n_iter")
+        self.convention = convention
+        self.epsilon = check_epsilon(convention.epsilon if epsilon is None else epsilon)
+        self.scale_init = Constant(1.0) if scale_init is None else as_initializer(scale_init, "scale_init")
+        self.shift_init = Constant(0.0) if shift_init is None else as_initializer(shift_init, "shift_init")
+        self.population_init = {name: as_initializer(one, name) for name, one in (population_init or {}).items()}
+        self.mean_only, self.learn_scale, self.learn_shift = mean_only, learn_scale, learn_shift
+        self.n_iter, self.freeze = n_iter, as_freeze(freeze)
+        self.virtual_batch_size, self.all_reduce = virtual_batch_size, all_reduce
+
+    # -- what a subclass decides -------------------------------------------------------------------------------------
+
+    def averaged_axes(self, x: Variable) -> tuple[int, ...]:
+        """The axes of the input that statistics are taken over."""
+        raise TypeError(f"{type(self).__name__} does not define averaged_axes")
+
+    def parameter_shape(self) -> tuple[int, ...]:
+        """The shape of scale, shift and each statistic; ValueError if a size is not known."""
+        raise TypeError(f"{type(self).__name__} does not define parameter_shape")
+
+    def stretched(self, parameter: Variable, x: Variable) -> Variable:
+        """A parameter with the axes of the input, so that it broadcasts."""
+        axes = self.averaged_axes(x)
+        kept = iter(parameter.type.shape)
+        return reshape(parameter, tuple(1 if axis in axes else next(kept) for axis in range(x.ndim)))
+
+    def followed(self, normalized: Variable, pairs: Pairs) -> Variable:
+        """What was normalized by the minibatch, perhaps with a request to update the population when it is computed."""
+        return normalized
+
+    # -- parameters --------------------------------------------------------------------------------------------------
+
+    def allocate_parameters(self) -> None:
+        shape = self.parameter_shape()
+        statistics = "float32" if self.dtype == np.dtype("float16") else self.dtype
+        for name in self.convention.order:
+            if name == self.convention.scale and self.learn_scale and not self.mean_only:
+                self.add_parameter(name, shape, self.scale_init, BATCH_NORM_SCALE_PARAMETER)
+            elif name == self.convention.shift and self.learn_shift:
+                self.add_parameter(name, shape, self.shift_init, BATCH_NORM_SHIFT_PARAMETER)
+            elif name in self.convention.population and not (self.mean_only and name != self.convention.mean):
+                stored = self.convention.population[name]
+                rows = () if self.n_iter is None else (self.n_iter,)
+                sizes = rows + (shape if stored.shape is None else stored.shape)
+                start = self.population_init.get(name, Constant(stored.start))
+                self.add_parameter(name, sizes, start, stored.role, statistics)
+
+    @property
+    def count(self) -> Variable | None:
+        """The variable that counts the minibatches which the population comes from, if the layer has one."""
+        return None if self.convention.count is None else self.variables.get(self.convention.count)
+
+    @property
+    def population_statistics(self) -> list[Variable]:
+        """The variables that hold the population: its mean, and unless `mean_only` its deviation as the convention has it."""
+        return [self.variables[name] for name in self.convention.population if name in self.variables]
+
+    def check_inputs(self, *inputs: Variable) -> None:
+        for x in inputs[:1]:
+            if x.dtype.kind != "f":
+                raise InvalidTypeError(f"{self!r} takes floats, not {x!r}; cast them first")
+
+    def start_of(self, variable: Variable) -> Any:
+        """What one of the layer's own variables that are not drawn at random starts from."""
+        initializer = self._initializers.get(str(variable.name), Constant(0.0))
+        shape = variable.get_value(borrow=True).shape
+        return initializer.generate(np.random.default_rng(), shape).astype(variable.dtype)
+
+    def get_values(self) -> dict[str, Any]:
+        """Copies of the layer's own arrays, by the names and in the order of its convention."""
+        return {name: self.variables[name].get_value() for name in self.convention.order if name in self.variables}
+
+    def set_values(self, values: Mapping[str, Any]) -> None:
+        """Set the layer's own arrays, all of them or none, by the names of its convention; those with as many elements are
+        reshaped. Sizes that are not known yet follow from the arrays. ValueError for a name that lacks or is unknown.
+        """
+        self.allocate_from(values)
+        own = {name: self.variables[name] for name in self.convention.order if name in self.variables}
+        if set(own) != set(values):
+            raise InvalidValueError(f"{self!r} takes the arrays {sorted(own)}, not {sorted(values)}")
+        arrays = []
+        for name, variable in own.items():
+            array = np.asarray(values[name])
+            if array.size != np.prod([size or 0 for size in variable.type.shape], dtype=int):
+                raise InvalidValueError(f"{self!r}: {name} has shape {variable.type.shape}, not {array.shape}")
+            arrays.append(array.reshape(variable.get_value(borrow=True).shape).astype(variable.dtype))
+        cells = [variable.cell for variable in own.values()]
+        with locked(cells):
+            assign(cells, arrays)
+
+    def allocate_from(self, values: Mapping[str, Any]) -> None:
+        """Allocate the layer, with the sizes of arrays that are about to be set, where it is not yet allocated."""
+        self.allocate()
+
+    # -- application -------------------------------------------------------------------------------------------------
+
+    @application
+    def apply(
+        self,
+        x: Variable,
+        index: Any = None,
+        *,
+        mask: Variable | None = None,
+        lengths: Variable | None = None,
+        freeze: Freeze | Variable | None = None,
+    ) -> Variable:
+        """x normalized, times scale, plus shift.
+
+        index: which of the `n_iter` populations; an int or an integer scalar. mask: where it is 0 an element counts for
+        nothing, and is normalized to 0; its axes are the first ones of x. lengths: instead of a mask, how many steps of each
+        row there are along axis 1. freeze: what stands still in training; the layer's own if left out.
+        """
+        request = Request(
+            self._checked_mask(x, mask, lengths),
+            self._checked_index(index),
+            self.freeze if freeze is None else as_freeze(freeze),
+        )
+        return self.scaled(self.normalize(x, current_call(), request, is_in_training(self)), request)
+
+    def scaled(self, normalized: Variable, request: Request) -> Variable:
+        """A normalized value times scale, plus shift."""
+        scale, shift = (self.variables.get(name) for name in (self.convention.scale, self.convention.shift))
+        result = normalized
+        if scale is not None:
+            result = result * self.stretched(held(scale, request), normalized)
+        if shift is not None:
+            result = result + self.stretched(held(shift, request), normalized)
+        return result
+
+    def normalize(self, x: Variable, call: ApplicationCall, request: Request, in_training: bool) -> Variable:
+        """x normalized as the mode says, with all that is needed to find it, and to build it anew, in the graph."""
+        flag = request.freeze if isinstance(request.freeze, Variable) else None
+        if not in_training or request.freezes(Freeze.STATISTICS):
+            normalized, statistics = self.normalize_by_population(x, call, request)
+        else:
+            normalized, statistics = self.normalize_by_minibatch(x, call, request)
+            if flag is not None:
+                stored, _ = self.normalize_by_population(x, call, request)
+                normalized = ifelse(ge(flag, int(Freeze.STATISTICS)), stored, normalized)
+        options = [one for one in request.options if one is not None]
+        op = Normalized(
+            training=in_training,
+            freeze=None if flag is not None else int(request.freeze),
+            options=tuple(one is not None for one in request.options),
+            populations=len(self.population_statistics),
+        )
+        result = op(normalized, x, *options, *self.population_statistics, *statistics)
+        return Variable(result.op, result.inputs, result.type, f"{call.layer.name}_normalized", (call,), result.origin)
+
+    def normalize_by_population(self, x: Variable, call: ApplicationCall, request: Request) -> tuple[Variable, list[Variable]]:
+        """x normalized by the stored statistics, and these, marked as those in use."""
+        in_use = _in_use(self.population_in(x, request), call)
+        normalized = normalize_by(x, *in_use)
+        if request.mask is not None:
+            normalized = where(gt(shape_padright(request.mask, x.ndim - request.mask.ndim), 0), normalized, 0)
+        return normalized, in_use
+
+    def population_in(self, x: Variable, request: Request) -> list[Variable]:
+        """The mean and perhaps deviation of the population that an application is about, with the axes of its input."""
+        stored = self.population_statistics
+        if self.n_iter is not None:
+            row = request.row(self.n_iter)
+            stored = [one[row] for one in stored]
+        return [self.stretched(one, x) for one in self.convention.read(stored, self.epsilon)]
+
+    def normalize_by_minibatch(self, x: Variable, call: ApplicationCall, request: Request) -> tuple[Variable, list[Variable]]:
+        """x normalized by its own statistics, and these: those in use, marked as such, the variance, the count."""
+        normalized, statistics, batch = self.estimate(x, request)
+        in_use = _in_use(statistics, call, BATCH_NORM_MINIBATCH_ESTIMATE)
+        own = Batch(in_use[0], batch.variance, batch.count)
+        if not request.freezes(Freeze.AVERAGES):
+            normalized = self.followed(normalized, self.pairs(own, request))
+        return normalized, [*in_use, *([] if batch.variance is None else [batch.variance]), batch.count]
+
+    def estimate(self, x: Variable, request: Request) -> tuple[Variable, list[Variable], Batch]:
+        """x normalized by its minibatch, the mean and perhaps deviation in use, and the statistics of the batch."""
+        axes = self.averaged_axes(x)
+        weights = [] if request.mask is None else [shape_padright(request.mask, x.ndim - request.mask.ndim)]
+        if self.virtual_batch_size is not None:
+            ghosts = GhostBatches(x, axes, weights, self.virtual_batch_size)
+            normalized, *statistics = self._normalized(ghosts.x, ghosts.axes, ghosts.weights)
+            batch = ghosts.pooled(statistics)
+            used = [batch.mean] if batch.variance is None else [batch.mean, Stdev().keep(batch.variance, self.epsilon)]
+            return ghosts.joined(normalized), used, batch
+        normalized, mean, *spread = self._normalized(x, axes, weights)
+        count = Sample(x, axes, self.all_reduce, weights).count
+        return normalized, [mean, *spread[:1]], Batch(mean, spread[1] if spread else None, count)
+
+    def _normalized(self, x: Variable, axes: tuple[int, ...], weights: Sequence[Variable]) -> tuple[Variable, ...]:
+        """x normalized, its mean, and unless `mean_only` its deviation and variance."""
+        if self.mean_only:
+            return items(Center(axes, self.all_reduce)(x, *weights))
+        return items(Standardize(axes, self.all_reduce, self.epsilon)(x, *weights))
+
+    def pairs(self, batch: Batch, request: Request, allow_nonfinite: bool = False, otherwise: Sequence[Variable] = ()) -> Pairs:
+        """(variable that holds the population, what the minibatch says about it). Where it says nothing, or nothing finite
+        unless that is allowed, the latter is one of `otherwise`, by default the variable itself.
+        """
+        return self.pairs_of(self.aligned(batch, request), allow_nonfinite, otherwise)
+
+    def pairs_of(self, batch: Batch, allow_nonfinite: bool = False, otherwise: Sequence[Variable] = ()) -> Pairs:
+        """Pairs from statistics that are laid out as the population is, with a count of 0 where they say nothing."""
+        pairs: Pairs = []
+        estimates = self.convention.estimate(batch, self.epsilon)
+        populations = self.population_statistics
+        for population, estimate, other in zip(populations, estimates, otherwise or populations, strict=True):
+            own = reshape(cast(estimate, population.dtype), population.type.shape)
+            counted = gt(batch.count, 0)
+            if counted.type.shape != population.type.shape and counted.ndim:
+                counted = all_of(counted)
+            chosen = where(counted, own, other) if allow_nonfinite else FiniteOr()(own, other)
+            pairs.append((population, chosen))
+        return pairs
+
+    def aligned(self, batch: Batch, request: Request) -> Batch:
+        """The statistics of a minibatch laid out as the population is; without finite values, and with a count of 0, in rows
+        that the application is not about, or everywhere if a flag freezes them.
+        """
+        shape = self.variables[self.convention.mean].type.shape if self.population_statistics else batch.mean.type.shape
+        row_shape = shape if self.n_iter is None else shape[1:]
+        mean, variance = (None if one is None else reshape(one, row_shape) for one in (batch.mean, batch.variance))
+        count = reshape(batch.count, row_shape) if batch.count.ndim else batch.count
+        there = self._is_estimated(request, len(shape))
+        if there is None:
+            return Batch(mean, variance, count)
+        known = None if variance is None else where(there, variance, np.nan)
+        return Batch(where(there, mean, np.nan), known, where(there, count, 0))
+
+    def _is_estimated(self, request: Request, ndim: int) -> Variable | None:
+        """Where an application says something about the population: in its row, unless a flag freezes it; None: everywhere."""
+        conditions = []
+        if self.n_iter is not None:
+            mine = eq(arange(self.n_iter), request.row(self.n_iter))
+            conditions.append(shape_padright(mine, ndim - 1))
+        if isinstance(request.freeze, Variable):
+            conditions.append(lt(request.freeze, int(Freeze.AVERAGES)))
+        if not conditions:
+            return None
+        return and_(*conditions) if len(conditions) == 2 else conditions[0]
+
+    def _checked_mask(self, x: Variable, mask: Any, lengths: Any) -> Variable | None:
+        """The mask of an application, made of lengths if these were given."""
+        if mask is not None and lengths is not None:
+            raise InvalidValueError(f"{self!r}: give a mask or lengths, not both")
+        if lengths is not None:
+            if x.ndim < 2:
+                raise InvalidValueError(f"{self!r}: lengths are those of rows along axis 1, which {x!r} lacks")
+            return length_mask(lengths, x.shape[1])
+        if mask is None:
+            return None
+        result = as_variable(mask)
+        if result.ndim > x.ndim:
+            raise InvalidValueError(f"{self!r}: the mask {result!r} has more axes than {x!r}")
+        return result
+
+    def _checked_index(self, index: Any) -> Variable | None:
+        """The index of an application as an integer scalar."""
+        if self.n_iter is None and index is not None:
+            raise InvalidValueError(f"{self!r} takes no index, since it has no n_iter")
+        if self.n_iter is not None and index is None:
+            raise InvalidValueError(f"{self!r} has {self.n_iter} populations: give an index")
+        if index is None:
+            return None
+        result = as_variable(index)
+        if result.ndim or result.dtype.kind not in "iu":
+            raise InvalidTypeError(f"{self!r}: the index must be an int or an integer scalar, not {index!r}")
+        if isinstance(result.op, ConstantOp) and self.n_iter is not None and int(result.op.value) < -self.n_iter:
+            raise InvalidValueError(f"{self!r}: index {index} is below -{self.n_iter}, the first of {self.n_iter} populations")
+        return result
+
+
+def as_freeze(given: Any) -> Freeze | Variable:
+    """A degree of freezing, or an integer scalar that stands for one; TypeError otherwise."""
+    if isinstance(given, Variable):
+        if given.ndim or given.dtype.kind not in "iub":
+            raise InvalidTypeError(f"a variable that freezes must be an integer scalar, not {given!r}")
+        return given
+    if not isinstance(given, Freeze):
+        raise InvalidTypeError(f"freeze must be a member of Freeze, or an integer scalar variable, not {given!r}")
+    return given
+
+
+class Held(Identity):
+    """Its first input: a parameter, the second, as it enters an application, where it may be held still."""
+
+
+def held(parameter: Variable, request: Request) -> Variable:
+    """A parameter through which no gradient flows where everything stands still."""
+    value = parameter
+    if isinstance(request.freeze, Variable):
+        value = where(ge(request.freeze, int(Freeze.EVERYTHING)), disconnected_grad(parameter), parameter)
+    elif request.freezes(Freeze.EVERYTHING):
+        value = disconnected_grad(parameter)
+    return Held()(value, parameter)
+
+
+def length_mask(lengths: Any, steps: Any) -> Variable:
+    """For each row which of `steps` steps are within its length: (rows,) integers to (rows, steps) bools."""
+    given = as_variable(lengths)
+    if given.ndim != 1 or given.dtype.kind not in "iu":
+        raise InvalidTypeError(f"lengths must be one integer for each row, not {given!r}")
+    return lt(expand_dims(arange(steps), 0), expand_dims(given, 1))
+
+
+def _in_use(statistics: Sequence[Variable], call: ApplicationCall, *roles: type[Role]) -> list[Variable]:
+    """Copies of a mean and perhaps a deviation, marked as what an application subtracts and divides by."""
+    own = (("offset", BATCH_NORM_OFFSET), ("divisor", BATCH_NORM_DIVISOR))
+    return [
+        one.copy(f"{call.layer.name}_{name}", tags=(role, *roles, call))
+        for one, (name, role) in zip(statistics, own, strict=False)
+    ]

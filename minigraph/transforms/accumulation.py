@@ -1,0 +1,83 @@
+"""Statistics of several minibatches together, merged in float64 as the minibatches come."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from minigraph.graph import Variable, shared
+from minigraph.layers.conventions import Batch, merged
+from minigraph.layers.population import Normalization, Pairs, PopulationNormalization
+from minigraph.ops.creation import zeros_like
+from minigraph.ops.elementwise import cast
+from minigraph.ops.shape import broadcast_to
+from minigraph.origin import carry_origin
+from minigraph.transforms.batch_normalization import Roots, normalizations_of
+
+
+class Accumulated:
+    """The statistics of one layer: how many elements there were, their mean, and unless it is `mean_only` their variance."""
+
+    def __init__(self, layer: PopulationNormalization) -> None:
+        self.layer = layer
+        shape = layer.variables[layer.convention.mean].type.shape
+        names = ("count", "mean") if layer.mean_only else ("count", "mean", "variance")
+        zeros = [np.zeros([size or 0 for size in shape]) for _ in names]
+        self.variables = [shared(zero, f"{layer.name}_{name}", borrow=True) for name, zero in zip(names, zeros, strict=True)]
+
+    @property
+    def batch(self) -> Batch:
+        """What was accumulated so far."""
+        count, mean, *variance = self.variables
+        return Batch(mean, variance[0] if variance else None, count)
+
+    def after(self, applications: list[Normalization]) -> Pairs:
+        """The updates that add the minibatches of some applications of the layer."""
+        batch = self.batch
+        for one in applications:
+            with carry_origin(one.variable.origin):
+                batch = merged(batch, _wide(self.layer.aligned(one.batch, one.request), self.variables[0]))
+        values = [batch.count, batch.mean, batch.variance]
+        return list(zip(self.variables, values, strict=False))
+
+
+def _wide(batch: Batch, like: Variable) -> Batch:
+    """A batch in float64, with a count for each statistic."""
+    count = broadcast_to(cast(batch.count, "float64"), like.type.shape)
+    return Batch(cast(batch.mean, "float64"), None if batch.variance is None else cast(batch.variance, "float64"), count)
+
+
+class StatisticsAccumulator:
+    """The statistics of several minibatches together, for instance of those whose gradients are accumulated.
+
+    Give `updates` to the function that sees each minibatch. After the last one a function with `pairs`, or what a rule makes of
+    them, and `reset` among its updates gives the population the statistics of all elements, weighed equally, and starts anew.
+    A layer that is applied several times counts all its applications. Minibatches that leave no finite statistic do not count.
+
+    >>> x, layer = mg.matrix("x"), mg.layers.BatchNormalization(1)
+    >>> with mg.layers.batch_normalization(layer):
+    ...     y = layer.apply(x)
+    >>> accumulator = mg.transforms.StatisticsAccumulator(y)
+    >>> see = mg.function([x], y, updates=accumulator.updates)
+    >>> finish = mg.function([], [], updates=accumulator.pairs + accumulator.reset)
+    >>> _ = see([[1.0], [3.0]]), see([[8.0]]), finish()
+    >>> layer.population_statistics[0].get_value()
+    array([4.], dtype=float32)
+    """
+
+    def __init__(self, graph: Roots, layers: Sequence[PopulationNormalization] | None = None) -> None:
+        """layers: those whose statistics are to be accumulated; all if left out."""
+        found = [one for one in normalizations_of(graph) if one.estimates and one.population]
+        self.applications = [one for one in found if layers is None or one.layer in layers]
+        self._accumulated = [Accumulated(layer) for layer in dict.fromkeys(one.layer for one in self.applications)]
+        self.updates: Pairs = []
+        self.pairs: Pairs = []
+        for one in self._accumulated:
+            self.updates += one.after([application for application in self.applications if application.layer is one.layer])
+            self.pairs += one.layer.pairs_of(one.batch)
+
+    @property
+    def reset(self) -> Pairs:
+        """The updates that forget what was accumulated."""
+        return [(variable, zeros_like(variable)) for one in self._accumulated for variable in one.variables]

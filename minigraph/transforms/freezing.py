@@ -1,0 +1,38 @@
+"""Freezing the normalizations of a graph."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from minigraph.graph import Variable
+from minigraph.layers.base import Layer, find_layers, get_layer
+from minigraph.layers.computation_graph import ComputationGraph
+from minigraph.layers.population import Freeze, Held, Normalization, Request, as_freeze, held
+from minigraph.transforms.batch_normalization import Roots, rebuilt
+
+
+def freeze_batch_normalization(
+    graph: Roots, degree: Freeze | Variable = Freeze.STATISTICS, layers: Layer | Iterable[Layer] | None = None
+) -> ComputationGraph:
+    """The graph with its normalizations frozen to this degree, those at or below `layers` alone if some are given.
+
+    The result equals what applying the layers with `freeze=degree` would have given. A lesser degree thaws. With an integer
+    scalar variable for a degree, its value decides at each call: 0 freezes nothing, 3 everything, see `Freeze`. What is frozen
+    for good costs nothing; a variable costs the choice between two ways.
+    """
+    wanted = as_freeze(degree)
+    chosen = None if layers is None else set(find_layers(layers))
+
+    def build(one: Normalization) -> Variable | None:
+        if chosen is not None and one.layer not in chosen:
+            return None
+        request = Request(one.request.mask, one.request.index, wanted)
+        return one.layer.normalize(one.x, one.call, request, one.is_training)
+
+    def hold(variable: Variable) -> Variable:
+        parameter = variable.inputs[1] if isinstance(variable.op, Held) else None
+        if parameter is None or not (chosen is None or get_layer(parameter) in chosen):
+            return variable
+        return held(parameter, Request(freeze=wanted))
+
+    return rebuilt(graph, build, hold)

@@ -1,0 +1,110 @@
+"""How far what a network sees in training is from what it will use in inference."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minigraph.errors import InvalidValueError, MissingExtraError
+from minigraph.function import function
+from minigraph.graph import Input, Variable, toposort
+from minigraph.layers.population import Normalization
+from minigraph.ops.elementwise import cast
+from minigraph.ops.transcendental import log
+from minigraph.record import Record
+from minigraph.transforms.batch_normalization import Roots, normalizations_of, switched
+
+
+class LayerGap(Record):
+    """The gap of one application: for each feature that of the means, in deviations of the population, and the logarithm of the
+    minibatch' deviation over the population's. A layer that only subtracts the mean has the former as it is, and no latter.
+    """
+
+    name: str
+    means: np.ndarray[Any, Any]
+    log_deviations: np.ndarray[Any, Any]
+
+
+class PopulationGap(Record):
+    """The gaps between minibatch and population, an application a row; printed it is a table."""
+
+    layers: tuple[LayerGap, ...]
+
+    def __str__(self) -> str:
+        header = f"{'layer':<40}{'mean gap, rms':>14}{'largest':>10}{'stdev ratio, rms':>18}{'largest':>10}"
+        rows = []
+        for one in self.layers:
+            parts = [f"{one.name:<40}{_rms(one.means):>14.4f}{_largest(one.means):>10.4f}"]
+            if one.log_deviations.size:
+                parts.append(f"{np.exp(_rms(one.log_deviations)):>18.4f}{np.exp(_largest(one.log_deviations)):>10.4f}")
+            else:
+                parts.append(f"{'-':>18}{'-':>10}")
+            rows.append("".join(parts))
+        return "\n".join([header, *rows])
+
+    def plot(self, path: str | Path) -> Path:
+        """Draw every feature's gaps, a column a layer, as a picture whose format the path's ending names.
+
+        MissingExtraError without matplotlib, which the extra `train` brings.
+        """
+        try:
+            from matplotlib.figure import Figure
+        except ImportError:
+            raise MissingExtraError("a plot needs matplotlib; install the extra 'train'") from None
+        figure = Figure(figsize=(max(6.0, 1.2 * len(self.layers)), 6.0), layout="constrained")
+        means, deviations = figure.subplots(2, 1, sharex=True)
+        for column, one in enumerate(self.layers):
+            for axes, gaps in ((means, one.means), (deviations, np.exp(one.log_deviations))):
+                axes.plot(column + np.linspace(-0.2, 0.2, max(gaps.size, 1))[: gaps.size], gaps.ravel(), ".", color="tab:blue")
+        means.axhline(0.0, color="tab:gray", linewidth=0.7)
+        means.set(title="Minibatch against population, a dot a feature", ylabel="means apart (deviations)")
+        deviations.axhline(1.0, color="tab:gray", linewidth=0.7)
+        deviations.set(ylabel="ratio of deviations", yscale="log")
+        deviations.set_xticks(range(len(self.layers)), [one.name for one in self.layers], rotation=30, ha="right")
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(target, dpi=110)
+        return target
+
+
+def _rms(values: np.ndarray[Any, Any]) -> float:
+    """The root of the mean square."""
+    return float(np.sqrt(np.mean(np.square(values)))) if values.size else 0.0
+
+
+def _largest(values: np.ndarray[Any, Any]) -> float:
+    """The greatest magnitude."""
+    return float(np.max(np.abs(values), initial=0.0))
+
+
+def population_gap(graph: Roots, batch: Any, *, backend: str | None = None) -> PopulationGap:
+    """How far the statistics of a minibatch are from the population, for each normalization of a graph in either mode.
+
+    batch: an array, a sequence of arrays in graph order, or a dict by name, for the inputs that the statistics depend on. Large
+    gaps tell that inference will not see what training saw: too few batches in an average, or a small or odd batch.
+    """
+    applications = [one for one in normalizations_of(switched(graph, training=True)) if one.estimates and one.population]
+    if not applications:
+        raise InvalidValueError("the graph has no normalization with a population")
+    gaps = [gap for one in applications for gap in _gaps(one)]
+    inputs = [one for one in toposort(gaps) if isinstance(one.op, Input)]
+    see = function(inputs, gaps, no_default_updates=True, on_unused_input="ignore", backend=backend)
+    given = see(**batch) if isinstance(batch, dict) else see(*batch) if isinstance(batch, list | tuple) else see(batch)
+    values = iter(given)
+    rows = []
+    for one in applications:
+        means = next(values)
+        deviations = np.empty(0) if one.layer.mean_only else next(values)
+        rows.append(LayerGap(one.variable.origin.layer or one.layer.name, means, deviations))
+    return PopulationGap(tuple(rows))
+
+
+def _gaps(one: Normalization) -> list[Variable]:
+    """The gaps of the means and, unless there are none, of the deviations, for each feature."""
+    minibatch = [cast(statistic, "float64") for statistic in one.statistics]
+    population = [cast(statistic, "float64") for statistic in one.layer.population_in(one.x, one.request)]
+    if one.layer.mean_only:
+        return [minibatch[0] - population[0]]
+    return [(minibatch[0] - population[0]) / population[1], log(minibatch[1] / population[1])]

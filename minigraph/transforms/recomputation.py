@@ -1,0 +1,167 @@
+"""The statistics of a whole data set in place of averages, and the way back to where a population starts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from minigraph.errors import InvalidTypeError, InvalidValueError, MissingExtraError
+from minigraph.function import Function, function
+from minigraph.graph import Array, Input, Variable, rebuild, shared, toposort
+from minigraph.layers.base import Layer, find_layers
+from minigraph.layers.computation_graph import ComputationGraph
+from minigraph.layers.conventions import Batch
+from minigraph.layers.population import Normalization, PopulationNormalization
+from minigraph.ops.comparison import eq, isfinite, or_
+from minigraph.ops.reduction import all as all_of
+from minigraph.state import assign, locked
+from minigraph.transforms.accumulation import StatisticsAccumulator
+from minigraph.transforms.batch_normalization import Roots, normalizations_of, rebuilt, switched
+
+Batches = Iterable[Any] | Callable[[], Iterable[Any]]
+"""What yields minibatches, or a function that returns such: each an array, a sequence of arrays, or a dict by input name."""
+
+
+def recompute_population_statistics(
+    graph: Roots,
+    batches: Batches,
+    *,
+    inputs: Sequence[Variable] | None = None,
+    layer_by_layer: bool = False,
+    progress: bool = False,
+    backend: str | None = None,
+) -> dict[Variable, Array]:
+    """Set the population of every layer in a graph to the statistics of a data set; return the new values.
+
+    All elements weigh equally, in however many minibatches of whatever sizes they come, and the variance contains that between
+    minibatches. They are merged in float64. Frozen applications stay as they are.
+
+    graph: a cost or output, in either mode; without gradients. inputs: which variables a minibatch has arrays for, by default
+    those that the statistics depend on. layer_by_layer: take the statistics of a layer only when those before it normalize by
+    their new population, as Ioffe and Szegedy (2015, algorithm 2) do; the data are then gone through once for each layer on the
+    longest path, so that `batches` must be a list, or a function that returns an iterator. Otherwise all layers see what they
+    see in training. progress: show a progress bar (needs the extra `train`).
+
+    ValueError for a minibatch that is not finite in some layer, or if there is nothing to recompute. Whatever fails, nothing
+    has changed.
+    """
+    training = switched(graph, training=True)
+    applications = [one for one in normalizations_of(training) if one.estimates and one.population]
+    if not applications:
+        raise InvalidValueError("the graph has no normalization whose population could be recomputed")
+    layers = list(dict.fromkeys(one.layer for one in applications))
+    passes = _levels(training, applications) if layer_by_layer else [layers]
+    if len(passes) > 1 and isinstance(batches, Iterator):
+        raise InvalidTypeError(
+            f"the data are gone through {len(passes)} times: give a list, or a function that returns an iterator"
+        )
+    found: dict[Variable, Array] = {}
+    for number, level in enumerate(passes):
+        title = f"statistics, pass {number + 1} of {len(passes)}" if progress else None
+        found |= _statistics(_with_population(training, found), level, batches, inputs, title, backend)
+    cells = [population.cell for population in found]
+    with locked(cells):
+        assign(cells, list(found.values()))
+    return {population: value.copy() for population, value in found.items()}
+
+
+def _levels(graph: ComputationGraph, applications: Sequence[Normalization]) -> list[list[PopulationNormalization]]:
+    """The layers in groups, each of which needs the statistics of none but groups before it."""
+    own = {one.variable: one.layer for one in applications}
+    depth: dict[Variable, int] = {}
+    level: dict[PopulationNormalization, int] = {}
+    for variable in graph.variables:
+        above = max((depth[one] for one in variable.inputs), default=0)
+        if variable in own:
+            level[own[variable]] = max(level.get(own[variable], 0), above)
+            above += 1
+        depth[variable] = above
+    return [[layer for layer in level if level[layer] == one] for one in sorted(set(level.values()))]
+
+
+def _with_population(graph: ComputationGraph, values: Mapping[Variable, Array]) -> ComputationGraph:
+    """The graph in which the layers whose population is known normalize by it, though their own variables are untouched."""
+
+    def known(one: Normalization) -> Variable | None:
+        if not set(one.population) & set(values):
+            return None
+        return one.layer.normalize(one.x, one.call, one.request, in_training=False)
+
+    outputs = rebuilt(graph, known).outputs
+    return ComputationGraph(rebuild(outputs, {old: shared(value, old.name) for old, value in values.items()}))
+
+
+def _statistics(
+    graph: ComputationGraph,
+    layers: Sequence[PopulationNormalization],
+    batches: Batches,
+    inputs: Sequence[Variable] | None,
+    title: str | None,
+    backend: str | None,
+) -> dict[Variable, Array]:
+    """The new population of some layers, whose applications in the graph are in training mode."""
+    accumulator = StatisticsAccumulator(graph, layers)
+    finite = [_is_finite(one.batch) for one in accumulator.applications]
+    needed = [one for one in toposort([value for _, value in accumulator.updates]) if isinstance(one.op, Input)]
+    wanted = needed if inputs is None else list(inputs)
+    see = function(wanted, finite, accumulator.updates, no_default_updates=True, on_unused_input="ignore", backend=backend)
+    count = 0
+    for count, batch in enumerate(_shown(batches, title), start=1):
+        for one, fine in zip(accumulator.applications, _call(see, batch), strict=True):
+            if not fine:
+                raise InvalidValueError(
+                    f"minibatch {count} leaves statistics of {one.layer!r} that are not finite; nothing was changed"
+                )
+    if not count:
+        raise InvalidValueError("there is no minibatch to recompute the statistics from; nothing was changed")
+    populations, estimated = zip(*accumulator.pairs, strict=True)
+    estimates = dict(zip(populations, function([], list(estimated), backend=backend)(), strict=True))
+    found: dict[Variable, Array] = {}
+    for layer in layers:
+        own = layer.population_statistics
+        found |= dict(zip(own, layer.convention.settled([estimates[one] for one in own], count), strict=True))
+        if layer.count is not None:
+            found[layer.count] = np.full_like(layer.count.get_value(borrow=True), count)
+    return {population: np.asarray(value, population.dtype) for population, value in found.items()}
+
+
+def _is_finite(batch: Batch) -> Variable:
+    """Whether all statistics of a minibatch are finite, except those of no elements at all."""
+    known = isfinite(batch.mean if batch.variance is None else batch.mean + batch.variance)
+    return all_of(or_(known, eq(batch.count, 0)))
+
+
+def _call(see: Function, batch: Any) -> Any:
+    """What a function makes of a minibatch."""
+    if isinstance(batch, Mapping):
+        return see(**batch)
+    return see(*batch) if isinstance(batch, list | tuple) else see(batch)
+
+
+def _shown(batches: Batches, title: str | None) -> Iterable[Any]:
+    """The minibatches, with a progress bar if there is a title."""
+    given = batches() if callable(batches) else batches
+    if title is None:
+        return given
+    try:
+        from tqdm.auto import tqdm
+    except ImportError:
+        raise MissingExtraError("a progress bar needs tqdm; install the extra 'train'") from None
+    shown: Iterable[Any] = tqdm(given, desc=title, disable=None, leave=False)
+    return shown
+
+
+def reset_population_statistics(tops: Layer | Iterable[Layer]) -> None:
+    """Set the population of every layer at or below `tops` to what it starts from, and its count of minibatches to 0."""
+    cells, values = [], []
+    for layer in find_layers(tops):
+        if not isinstance(layer, PopulationNormalization) or not layer.allocated:
+            continue
+        forgotten = [*layer.population_statistics, *([] if layer.count is None else [layer.count])]
+        for variable in forgotten:
+            cells.append(variable.cell)
+            values.append(layer.start_of(variable))
+    with locked(cells):
+        assign(cells, values)
