@@ -60,6 +60,10 @@ PIPELINE: tuple[Callable[[Graph], Graph], ...] = (
 """The passes that `function` runs, in order; each takes a graph and returns an equal one."""
 
 
+reviews: list[Callable[[Graph], None]] = []
+"""What `function` shows each graph to before it is compiled; layers add what warns of things that users forget."""
+
+
 class In(Record):
     """An input with options: a default `value`, a `name` to give it by, and `borrow` to let results share its memory."""
 
@@ -391,6 +395,8 @@ def function(
     pairs += default_updates(replaced, {target for target, _ in pairs}, no_default_updates)
     graph = Graph(tuple(leaves.values()), tuple(replaced[: len(wanted)]), tuple(pairs))
     _check_leaves(graph, on_unused_input)
+    for review in reviews:
+        review(graph)
     return Function(_Specification(specs, graph, structure, backend, name, trace))
 
 

@@ -27,9 +27,10 @@ LEVELS = {
     "L6": "function",
     "L7": """testing
         layers.roles layers.initialization layers.base layers.filter layers.computation_graph layers.linear layers.activations
-        layers.conventions layers.ghost_batches layers.population layers.normalization layers.noise layers.mlp layers""",
+        layers.conventions layers.ghost_batches layers.population layers.normalization
+        layers.batch_renormalization layers.sample_normalization layers.weight_normalization layers.noise layers.mlp layers""",
     "L8": """transforms.averages transforms.batch_normalization transforms.accumulation transforms.recomputation
-        transforms.freezing transforms.monitoring transforms.noise transforms""",
+        transforms.freezing transforms.folding transforms.monitoring transforms.noise transforms""",
     "L9": """layers.dialects.base layers.dialects.caffe layers.dialects.gomlx layers.dialects.keras layers.dialects.lasagne
         layers.dialects.onnx layers.dialects.puzzlelib layers.dialects.theano layers.dialects.torch layers.dialects.convert
         layers.dialects training.gradients training.schedules training.rules training __main__""",

@@ -24,6 +24,7 @@ from minigraph.layers.base import (
     set_parameter_values,
     training,
 )
+from minigraph.layers.batch_renormalization import BatchRenormalization
 from minigraph.layers.computation_graph import ComputationGraph
 from minigraph.layers.filter import VariableFilter
 from minigraph.layers.initialization import (
@@ -43,12 +44,20 @@ from minigraph.layers.noise import Dropout
 from minigraph.layers.normalization import BatchNormalization, SpatialBatchNormalization, batch_normalization
 from minigraph.layers.population import Freeze, PopulationNormalization
 from minigraph.layers.roles import add_role, has_roles, with_auxiliary
+from minigraph.layers.sample_normalization import (
+    GroupNormalization,
+    InstanceNormalization,
+    LayerNormalization,
+    RMSNormalization,
+)
+from minigraph.layers.weight_normalization import WeightNormalizedLinear
 
 __all__ = [
     "Application",
     "ApplicationCall",
     "BatchNormalization",
     "BatchNormalizedMLP",
+    "BatchRenormalization",
     "Bias",
     "ComputationGraph",
     "Constant",
@@ -58,17 +67,21 @@ __all__ = [
     "Gelu",
     "Glorot",
     "He",
+    "GroupNormalization",
     "Identity",
     "IdentityInitializer",
     "Initializer",
+    "InstanceNormalization",
     "IsotropicGaussian",
     "Layer",
+    "LayerNormalization",
     "LeakyRectifier",
     "Linear",
     "Logistic",
     "MLP",
     "Orthogonal",
     "PopulationNormalization",
+    "RMSNormalization",
     "Rectifier",
     "Sequence",
     "Silu",
@@ -79,6 +92,7 @@ __all__ = [
     "Tanh",
     "Uniform",
     "VariableFilter",
+    "WeightNormalizedLinear",
     "add_role",
     "application",
     "batch_normalization",

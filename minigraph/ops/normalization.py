@@ -57,7 +57,7 @@ class Sample:
 
     def __init__(self, x: Variable, axes: tuple[int, ...], all_reduce: Reduction | None, weights: Sequence[Variable]) -> None:
         self.axes, self._all_reduce = axes, all_reduce
-        self.dtype = _statistics_dtype(x)
+        self.dtype = statistics_dtype(x)
         self._weights = broadcast_like(cast(weights[0], self.dtype), x) if weights else None
         self._whole = self._weights is None and all_reduce is None
         self._elements = cast(size(x, axes), self.dtype)
@@ -171,7 +171,7 @@ class Standardize(Normalizing):
         return (cast(sum(terms[1:], terms[0]), x.dtype), *(None for _ in weights))
 
 
-def _statistics_dtype(x: Variable) -> Any:
+def statistics_dtype(x: Variable) -> Any:
     """The dtype of x's statistics."""
     return "float32" if x.dtype.itemsize == 2 else x.dtype
 
@@ -238,7 +238,7 @@ class NormalizeBy(Composite):
 
     def expand(self, *inputs: Variable) -> Variable:
         x, offset, *divisor = inputs
-        centered = cast(x, _statistics_dtype(x)) - offset
+        centered = cast(x, statistics_dtype(x)) - offset
         return cast(centered / divisor[0] if divisor else centered, x.dtype)
 
 

@@ -17,6 +17,7 @@ from minigraph.transforms.batch_normalization import (
     apply_population_normalization,
     get_batch_normalization_updates,
 )
+from minigraph.transforms.folding import fold_batch_normalization
 from minigraph.transforms.freezing import freeze_batch_normalization
 from minigraph.transforms.monitoring import LayerGap, PopulationGap, population_gap
 from minigraph.transforms.noise import apply_dropout, apply_noise
@@ -35,6 +36,7 @@ __all__ = [
     "cumulative_average",
     "debiased_moving_average",
     "decayed_sums",
+    "fold_batch_normalization",
     "freeze_batch_normalization",
     "gomlx_average",
     "get_batch_normalization_updates",

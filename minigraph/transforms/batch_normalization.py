@@ -6,19 +6,22 @@ from collections.abc import Callable, Sequence
 from enum import Enum
 
 from minigraph.errors import InvalidTypeError, InvalidValueError
-from minigraph.graph import Item, Variable, toposort, transform
+from minigraph.function import reviews
+from minigraph.graph import Graph, Item, Variable, toposort, transform
 from minigraph.layers.base import Layer
 from minigraph.layers.computation_graph import ComputationGraph
 from minigraph.layers.conventions import Batch, pooled
 from minigraph.layers.population import Normalization, Pairs, find_normalizations, normalization_of
+from minigraph.layers.roles import PARAMETER, has_roles
 from minigraph.ops.arranging import stack
 from minigraph.ops.comparison import isfinite, where
+from minigraph.ops.control import DefaultUpdate
 from minigraph.ops.creation import ones_like
 from minigraph.ops.elementwise import cast
 from minigraph.ops.normalization import FiniteOr, Normalizing
 from minigraph.ops.reduction import sum as sum_over
 from minigraph.ops.shape import broadcast_like
-from minigraph.origin import carry_origin
+from minigraph.origin import carry_origin, warn
 from minigraph.transforms.averages import raw_estimate
 
 Roots = ComputationGraph | Variable | Sequence[Variable]
@@ -104,6 +107,33 @@ def _refuse_gradients(graph: ComputationGraph, replaced: Sequence[Normalization]
                 "gradient does: switch the cost first, and differentiate then"
             )
 
+
+# -- what is forgotten ---------------------------------------------------------------------------------------------------
+
+
+def _warn_of_forgotten_population(graph: Graph) -> None:
+    """Warn if parameters learn from minibatch statistics that no population follows, unless that was asked for."""
+    targets = {target for target, _ in graph.updates}
+    if not any(has_roles(target, [PARAMETER]) for target in targets):
+        return
+    variables = graph.variables
+    for variable in variables:
+        if isinstance(variable.op, DefaultUpdate):  # a population that follows by itself, unless function was told otherwise
+            targets.update(variable.inputs[1::2])
+    forgotten = {
+        one.variable.origin.layer or one.layer.name: None
+        for one in find_normalizations(variables)
+        if one.estimates and one.population and not targets.intersection(one.population)
+    }
+    if forgotten:
+        warn(
+            f"parameters are updated, but not the population statistics of {', '.join(forgotten)}, which inference uses: add "
+            "moving_average(get_batch_normalization_updates(cost)) to the updates, where cost is the training-mode graph; if "
+            "that is meant, say so by freeze_batch_normalization(cost, Freeze.AVERAGES) before taking gradients"
+        )
+
+
+reviews.append(_warn_of_forgotten_population)
 
 # -- pairs -----------------------------------------------------------------------------------------------------------
 

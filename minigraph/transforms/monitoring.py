@@ -15,6 +15,7 @@ from minigraph.ops.elementwise import cast
 from minigraph.ops.transcendental import log
 from minigraph.record import Record
 from minigraph.transforms.batch_normalization import Roots, normalizations_of, switched
+from minigraph.transforms.recomputation import call_on
 
 
 class LayerGap(Record):
@@ -91,8 +92,7 @@ def population_gap(graph: Roots, batch: Any, *, backend: str | None = None) -> P
     gaps = [gap for one in applications for gap in _gaps(one)]
     inputs = [one for one in toposort(gaps) if isinstance(one.op, Input)]
     see = function(inputs, gaps, no_default_updates=True, on_unused_input="ignore", backend=backend)
-    given = see(**batch) if isinstance(batch, dict) else see(*batch) if isinstance(batch, list | tuple) else see(batch)
-    values = iter(given)
+    values = iter(call_on(see, batch))
     rows = []
     for one in applications:
         means = next(values)

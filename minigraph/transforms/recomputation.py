@@ -109,7 +109,7 @@ def _statistics(
     see = function(wanted, finite, accumulator.updates, no_default_updates=True, on_unused_input="ignore", backend=backend)
     count = 0
     for count, batch in enumerate(_shown(batches, title), start=1):
-        for one, fine in zip(accumulator.applications, _call(see, batch), strict=True):
+        for one, fine in zip(accumulator.applications, call_on(see, batch), strict=True):
             if not fine:
                 raise InvalidValueError(
                     f"minibatch {count} leaves statistics of {one.layer!r} that are not finite; nothing was changed"
@@ -133,7 +133,7 @@ def _is_finite(batch: Batch) -> Variable:
     return all_of(or_(known, eq(batch.count, 0)))
 
 
-def _call(see: Function, batch: Any) -> Any:
+def call_on(see: Function, batch: Any) -> Any:
     """What a function makes of a minibatch."""
     if isinstance(batch, Mapping):
         return see(**batch)

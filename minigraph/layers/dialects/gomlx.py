@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
+from minigraph.errors import InvalidValueError
+from minigraph.function import function
+from minigraph.graph import Input, Variable, toposort
 from minigraph.layers.base import Layer, find_layers
+from minigraph.layers.computation_graph import ComputationGraph
 from minigraph.layers.conventions import Convention, Variance
 from minigraph.layers.dialects.base import DialectNormalization
 from minigraph.layers.initialization import Constant
-from minigraph.layers.population import Freeze, Pairs
+from minigraph.layers.population import Freeze, Normalization, Pairs
 from minigraph.layers.roles import BATCH_NORM_POPULATION_WEIGHT
-from minigraph.state import assign, locked
+from minigraph.ops.normalization import normalize_by
+from minigraph.state import assign, locked, snapshot
 from minigraph.transforms.averages import gomlx_average
+from minigraph.transforms.batch_normalization import Roots, normalizations_of, rebuilt, switched
+from minigraph.transforms.recomputation import call_on
 
 GOMLX = Convention(
     "GoMLX",
@@ -76,3 +83,56 @@ def reset_weights(*tops: Layer) -> None:
     cells = [layer.variables["avg_weight"].cell for layer in layers]
     with locked(cells):
         assign(cells, [np.zeros_like(cell.value) for cell in cells])
+
+
+def update_averages(
+    graph: Roots,
+    batches: Sequence[Any] | Callable[[], Iterable[Any]],
+    *,
+    inputs: Sequence[Variable] | None = None,
+    backend: str | None = None,
+) -> None:
+    """Forget the averages of the layers in a graph, and take them anew over a data set, in two passes as GoMLX does.
+
+    In the first pass every layer normalizes by the minibatch, in the second by its averages as they just became. Both passes
+    go on with one average, so that with `momentum` below 1 late minibatches weigh more in a long data set; in those of
+    `minigraph.transforms.recompute_population_statistics` all elements weigh equally. If anything fails, nothing has changed.
+    """
+    training = switched(graph, training=True)
+    applications = [one for one in normalizations_of(training) if isinstance(one.layer, BatchNormalization) and one.estimates]
+    layers = dict.fromkeys(one.layer for one in applications)
+    if not layers:
+        raise InvalidValueError("the graph has no GoMLX normalization whose averages could be updated")
+    cells = [variable.cell for layer in layers for variable in (*layer.population_statistics, layer.variables["avg_weight"])]
+    before = snapshot(cells)
+    try:
+        reset_weights(*layers)
+        for by_averages in (False, True):
+            updates = _averaging(training, by_averages)
+            needed = [one for one in toposort([value for _, value in updates]) if isinstance(one.op, Input)]
+            wanted = needed if inputs is None else list(inputs)
+            see = function(wanted, [], updates, no_default_updates=True, on_unused_input="ignore", backend=backend)
+            for batch in batches() if callable(batches) else batches:
+                call_on(see, batch)
+    except BaseException:
+        with locked(cells):
+            assign(cells, before)
+        raise
+
+
+def _averaging(graph: ComputationGraph, by_averages: bool) -> Pairs:
+    """The updates of all averages in a training-mode graph, in which layers may normalize by what their averages become."""
+    updates: Pairs = []
+
+    def averaged(one: Normalization) -> Variable | None:
+        layer = one.layer
+        if not isinstance(layer, BatchNormalization) or not one.estimates:
+            return None
+        own = layer.rule(layer.pairs(one.batch, one.request))
+        updates.extend(own)
+        becoming = [dict(own)[population] for population in layer.population_statistics]
+        statistics = [layer.stretched(each, one.x) for each in GOMLX.read(becoming, layer.epsilon)]
+        return normalize_by(one.x, *statistics) if by_averages else one.variable
+
+    rebuilt(graph, averaged)
+    return updates

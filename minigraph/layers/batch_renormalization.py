@@ -1,0 +1,66 @@
+"""Batch renormalization: minibatches normalized almost as inference will do it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from minigraph.errors import InvalidValueError
+from minigraph.graph import Variable
+from minigraph.layers.conventions import Batch
+from minigraph.layers.initialization import Constant
+from minigraph.layers.normalization import BatchNormalization
+from minigraph.layers.population import Request
+from minigraph.layers.roles import BATCH_NORM_POPULATION_WEIGHT
+from minigraph.ops.arithmetic import clip
+from minigraph.ops.control import disconnected_grad, with_default_update
+from minigraph.ops.elementwise import cast
+
+Limit = float | Variable | Callable[[Variable], Variable]
+"""A number, a scalar variable, or a schedule: a function from the number of steps made to a number."""
+
+
+class BatchRenormalization(BatchNormalization):
+    """Batch normalization whose minibatches are corrected towards the population (Ioffe 2017).
+
+    In training x_hat becomes x_hat * r + d with r = stdev / population_stdev limited to [1 / r_max, r_max], and
+    d = (mean - population_mean) / population_stdev limited to [-d_max, d_max]; no gradient flows through them. r_max = 1 and
+    d_max = 0 make it batch normalization; the paper relaxes them slowly, by schedules, to 3 and 5. A schedule needs the
+    number of steps, which any function that computes a training-mode output counts in the layer's `steps`.
+    """
+
+    def __init__(
+        self, input_dim: int | Sequence[int] | None = None, *, r_max: Limit = 3.0, d_max: Limit = 5.0, **options: Any
+    ) -> None:
+        super().__init__(input_dim, **options)
+        if self.mean_only:
+            raise InvalidValueError(f"{self!r} corrects deviations, too: leave out mean_only")
+        for name, limit, least in (("r_max", r_max, 1.0), ("d_max", d_max, 0.0)):
+            if not isinstance(limit, Variable) and not callable(limit) and not limit >= least:
+                raise InvalidValueError(f"{name} must be at least {least:g}, not {limit!r}")
+        self.r_max, self.d_max = r_max, d_max
+        self._counted: tuple[Variable, Variable] | None = None
+
+    def allocate_parameters(self) -> None:
+        super().allocate_parameters()
+        if callable(self.r_max) or callable(self.d_max):
+            steps = self.add_parameter("steps", (), Constant(0), BATCH_NORM_POPULATION_WEIGHT, np.int64)
+            self._counted = steps, steps + 1
+
+    def estimate(self, x: Variable, request: Request) -> tuple[Variable, list[Variable], Batch]:
+        normalized, (mean, stdev), batch = super().estimate(x, request)
+        population_mean, population_stdev = self.population_in(x, request)
+        most_r, most_d = (cast(self._limit(limit), mean.dtype) for limit in (self.r_max, self.d_max))
+        r = disconnected_grad(clip(stdev / population_stdev, 1 / most_r, most_r))
+        d = disconnected_grad(clip((mean - population_mean) / population_stdev, -most_d, most_d))
+        corrected = cast(cast(normalized, mean.dtype) * r + d, x.dtype)
+        if self._counted is not None:
+            steps, following = self._counted
+            corrected = with_default_update(corrected, {steps: following})
+        return corrected, [mean, stdev], batch
+
+    def _limit(self, limit: Limit) -> Any:
+        """A limit as it is at the current step."""
+        return limit(self.variables["steps"]) if callable(limit) else limit

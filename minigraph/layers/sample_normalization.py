@@ -1,0 +1,154 @@
+"""Normalizations that take their statistics from each sample alone, and so are the same in training and inference."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from minigraph.errors import InvalidTypeError, InvalidValueError
+from minigraph.graph import Variable
+from minigraph.layers.base import Layer, application
+from minigraph.layers.initialization import Constant, as_initializer
+from minigraph.layers.roles import BIAS, PARAMETER
+from minigraph.ops.arithmetic import reciprocal, square
+from minigraph.ops.elementwise import cast
+from minigraph.ops.normalization import check_epsilon, standardize, statistics_dtype
+from minigraph.ops.reduction import mean
+from minigraph.ops.shape import reshape, shape
+from minigraph.ops.transcendental import sqrt
+from minigraph.types import check_axes
+
+
+class SampleNormalization(Layer):
+    """What these have in common: x normalized, times a scale, plus a shift, which vary along some axes of x.
+
+    input_dim: the sizes of those axes, inferred at the first application if left out. epsilon: added to the variance.
+    learn_scale, learn_shift: whether there is a scale, else 1, and a shift, else 0.
+    """
+
+    def __init__(
+        self,
+        input_dim: int | Sequence[int] | None = None,
+        *,
+        epsilon: float = 1e-5,
+        scale_init: Any = None,
+        shift_init: Any = None,
+        learn_scale: bool = True,
+        learn_shift: bool = True,
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        given = (input_dim,) if isinstance(input_dim, int | np.integer) else input_dim
+        self.input_dim = None if given is None else tuple(int(size) for size in given)
+        self.epsilon = check_epsilon(epsilon)
+        self.scale_init = Constant(1.0) if scale_init is None else as_initializer(scale_init, "scale_init")
+        self.shift_init = Constant(0.0) if shift_init is None else as_initializer(shift_init, "shift_init")
+        self.learn_scale, self.learn_shift = learn_scale, learn_shift
+
+    def scaled_axes(self, x: Variable) -> tuple[int, ...]:
+        """The axes of x along which scale and shift vary."""
+        raise TypeError(f"{type(self).__name__} does not define scaled_axes")
+
+    def normalized(self, x: Variable) -> Variable:
+        """x normalized."""
+        raise TypeError(f"{type(self).__name__} does not define normalized")
+
+    def infer_sizes(self, *inputs: Variable) -> None:
+        if self.input_dim is None and inputs:
+            sizes = tuple(inputs[0].type.shape[axis] for axis in self.scaled_axes(inputs[0]))
+            self.input_dim = None if None in sizes else tuple(size or 0 for size in sizes)
+
+    def allocate_parameters(self) -> None:
+        self.need(input_dim=self.input_dim)
+        if self.learn_scale:
+            self.add_parameter("scale", self.input_dim or (), self.scale_init, PARAMETER)
+        if self.learn_shift:
+            self.add_parameter("shift", self.input_dim or (), self.shift_init, BIAS)
+
+    def check_inputs(self, *inputs: Variable) -> None:
+        for x in inputs:
+            if x.dtype.kind != "f":
+                raise InvalidTypeError(f"{self!r} takes floats, not {x!r}; cast them first")
+            sizes = tuple(x.type.shape[axis] for axis in self.scaled_axes(x))
+            if len(sizes) != len(self.input_dim or ()) or any(
+                None not in pair and pair[0] != pair[1] for pair in zip(sizes, self.input_dim or (), strict=True)
+            ):
+                raise InvalidValueError(f"{self!r} was made for features of shape {self.input_dim}, not for {x!r}")
+
+    @application
+    def apply(self, x: Variable) -> Variable:
+        """x normalized, times scale, plus shift."""
+        result = self.normalized(x)
+        axes, sizes = self.scaled_axes(x), self.input_dim or ()
+        pattern = tuple(sizes[axes.index(axis)] if axis in axes else 1 for axis in range(x.ndim))
+        if self.learn_scale:
+            result = result * reshape(self.variables["scale"], pattern)
+        return result + reshape(self.variables["shift"], pattern) if self.learn_shift else result
+
+
+class LayerNormalization(SampleNormalization):
+    """Each sample normalized over its features, the last axes (Ba et al. 2016); `axes` says over which."""
+
+    def __init__(self, input_dim: int | Sequence[int] | None = None, *, axes: int | Sequence[int] = -1, **options: Any) -> None:
+        super().__init__(input_dim, **options)
+        self.axes = axes
+
+    def scaled_axes(self, x: Variable) -> tuple[int, ...]:
+        return check_axes(self.axes, x.ndim)
+
+    def normalized(self, x: Variable) -> Variable:
+        return standardize(x, self.axes, self.epsilon)[0]
+
+
+class RMSNormalization(LayerNormalization):
+    """Each sample divided by the root of its features' mean square plus epsilon (Zhang and Sennrich 2019)."""
+
+    def __init__(self, input_dim: int | Sequence[int] | None = None, *, learn_shift: bool = False, **options: Any) -> None:
+        super().__init__(input_dim, learn_shift=learn_shift, **options)
+
+    def normalized(self, x: Variable) -> Variable:
+        wide = cast(x, statistics_dtype(x))
+        size = sqrt(mean(square(wide), self.scaled_axes(x), keepdims=True) + self.epsilon)
+        return cast(wide * reciprocal(size), x.dtype)
+
+
+class GroupNormalization(SampleNormalization):
+    """(batch, channels, *spatial) normalized over each of `groups` groups of channels and all positions (Wu and He 2018)."""
+
+    def __init__(self, groups: int, channels: int | None = None, **options: Any) -> None:
+        super().__init__(channels, **options)
+        if isinstance(groups, bool) or not isinstance(groups, int | np.integer) or groups < 1:
+            raise InvalidValueError(f"groups must be an int of 1 or more, not {groups!r}")
+        self.groups = int(groups)
+
+    def scaled_axes(self, x: Variable) -> tuple[int, ...]:
+        if x.ndim < 2:
+            raise InvalidValueError(f"{self!r} takes (batch, channels, *spatial), not {x!r}")
+        return (1,)
+
+    def allocate_parameters(self) -> None:
+        self.need(channels=self.input_dim)
+        if (self.input_dim or (0,))[0] % self.groups:
+            raise InvalidValueError(f"{self!r}: {self.input_dim} channels do not fall into {self.groups} equal groups")
+        super().allocate_parameters()
+
+    def normalized(self, x: Variable) -> Variable:
+        (channels,) = self.input_dim or (0,)
+        batch, _, *spatial = shape(x)
+        grouped = reshape(x, (batch, self.groups, channels // self.groups, *spatial))
+        x_hat = standardize(grouped, tuple(range(2, grouped.ndim)), self.epsilon)[0]
+        return reshape(x_hat, (batch, channels, *spatial))
+
+
+class InstanceNormalization(SampleNormalization):
+    """(batch, channels, *spatial) normalized over the positions of each channel of each sample (Ulyanov et al. 2016)."""
+
+    def scaled_axes(self, x: Variable) -> tuple[int, ...]:
+        if x.ndim < 3:
+            raise InvalidValueError(f"{self!r} takes (batch, channels, *spatial) with at least one spatial axis, not {x!r}")
+        return (1,)
+
+    def normalized(self, x: Variable) -> Variable:
+        return standardize(x, tuple(range(2, x.ndim)), self.epsilon)[0]

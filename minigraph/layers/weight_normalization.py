@@ -1,0 +1,44 @@
+"""Linear maps whose weights are given by direction and length."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from minigraph.graph import Variable
+from minigraph.layers.base import application
+from minigraph.layers.initialization import Constant
+from minigraph.layers.linear import Linear
+from minigraph.layers.roles import PARAMETER
+from minigraph.ops.arithmetic import square
+from minigraph.ops.linear import dot
+from minigraph.ops.reduction import sum as sum_over
+from minigraph.ops.transcendental import sqrt
+
+
+class WeightNormalizedLinear(Linear):
+    """x @ (g * W / |W|) + b, with a length g for each output and |W| that of its column (Salimans and Kingma 2016).
+
+    g starts as |W|, so that the layer starts as the linear map with the same W. That paper pairs it with batch normalization
+    that only subtracts the mean: `BatchNormalization(mean_only=True)`.
+    """
+
+    def __init__(self, input_dim: int | None = None, output_dim: int | None = None, **options: Any) -> None:
+        super().__init__(input_dim, output_dim, **options)
+
+    def allocate_parameters(self) -> None:
+        super().allocate_parameters()
+        drawn = self.variables["W"].get_value(borrow=True).astype("float64")
+        lengths = (drawn**2).sum(axis=0) ** 0.5
+        self.add_parameter("g", (self.output_dim or 0,), Constant(lengths), PARAMETER)
+
+    @property
+    def weights(self) -> Variable:
+        """The matrix that x is multiplied by."""
+        direction = self.variables["W"]
+        return direction * (self.variables["g"] / sqrt(sum_over(square(direction), axis=0)))
+
+    @application
+    def apply(self, x: Variable) -> Variable:
+        """x @ (g * W / |W|) + b."""
+        product = dot(x, self.weights)
+        return product + self.variables["b"] if self.use_bias else product

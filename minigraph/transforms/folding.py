@@ -1,0 +1,188 @@
+"""Inference-mode normalizations folded into the matrix products beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from minigraph.errors import InvalidValueError
+from minigraph.function import function
+from minigraph.graph import Identity, Input, Variable, rebuild, shared
+from minigraph.layers.base import Layer, find_layers
+from minigraph.layers.computation_graph import ComputationGraph
+from minigraph.layers.population import Normalization, find_normalizations
+from minigraph.layers.roles import BIAS, WEIGHT
+from minigraph.ops.arithmetic import Add, Divide, Multiply, Subtract
+from minigraph.ops.linear import MatMul
+from minigraph.ops.normalization import NormalizeBy
+from minigraph.record import Record
+from minigraph.transforms.batch_normalization import Roots, outputs_of
+
+
+def fold_batch_normalization(graph: Roots, layers: Layer | Iterable[Layer] | None = None) -> ComputationGraph:
+    """The graph with its inference-mode normalizations folded into the products before or after them.
+
+    Scale, shift, biases and whatever else is added or multiplied on the way become part of a weight matrix and a bias: new
+    shared variables, computed in float64 from the values that the layers have now. layers: fold only those at or below these.
+
+    ValueError, with the reason for each, if one cannot be folded exactly: a normalization in training mode, with a mask, by
+    statistics that vary along another axis than the product's, or without a product beside it that nothing else uses.
+
+    >>> x = mg.matrix("x", shape=(None, 4))
+    >>> network = mg.layers.BatchNormalizedMLP([mg.layers.Rectifier(), None], [4, 8, 2])
+    >>> folded = mg.transforms.fold_batch_normalization(network.apply(x))
+    >>> [variable.name for variable in folded.shared_variables]
+    ['W_folded', 'b_folded', 'W_folded', 'b_folded']
+    """
+    chosen = None if layers is None else set(find_layers(layers))
+    result = ComputationGraph(outputs_of(graph))
+    refused: dict[Variable, str] = {}
+    folded = 0
+    while pending := [one for one in _selected(result, chosen) if one.variable not in refused]:
+        outcome = _Folder(result).fold(pending[0])
+        if isinstance(outcome, str):
+            refused[pending[0].variable] = outcome
+        else:
+            result = ComputationGraph(rebuild(result.outputs, outcome))
+            folded += 1
+    if refused:
+        reasons = "\n".join(f"  {one.origin}: {reason}" for one, reason in refused.items())
+        raise InvalidValueError(
+            f"not every normalization can be folded exactly; name the layers to fold, or see why:\n{reasons}"
+        )
+    if not folded:
+        raise InvalidValueError("the graph has no normalization to fold")
+    return result
+
+
+def _selected(graph: ComputationGraph, chosen: set[Layer] | None) -> list[Normalization]:
+    """The normalizations of a graph that are to be folded, inputs first."""
+    return [one for one in find_normalizations(graph.variables) if chosen is None or one.layer in chosen]
+
+
+class Affine(Record):
+    """A variable as another one times a scale plus a shift, neither of which depends on an input; None: 1, or 0."""
+
+    variable: Variable
+    inner: Variable
+    scale: Variable | None = None
+    shift: Variable | None = None
+
+
+class _Folder:
+    """What folding needs to know about one graph: what uses a variable, and what depends on no input."""
+
+    def __init__(self, graph: ComputationGraph) -> None:
+        self._users: dict[Variable, list[Variable | None]] = {output: [None] for output in graph.outputs}
+        self._static: set[Variable] = set()
+        for variable in graph.variables:
+            computed = variable.inputs[:1] if isinstance(variable.op, Identity) else variable.inputs
+            for one in computed:
+                self._users.setdefault(one, []).append(variable)
+            if not isinstance(variable.op, Input) and variable.op.pure and all(one in self._static for one in computed):
+                self._static.add(variable)
+
+    def fold(self, one: Normalization) -> Mapping[Variable, Variable] | str:
+        """What to replace in order to fold a normalization, or why it cannot be folded."""
+        if one.is_training:
+            return "it is in training mode"
+        if one.request.mask is not None:
+            return "it has a mask"
+        steps = [*reversed(self._steps_below(one.variable)), *self._steps_above(one.variable)]
+        bottom, top = steps[0].inner, steps[-1].variable
+        values = self._values(steps)
+        if values is None:
+            return "its statistics vary along another axis than the last"
+        scale, shift = values
+        if self._is_product(bottom) and self._only_user(bottom) is steps[0].variable:
+            x, weights = bottom.inputs
+            return {top: _product(x, _value(weights) * scale, shift, weights)}
+        user = self._only_user(top)
+        if user is not None and self._is_product(user) and user.inputs[0] is top:
+            weights = user.inputs[1]
+            matrix = _value(weights)
+            rows = np.broadcast_to(scale, matrix.shape[:1])[:, None]
+            return {user: _product(bottom, matrix * rows, np.broadcast_to(shift, matrix.shape[:1]) @ matrix, weights)}
+        return f"there is no product that it alone uses before it, at {bottom!r}, or that alone uses it after it, at {top!r}"
+
+    def _only_user(self, variable: Variable) -> Variable | None:
+        """The one variable that uses another; None if there are several, or if it is an output."""
+        users = self._users.get(variable, [])
+        return users[0] if len(users) == 1 else None
+
+    def _is_product(self, variable: Variable) -> bool:
+        """Whether a variable is something times a matrix that depends on no input."""
+        return isinstance(variable.op, MatMul) and variable.inputs[1] in self._static and variable.inputs[1].ndim == 2
+
+    def _steps_below(self, variable: Variable) -> list[Affine]:
+        """The affine steps that lead to a variable, last one first, as far as nothing else uses what they start from."""
+        steps: list[Affine] = []
+        while (step := self._as_step(variable)) is not None:
+            steps.append(step)
+            variable = step.inner
+            if self._only_user(variable) is not step.variable:
+                break
+        return steps
+
+    def _steps_above(self, variable: Variable) -> list[Affine]:
+        """The affine steps that follow a variable, as far as nothing else uses it."""
+        steps: list[Affine] = []
+        while (user := self._only_user(variable)) is not None:
+            step = self._as_step(user)
+            if step is None or step.inner is not variable:
+                break
+            steps.append(step)
+            variable = user
+        return steps
+
+    def _as_step(self, variable: Variable) -> Affine | None:
+        """A variable as an affine function of one of its inputs, if it is that."""
+        match variable:
+            case Variable(Identity(), (x, *_)):
+                return Affine(variable, x)
+            case Variable(NormalizeBy(), (x, mean)) if mean in self._static:
+                return Affine(variable, x, None, -mean)
+            case Variable(NormalizeBy(), (x, mean, stdev)) if mean in self._static and stdev in self._static:
+                return Affine(variable, x, 1 / stdev, -mean / stdev)
+            case Variable(Add(), (x, other)) | Variable(Add(), (other, x)) if other in self._static:
+                return Affine(variable, x, None, other)
+            case Variable(Subtract(), (x, other)) if other in self._static:
+                return Affine(variable, x, None, -other)
+            case Variable(Multiply(), (x, other)) | Variable(Multiply(), (other, x)) if other in self._static:
+                return Affine(variable, x, other)
+            case Variable(Divide(), (x, other)) if other in self._static:
+                return Affine(variable, x, 1 / other)
+        return None
+
+    def _values(self, steps: Sequence[Affine]) -> tuple[Any, Any] | None:
+        """The scale and shift of steps one after another, as numbers or vectors; None if they vary along several axes."""
+        scale: Any = 1.0
+        shift: Any = 0.0
+        for step in steps:
+            factor, term = (None if one is None else _row(_value(one)) for one in (step.scale, step.shift))
+            if (step.scale is not None and factor is None) or (step.shift is not None and term is None):
+                return None
+            scale, shift = (scale, shift) if factor is None else (scale * factor, shift * factor)
+            shift = shift if term is None else shift + term
+        return scale, shift
+
+
+def _value(variable: Variable) -> np.ndarray[Any, Any]:
+    """The value of a variable that depends on no input, in float64."""
+    return np.asarray(function([], variable, no_default_updates=True, backend="numpy")(), np.float64)
+
+
+def _row(value: np.ndarray[Any, Any]) -> np.ndarray[Any, Any] | None:
+    """A value that varies along its last axis alone as a vector or number; None for any other."""
+    if any(size != 1 for size in value.shape[:-1]):
+        return None
+    return value.reshape(value.shape[-1:])
+
+
+def _product(x: Variable, matrix: np.ndarray[Any, Any], bias: Any, weights: Variable) -> Variable:
+    """x times a folded matrix plus a folded bias."""
+    columns = np.broadcast_to(bias, matrix.shape[1:]).astype(weights.dtype)
+    folded = shared(matrix.astype(weights.dtype), f"{weights.name or 'W'}_folded", borrow=True, tags=(WEIGHT,))
+    return MatMul()(x, folded) + shared(columns, "b_folded", borrow=True, tags=(BIAS,))
