@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,9 +10,14 @@ import numpy as np
 import pytest
 
 import minigraph as mg
-from minigraph.layers import BatchNormalization, batch_normalization
-from minigraph.layers.dialects import caffe, gomlx, keras, lasagne, onnx, puzzlelib, torch
+from minigraph.layers import MLP, BatchNormalization, Linear, Rectifier, Sequence, batch_normalization
+from minigraph.layers.dialects import caffe, gomlx, keras, lasagne, onnx, puzzlelib, theano, torch
+from minigraph.layers.population import Request
+from minigraph.layers.roles import BIAS, PARAMETER, has_roles
 from minigraph.transforms import (
+    Duplicates,
+    apply_batch_normalization,
+    apply_population_normalization,
     get_batch_normalization_updates,
     moving_average,
 )
@@ -87,3 +93,448 @@ def test_two_steps_on_the_canonical_batch(dialect, backend, monkeypatch):
     assert infer(C) == pytest.approx(row.inference, rel=2e-6)
     assert step(C) == pytest.approx(row.training, rel=1e-6)
     assert stored(layer) == pytest.approx(row.second, rel=1e-6)
+
+
+def test_theano_gives_new_averages_to_the_caller():
+    x = mg.matrix("x", shape=(None, 4))
+    mean, var = (mg.shared(np.full((1, 4), start, "float32"), name) for start, name in ((0, "mean"), (1, "var")))
+    outputs = theano.batch_normalization_train(
+        x, np.ones((1, 4), "float32"), np.zeros((1, 4), "float32"), "per-activation", 1e-4, 0.1, mean, var
+    )
+    y, batch_mean, inv_std, new_mean, new_var = outputs
+    inference = theano.batch_normalization_test(x, np.ones((1, 4), "float32"), np.zeros((1, 4), "float32"), mean, var)
+    step = mg.function([x], [y[0, 0], batch_mean[0, 0], inv_std[0, 0]], updates=[(mean, new_mean), (var, new_var)])
+    infer = mg.function([x], inference[0, 0])
+    assert step(C) == pytest.approx([-1.22473913, 4, 1 / np.sqrt(V + 1e-4)], rel=1e-6)
+    assert (mean.get_value()[0, 0], var.get_value()[0, 0]) == pytest.approx((0.4, 2.5))
+    assert infer(C) == pytest.approx(-0.25297715, rel=1e-6)
+    step(C)
+    assert (mean.get_value()[0, 0], var.get_value()[0, 0]) == pytest.approx((0.76, 3.85))
+
+
+def test_theano_axes_are_checked_and_averages_go_together():
+    x = mg.tensor4("x")
+    ones = np.ones((1, 3, 1, 1), "float32")
+    _y, mean, _ = theano.batch_normalization_train(x, ones, ones, axes="spatial")
+    assert mean.type.broadcastable == (True, False, True, True)
+    with pytest.raises(ValueError, match="per-activation"):
+        theano.batch_normalization_train(x, ones, ones, axes="channels")
+    with pytest.raises(ValueError, match="both running_mean and running_var"):
+        theano.batch_normalization_train(x, ones, ones, axes="spatial", running_mean=mg.shared(ones))
+
+
+def test_caffes_worked_example():
+    """The statistics and the output to 8 digits from the blobs of a trained model."""
+    blobs = {"mean_sum": -5122.504395, "variance_sum": 385844.0625, "weight_sum": 999.982361}
+    layer = caffe.BatchNorm(features=1, dtype="float64")
+    layer.set_values(blobs)
+    x = mg.dmatrix("x", shape=(None, 1))
+    mean, stdev = (one.eval().item() for one in layer.population_in(x, Request()))
+    assert (mean, stdev) == pytest.approx((-5.12259475, 19.6430873), rel=1e-8)
+    assert stdev**2 - 1e-5 == pytest.approx(385.850869, rel=1e-8)
+    assert layer.apply(x).eval({x: [[0.001932]]}).item() == pytest.approx(0.26088194, rel=1e-8)
+
+
+# -- averages that follow by themselves ------------------------------------------------------------------------------
+
+SELF_AVERAGING = {
+    "Lasagne": lasagne.BatchNormLayer,
+    "Torch7": torch.BatchNormalization,
+    "PyTorch": torch.BatchNorm1d,
+    "Caffe": caffe.BatchNorm,
+    "PuzzleLib": lambda **options: puzzlelib.BatchNorm(4, **options),
+    "GoMLX": gomlx.BatchNormalization,
+    "Keras": keras.BatchNormalization,
+    "ONNX": onnx.BatchNormalization,
+}
+
+
+@pytest.fixture(params=SELF_AVERAGING)
+def make(request):
+    """A class of layers whose population follows by itself."""
+    return SELF_AVERAGING[request.param]
+
+
+def test_any_function_that_computes_the_training_output_moves_the_averages(make):
+    layer = make()
+    x = mg.matrix("x", shape=(None, 4))
+    y = trained(layer, x)
+    start = stored(layer)
+    mg.function([x], layer.apply(x))(C)
+    mg.function([x], y, no_default_updates=True)(C)
+    y.eval({x: C})
+    assert stored(layer) == start
+    mg.function([x], mg.exp(y).sum())(C)
+    assert stored(layer) != start
+
+
+def test_told_not_to_they_stay_until_pairs_are_used(make):
+    layer, automatic = make(automatic=False), make()
+    x = mg.matrix("x", shape=(None, 4))
+    y = trained(layer, x)
+    start = stored(layer)
+    mg.function([x], y)(C)
+    assert stored(layer) == start
+    mg.function([x], y, updates=layer.rule(get_batch_normalization_updates(y)))(C)
+    mg.function([x], trained(automatic, x))(C)
+    assert stored(layer) == stored(automatic)
+
+
+def test_explicit_updates_take_the_place_of_the_systems_own(make):
+    layer = make()
+    x = mg.matrix("x", shape=(None, 4))
+    y = trained(layer, x)
+    mg.function([x], y, updates=get_batch_normalization_updates(y))(C)
+    assert stored(layer)[:1] == [4]
+
+
+def test_two_applications_in_one_function_are_an_error_that_pairs_settle(make):
+    """Nothing is lost in silence: without a rule the two averages conflict, and with one both minibatches count."""
+    layer = make()
+    x, z = mg.matrix("x", shape=(None, 4)), mg.matrix("z", shape=(None, 4))
+    with batch_normalization(layer):
+        both = [layer.apply(x), layer.apply(z)]
+    with pytest.raises(ValueError, match="two computed variables ask for different updates"):
+        mg.function([x, z], both)
+    pairs = get_batch_normalization_updates(both, duplicates=Duplicates.SEQUENTIAL)
+    mg.function([x, z], both, updates=layer.rule(pairs))(C, C + 36)
+    other = make()
+    step = mg.function([x], trained(other, x))
+    step(C)
+    step(C + 36)
+    assert stored(layer) == pytest.approx(stored(other), rel=1e-6)
+
+
+def test_lasagne_applied_twice_gives_the_sequential_average():
+    layer = lasagne.BatchNormLayer()
+    x, z = mg.matrix("x", shape=(None, 4)), mg.matrix("z", shape=(None, 4))
+    with batch_normalization(layer):
+        both = [layer.apply(x), layer.apply(z)]
+    pairs = get_batch_normalization_updates(both, duplicates=Duplicates.SEQUENTIAL)
+    mg.function([x, z], both, updates=moving_average(pairs))(C, C + 36)
+    assert layer.variables["mean"].get_value()[0] == pytest.approx(4.36)
+
+
+def test_the_transforms_switch_dialects_like_the_context_manager(make):
+    layer = make()
+    x = mg.matrix("x", shape=(None, 4))
+    inference, train = layer.apply(x), trained(layer, x)
+    assert str(apply_batch_normalization(inference)) == mg.debugprint(train)
+    assert str(apply_population_normalization(train)) == mg.debugprint(inference)
+    assert apply_population_normalization(train).updates == []
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_bad_minibatch_does_not_move_the_averages_of_its_feature(make, bad):
+    layer = make()
+    x = mg.matrix("x", shape=(None, 4))
+    step = mg.function([x], trained(layer, x))
+    step(C)
+    before = layer.get_values()
+    poisoned = C.copy()
+    poisoned[1, 2] = bad
+    step(poisoned)
+    for name, value in layer.get_values().items():
+        assert np.isfinite(value).all()
+        if name in layer.convention.population and value.size > 1:
+            assert value.flat[2] == before[name].flat[2]
+
+
+def test_an_empty_minibatch_leaves_all_as_it_was(make):
+    layer = make()
+    x = mg.matrix("x", shape=(None, 4))
+    y = trained(layer, x)
+    step = mg.function([x], [], updates=layer.rule(get_batch_normalization_updates(y)), no_default_updates=True)
+    step(C)
+    before = layer.get_values()
+    step(np.zeros((0, 4), "float32"))
+    for name, value in layer.get_values().items():
+        if name != "num_batches_tracked":
+            np.testing.assert_array_equal(value, before[name])
+
+
+def test_a_minibatch_of_one_row_leaves_finite_statistics(make):
+    """PyTorch refuses such, and so keeps what it had."""
+    layer = make()
+    x = mg.matrix("x", shape=(None, 4))
+    step = mg.function([x], trained(layer, x))
+    with pytest.raises(AssertionError) if make is torch.BatchNorm1d else nullcontext():
+        step(C[:1])
+    assert all(np.isfinite(value).all() for value in layer.get_values().values())
+
+
+# -- particulars -----------------------------------------------------------------------------------------------------
+
+
+def test_lasagne_switches_override_one_another_call_by_call():
+    """deterministic decides both; using and updating averages at once normalizes by the old ones."""
+    x = mg.matrix("x", shape=(None, 4))
+    batch, old = -1.22473913, 0.0
+    cases = {
+        (False, None, None): (batch, 0.4),
+        (True, None, None): (old, 0.0),
+        (False, True, None): (old, 0.4),
+        (False, None, False): (batch, 0.0),
+        (True, False, None): (batch, 0.0),
+        (True, None, True): (old, 0.4),
+        (True, False, True): (batch, 0.4),
+        (False, True, False): (old, 0.0),
+    }
+    for (deterministic, use, update), (expected, mean) in cases.items():
+        layer = lasagne.BatchNormLayer()
+        y = layer.get_output_for(x, deterministic, batch_norm_use_averages=use, batch_norm_update_averages=update)
+        assert mg.function([x], y[0, 0])(C) == pytest.approx(expected, rel=1e-6)
+        assert layer.variables["mean"].get_value()[0] == pytest.approx(mean)
+
+
+@pytest.mark.parametrize(
+    ("axes", "shape"), [("auto", (3,)), (1, (2, 4)), ((0, 2), (3,)), ((1, 2), (2,)), ((0,), (3, 4)), (-1, (2, 3))]
+)
+def test_lasagne_averages_over_any_axes(axes, shape, rng):
+    values = rng.normal(size=(2, 3, 4)).astype("float32")
+    averaged = {"auto": (0, 2)}.get(axes, axes) if isinstance(axes, str) else axes
+    x = mg.tensor("x", shape=(2, 3, 4))
+    layer = lasagne.BatchNormLayer(axes=axes)
+    y = trained(layer, x)
+    assert layer.variables["gamma"].type.shape == shape
+    mean, stdev = values.mean(averaged, keepdims=True), np.sqrt(values.var(averaged, keepdims=True) + 1e-4)
+    np.testing.assert_allclose(y.eval({x: values}), (values - mean) / stdev, rtol=1e-4, atol=1e-5)
+
+
+def test_lasagne_regularizes_gamma_and_not_beta():
+    layer = lasagne.BatchNormLayer((None, 4))
+    layer.allocate()
+    gamma, beta = layer.variables["gamma"], layer.variables["beta"]
+    assert has_roles(gamma, [PARAMETER]) and not has_roles(gamma, [BIAS])
+    assert has_roles(beta, [BIAS])
+
+
+def test_lasagne_starts_from_what_it_is_given():
+    layer = lasagne.BatchNormLayer((None, 4), beta=None, gamma=None, mean=np.float32([1, 2, 3, 4]), inv_std=0.5)
+    layer.allocate()
+    assert list(layer.get_values()) == ["mean", "inv_std"]
+    x = mg.matrix("x")
+    np.testing.assert_array_equal(layer.apply(x).eval({x: C}), (C - [1, 2, 3, 4]) * 0.5)
+
+
+def test_lasagne_batch_norm_slips_in_and_drops_the_bias():
+    x = mg.matrix("x", shape=(None, 4))
+    for wrapped in (Linear(4, 3), MLP([Rectifier()], [4, 3])):
+        network = lasagne.batch_norm(wrapped, alpha=0.5)
+        kinds = [type(stage).__name__ for stage in network.stages]
+        assert kinds == ["Linear", "BatchNormLayer", "Rectifier"][: len(kinds)] and network.stages[1].alpha == 0.5
+        names = [name.rpartition(".")[2] for name in mg.layers.get_parameters(network.children[0])]
+        assert network.apply(x).type.shape == (None, 3) and names in ([], ["W"])
+        assert "b" not in network.stages[0].variables
+    applied = Linear(4, 3)
+    applied.apply(x)
+    assert list(lasagne.batch_norm(applied).stages[0].variables) == ["W"]
+    with pytest.raises(TypeError, match="starts with"):
+        lasagne.batch_norm(Rectifier())
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape", "parameters"),
+    [
+        (puzzlelib.BatchNorm, (5, 3), (1, 3, 1, 1)),
+        (puzzlelib.BatchNorm1D, (5, 3, 2), (1, 3, 1)),
+        (puzzlelib.BatchNorm2D, (5, 3, 2, 2), (1, 3, 1, 1)),
+        (puzzlelib.BatchNorm3D, (5, 3, 2, 2, 2), (1, 3, 1, 1, 1)),
+    ],
+)
+def test_puzzlelib_has_a_module_for_each_number_of_axes(kind, shape, parameters, rng):
+    layer = kind(3, seed=2)
+    values = rng.normal(3, 2, shape).astype("float32")
+    x = mg.tensor("x", shape=[None] * len(shape))
+    y = mg.function([x], trained(layer, x))(values)
+    assert all(value.shape == parameters for value in layer.get_values().values())
+    axes = (0, *range(2, len(shape)))
+    np.testing.assert_allclose(layer.get_values()["mean"].ravel(), values.mean(axes), rtol=1e-5)
+    np.testing.assert_allclose(layer.get_values()["var"].ravel(), values.var(axes, ddof=1), rtol=1e-5)
+    np.testing.assert_allclose(y.std(axes) / layer.get_values()["scale"].ravel(), 1, rtol=1e-3)
+    with pytest.raises(ValueError, match="axes"):
+        layer.apply(mg.tensor("wrong", shape=[None] * (len(shape) + 1)))
+    with pytest.raises(ValueError, match=r"3,"):
+        layer.apply(mg.tensor("wrong", shape=[None, 4, *shape[2:]]))
+
+
+def test_puzzlelib_scales_start_near_one():
+    layer = puzzlelib.BatchNorm2D(10_000, sscale=0.02, seed=5)
+    layer.allocate()
+    scale = layer.get_values()["scale"]
+    assert scale.mean() == pytest.approx(1, abs=1e-3) and scale.std() == pytest.approx(0.02, rel=0.05)
+    fixed = puzzlelib.BatchNorm2D(3, affine=False)
+    fixed.allocate()
+    assert list(fixed.get_values()) == ["mean", "var"]
+
+
+def test_puzzlelib_empty_modules_wait_for_their_arrays():
+    layer = puzzlelib.BatchNorm(4, empty=True)
+    x = mg.matrix("x", shape=(None, 4))
+    with pytest.raises(ValueError, match="empty"):
+        layer.apply(x)
+    assert layer.variables == {}
+    layer.set_values({"scale": [1] * 4, "bias": [0] * 4, "mean": [4, 5, 6, 7], "var": [1] * 4})
+    assert layer.apply(x).eval({x: C})[1, 0] == 0
+
+
+def test_puzzlelib_may_overwrite_in_inference_alone():
+    layer = puzzlelib.BatchNorm(4, inplace=True)
+    x = mg.matrix("x", shape=(None, 4))
+    assert layer.apply(x).eval({x: C}).shape == C.shape
+    with pytest.raises(ValueError, match="inplace"):
+        trained(layer, x)
+
+
+def test_gomlx_names_the_axis_that_is_not_averaged_over(rng):
+    values = rng.normal(3, 2, (5, 2, 4)).astype("float32")
+    for axis, averaged in ((-1, (0, 1)), (1, (0, 2)), ((1, 2), (0,))):
+        x = mg.tensor("x", shape=(None, 2, 4))
+        layer = gomlx.BatchNormalization(axis)
+        mg.function([x], trained(layer, x))(values)
+        np.testing.assert_allclose(layer.get_values()["mean"], values.mean(averaged), rtol=1e-5)
+        assert layer.get_values()["avg_weight"].shape == layer.get_values()["mean"].shape
+
+
+def test_gomlx_frozen_averages_and_untrainable_layers():
+    """Frozen averages normalize in training, and scale and offset learn; an untrainable layer learns nothing."""
+    x = mg.matrix("x", shape=(None, 4))
+    for options, learned in (({"frozen_averages": True}, 2), ({"trainable": False}, 0), ({}, 2)):
+        layer = gomlx.BatchNormalization(**options)
+        y = trained(layer, x)
+        graph = mg.ComputationGraph(y)
+        assert len(graph.parameters) == learned
+        assert (len(graph.updates) > 0) == (not options)
+        assert (y.eval({x: C})[0, 0] == pytest.approx(0, abs=1e-3)) == bool(options)
+
+
+def test_gomlx_centers_and_scales_as_asked():
+    for center, scale in ((True, False), (False, True), (False, False)):
+        layer = gomlx.BatchNormalization(center=center, scale=scale, features=4)
+        layer.allocate()
+        assert ("offset" in layer.get_values(), "scale" in layer.get_values()) == (center, scale)
+
+
+def test_gomlx_forgets_and_averages_anew(rng):
+    """Two passes: the first layer averages all minibatches, the second what the first makes of them by its own averages."""
+    data = rng.normal(3, 2, (60, 4)).astype("float32")
+    batches = [data[:10], data[10:30], data[30:]]
+    network = Sequence([gomlx.BatchNormalization(name="first"), mg.layers.Tanh(), gomlx.BatchNormalization(name="second")])
+    x = mg.matrix("x", shape=(None, 4))
+    y = trained(network, x)
+    step = mg.function([x], y)
+    for batch in batches:
+        step(batch * 100)
+    gomlx.update_averages(y, batches)
+    first, _, second = network.stages
+    mean = np.mean([batch.mean(0) for batch in batches], axis=0)
+    np.testing.assert_allclose(first.get_values()["mean"], mean, rtol=1e-5)
+    np.testing.assert_allclose(first.get_values()["avg_weight"], 6)
+    seen = np.tanh((data - mean) / np.sqrt(first.get_values()["variance"] + 1e-3))
+    assert np.abs(second.get_values()["mean"] - seen.mean(0)).max() < 0.1
+    before = mg.layers.get_parameter_values(network)
+    with pytest.raises(ValueError, match="shape"):
+        gomlx.update_averages(y, [data[:10], data[:, :3]])
+    after = mg.layers.get_parameter_values(network)
+    assert all((before[name] == after[name]).all() for name in before)
+    gomlx.reset_weights(network)
+    assert (first.get_values()["avg_weight"] == 0).all()
+    step(data)
+    np.testing.assert_allclose(first.get_values()["mean"], data.mean(0), rtol=1e-5)
+
+
+def test_caffe_uses_global_statistics_as_told():
+    x = mg.matrix("x", shape=(None, 4))
+    cases = {None: (-1.22474430, 0.0), True: (0.0, 0.0), False: (-1.22474430, -1.22474430)}
+    for use, (training, inference) in cases.items():
+        layer = caffe.BatchNorm(use)
+        y, z = trained(layer, x), layer.apply(x)
+        assert mg.function([x], z[0, 0])(C) == pytest.approx(inference, rel=1e-6)
+        assert mg.function([x], y[0, 0])(C) == pytest.approx(training, rel=1e-6)
+        assert layer.get_values()["weight_sum"] == (0 if use else 1)
+
+
+def test_caffe_scales_in_a_layer_of_its_own():
+    x = mg.tensor4("x", shape=(None, 3, None, None))
+    values = np.ones((2, 3, 2, 2), "float32")
+    scale = caffe.Scale(filler=np.float32([1, 2, 3]))
+    biased = caffe.Scale(bias_term=True, bias_filler=1.0)
+    assert list(scale.apply(x).eval({x: values})[0, :, 0, 0]) == [1, 2, 3]
+    assert list(biased.apply(x).eval({x: values})[0, :, 0, 0]) == [2, 2, 2]
+    assert list(scale.variables) == ["scale"] and list(biased.variables) == ["scale", "bias"]
+    with pytest.raises(ValueError, match="3 features on axis 1"):
+        scale.apply(mg.tensor4("x", shape=(None, 5, None, None)))
+
+
+def test_torch7_weights_start_between_zero_and_one():
+    layer = torch.BatchNormalization(10_000, seed=1)
+    layer.allocate()
+    weight = layer.get_values()["weight"]
+    assert 0 <= weight.min() < 0.01 and 0.99 < weight.max() <= 1 and weight.mean() == pytest.approx(0.5, abs=0.02)
+    assert (layer.get_values()["bias"] == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("kind", "ranks"),
+    [
+        (torch.BatchNormalization, (2,)),
+        (torch.SpatialBatchNormalization, (4,)),
+        (torch.VolumetricBatchNormalization, (5,)),
+        (torch.BatchNorm1d, (2, 3)),
+        (torch.BatchNorm2d, (4,)),
+        (torch.BatchNorm3d, (5,)),
+    ],
+)
+def test_torch_modules_take_their_number_of_axes_alone(kind, ranks):
+    for rank in range(2, 7):
+        x = mg.tensor("x", shape=[None, 3] + [None] * (rank - 2))
+        if rank in ranks:
+            assert kind(3).apply(x).ndim == rank
+        else:
+            with pytest.raises(ValueError, match="axes"):
+                kind(3).apply(x)
+    with pytest.raises(ValueError, match="3"):
+        kind(3).apply(mg.tensor("x", shape=[None, 4] + [None] * (ranks[0] - 2)))
+
+
+def test_pytorch_refuses_one_value_a_channel():
+    layer = torch.BatchNorm1d(4)
+    with pytest.raises(ValueError, match="more than one value a channel"):
+        trained(layer, mg.matrix("x", shape=(1, 4)))
+    x = mg.matrix("x", shape=(None, 4))
+    step = mg.function([x], trained(layer, x))
+    before = layer.get_values()
+    with pytest.raises(AssertionError, match="more than one value a channel"):
+        step(C[:1])
+    assert all((before[name] == value).all() for name, value in layer.get_values().items())
+    layer.apply(x).eval({x: C[:1]})
+
+
+def test_pytorch_untracked_modules_always_use_the_minibatch():
+    layer = torch.BatchNorm1d(4, track_running_stats=False)
+    x = mg.matrix("x", shape=(None, 4))
+    for y in (layer.apply(x), trained(layer, x)):
+        assert y.eval({x: C})[0, 0] == pytest.approx(-1.22474430, rel=1e-6)
+    assert list(layer.get_values()) == ["weight", "bias"]
+    assert get_batch_normalization_updates(trained(layer, x)) == []
+
+
+def test_keras_layers_that_do_not_train_are_in_inference():
+    layer = keras.BatchNormalization(trainable=False)
+    x = mg.matrix("x", shape=(None, 4))
+    graph = mg.ComputationGraph(trained(layer, x))
+    assert graph.parameters == [] and graph.updates == []
+    assert graph.outputs[0].eval({x: C})[0, 0] == 0
+
+
+@pytest.mark.parametrize("kind", [lasagne.BatchNormLayer, keras.BatchNormalization, gomlx.BatchNormalization, caffe.BatchNorm])
+def test_unknown_sizes_are_value_errors(kind):
+    with pytest.raises(ValueError, match="how many features"):
+        kind().apply(mg.matrix("x"))
+
+
+def test_lasagne_needs_the_sizes_of_its_parameters():
+    with pytest.raises(ValueError, match="sizes"):
+        lasagne.BatchNormLayer((None, None))
+    with pytest.raises(ValueError, match="auto"):
+        lasagne.BatchNormLayer((None, 4), axes="features")

@@ -195,7 +195,7 @@ class Sums(Convention):
 
     def read(self, stored: Sequence[Values], epsilon: float) -> list[Values]:
         *sums, weight = stored
-        seen = weight != 0
+        seen = np.not_equal(weight, 0)
         mean, *spread = [np.where(seen, one / np.where(seen, weight, 1), 0) for one in sums]
         return super().read([mean, *spread], epsilon)
 

@@ -132,7 +132,7 @@ class Center(Normalizing):
         if dmean is not None:
             each = sample.each(dmean)
             result = broadcast_like(each, x) if result is None else result + each
-        return (None if result is None else cast(result, x.dtype), *(None for _ in weights))
+        return (None if result is None else cast(sample.present(result), x.dtype), *(None for _ in weights))
 
 
 class Standardize(Normalizing):
@@ -146,7 +146,7 @@ class Standardize(Normalizing):
         centered, average = sample.centered(cast(x, sample.dtype))
         variance = sample.mean(square(centered))
         stdev = sqrt(variance + self.epsilon)
-        return cast(centered * reciprocal(stdev), x.dtype), average, stdev, variance
+        return cast(sample.present(centered * reciprocal(stdev)), x.dtype), average, stdev, variance
 
     def gradient(self, dy: Any, y: Variable, x: Variable, *weights: Variable) -> Cotangents:
         # dx = (dx_hat - mean(dx_hat) - x_hat * mean(dx_hat * x_hat)) / stdev
@@ -168,7 +168,7 @@ class Standardize(Normalizing):
             terms.append(sample.each(dvariance) * (x_hat * (2 * stdev)))
         if not terms:
             return (None, *(None for _ in weights))
-        return (cast(sum(terms[1:], terms[0]), x.dtype), *(None for _ in weights))
+        return (cast(sample.present(sum(terms[1:], terms[0])), x.dtype), *(None for _ in weights))
 
 
 def statistics_dtype(x: Variable) -> Any:

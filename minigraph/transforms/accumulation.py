@@ -9,6 +9,7 @@ import numpy as np
 from minigraph.graph import Variable, shared
 from minigraph.layers.conventions import Batch, merged
 from minigraph.layers.population import Normalization, Pairs, PopulationNormalization
+from minigraph.ops.comparison import gt, where
 from minigraph.ops.creation import zeros_like
 from minigraph.ops.elementwise import cast
 from minigraph.ops.shape import broadcast_to
@@ -30,6 +31,13 @@ class Accumulated:
     def batch(self) -> Batch:
         """What was accumulated so far."""
         count, mean, *variance = self.variables
+        return Batch(mean, variance[0] if variance else None, count)
+
+    @property
+    def known(self) -> Batch:
+        """What was accumulated so far, without finite statistics where there is nothing."""
+        count, *statistics = self.variables
+        mean, *variance = (where(gt(count, 0), one, np.nan) for one in statistics)
         return Batch(mean, variance[0] if variance else None, count)
 
     def after(self, applications: list[Normalization]) -> Pairs:
@@ -75,7 +83,7 @@ class StatisticsAccumulator:
         self.pairs: Pairs = []
         for one in self._accumulated:
             self.updates += one.after([application for application in self.applications if application.layer is one.layer])
-            self.pairs += one.layer.pairs_of(one.batch)
+            self.pairs += one.layer.pairs_of(one.known)
 
     @property
     def reset(self) -> Pairs:

@@ -124,11 +124,11 @@ def averaged(pairs: Estimates, weight: Any, count: Variable | None = None) -> Pa
 
 def _checked(pairs: Estimates) -> Pairs:
     """The pairs as a list; TypeError for anything else."""
-    listed = [tuple(pair) for pair in pairs]
+    listed = list(pairs)
     for pair in listed:
-        if len(pair) != 2 or not all(isinstance(one, Variable) for one in pair):
+        if not isinstance(pair, tuple | list) or len(pair) != 2 or not all(isinstance(one, Variable) for one in pair):
             raise InvalidTypeError(f"expected pairs (population, estimate), not {pair!r}")
-    return listed  # type: ignore[return-value]
+    return listed
 
 
 def _new_weight(new_weight: Any, old_weight: Any) -> Any:

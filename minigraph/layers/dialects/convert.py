@@ -43,7 +43,8 @@ def convert(
         raise InvalidValueError(f"{target.name} keeps no population")
     own = source.epsilon if epsilon is None else epsilon
     new = target_epsilon if target_epsilon is not None else (target.epsilon if epsilon is None else epsilon)
-    mean, stdev = source.read([given[name].astype(np.float64) for name in source.population], own)
+    with np.errstate(all="ignore"):
+        mean, stdev = source.read([given[name].astype(np.float64) for name in source.population], own)
     if not (np.isfinite(mean).all() and np.isfinite(stdev).all() and (stdev > 0).all()):
         raise InvalidValueError(f"the {source.name} statistics give a mean or deviation that is not finite, or not above 0")
     kind, shape = given[source.mean].dtype, given[source.mean].shape

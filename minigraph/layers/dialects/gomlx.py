@@ -132,7 +132,7 @@ def _averaging(graph: ComputationGraph, by_averages: bool) -> Pairs:
         updates.extend(own)
         becoming = [dict(own)[population] for population in layer.population_statistics]
         statistics = [layer.stretched(each, one.x) for each in GOMLX.read(becoming, layer.epsilon)]
-        return normalize_by(one.x, *statistics) if by_averages else one.variable
+        return normalize_by(one.x, *statistics) if by_averages else None
 
     rebuilt(graph, averaged)
     return updates

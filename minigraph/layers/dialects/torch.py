@@ -156,7 +156,8 @@ class PyTorchNormalization(DialectNormalization):
         count = self.variables["num_batches_tracked"]
         if self.momentum is None:
             return cumulative_average(pairs, count)
-        return [*moving_average(pairs, self.momentum), (count, count + 1)]
+        batches = sum(population is self.variables["running_mean"] for population, _ in pairs)
+        return [*moving_average(pairs, self.momentum), (count, count + batches)]
 
 
 class BatchNorm1d(PyTorchNormalization):
