@@ -44,10 +44,12 @@ def verify_grad(
     step: float = 1e-6,
     rtol: float = 1e-5,
     atol: float = 1e-7,
+    backend: str | None = None,
 ) -> None:
     """Check the gradient of what `build` makes of inputs, at `points`, against finite differences in float64.
 
-    The result is projected on a random direction; with order 2 the gradient itself is checked like this, too.
+    The result is projected on a random direction; with order 2 the gradient itself is checked like this, too. `backend` as for
+    `function`.
     Raises AssertionError, saying where and by how much, if they differ.
 
     >>> mg.testing.verify_grad(lambda x: x**2, [[1.0, 2.0]])
@@ -58,7 +60,7 @@ def verify_grad(
     scalar = _projected(build(*inputs), rng)
     for level in range(order):
         slopes = grad(scalar, inputs, disconnected_inputs="ignore")
-        f, df = function(inputs, scalar, on_unused_input="ignore"), function(inputs, slopes, on_unused_input="ignore")
+        f, df = (function(inputs, wanted, on_unused_input="ignore", backend=backend) for wanted in (scalar, slopes))
         expected = numeric_gradient(f, values, step)
         for k, (ours, theirs) in enumerate(zip(df(*values), expected, strict=True)):
             scale = max(1.0, float(np.abs(theirs).max(initial=0.0)))

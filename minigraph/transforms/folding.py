@@ -17,6 +17,7 @@ from minigraph.layers.roles import BIAS, WEIGHT
 from minigraph.ops.arithmetic import Add, Divide, Multiply, Subtract
 from minigraph.ops.linear import MatMul
 from minigraph.ops.normalization import NormalizeBy
+from minigraph.ops.shape import Reshape
 from minigraph.record import Record
 from minigraph.transforms.batch_normalization import Roots, outputs_of
 
@@ -98,13 +99,14 @@ class _Folder:
         scale, shift = values
         if self._is_product(bottom) and self._only_user(bottom) is steps[0].variable:
             x, weights = bottom.inputs
-            return {top: _product(x, _value(weights) * scale, shift, weights)}
+            return {top: _reshaped_like(steps, _product(x, _value(weights) * scale, shift, weights))}
         user = self._only_user(top)
         if user is not None and self._is_product(user) and user.inputs[0] is top:
             weights = user.inputs[1]
             matrix = _value(weights)
             rows = np.broadcast_to(scale, matrix.shape[:1])[:, None]
-            return {user: _product(bottom, matrix * rows, np.broadcast_to(shift, matrix.shape[:1]) @ matrix, weights)}
+            x = _reshaped_like(steps, bottom)
+            return {user: _product(x, matrix * rows, np.broadcast_to(shift, matrix.shape[:1]) @ matrix, weights)}
         return f"there is no product that it alone uses before it, at {bottom!r}, or that alone uses it after it, at {top!r}"
 
     def _only_user(self, variable: Variable) -> Variable | None:
@@ -142,6 +144,8 @@ class _Folder:
         match variable:
             case Variable(Identity(), (x, *_)):
                 return Affine(variable, x)
+            case Variable(Reshape(), (x, *_)) if _keeps_last_axis(variable, x):
+                return Affine(variable, x)
             case Variable(NormalizeBy(), (x, mean)) if mean in self._static:
                 return Affine(variable, x, None, -mean)
             case Variable(NormalizeBy(), (x, mean, stdev)) if mean in self._static and stdev in self._static:
@@ -167,6 +171,19 @@ class _Folder:
             scale, shift = (scale, shift) if factor is None else (scale * factor, shift * factor)
             shift = shift if term is None else shift + term
         return scale, shift
+
+
+def _keeps_last_axis(reshaped: Variable, x: Variable) -> bool:
+    """Whether a reshaped value has the same last axis, so that what varies along it alone may be added before or after."""
+    return bool(reshaped.ndim and x.ndim) and reshaped.type.shape[-1] == x.type.shape[-1] is not None
+
+
+def _reshaped_like(steps: Sequence[Affine], result: Variable) -> Variable:
+    """What took the place of the first step's value, reshaped as the steps do it."""
+    for step in steps:
+        if isinstance(step.variable.op, Reshape):
+            result = step.variable.with_inputs((result, *step.variable.inputs[1:]))
+    return result
 
 
 def _value(variable: Variable) -> np.ndarray[Any, Any]:

@@ -1,0 +1,170 @@
+"""Inference-mode normalizations folded into products, or refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import minigraph as mg
+from minigraph.layers import (
+    MLP,
+    BatchNormalization,
+    BatchNormalizedMLP,
+    Dropout,
+    Linear,
+    Rectifier,
+    Sequence,
+    Tanh,
+    batch_normalization,
+    training,
+)
+from minigraph.layers.dialects import caffe, lasagne, torch
+from minigraph.ops.normalization import NormalizeBy
+from minigraph.transforms import fold_batch_normalization, recompute_population_statistics
+
+
+def counted(graph, kind):
+    """How many variables of a graph are computed by a kind of op."""
+    return sum(isinstance(one.op, kind) for one in mg.ComputationGraph(graph.outputs).variables)
+
+
+def shaken(network, data, dtype="float32"):
+    """The inference output of a network whose statistics, scales and shifts are not those it starts from."""
+    x = mg.tensor("x", dtype=dtype, shape=[None, *data.shape[1:]])
+    y = network.apply(x)
+    recompute_population_statistics(y, [data])
+    rng = np.random.default_rng(1)
+    for name, variable in mg.layers.get_parameters(network).items():
+        if name.rpartition(".")[2] in ("scale", "shift", "weight", "bias", "gamma", "beta", "b"):
+            variable.set_value(rng.normal(1, 0.3, variable.get_value().shape).astype(variable.dtype))
+    return x, y
+
+
+@pytest.fixture
+def data(rng):
+    """Rows of four numbers."""
+    return rng.normal(2, 3, (40, 4)).astype("float32")
+
+
+NETWORKS = {
+    "after a product": lambda: BatchNormalizedMLP([Rectifier(), Tanh(), None], [4, 6, 5, 3], seed=1),
+    "after a product with a bias": lambda: Sequence([Linear(4, 6), BatchNormalization(6), Tanh()]),
+    "before a product": lambda: Sequence([BatchNormalization(4), Linear(4, 6), Tanh()]),
+    "before a product without bias": lambda: Sequence([Tanh(), BatchNormalization(4), Linear(4, 6, use_bias=False)]),
+    "between two products": lambda: Sequence([Linear(4, 6), BatchNormalization(6), Linear(6, 3)]),
+    "one after another": lambda: Sequence([Linear(4, 6), BatchNormalization(6), BatchNormalization(6), Tanh()]),
+    "mean only": lambda: BatchNormalizedMLP([Tanh(), None], [4, 5, 3], mean_only=True),
+    "nothing learned": lambda: BatchNormalizedMLP([Tanh(), None], [4, 5, 3], learn_scale=False, learn_shift=False),
+    "dropout out of training": lambda: Sequence([Linear(4, 6), Dropout(0.5), BatchNormalization(6)]),
+    "Lasagne": lambda: lasagne.batch_norm(MLP([Tanh()], [4, 3])),
+    "PyTorch": lambda: Sequence([Linear(4, 6), torch.BatchNorm1d(6), Rectifier(), Linear(6, 2)]),
+    "Caffe": lambda: Sequence([Linear(4, 6), caffe.BatchNorm(), caffe.Scale(bias_term=True)]),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("network", NETWORKS)
+def test_the_folded_network_computes_the_same_without_normalizing(network, dtype, data):
+    x, y = shaken(NETWORKS[network](), data.astype(dtype), dtype)
+    folded = fold_batch_normalization(y)
+    assert counted(folded, NormalizeBy) == 0 < counted(mg.ComputationGraph(y), NormalizeBy)
+    expected = y.eval({x: data})
+    found = folded.outputs[0].eval({x: data})
+    assert found.dtype == dtype
+    margin = {"float32": 1e-5, "float64": 1e-12}[dtype]
+    np.testing.assert_allclose(found, expected, rtol=margin, atol=margin * np.abs(expected).max())
+
+
+def test_folded_weights_are_a_copy_that_later_training_does_not_change(data):
+    network = NETWORKS["after a product"]()
+    x, y = shaken(network, data)
+    folded = fold_batch_normalization(y).outputs[0]
+    before = folded.eval({x: data})
+    for variable in mg.layers.get_parameters(network).values():
+        variable.set_value(variable.get_value() * 2 + 1)
+    np.testing.assert_array_equal(folded.eval({x: data}), before)
+    weights = mg.VariableFilter(roles=[mg.layers.roles.WEIGHT])(mg.ComputationGraph(folded).variables)
+    biases = mg.VariableFilter(roles=[mg.layers.roles.BIAS])(mg.ComputationGraph(folded).variables)
+    assert [one.name for one in weights] == ["W_folded"] * 3 and len(biases) == 3
+
+
+def test_sequences_of_steps_fold_too(data, rng):
+    """A product over the last axis of three, whose statistics are taken over the first two."""
+    values = rng.normal(2, 3, (5, 7, 4)).astype("float32")
+    x, y = shaken(Sequence([Linear(4, 6), BatchNormalization(feature_axes=-1)]), values)
+    folded = fold_batch_normalization(y)
+    np.testing.assert_allclose(folded.outputs[0].eval({x: values}), y.eval({x: values}), rtol=1e-4, atol=1e-5)
+
+
+def x_of(*sizes):
+    """An input of four features."""
+    return mg.tensor("x", shape=(None, *sizes, 4))
+
+
+def trained():
+    """A network in training mode."""
+    network = Sequence([Linear(4, 6), BatchNormalization(6)])
+    with batch_normalization(network):
+        return network.apply(x_of())
+
+
+def used_twice():
+    """A network whose product something else uses as well."""
+    x = x_of()
+    hidden = Linear(4, 6).apply(x)
+    return BatchNormalization(6).apply(hidden) + mg.tanh(hidden)
+
+
+def masked():
+    """A network with a mask."""
+    return BatchNormalization(6).apply(Linear(4, 6).apply(x_of()), mask=mg.vector("mask"))
+
+
+def noisy():
+    """A network with noise between product and normalization."""
+    network, drop = Sequence([Linear(4, 6)]), Dropout(0.5)
+    with training(drop):
+        return BatchNormalization(6).apply(drop.apply(network.apply(x_of())))
+
+
+@pytest.mark.parametrize(
+    ("build", "reason"),
+    [
+        (trained, "training mode"),
+        (used_twice, "no product"),
+        (masked, "mask"),
+        (noisy, "no product"),
+        (lambda: Sequence([Linear(4, 6), Tanh(), BatchNormalization(6), Tanh()]).apply(x_of()), "no product"),
+        (lambda: Sequence([Linear(4, 6), BatchNormalization((5, 6))]).apply(x_of(5)), "another axis"),
+        (lambda: BatchNormalization(6, n_iter=2).apply(Linear(4, 6).apply(x_of()), mg.lscalar("i")), "no product"),
+    ],
+)
+def test_what_cannot_be_folded_exactly_is_refused_with_the_reason(build, reason):
+    with pytest.raises(ValueError, match=rf"(?s)folded exactly.*{reason}"):
+        fold_batch_normalization(build())
+
+
+def test_the_layers_to_fold_can_be_named(data):
+    network = Sequence(
+        [Linear(4, 6), BatchNormalization(6, name="first"), Tanh(), BatchNormalization(6, name="second"), Tanh()]
+    )
+    x, y = shaken(network, data)
+    with pytest.raises(ValueError, match="folded exactly"):
+        fold_batch_normalization(y)
+    folded = fold_batch_normalization(y, layers=network.stages[1])
+    assert counted(folded, NormalizeBy) == 1
+    np.testing.assert_allclose(folded.outputs[0].eval({x: data}), y.eval({x: data}), rtol=1e-4, atol=1e-5)
+
+
+def test_a_graph_without_normalization_has_nothing_to_fold():
+    with pytest.raises(ValueError, match="no normalization"):
+        fold_batch_normalization(Linear(4, 6).apply(x_of()))
+
+
+def test_a_known_row_folds(data):
+    layer = BatchNormalization(6, n_iter=3)
+    x = x_of()
+    y = layer.apply(Linear(4, 6).apply(x), 1)
+    layer.variables["population_mean"].set_value(np.arange(18, dtype="float32").reshape(3, 6))
+    folded = fold_batch_normalization(y).outputs[0]
+    np.testing.assert_allclose(folded.eval({x: data}), y.eval({x: data}), rtol=1e-4, atol=1e-4)
