@@ -4,8 +4,9 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 BENCH := .venv-bench
+ORACLES := .venv-oracles
 
-.PHONY: demo examples test lint bench clean
+.PHONY: demo examples test lint bench oracles clean
 
 demo: $(READY)
 	$(RUN) examples/digits_mlp.py
@@ -13,6 +14,7 @@ demo: $(READY)
 examples: $(READY)
 	$(RUN) examples/logistic_regression.py
 	$(RUN) examples/graph_transforms.py
+	$(RUN) examples/conventions.py
 
 test: $(READY)
 	$(RUN) -m pytest --numprocesses 2 --dist worksteal tests
@@ -26,8 +28,11 @@ lint: $(READY)
 bench: $(BENCH)/.ready
 	$(BENCH)/bin/python benchmarks/run.py
 
+oracles: $(ORACLES)/.ready
+	$(ORACLES)/bin/python -m pytest tests/oracles/*_oracle.py
+
 clean:
-	rm -rf $(VENV) $(BENCH) build dist output
+	rm -rf $(VENV) $(BENCH) $(ORACLES) build dist output
 
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -38,4 +43,10 @@ $(BENCH)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(BENCH)
 	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
 	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	touch $@
+
+$(ORACLES)/.ready: pyproject.toml
+	$(PYTHON) -m venv $(ORACLES)
+	$(ORACLES)/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	$(ORACLES)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[oracles]'
 	touch $@

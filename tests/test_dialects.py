@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,19 @@ import pytest
 
 import minigraph as mg
 from minigraph.layers import MLP, BatchNormalization, Linear, Rectifier, Sequence, batch_normalization
-from minigraph.layers.dialects import caffe, gomlx, keras, lasagne, onnx, puzzlelib, theano, torch
+from minigraph.layers.conventions import Variance
+from minigraph.layers.dialects import (
+    CONVENTIONS,
+    TORCH7_VERSION_1,
+    caffe,
+    gomlx,
+    keras,
+    lasagne,
+    onnx,
+    puzzlelib,
+    theano,
+    torch,
+)
 from minigraph.layers.population import Request
 from minigraph.layers.roles import BIAS, PARAMETER, has_roles
 from minigraph.transforms import (
@@ -538,3 +551,52 @@ def test_lasagne_needs_the_sizes_of_its_parameters():
         lasagne.BatchNormLayer((None, None))
     with pytest.raises(ValueError, match="auto"):
         lasagne.BatchNormLayer((None, 4), axes="features")
+
+
+# -- the page of the documentation -----------------------------------------------------------------------------------
+
+PAGE = (Path(__file__).parents[1] / "docs" / "dialects.md").read_text()
+
+
+def table(title):
+    """The rows of the page's table whose second column has this title, by the first column."""
+    lines = PAGE.splitlines()
+    start = next(k for k, line in enumerate(lines) if line.startswith(f"| system | {title} |"))
+    rows = {}
+    for line in lines[start + 2 :]:
+        if not line.startswith("|"):
+            return rows
+        name, *cells = (cell.strip() for cell in line.strip("|").split("|"))
+        rows[name] = cells
+    raise AssertionError("a table without end")
+
+
+def numbers(text):
+    """The numbers that a cell lists."""
+    return [float(one) for one in text.split(",")]
+
+
+def test_the_page_shows_the_numbers_of_the_table():
+    rows = table("stored after one step")
+    theano_row = rows.pop("Theano")
+    assert numbers(theano_row[0]) == [0.4, 2.5] and numbers(theano_row[1]) == [-0.25297715]
+    assert set(rows) == set(TABLE)
+    for name, (first, inference, training) in rows.items():
+        assert numbers(first) == pytest.approx(TABLE[name].first, rel=1e-8)
+        assert [float(inference), float(training)] == pytest.approx([TABLE[name].inference, TABLE[name].training], rel=1e-8)
+
+
+def test_the_page_says_what_conventions_and_layers_say():
+    rows = table("layer")
+    by_name = {one.name: one for one in CONVENTIONS if one is not TORCH7_VERSION_1}
+    assert set(rows) == set(by_name)
+    for name, (_, stored_arrays, epsilon, _, variance) in rows.items():
+        convention = by_name[name]
+        value, _, place = epsilon.partition(", ")
+        assert float(value) == convention.epsilon
+        assert (place == "added") == isinstance(convention.storage, Variance)
+        assert (variance == "unbiased") == convention.storage.unbiased
+        if name not in ("Blocks", "Theano", "Caffe"):
+            assert all(array in stored_arrays for array in (convention.mean, convention.spread, convention.count or ""))
+        if name in TABLE:
+            assert TABLE[name].make().epsilon == convention.epsilon

@@ -43,6 +43,24 @@ def test_logistic_regression_separates_two_digits(capsys):
     assert "cost = " in capsys.readouterr().out
 
 
+def test_conventions_trains_under_every_system_and_prints_what_is_stored(capsys):
+    example = load("conventions")
+    rows = example["main"](["--epochs", "1"])
+    printed = capsys.readouterr().out
+    assert len(rows) == len(example["SYSTEMS"]) == 10 and all(row in printed for row in rows)
+    for row in rows:
+        assert float(row[24:33].strip().rstrip("%")) > 60 and float(row[33:45].strip().rstrip("%")) > 80
+    stored = [row.split("  ")[-1] for row in rows]
+    assert "population_stdev" in stored[0] and "inv_std" in stored[1] and "weight_sum" in stored[5]
+
+
+@pytest.mark.parametrize("arguments", [["--epochs", "0"], ["--batch-size", "1"]])
+def test_conventions_refuses_impossible_options(arguments, capsys):
+    with pytest.raises(SystemExit):
+        load("conventions")["main"](arguments)
+    assert "usage" in capsys.readouterr().err
+
+
 def test_graph_transforms_prints_what_it_did(capsys):
     load("graph_transforms")["main"]()
     printed = capsys.readouterr().out
