@@ -27,7 +27,7 @@ LEVELS = {
     "L6": "function",
     "L7": """testing
         layers.roles layers.initialization layers.base layers.filter layers.computation_graph layers.linear layers.activations
-        layers.conventions layers.ghost_batches layers.population layers.normalization
+        layers.conventions layers.ghost_batches layers.requests layers.population layers.normalization
         layers.batch_renormalization layers.sample_normalization layers.weight_normalization layers.noise layers.mlp layers""",
     "L8": """transforms.averages transforms.batch_normalization transforms.accumulation transforms.recomputation
         transforms.freezing transforms.folding transforms.monitoring transforms.noise transforms""",

@@ -25,7 +25,7 @@ from minigraph.layers.dialects import (
     theano,
     torch,
 )
-from minigraph.layers.population import Request
+from minigraph.layers.requests import Request
 from minigraph.layers.roles import BIAS, PARAMETER, has_roles
 from minigraph.transforms import (
     Duplicates,

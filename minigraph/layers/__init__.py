@@ -42,7 +42,8 @@ from minigraph.layers.linear import Bias, Identity, Linear
 from minigraph.layers.mlp import MLP, BatchNormalizedMLP, Sequence
 from minigraph.layers.noise import Dropout
 from minigraph.layers.normalization import BatchNormalization, SpatialBatchNormalization, batch_normalization
-from minigraph.layers.population import Freeze, PopulationNormalization
+from minigraph.layers.population import PopulationNormalization
+from minigraph.layers.requests import Freeze
 from minigraph.layers.roles import add_role, has_roles, with_auxiliary
 from minigraph.layers.sample_normalization import (
     GroupNormalization,

@@ -12,7 +12,7 @@ from minigraph.graph import Variable
 from minigraph.layers.conventions import Batch
 from minigraph.layers.initialization import Constant
 from minigraph.layers.normalization import BatchNormalization
-from minigraph.layers.population import Request
+from minigraph.layers.requests import Request
 from minigraph.layers.roles import BATCH_NORM_POPULATION_WEIGHT
 from minigraph.ops.arithmetic import clip
 from minigraph.ops.control import disconnected_grad, with_default_update

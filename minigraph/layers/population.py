@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from enum import IntEnum
 from typing import Any
 
 import numpy as np
 
 from minigraph.errors import InvalidTypeError, InvalidValueError
 from minigraph.graph import Constant as ConstantOp
-from minigraph.graph import Identity, Variable, as_variable, items
+from minigraph.graph import Variable, as_variable, items
 from minigraph.layers.base import (
     ApplicationCall,
     Layer,
@@ -22,6 +21,7 @@ from minigraph.layers.base import (
 from minigraph.layers.conventions import BLOCKS, Batch, Convention, Stdev, Sums
 from minigraph.layers.ghost_batches import GhostBatches
 from minigraph.layers.initialization import Constant, as_initializer
+from minigraph.layers.requests import Freeze, Request, as_freeze, held, length_mask
 from minigraph.layers.roles import (
     BATCH_NORM_DIVISOR,
     BATCH_NORM_MINIBATCH_ESTIMATE,
@@ -30,9 +30,8 @@ from minigraph.layers.roles import (
     BATCH_NORM_SHIFT_PARAMETER,
     Role,
 )
-from minigraph.ops.arithmetic import clip
 from minigraph.ops.comparison import and_, eq, ge, gt, lt, where
-from minigraph.ops.control import disconnected_grad, ifelse
+from minigraph.ops.control import ifelse
 from minigraph.ops.creation import arange
 from minigraph.ops.elementwise import cast
 from minigraph.ops.normalization import (
@@ -46,53 +45,12 @@ from minigraph.ops.normalization import (
     normalize_by,
 )
 from minigraph.ops.reduction import all as all_of
-from minigraph.ops.shape import expand_dims, reshape, shape_padright
+from minigraph.ops.shape import reshape, shape_padright
 from minigraph.record import Record
 from minigraph.state import assign, locked
 
 Pairs = list[tuple[Variable, Variable]]
 """(population statistic, estimate), or (shared variable, new value)."""
-
-
-class Freeze(IntEnum):
-    """How much of a normalization stands still in training; each degree includes those before it.
-
-    An integer scalar variable may stand for it where it is to change without building the graph anew.
-    """
-
-    NOTHING = 0
-    AVERAGES = 1
-    """The stored statistics do not change; the minibatch is still normalized by its own."""
-    STATISTICS = 2
-    """The minibatch is normalized by the stored statistics; scale and shift still learn."""
-    EVERYTHING = 3
-    """Scale and shift do not learn either."""
-
-
-class Request(Record):
-    """What an application was asked for besides its input."""
-
-    mask: Variable | None = None
-    index: Variable | None = None
-    freeze: Freeze | Variable = Freeze.NOTHING
-
-    @property
-    def options(self) -> tuple[Variable | None, ...]:
-        """Those parts that are variables: mask, index, the flag that freezes."""
-        return self.mask, self.index, self.freeze if isinstance(self.freeze, Variable) else None
-
-    def row(self, rows: int | None) -> int | Variable:
-        """Which of `rows` populations it is about: counted from the end if negative, the last one if beyond it."""
-        if self.index is None or rows is None:
-            return 0
-        if isinstance(self.index.op, ConstantOp):
-            number = int(self.index.op.value)
-            return min(number, rows - 1) if number >= 0 else number + rows
-        return clip(where(lt(self.index, 0), self.index + rows, self.index), 0, rows - 1)
-
-    def freezes(self, degree: Freeze) -> bool:
-        """Whether it is known now that at least this much stands still."""
-        return not isinstance(self.freeze, Variable) and self.freeze >= degree
 
 
 class Normalization(Record):
@@ -178,8 +136,10 @@ class PopulationNormalization(Layer):
             raise InvalidValueError(
                 "virtual batches are parts of one process' batch; leave out virtual_batch_size or all_reduce"
             )
-        if n_iter is not None and isinstance(convention, Sums):
-            raise InvalidValueError(f"{convention.name} keeps one weight for all features, and so has no n_iter")
+        if isinstance(convention, Sums) and (n_iter is not None or mean_only):
+            raise InvalidValueError(
+                f"{convention.name} keeps one weight of all its sums, and so takes no n_iter and no mean_only"
+            )
         self.convention = convention
         self.epsilon = check_epsilon(convention.epsilon if epsilon is None else epsilon)
         self.scale_init = Constant(1.0) if scale_init is None else as_initializer(scale_init, "scale_init")
@@ -253,12 +213,14 @@ class PopulationNormalization(Layer):
 
     def set_values(self, values: Mapping[str, Any]) -> None:
         """Set the layer's own arrays, all of them or none, by the names of its convention; those with as many elements are
-        reshaped. Sizes that are not known yet follow from the arrays. ValueError for a name that lacks or is unknown.
+        reshaped. Sizes that are not known yet follow from the arrays. A count of minibatches may be left out, and then stays.
+        ValueError for a name that lacks or is unknown, or a size that does not fit.
         """
         self.allocate_from(values)
         own = {name: self.variables[name] for name in self.convention.order if name in self.variables}
-        if set(own) != set(values):
-            raise InvalidValueError(f"{self!r} takes the arrays {sorted(own)}, not {sorted(values)}")
+        if not set(own) - {self.convention.count} <= set(values) <= set(own):
+            raise InvalidValueError(f"{self!r} takes the arrays {list(own)}, not {list(values)}")
+        own = {name: variable for name, variable in own.items() if name in values}
         arrays = []
         for name, variable in own.items():
             array = np.asarray(values[name])
@@ -386,11 +348,12 @@ class PopulationNormalization(Layer):
         populations = self.population_statistics
         for population, estimate, other in zip(populations, estimates, otherwise or populations, strict=True):
             own = reshape(cast(estimate, population.dtype), population.type.shape)
+            if not allow_nonfinite:
+                pairs.append((population, FiniteOr()(own, other)))
+                continue
             counted = gt(batch.count, 0)
-            if counted.type.shape != population.type.shape and counted.ndim:
-                counted = all_of(counted)
-            chosen = where(counted, own, other) if allow_nonfinite else FiniteOr()(own, other)
-            pairs.append((population, chosen))
+            each = not counted.ndim or counted.type.shape == population.type.shape
+            pairs.append((population, where(counted if each else all_of(counted), own, other)))
         return pairs
 
     def aligned(self, batch: Batch, request: Request) -> Batch:
@@ -448,39 +411,6 @@ class PopulationNormalization(Layer):
         if isinstance(result.op, ConstantOp) and self.n_iter is not None and int(result.op.value) < -self.n_iter:
             raise InvalidValueError(f"{self!r}: index {index} is below -{self.n_iter}, the first of {self.n_iter} populations")
         return result
-
-
-def as_freeze(given: Any) -> Freeze | Variable:
-    """A degree of freezing, or an integer scalar that stands for one; TypeError otherwise."""
-    if isinstance(given, Variable):
-        if given.ndim or given.dtype.kind not in "iub":
-            raise InvalidTypeError(f"a variable that freezes must be an integer scalar, not {given!r}")
-        return given
-    if not isinstance(given, Freeze):
-        raise InvalidTypeError(f"freeze must be a member of Freeze, or an integer scalar variable, not {given!r}")
-    return given
-
-
-class Held(Identity):
-    """Its first input: a parameter, the second, as it enters an application, where it may be held still."""
-
-
-def held(parameter: Variable, request: Request) -> Variable:
-    """A parameter through which no gradient flows where everything stands still."""
-    value = parameter
-    if isinstance(request.freeze, Variable):
-        value = where(ge(request.freeze, int(Freeze.EVERYTHING)), disconnected_grad(parameter), parameter)
-    elif request.freezes(Freeze.EVERYTHING):
-        value = disconnected_grad(parameter)
-    return Held()(value, parameter)
-
-
-def length_mask(lengths: Any, steps: Any) -> Variable:
-    """For each row which of `steps` steps are within its length: (rows,) integers to (rows, steps) bools."""
-    given = as_variable(lengths)
-    if given.ndim != 1 or given.dtype.kind not in "iu":
-        raise InvalidTypeError(f"lengths must be one integer for each row, not {given!r}")
-    return lt(expand_dims(arange(steps), 0), expand_dims(given, 1))
 
 
 def _in_use(statistics: Sequence[Variable], call: ApplicationCall, *roles: type[Role]) -> list[Variable]:

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from minigraph.graph import Variable
 from minigraph.layers.base import Layer, find_layers, get_layer
 from minigraph.layers.computation_graph import ComputationGraph
-from minigraph.layers.population import Freeze, Held, Normalization, Request, as_freeze, held
+from minigraph.layers.population import Normalization
+from minigraph.layers.requests import Freeze, Held, Request, as_freeze, held
 from minigraph.transforms.batch_normalization import Roots, rebuilt
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -45,7 +45,7 @@ class PopulationGap(Record):
             rows.append("".join(parts))
         return "\n".join([header, *rows])
 
-    def plot(self, path: str | Path) -> Path:
+    def plot(self, path: str | PathLike[str]) -> None:
         """Draw every feature's gaps, a column a layer, as a picture whose format the path's ending names.
 
         MissingExtraError without matplotlib, which the extra `train` brings.
@@ -64,10 +64,7 @@ class PopulationGap(Record):
         deviations.axhline(1.0, color="tab:gray", linewidth=0.7)
         deviations.set(ylabel="ratio of deviations", yscale="log")
         deviations.set_xticks(range(len(self.layers)), [one.name for one in self.layers], rotation=30, ha="right")
-        target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(target, dpi=110)
-        return target
+        figure.savefig(path, dpi=110)
 
 
 def _rms(values: np.ndarray[Any, Any]) -> float:

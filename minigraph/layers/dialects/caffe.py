@@ -10,7 +10,8 @@ from minigraph.layers.base import ApplicationCall, Layer, application
 from minigraph.layers.conventions import Sums, Variance
 from minigraph.layers.dialects.base import DialectNormalization
 from minigraph.layers.initialization import as_initializer
-from minigraph.layers.population import Freeze, Pairs, Request
+from minigraph.layers.population import Pairs
+from minigraph.layers.requests import Freeze, Request
 from minigraph.layers.roles import BATCH_NORM_SCALE_PARAMETER, BATCH_NORM_SHIFT_PARAMETER
 from minigraph.ops.shape import reshape
 from minigraph.transforms.averages import decayed_sums

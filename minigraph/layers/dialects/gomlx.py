@@ -15,7 +15,8 @@ from minigraph.layers.computation_graph import ComputationGraph
 from minigraph.layers.conventions import Convention, Variance
 from minigraph.layers.dialects.base import DialectNormalization
 from minigraph.layers.initialization import Constant
-from minigraph.layers.population import Freeze, Normalization, Pairs
+from minigraph.layers.population import Normalization, Pairs
+from minigraph.layers.requests import Freeze
 from minigraph.layers.roles import BATCH_NORM_POPULATION_WEIGHT
 from minigraph.ops.normalization import normalize_by
 from minigraph.state import assign, locked, snapshot

@@ -7,7 +7,8 @@ from typing import Any
 
 from minigraph.layers.conventions import Convention, Variance
 from minigraph.layers.dialects.base import DialectNormalization
-from minigraph.layers.population import Freeze, Pairs
+from minigraph.layers.population import Pairs
+from minigraph.layers.requests import Freeze
 from minigraph.transforms.averages import moving_average
 
 KERAS = Convention(

@@ -12,7 +12,8 @@ from minigraph.layers.conventions import Convention, InverseStdev
 from minigraph.layers.dialects.base import DialectNormalization
 from minigraph.layers.linear import Linear
 from minigraph.layers.mlp import Sequence
-from minigraph.layers.population import Freeze, Pairs, Request
+from minigraph.layers.population import Pairs
+from minigraph.layers.requests import Freeze, Request
 from minigraph.transforms.averages import moving_average
 
 LASAGNE = Convention(

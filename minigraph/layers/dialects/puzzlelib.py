@@ -13,7 +13,8 @@ from minigraph.layers.base import ApplicationCall
 from minigraph.layers.conventions import Convention, Variance
 from minigraph.layers.dialects.base import DialectNormalization
 from minigraph.layers.initialization import IsotropicGaussian
-from minigraph.layers.population import Pairs, Request
+from minigraph.layers.population import Pairs
+from minigraph.layers.requests import Request
 from minigraph.transforms.averages import puzzlelib_average
 
 PUZZLELIB = Convention(

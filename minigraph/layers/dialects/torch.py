@@ -13,7 +13,8 @@ from minigraph.layers.base import ApplicationCall
 from minigraph.layers.conventions import Batch, Convention, InverseStdev, Stored, Values, Variance
 from minigraph.layers.dialects.base import DialectNormalization
 from minigraph.layers.initialization import Constant, Uniform
-from minigraph.layers.population import Freeze, Pairs, Request
+from minigraph.layers.population import Pairs
+from minigraph.layers.requests import Freeze, Request
 from minigraph.layers.roles import BATCH_NORM_POPULATION_WEIGHT
 from minigraph.ops.comparison import gt
 from minigraph.ops.control import assert_

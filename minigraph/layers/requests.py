@@ -1,0 +1,89 @@
+"""What an application of a normalization may be asked for besides its input: a mask, an index, a degree of freezing."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Any
+
+from minigraph.errors import InvalidTypeError
+from minigraph.graph import Constant, Identity, Variable, as_variable
+from minigraph.ops.arithmetic import clip
+from minigraph.ops.comparison import ge, lt, where
+from minigraph.ops.control import disconnected_grad
+from minigraph.ops.creation import arange
+from minigraph.ops.shape import expand_dims
+from minigraph.record import Record
+
+
+class Freeze(IntEnum):
+    """How much of a normalization stands still in training; each degree includes those before it.
+
+    An integer scalar variable may stand for it where it is to change without building the graph anew.
+    """
+
+    NOTHING = 0
+    AVERAGES = 1
+    """The stored statistics do not change; the minibatch is still normalized by its own."""
+    STATISTICS = 2
+    """The minibatch is normalized by the stored statistics; scale and shift still learn."""
+    EVERYTHING = 3
+    """Scale and shift do not learn either."""
+
+
+class Request(Record):
+    """What an application was asked for besides its input."""
+
+    mask: Variable | None = None
+    index: Variable | None = None
+    freeze: Freeze | Variable = Freeze.NOTHING
+
+    @property
+    def options(self) -> tuple[Variable | None, ...]:
+        """Those parts that are variables: mask, index, the flag that freezes."""
+        return self.mask, self.index, self.freeze if isinstance(self.freeze, Variable) else None
+
+    def row(self, rows: int | None) -> int | Variable:
+        """Which of `rows` populations it is about: counted from the end if negative, the last one if beyond it."""
+        if self.index is None or rows is None:
+            return 0
+        if isinstance(self.index.op, Constant):
+            number = int(self.index.op.value)
+            return min(number, rows - 1) if number >= 0 else number + rows
+        return clip(where(lt(self.index, 0), self.index + rows, self.index), 0, rows - 1)
+
+    def freezes(self, degree: Freeze) -> bool:
+        """Whether it is known now that at least this much stands still."""
+        return not isinstance(self.freeze, Variable) and self.freeze >= degree
+
+
+def as_freeze(given: Any) -> Freeze | Variable:
+    """A degree of freezing, or an integer scalar that stands for one; TypeError otherwise."""
+    if isinstance(given, Variable):
+        if given.ndim or given.dtype.kind not in "iub":
+            raise InvalidTypeError(f"a variable that freezes must be an integer scalar, not {given!r}")
+        return given
+    if not isinstance(given, Freeze):
+        raise InvalidTypeError(f"freeze must be a member of Freeze, or an integer scalar variable, not {given!r}")
+    return given
+
+
+class Held(Identity):
+    """Its first input: a parameter, the second, as it enters an application, where it may be held still."""
+
+
+def held(parameter: Variable, request: Request) -> Variable:
+    """A parameter through which no gradient flows where everything stands still."""
+    value = parameter
+    if isinstance(request.freeze, Variable):
+        value = where(ge(request.freeze, int(Freeze.EVERYTHING)), disconnected_grad(parameter), parameter)
+    elif request.freezes(Freeze.EVERYTHING):
+        value = disconnected_grad(parameter)
+    return Held()(value, parameter)
+
+
+def length_mask(lengths: Any, steps: Any) -> Variable:
+    """For each row which of `steps` steps are within its length: (rows,) integers to (rows, steps) bools."""
+    given = as_variable(lengths)
+    if given.ndim != 1 or given.dtype.kind not in "iu":
+        raise InvalidTypeError(f"lengths must be one integer for each row, not {given!r}")
+    return lt(expand_dims(arange(steps), 0), expand_dims(given, 1))
