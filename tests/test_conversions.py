@@ -22,6 +22,7 @@ from minigraph.layers.dialects import (
     TORCH7_VERSION_1,
     caffe,
     convert,
+    convert_model,
     from_list,
     gomlx,
     keras,
@@ -207,6 +208,21 @@ def test_lists_are_in_the_order_of_each_system(rng):
 def test_torch7_version_1_stores_the_inverse_under_another_name():
     found = convert({"running_mean": np.zeros(1), "running_std": np.array([0.5])}, TORCH7_VERSION_1, TORCH7)
     assert found["running_var"] == pytest.approx(4 - 1e-5)
+
+
+def test_a_whole_model_is_converted_layer_by_layer_but_for_what_is_left_alone(rng):
+    """Layers without a population keep their arrays; those that a predicate names keep theirs, too."""
+    model = {"0.weight": np.ones((2, 6)), "0.bias": np.zeros(6)}
+    for path in ("1", "block.norm", "block.cudnn"):
+        model |= {f"{path}.{name}": array for name, array in arrays(PYTORCH, "float32", rng).items()}
+    model["temperature"] = np.ones(())
+    found = convert_model(model, PYTORCH, LASAGNE, leave=lambda path: path.endswith("cudnn"))
+    expected = ["0.weight", "0.bias", *(f"{path}.{name}" for path in ("1", "block.norm") for name in LASAGNE.order)]
+    assert list(found) == [*expected, *(f"block.cudnn.{name}" for name in PYTORCH.order), "temperature"]
+    assert found["block.cudnn.running_var"] is model["block.cudnn.running_var"]
+    np.testing.assert_allclose(found["1.inv_std"], 1 / np.sqrt(model["1.running_var"] + 1e-5), rtol=1e-6)
+    slashed = convert_model({"/net/bn.mean": np.zeros(1), "/net/bn.inv_std": np.ones(1)}, LASAGNE, BLOCKS, epsilon=1e-3)
+    assert list(slashed) == ["/net/bn.population_mean", "/net/bn.population_stdev"]
 
 
 # -- arrays of a layer -----------------------------------------------------------------------------------------------

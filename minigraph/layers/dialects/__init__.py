@@ -4,10 +4,10 @@ The layers share one implementation; a module states a system's names, defaults,
 rule by which its averages follow. Layers are in inference mode unless built under `batch_normalization(...)`, like all others.
 """
 
-from minigraph.layers.conventions import BLOCKS
+from minigraph.layers.conventions import BLOCKS, Convention, InverseStdev, Stdev, Variance
 from minigraph.layers.dialects import caffe, gomlx, keras, lasagne, onnx, puzzlelib, theano, torch
 from minigraph.layers.dialects.caffe import CAFFE
-from minigraph.layers.dialects.convert import convert, from_list, to_list
+from minigraph.layers.dialects.convert import convert, convert_model, from_list, to_list
 from minigraph.layers.dialects.gomlx import GOMLX
 from minigraph.layers.dialects.keras import KERAS
 from minigraph.layers.dialects.lasagne import LASAGNE
@@ -22,17 +22,22 @@ __all__ = [
     "BLOCKS",
     "CAFFE",
     "CONVENTIONS",
+    "Convention",
     "GOMLX",
+    "InverseStdev",
     "KERAS",
     "LASAGNE",
     "ONNX",
     "PUZZLELIB",
     "PYTORCH",
+    "Stdev",
     "THEANO",
     "TORCH7",
     "TORCH7_VERSION_1",
+    "Variance",
     "caffe",
     "convert",
+    "convert_model",
     "from_list",
     "gomlx",
     "keras",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -60,6 +60,37 @@ def convert(
     result |= {name: array for name, array in learned.items() if array is not None}
     result |= {name: np.asarray(array) for name, array in counted.items()}
     return {name: result[name] for name in target.order if name in result}
+
+
+def convert_model(
+    values: Mapping[str, Any],
+    source: Convention,
+    target: Convention,
+    *,
+    leave: Callable[[str], bool] = lambda path: False,
+    separator: str = ".",
+    **options: Any,
+) -> dict[str, Any]:
+    """The arrays of a whole model with those of its normalizations converted; all others stay as they are, in their order.
+
+    values: arrays by names such as 'features.1.running_mean'; what stands before the last `separator` is the layer's path.
+    leave: which layers, by their path, to leave alone. options: those of `convert`, for all layers.
+
+    >>> from minigraph.layers.dialects import KERAS, PYTORCH
+    >>> model = {"0.weight": np.ones((2, 3)), "1.running_mean": np.zeros(3), "1.running_var": np.ones(3)}
+    >>> list(convert_model(model, PYTORCH, KERAS))
+    ['0.weight', '1.moving_mean', '1.moving_variance']
+    """
+    layers: dict[str, dict[str, Any]] = {}
+    for name, array in values.items():
+        path, _, own = name.rpartition(separator)
+        layers.setdefault(path, {})[own] = array
+    result: dict[str, Any] = {}
+    for path, arrays in layers.items():
+        is_normalization = set(source.population) <= set(arrays)
+        converted = convert(arrays, source, target, **options) if is_normalization and not leave(path) else arrays
+        result |= {f"{path}{separator}{own}" if path else own: array for own, array in converted.items()}
+    return result
 
 
 def _check_names(values: Mapping[str, Any], source: Convention) -> None:
