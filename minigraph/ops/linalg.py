@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from minigraph.errors import InvalidTypeError, InvalidValueError
 from minigraph.graph import Array, Op, Variable, as_variable, items
 from minigraph.ops import reduction
@@ -79,7 +81,8 @@ class Solve(MatrixOp):
         return TensorType(b.dtype, (*broadcast_shapes([a.shape[:-2], b.shape[:-2]]), *b.shape[-2:]))
 
     def forward(self, xp: Any, a: Array, b: Array) -> Array:
-        return xp.linalg.solve(a, b)
+        stacks = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])  # CuPy does not stretch them
+        return xp.linalg.solve(*(xp.broadcast_to(one, (*stacks, *one.shape[-2:])) for one in (a, b)))
 
     def gradient(self, dy: Variable, y: Variable, a: Variable, b: Variable) -> Cotangents:
         db = Solve()(transposed(a), dy)

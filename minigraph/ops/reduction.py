@@ -164,7 +164,9 @@ class Peak(Reduction):
     """The greatest element, -inf if there is none: what exponentials are taken relative to."""
 
     def forward(self, xp: Any, x: Array) -> Array:
-        return xp.max(x, axis=self.axes, initial=-np.inf)
+        if 0 not in x.shape:
+            return xp.max(x, axis=self.axes)
+        return xp.full([size for axis, size in enumerate(x.shape) if axis not in self.axes], -np.inf, x.dtype)
 
 
 class Min(Extreme):
