@@ -7,6 +7,7 @@ import pytest
 
 import minigraph as mg
 from minigraph.layers import BatchNormalization, batch_normalization
+from minigraph.layers.dialects import caffe
 from minigraph.transforms import (
     Duplicates,
     caffe_average,
@@ -229,3 +230,31 @@ def test_statistics_that_are_not_finite_enter_when_asked():
 def test_the_kind_of_duplicates_is_checked():
     with pytest.raises(TypeError, match="Duplicates"):
         get_batch_normalization_updates(trained(BatchNormalization(4), mg.matrix("x")), duplicates="mean")
+
+
+@pytest.mark.parametrize("duplicates", [Duplicates.MEAN, Duplicates.POOLED])
+@pytest.mark.parametrize("allow_nonfinite", [False, True])
+def test_duplicates_within_rows_leave_other_rows_to_their_own(duplicates, allow_nonfinite):
+    """Indices that mean the same row are duplicates, however they are written; each row gets what is estimated for it."""
+    layer = BatchNormalization(4, n_iter=3)
+    x, z = mg.matrix("x"), mg.matrix("z")
+    with batch_normalization(layer):
+        applied = [layer.apply(x, 0), layer.apply(x, 2), layer.apply(z, -1)]
+    pairs = get_batch_normalization_updates(applied, duplicates=duplicates, allow_nonfinite=allow_nonfinite)
+    mg.function([x, z], [], updates=pairs)(X, Z)
+    mean, stdev = populations(layer)
+    both = np.concatenate([X, Z]).astype("float64")
+    last = both.mean(0) if duplicates is Duplicates.POOLED else (X.mean(0) + Z.mean(0)) / 2
+    np.testing.assert_allclose(mean, [X.mean(0), np.zeros(4), last], rtol=1e-5)
+    np.testing.assert_allclose(stdev[:2], [np.sqrt(X.var(0) + 1e-4), np.ones(4)], rtol=1e-5)
+
+
+def test_caffe_with_a_mask_takes_statistics_that_are_not_finite_when_asked():
+    layer = caffe.BatchNorm(automatic=False)
+    x = mg.matrix("x", shape=(None, 4))
+    with batch_normalization(layer):
+        y = layer.apply(x, mask=np.float32([1, 0, 1]))
+    pairs = get_batch_normalization_updates(y, allow_nonfinite=True)
+    mg.function([x], y, updates=pairs)(X)
+    assert layer.get_values()["weight_sum"] == 1
+    np.testing.assert_allclose(layer.get_values()["mean_sum"], X[::2].mean(0))

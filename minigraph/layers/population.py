@@ -352,8 +352,9 @@ class PopulationNormalization(Layer):
                 pairs.append((population, FiniteOr()(own, other)))
                 continue
             counted = gt(batch.count, 0)
-            each = not counted.ndim or counted.type.shape == population.type.shape
-            pairs.append((population, where(counted if each else all_of(counted), own, other)))
+            if population.ndim == 1 and counted.ndim and counted.type.shape != population.type.shape:
+                counted = all_of(counted)  # one weight for all features
+            pairs.append((population, where(counted, own, other)))
         return pairs
 
     def aligned(self, batch: Batch, request: Request) -> Batch:

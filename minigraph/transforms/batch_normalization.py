@@ -16,13 +16,12 @@ from minigraph.layers.roles import PARAMETER, has_roles
 from minigraph.ops.arranging import stack
 from minigraph.ops.comparison import isfinite, where
 from minigraph.ops.control import DefaultUpdate
-from minigraph.ops.creation import ones_like
 from minigraph.ops.elementwise import cast
 from minigraph.ops.normalization import FiniteOr, Normalizing
+from minigraph.ops.reduction import mean
 from minigraph.ops.reduction import sum as sum_over
 from minigraph.ops.shape import broadcast_like
 from minigraph.origin import carry_origin, warn
-from minigraph.transforms.averages import raw_estimate
 
 Roots = ComputationGraph | Variable | Sequence[Variable]
 
@@ -221,24 +220,24 @@ def _pairs_together(
     if len(group) == 1:
         return layer.pairs(first.batch, first.request, allow_nonfinite, before)
     if duplicates is Duplicates.POOLED:
-        if any(one.request.options[1:] != first.request.options[1:] for one in group):
+        if len({(one.request.row(layer.n_iter), one.request.freeze) for one in group}) > 1:
             raise InvalidValueError(f"{layer!r}: only applications with one index and one way of freezing can be pooled")
         return layer.pairs(_pooled([one.batch for one in group]), first.request, allow_nonfinite, before)
-    each = [layer.pairs(one.batch, one.request, allow_nonfinite) for one in group]
-    pairs: Pairs = []
-    for position, ((population, _), *_) in enumerate(zip(*each, strict=True)):
-        estimates = [raw_estimate(own[position][1]) for own in each]
-        otherwise = before[position] if before else population
-        mean = _mean_of(estimates, allow_nonfinite)
-        pairs.append((population, mean if allow_nonfinite else FiniteOr()(mean, otherwise)))
-    return pairs
+    each = [layer.pairs(one.batch, one.request, allow_nonfinite, before) for one in group]
+    return [
+        (population, _mean_of([own[position][1] for own in each], allow_nonfinite))
+        for position, (population, _) in enumerate(each[0])
+    ]
 
 
 def _mean_of(estimates: Sequence[Variable], allow_nonfinite: bool) -> Variable:
-    """The mean of the finite ones of several estimates, or of all of them; NaN where there is none."""
-    together = stack(estimates)
-    counted = ones_like(together, "bool") if allow_nonfinite else isfinite(together)
-    return sum_over(where(counted, together, 0), 0) / cast(sum_over(cast(counted, "int64"), 0), together.dtype)
+    """The mean of several estimates of one statistic: of all of them, or of those that are finite, if any."""
+    if allow_nonfinite:
+        return mean(stack(estimates), 0)
+    raw = stack([one.inputs[0] for one in estimates])
+    counted = isfinite(raw)
+    found = sum_over(where(counted, raw, 0), 0) / cast(sum_over(cast(counted, "int64"), 0), raw.dtype)
+    return FiniteOr()(found, estimates[0].inputs[1])
 
 
 def _pooled(batches: Sequence[Batch]) -> Batch:
