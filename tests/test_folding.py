@@ -19,6 +19,7 @@ from minigraph.layers import (
     training,
 )
 from minigraph.layers.dialects import caffe, lasagne, torch
+from minigraph.ops.arithmetic import Multiply
 from minigraph.ops.normalization import NormalizeBy
 from minigraph.transforms import fold_batch_normalization, recompute_population_statistics
 
@@ -136,7 +137,7 @@ def noisy():
         (noisy, "no product"),
         (lambda: Sequence([Linear(4, 6), Tanh(), BatchNormalization(6), Tanh()]).apply(x_of()), "no product"),
         (lambda: Sequence([Linear(4, 6), BatchNormalization((5, 6))]).apply(x_of(5)), "another axis"),
-        (lambda: BatchNormalization(6, n_iter=2).apply(Linear(4, 6).apply(x_of()), mg.lscalar("i")), "no product"),
+        (lambda: BatchNormalization(6, n_iter=2).apply(Linear(4, 6).apply(x_of()), mg.lscalar("i")), "depend on an input"),
     ],
 )
 def test_what_cannot_be_folded_exactly_is_refused_with_the_reason(build, reason):
@@ -154,6 +155,28 @@ def test_the_layers_to_fold_can_be_named(data):
     folded = fold_batch_normalization(y, layers=network.stages[1])
     assert counted(folded, NormalizeBy) == 1
     np.testing.assert_allclose(folded.outputs[0].eval({x: data}), y.eval({x: data}), rtol=1e-4, atol=1e-5)
+
+
+def test_whatever_is_added_or_multiplied_on_the_way_becomes_part_of_the_product(data):
+    network = Sequence([Linear(4, 6), BatchNormalization(6)])
+    x, y = shaken(network, data)
+    row = mg.shared(np.arange(1.0, 7.0, dtype="float32"))
+    z = mg.tanh(-(row * (3 - (row + y) / 2) - 1))
+    folded = fold_batch_normalization(z)
+    assert len(folded.shared_variables) == 2 and counted(folded, Multiply) == 0
+    np.testing.assert_allclose(folded.outputs[0].eval({x: data}), z.eval({x: data}), rtol=1e-3, atol=1e-4)
+
+
+def test_what_varies_along_other_axes_beside_a_normalization_does_not_hinder(rng):
+    """A position is added after the normalization, which folds without it."""
+    values = rng.normal(2, 3, (5, 7, 4)).astype("float32")
+    network = Sequence([Linear(4, 6), BatchNormalization(feature_axes=-1)])
+    x, y = shaken(network, values)
+    positions = mg.shared(rng.normal(size=(1, 7, 6)).astype("float32"))
+    z = mg.tanh(y * 2 + positions)
+    folded = fold_batch_normalization(z)
+    assert counted(folded, NormalizeBy) == 0 and positions in folded.shared_variables
+    np.testing.assert_allclose(folded.outputs[0].eval({x: values}), z.eval({x: values}), rtol=1e-4, atol=1e-5)
 
 
 def test_a_graph_without_normalization_has_nothing_to_fold():

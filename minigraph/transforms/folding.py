@@ -9,12 +9,12 @@ import numpy as np
 
 from minigraph.errors import InvalidValueError
 from minigraph.function import function
-from minigraph.graph import Identity, Input, Variable, rebuild, shared
+from minigraph.graph import Identity, Input, Variable, constant, rebuild, shared
 from minigraph.layers.base import Layer, find_layers
 from minigraph.layers.computation_graph import ComputationGraph
 from minigraph.layers.population import Normalization, find_normalizations
 from minigraph.layers.roles import BIAS, WEIGHT
-from minigraph.ops.arithmetic import Add, Divide, Multiply, Subtract
+from minigraph.ops.arithmetic import Add, Divide, Multiply, Negative, Subtract
 from minigraph.ops.linear import MatMul
 from minigraph.ops.normalization import NormalizeBy
 from minigraph.ops.shape import Reshape
@@ -92,11 +92,10 @@ class _Folder:
         if one.request.mask is not None:
             return "it has a mask"
         steps = [*reversed(self._steps_below(one.variable)), *self._steps_above(one.variable)]
+        if not any(isinstance(step.variable.op, NormalizeBy) for step in steps):
+            return "its statistics depend on an input, or vary along another axis than the last"
         bottom, top = steps[0].inner, steps[-1].variable
-        values = self._values(steps)
-        if values is None:
-            return "its statistics vary along another axis than the last"
-        scale, shift = values
+        scale, shift = _values(steps)
         if self._is_product(bottom) and self._only_user(bottom) is steps[0].variable:
             x, weights = bottom.inputs
             return {top: _reshaped_like(steps, _product(x, _value(weights) * scale, shift, weights))}
@@ -140,37 +139,53 @@ class _Folder:
         return steps
 
     def _as_step(self, variable: Variable) -> Affine | None:
-        """A variable as an affine function of one of its inputs, if it is that."""
+        """A variable as an affine function of one of its inputs, if it is that, of the same kind and along the last axis."""
+        step = self._affine(variable)
+        if step is None or variable.dtype != step.inner.dtype or not _keeps_last_axis(variable, step.inner):
+            return None
+        return step
+
+    def _affine(self, variable: Variable) -> Affine | None:
+        """A variable as an affine function of one of its inputs, if its op is one and the other operands are rows."""
         match variable:
-            case Variable(Identity(), (x, *_)):
+            case Variable(Identity() | Reshape(), (x, *_)):
                 return Affine(variable, x)
-            case Variable(Reshape(), (x, *_)) if _keeps_last_axis(variable, x):
-                return Affine(variable, x)
-            case Variable(NormalizeBy(), (x, mean)) if mean in self._static:
+            case Variable(NormalizeBy(), (x, mean)) if self._is_row(mean):
                 return Affine(variable, x, None, -mean)
-            case Variable(NormalizeBy(), (x, mean, stdev)) if mean in self._static and stdev in self._static:
+            case Variable(NormalizeBy(), (x, mean, stdev)) if self._is_row(mean) and self._is_row(stdev):
                 return Affine(variable, x, 1 / stdev, -mean / stdev)
-            case Variable(Add(), (x, other)) | Variable(Add(), (other, x)) if other in self._static:
-                return Affine(variable, x, None, other)
-            case Variable(Subtract(), (x, other)) if other in self._static:
-                return Affine(variable, x, None, -other)
-            case Variable(Multiply(), (x, other)) | Variable(Multiply(), (other, x)) if other in self._static:
-                return Affine(variable, x, other)
-            case Variable(Divide(), (x, other)) if other in self._static:
-                return Affine(variable, x, 1 / other)
+            case Variable(Add(), (x, row)) if self._is_row(row):
+                return Affine(variable, x, None, row)
+            case Variable(Add(), (row, x)) if self._is_row(row):
+                return Affine(variable, x, None, row)
+            case Variable(Subtract(), (x, row)) if self._is_row(row):
+                return Affine(variable, x, None, -row)
+            case Variable(Subtract(), (row, x)) if self._is_row(row):
+                return Affine(variable, x, constant(-1.0), row)
+            case Variable(Negative(), (x,)):
+                return Affine(variable, x, constant(-1.0))
+            case Variable(Multiply(), (x, row)) if self._is_row(row):
+                return Affine(variable, x, row)
+            case Variable(Multiply(), (row, x)) if self._is_row(row):
+                return Affine(variable, x, row)
+            case Variable(Divide(), (x, row)) if self._is_row(row):
+                return Affine(variable, x, 1 / row)
         return None
 
-    def _values(self, steps: Sequence[Affine]) -> tuple[Any, Any] | None:
-        """The scale and shift of steps one after another, as numbers or vectors; None if they vary along several axes."""
-        scale: Any = 1.0
-        shift: Any = 0.0
-        for step in steps:
-            factor, term = (None if one is None else _row(_value(one)) for one in (step.scale, step.shift))
-            if (step.scale is not None and factor is None) or (step.shift is not None and term is None):
-                return None
-            scale, shift = (scale, shift) if factor is None else (scale * factor, shift * factor)
-            shift = shift if term is None else shift + term
-        return scale, shift
+    def _is_row(self, variable: Variable) -> bool:
+        """Whether a variable depends on no input, and varies along its last axis alone."""
+        return variable in self._static and all(size == 1 for size in variable.type.shape[:-1])
+
+
+def _values(steps: Sequence[Affine]) -> tuple[Any, Any]:
+    """The scale and the shift of steps one after another, as numbers or vectors."""
+    scale: Any = 1.0
+    shift: Any = 0.0
+    for step in steps:
+        factor, term = (None if one is None else _vector(one) for one in (step.scale, step.shift))
+        scale, shift = (scale, shift) if factor is None else (scale * factor, shift * factor)
+        shift = shift if term is None else shift + term
+    return scale, shift
 
 
 def _keeps_last_axis(reshaped: Variable, x: Variable) -> bool:
@@ -191,10 +206,9 @@ def _value(variable: Variable) -> np.ndarray[Any, Any]:
     return np.asarray(function([], variable, no_default_updates=True, backend="numpy")(), np.float64)
 
 
-def _row(value: np.ndarray[Any, Any]) -> np.ndarray[Any, Any] | None:
-    """A value that varies along its last axis alone as a vector or number; None for any other."""
-    if any(size != 1 for size in value.shape[:-1]):
-        return None
+def _vector(row: Variable) -> np.ndarray[Any, Any]:
+    """The value of a row without its axes of size 1 before the last."""
+    value = _value(row)
     return value.reshape(value.shape[-1:])
 
 

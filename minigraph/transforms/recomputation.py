@@ -117,7 +117,7 @@ def _statistics(
     if not count:
         raise InvalidValueError("there is no minibatch to recompute the statistics from; nothing was changed")
     populations, estimated = zip(*accumulator.pairs, strict=True)
-    estimates = dict(zip(populations, function([], list(estimated), backend=backend)(), strict=True))
+    estimates = dict(zip(populations, function([], list(estimated), backend="numpy")(), strict=True))
     found: dict[Variable, Array] = {}
     for layer in layers:
         own = layer.population_statistics
