@@ -16,6 +16,7 @@ from minigraph.layers import (
     Tanh,
     batch_normalization,
 )
+from minigraph.layers.conventions import Convention, Variance
 from minigraph.layers.dialects import BLOCKS, KERAS, LASAGNE, PYTORCH, caffe, gomlx, keras, lasagne, onnx, puzzlelib, torch
 from minigraph.layers.roles import BATCH_NORM_MINIBATCH_ESTIMATE
 from minigraph.transforms import (
@@ -218,9 +219,7 @@ def test_a_spatial_layer_under_all_of_it_at_once(backend, rng):
 
 def test_a_convention_of_ones_own(rng):
     """What is stored is data: here the unbiased variance, under names of the user's."""
-    convention = mg.layers.conventions.Convention(
-        "mine", ("g", "b", "mu", "var"), "g", "b", "mu", "var", mg.layers.conventions.Variance(unbiased=True), 0.01
-    )
+    convention = Convention("mine", "g", "b", "mu", "var", Variance(unbiased=True), 0.01)
     layer = BatchNormalization(3, convention=convention, epsilon=0.01)
     x = mg.matrix("x")
     values = rng.normal(3, 2, (5, 3)).astype("float32")

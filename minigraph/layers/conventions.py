@@ -76,13 +76,9 @@ class Storage(Record):
         """What is stored for a variance."""
         raise TypeError(f"{type(self).__name__} does not define keep")
 
-    def variance(self, stored: Values, epsilon: float) -> Values:
-        """The variance that was stored."""
-        raise TypeError(f"{type(self).__name__} does not define variance")
-
     def stdev(self, stored: Values, epsilon: float) -> Values:
         """sqrt(variance + epsilon), from what was stored."""
-        return np.sqrt(self.variance(stored, epsilon) + epsilon)
+        raise TypeError(f"{type(self).__name__} does not define stdev")
 
 
 class Stdev(Storage):
@@ -92,9 +88,6 @@ class Stdev(Storage):
 
     def keep(self, variance: Values, epsilon: float) -> Values:
         return np.sqrt(variance + epsilon)
-
-    def variance(self, stored: Values, epsilon: float) -> Values:
-        return stored * stored - epsilon
 
     def stdev(self, stored: Values, epsilon: float) -> Values:
         return stored
@@ -108,9 +101,6 @@ class InverseStdev(Storage):
     def keep(self, variance: Values, epsilon: float) -> Values:
         return 1 / np.sqrt(variance + epsilon)
 
-    def variance(self, stored: Values, epsilon: float) -> Values:
-        return 1 / (stored * stored) - epsilon
-
     def stdev(self, stored: Values, epsilon: float) -> Values:
         return 1 / stored
 
@@ -123,8 +113,8 @@ class Variance(Storage):
     def keep(self, variance: Values, epsilon: float) -> Values:
         return variance
 
-    def variance(self, stored: Values, epsilon: float) -> Values:
-        return stored
+    def stdev(self, stored: Values, epsilon: float) -> Values:
+        return np.sqrt(stored + epsilon)
 
 
 class Stored(Record):
@@ -138,12 +128,11 @@ class Stored(Record):
 class Convention(Record):
     """How a system keeps a normalization: the names of its arrays, what they hold, and its default epsilon.
 
-    order: the names as the system lists them. count: the array that counts batches, None if there is none; it has one number,
-    or, with `counts_features`, one for each feature.
+    count: the array that counts batches, None if there is none; it has one number, or, with `counts_features`, one for each
+    feature. listed: the names as the system lists them, if that is not scale, shift, mean, spread and count.
     """
 
     name: str
-    order: tuple[str, ...]
     scale: str
     shift: str
     mean: str
@@ -152,6 +141,13 @@ class Convention(Record):
     epsilon: float
     count: str | None = None
     counts_features: bool = False
+    listed: tuple[str, ...] = ()
+
+    @property
+    def order(self) -> tuple[str, ...]:
+        """The names as the system lists them."""
+        counts = () if self.count is None else (self.count,)
+        return self.listed or (self.scale, self.shift, self.mean, self.spread, *counts)
 
     @property
     def population(self) -> dict[str, Stored]:
@@ -213,13 +209,4 @@ class Sums(Convention):
         return [*(one * weight for one in super().write(mean, stdev, epsilon)), np.reshape(weight, (1,))]
 
 
-BLOCKS = Convention(
-    "Blocks",
-    ("scale", "shift", "population_mean", "population_stdev"),
-    scale="scale",
-    shift="shift",
-    mean="population_mean",
-    spread="population_stdev",
-    storage=Stdev(),
-    epsilon=1e-4,
-)
+BLOCKS = Convention("Blocks", "scale", "shift", "population_mean", "population_stdev", Stdev(), 1e-4)

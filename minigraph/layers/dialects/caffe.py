@@ -18,14 +18,14 @@ from minigraph.transforms.averages import decayed_sums
 
 CAFFE = Sums(
     "Caffe",
-    ("mean_sum", "variance_sum", "weight_sum", "scale", "bias"),
-    scale="scale",
-    shift="bias",
-    mean="mean_sum",
-    spread="variance_sum",
+    "scale",
+    "bias",
+    "mean_sum",
+    "variance_sum",
+    Variance(unbiased=True),
+    1e-5,
     weight="weight_sum",
-    storage=Variance(unbiased=True),
-    epsilon=1e-5,
+    listed=("mean_sum", "variance_sum", "weight_sum", "scale", "bias"),
 )
 
 

@@ -24,18 +24,7 @@ from minigraph.transforms.averages import gomlx_average
 from minigraph.transforms.batch_normalization import Roots, normalizations_of, rebuilt, switched
 from minigraph.transforms.recomputation import call_on
 
-GOMLX = Convention(
-    "GoMLX",
-    ("scale", "offset", "mean", "variance", "avg_weight"),
-    scale="scale",
-    shift="offset",
-    mean="mean",
-    spread="variance",
-    storage=Variance(),
-    epsilon=1e-3,
-    count="avg_weight",
-    counts_features=True,
-)
+GOMLX = Convention("GoMLX", "scale", "offset", "mean", "variance", Variance(), 1e-3, "avg_weight", counts_features=True)
 
 
 class BatchNormalization(DialectNormalization):

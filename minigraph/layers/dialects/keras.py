@@ -11,16 +11,7 @@ from minigraph.layers.population import Pairs
 from minigraph.layers.requests import Freeze
 from minigraph.transforms.averages import moving_average
 
-KERAS = Convention(
-    "Keras",
-    ("gamma", "beta", "moving_mean", "moving_variance"),
-    scale="gamma",
-    shift="beta",
-    mean="moving_mean",
-    spread="moving_variance",
-    storage=Variance(),
-    epsilon=1e-3,
-)
+KERAS = Convention("Keras", "gamma", "beta", "moving_mean", "moving_variance", Variance(), 1e-3)
 
 
 class BatchNormalization(DialectNormalization):

@@ -17,14 +17,7 @@ from minigraph.layers.requests import Freeze, Request
 from minigraph.transforms.averages import moving_average
 
 LASAGNE = Convention(
-    "Lasagne",
-    ("beta", "gamma", "mean", "inv_std"),
-    scale="gamma",
-    shift="beta",
-    mean="mean",
-    spread="inv_std",
-    storage=InverseStdev(),
-    epsilon=1e-4,
+    "Lasagne", "gamma", "beta", "mean", "inv_std", InverseStdev(), 1e-4, listed=("beta", "gamma", "mean", "inv_std")
 )
 
 

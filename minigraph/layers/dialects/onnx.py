@@ -9,16 +9,7 @@ from minigraph.layers.dialects.base import DialectNormalization
 from minigraph.layers.population import Pairs
 from minigraph.transforms.averages import moving_average
 
-ONNX = Convention(
-    "ONNX",
-    ("scale", "B", "input_mean", "input_var"),
-    scale="scale",
-    shift="B",
-    mean="input_mean",
-    spread="input_var",
-    storage=Variance(),
-    epsilon=1e-5,
-)
+ONNX = Convention("ONNX", "scale", "B", "input_mean", "input_var", Variance(), 1e-5)
 
 
 class BatchNormalization(DialectNormalization):

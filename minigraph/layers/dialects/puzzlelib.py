@@ -17,16 +17,7 @@ from minigraph.layers.population import Pairs
 from minigraph.layers.requests import Request
 from minigraph.transforms.averages import puzzlelib_average
 
-PUZZLELIB = Convention(
-    "PuzzleLib",
-    ("scale", "bias", "mean", "var"),
-    scale="scale",
-    shift="bias",
-    mean="mean",
-    spread="var",
-    storage=Variance(unbiased=True),
-    epsilon=1e-5,
-)
+PUZZLELIB = Convention("PuzzleLib", "scale", "bias", "mean", "var", Variance(unbiased=True), 1e-5)
 
 
 class BatchNormND(DialectNormalization):

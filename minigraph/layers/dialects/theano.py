@@ -14,16 +14,7 @@ from minigraph.ops.normalization import FiniteOr, Sample, Standardize, check_eps
 from minigraph.ops.transcendental import sqrt
 from minigraph.transforms.averages import moving_average
 
-THEANO = Convention(
-    "Theano",
-    ("gamma", "beta", "running_mean", "running_var"),
-    scale="gamma",
-    shift="beta",
-    mean="running_mean",
-    spread="running_var",
-    storage=Variance(unbiased=True),
-    epsilon=1e-4,
-)
+THEANO = Convention("Theano", "gamma", "beta", "running_mean", "running_var", Variance(unbiased=True), 1e-4)
 
 
 def _averaged(x: Variable, axes: str | Sequence[int]) -> tuple[int, ...]:

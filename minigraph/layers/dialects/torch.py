@@ -21,37 +21,13 @@ from minigraph.ops.control import assert_
 from minigraph.ops.normalization import Sample
 from minigraph.transforms.averages import cumulative_average, moving_average
 
-TORCH7 = Convention(
-    "Torch7",
-    ("weight", "bias", "running_mean", "running_var"),
-    scale="weight",
-    shift="bias",
-    mean="running_mean",
-    spread="running_var",
-    storage=Variance(unbiased=True),
-    epsilon=1e-5,
-)
+TORCH7 = Convention("Torch7", "weight", "bias", "running_mean", "running_var", Variance(unbiased=True), 1e-5)
 TORCH7_VERSION_1 = Convention(
-    "Torch7, version 1",
-    ("weight", "bias", "running_mean", "running_std"),
-    scale="weight",
-    shift="bias",
-    mean="running_mean",
-    spread="running_std",
-    storage=InverseStdev(unbiased=True),
-    epsilon=1e-5,
+    "Torch7, version 1", "weight", "bias", "running_mean", "running_std", InverseStdev(unbiased=True), 1e-5
 )
 """Checkpoints of version 1 call 1 / sqrt(variance + epsilon) running_std."""
 PYTORCH = Convention(
-    "PyTorch",
-    ("weight", "bias", "running_mean", "running_var", "num_batches_tracked"),
-    scale="weight",
-    shift="bias",
-    mean="running_mean",
-    spread="running_var",
-    storage=Variance(unbiased=True),
-    epsilon=1e-5,
-    count="num_batches_tracked",
+    "PyTorch", "weight", "bias", "running_mean", "running_var", Variance(unbiased=True), 1e-5, "num_batches_tracked"
 )
 
 
@@ -66,7 +42,7 @@ class Untracked(Convention):
         return []
 
 
-UNTRACKED = Untracked("PyTorch, untracked", ("weight", "bias"), "weight", "bias", "", "", Variance(), 1e-5)
+UNTRACKED = Untracked("PyTorch, untracked", "weight", "bias", "", "", Variance(), 1e-5, listed=("weight", "bias"))
 
 
 class BatchNormalization(DialectNormalization):
