@@ -88,6 +88,23 @@ def tensor_type(dtype: Any, shape: Iterable[Any]) -> TensorType:
     return TensorType(as_dtype(dtype), tuple(None if size is None else int(size) for size in sizes))
 
 
+def as_ints(given: Any, what: str, least: int | None = None) -> tuple[int, ...]:
+    """An int or a sequence of ints, as a tuple; TypeError or ValueError, naming `what`, for others or for less than `least`."""
+    listed = list(given) if isinstance(given, list | tuple | np.ndarray) else [given]
+    for one in listed:
+        if isinstance(one, bool) or not isinstance(one, int | np.integer):
+            raise InvalidTypeError(f"{what} must be an int or a sequence of ints, not {given!r}")
+        if least is not None and one < least:
+            raise InvalidValueError(f"{what} must be {least} or more, not {given!r}")
+    return tuple(int(one) for one in listed)
+
+
+def as_sizes(given: Any, what: str) -> Shape:
+    """A size or a sequence of sizes, each an int of 1 or more or None for an unknown one; errors as for `as_ints`."""
+    listed = list(given) if isinstance(given, list | tuple | np.ndarray) else [given]
+    return tuple(None if one is None else as_ints(one, what, 1)[0] for one in listed)
+
+
 def promote(strong: Sequence[np.dtype[Any]], weak: Sequence[bool | int | float] = ()) -> np.dtype[Any]:
     """The common dtype of arrays (`strong`) and Python scalars (`weak`).
 

@@ -9,7 +9,7 @@ import pytest
 
 import minigraph as mg
 from minigraph.layers import BatchNormalization, BatchNormalizedMLP, Rectifier, Sequence, Tanh, batch_normalization
-from minigraph.layers.dialects import caffe, gomlx, keras, puzzlelib, torch
+from minigraph.layers.dialects import caffe, gomlx, keras, lasagne, puzzlelib, torch
 from minigraph.transforms import (
     Duplicates,
     StatisticsAccumulator,
@@ -259,6 +259,36 @@ def test_axes_go_by_name_as_by_number(rng):
 def test_axes_that_do_not_fit_are_value_errors(options, message):
     with pytest.raises(ValueError, match=message):
         BatchNormalization(3, **options)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: BatchNormalization("many"), "input_dim"),
+        (lambda: BatchNormalization(1.5), "input_dim"),
+        (lambda: BatchNormalization(3, broadcastable=True), "broadcastable"),
+        (lambda: BatchNormalization(3, axis_names=3), "axis_names"),
+        (lambda: BatchNormalization(3, feature_axes=1.5), "feature_axes"),
+        (lambda: BatchNormalization(3, convention="Keras"), "Convention"),
+        (lambda: BatchNormalization(3, all_reduce=[]), "all_reduce"),
+        (lambda: keras.BatchNormalization(1.5), "not averaged over"),
+        (lambda: keras.BatchNormalization(features="many"), "features"),
+        (lambda: keras.BatchNormalization(momentum="0.9").rule([]), "weight of a batch"),
+        (lambda: mg.layers.LayerNormalization(2.5), "input_dim"),
+        (lambda: mg.layers.BatchRenormalization(3, r_max="3"), "r_max"),
+        (lambda: lasagne.BatchNormLayer((None, 4), axes=1.5), "axes"),
+        (lambda: lasagne.BatchNormLayer("shape"), "incoming"),
+    ],
+)
+def test_arguments_of_the_wrong_kind_are_type_errors_that_name_them(make, message):
+    with pytest.raises(mg.errors.InvalidTypeError, match=message):
+        make()
+
+
+@pytest.mark.parametrize("size", [0, -1])
+def test_a_size_is_at_least_one(size):
+    with pytest.raises(mg.errors.InvalidValueError, match="input_dim"):
+        BatchNormalization(size)
 
 
 # -- ghost batches ---------------------------------------------------------------------------------------------------

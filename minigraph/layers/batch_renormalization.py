@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from minigraph.errors import InvalidValueError
+from minigraph.errors import InvalidTypeError, InvalidValueError
 from minigraph.graph import Variable
 from minigraph.layers.conventions import Batch
 from minigraph.layers.initialization import Constant
@@ -38,7 +38,11 @@ class BatchRenormalization(BatchNormalization):
         if self.mean_only:
             raise InvalidValueError(f"{self!r} corrects deviations, too: leave out mean_only")
         for name, limit, least in (("r_max", r_max, 1.0), ("d_max", d_max, 0.0)):
-            if not isinstance(limit, Variable) and not callable(limit) and not limit >= least:
+            if isinstance(limit, Variable) or callable(limit):
+                continue
+            if isinstance(limit, bool) or not isinstance(limit, int | float | np.number):
+                raise InvalidTypeError(f"{name} must be a number, a scalar variable, or a schedule, not {limit!r}")
+            if not limit >= least:
                 raise InvalidValueError(f"{name} must be at least {least:g}, not {limit!r}")
         self.r_max, self.d_max = r_max, d_max
         self._counted: tuple[Variable, Variable] | None = None

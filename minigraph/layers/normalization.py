@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from minigraph.errors import InvalidTypeError, InvalidValueError
 from minigraph.graph import Variable
 from minigraph.layers.base import Layer, training
 from minigraph.layers.conventions import BLOCKS, Convention
 from minigraph.layers.population import PopulationNormalization
 from minigraph.ops.shape import expand_dims
-from minigraph.types import Shape, check_axis
+from minigraph.types import Shape, as_ints, as_sizes, check_axis
 
 Axis = int | str
 
@@ -74,12 +72,14 @@ class BatchNormalization(PopulationNormalization):
         )
         if broadcastable is not None and feature_axes is not None:
             raise InvalidValueError("broadcastable and feature_axes say the same thing; leave one out")
-        given = (int(input_dim),) if isinstance(input_dim, int | np.integer) else input_dim
-        self.input_dim: Shape | None = None if given is None else tuple(given)
+        self.input_dim: Shape | None = None if input_dim is None else as_sizes(input_dim, "input_dim")
+        for what, listed in (("broadcastable", broadcastable), ("axis_names", axis_names)):
+            if listed is not None and not isinstance(listed, list | tuple):
+                raise InvalidTypeError(f"{what} must be a sequence with one entry for each axis, not {listed!r}")
         self.broadcastable = None if broadcastable is None else tuple(bool(one) for one in broadcastable)
         self.conserve_memory = conserve_memory
         self.axis_names = None if axis_names is None else tuple(axis_names)
-        self.feature_axes = [feature_axes] if isinstance(feature_axes, int | str) else feature_axes
+        self.feature_axes = None if feature_axes is None else _as_axes(feature_axes)
         self._settle_axes()
 
     def _settle_axes(self) -> None:
@@ -145,6 +145,12 @@ class BatchNormalization(PopulationNormalization):
                 None not in (size, given) and size != given for size, given in zip(dims, x.type.shape[1:], strict=True)
             ):
                 raise InvalidValueError(f"{self!r} takes a batch of shape {self.input_dim}, not {x!r}")
+
+
+def _as_axes(given: Any) -> list[Axis]:
+    """Axes by number or name as a list; TypeError for anything else."""
+    listed = list(given) if isinstance(given, list | tuple) else [given]
+    return [axis if isinstance(axis, str) else as_ints(axis, "feature_axes")[0] for axis in listed]
 
 
 class SpatialBatchNormalization(BatchNormalization):

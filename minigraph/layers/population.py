@@ -45,7 +45,7 @@ from minigraph.ops.normalization import (
     normalize_by,
 )
 from minigraph.ops.reduction import all as all_of
-from minigraph.ops.shape import reshape, shape_padright
+from minigraph.ops.shape import broadcast_like, reshape, shape_padright
 from minigraph.record import Record
 from minigraph.state import assign, locked
 
@@ -140,6 +140,10 @@ class PopulationNormalization(Layer):
             raise InvalidValueError(
                 f"{convention.name} keeps one weight of all its sums, and so takes no n_iter and no mean_only"
             )
+        if not isinstance(convention, Convention):
+            raise InvalidTypeError(f"convention must be a Convention, such as BLOCKS, not {convention!r}")
+        if all_reduce is not None and not callable(all_reduce):
+            raise InvalidTypeError(f"all_reduce must be a function from an array to an array, not {all_reduce!r}")
         self.convention = convention
         self.epsilon = check_epsilon(convention.epsilon if epsilon is None else epsilon)
         self.scale_init = Constant(1.0) if scale_init is None else as_initializer(scale_init, "scale_init")
@@ -294,8 +298,8 @@ class PopulationNormalization(Layer):
         """x normalized by the stored statistics, and these, marked as those in use."""
         in_use = _in_use(self.population_in(x, request), call)
         normalized = normalize_by(x, *in_use)
-        if request.mask is not None:
-            normalized = where(gt(shape_padright(request.mask, x.ndim - request.mask.ndim), 0), normalized, 0)
+        for weights in _weights(x, request):
+            normalized = where(gt(broadcast_like(weights, x), 0), normalized, 0)
         return normalized, in_use
 
     def population_in(self, x: Variable, request: Request) -> list[Variable]:
@@ -318,7 +322,7 @@ class PopulationNormalization(Layer):
     def estimate(self, x: Variable, request: Request) -> tuple[Variable, list[Variable], Batch]:
         """x normalized by its minibatch, the mean and perhaps deviation in use, and the statistics of the batch."""
         axes = self.averaged_axes(x)
-        weights = [] if request.mask is None else [shape_padright(request.mask, x.ndim - request.mask.ndim)]
+        weights = _weights(x, request)
         if self.virtual_batch_size is not None:
             ghosts = GhostBatches(x, axes, weights, self.virtual_batch_size)
             normalized, *statistics = self._normalized(ghosts.x, ghosts.axes, ghosts.weights)
@@ -412,6 +416,11 @@ class PopulationNormalization(Layer):
         if isinstance(result.op, ConstantOp) and self.n_iter is not None and int(result.op.value) < -self.n_iter:
             raise InvalidValueError(f"{self!r}: index {index} is below -{self.n_iter}, the first of {self.n_iter} populations")
         return result
+
+
+def _weights(x: Variable, request: Request) -> list[Variable]:
+    """The mask of an application, if it has one, with as many axes as x, of which it has the first ones."""
+    return [] if request.mask is None else [shape_padright(request.mask, x.ndim - request.mask.ndim)]
 
 
 def _in_use(statistics: Sequence[Variable], call: ApplicationCall, *roles: type[Role]) -> list[Variable]:

@@ -18,7 +18,7 @@ from minigraph.ops.normalization import check_epsilon, standardize, statistics_d
 from minigraph.ops.reduction import mean
 from minigraph.ops.shape import reshape, shape
 from minigraph.ops.transcendental import sqrt
-from minigraph.types import check_axes
+from minigraph.types import as_ints, check_axes
 
 
 class SampleNormalization(Layer):
@@ -40,8 +40,7 @@ class SampleNormalization(Layer):
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        given = (input_dim,) if isinstance(input_dim, int | np.integer) else input_dim
-        self.input_dim = None if given is None else tuple(int(size) for size in given)
+        self.input_dim = None if input_dim is None else as_ints(input_dim, "input_dim", 1)
         self.epsilon = check_epsilon(epsilon)
         self.scale_init = Constant(1.0) if scale_init is None else as_initializer(scale_init, "scale_init")
         self.shift_init = Constant(0.0) if shift_init is None else as_initializer(shift_init, "shift_init")

@@ -137,6 +137,9 @@ def _new_weight(new_weight: Any, old_weight: Any) -> Any:
         raise InvalidValueError("give the weight of the new batch, or that of the old value, not both")
     if new_weight is None and old_weight is None:
         return 0.1
+    given = new_weight if old_weight is None else old_weight
+    if not isinstance(given, Variable) and (isinstance(given, bool) or not isinstance(given, int | float | np.number)):
+        raise InvalidTypeError(f"the weight of a batch must be a number or a scalar variable, not {given!r}")
     weight = new_weight if old_weight is None else 1 - old_weight
     if not isinstance(weight, Variable) and not 0 < weight <= 1:
         raise InvalidValueError(f"the weight of the new batch must be above 0 and at most 1, not {weight!r}")

@@ -13,7 +13,7 @@ from minigraph.layers.conventions import Convention
 from minigraph.layers.population import Pairs, PopulationNormalization
 from minigraph.ops.control import with_default_update
 from minigraph.ops.shape import reshape
-from minigraph.types import check_axes
+from minigraph.types import as_ints, check_axes
 
 
 class DialectNormalization(PopulationNormalization):
@@ -40,9 +40,8 @@ class DialectNormalization(PopulationNormalization):
         **options: Any,
     ) -> None:
         super().__init__(convention, epsilon, **options)
-        given = (features,) if isinstance(features, int | np.integer) else features
-        self.features = None if given is None else tuple(int(size) for size in given)
-        self.kept_axes = [kept_axes] if isinstance(kept_axes, int) else list(kept_axes)
+        self.features: tuple[int, ...] | None = None if features is None else as_ints(features, "features", 1)
+        self.kept_axes = as_ints(kept_axes, "the axes that are not averaged over")
         self.ranks = tuple(ranks)
         self.automatic = automatic
 

@@ -15,6 +15,7 @@ from minigraph.layers.mlp import Sequence
 from minigraph.layers.population import Pairs
 from minigraph.layers.requests import Freeze, Request
 from minigraph.transforms.averages import moving_average
+from minigraph.types import as_ints, as_sizes, check_axes
 
 LASAGNE = Convention(
     "Lasagne", "gamma", "beta", "mean", "inv_std", InverseStdev(), 1e-4, listed=("beta", "gamma", "mean", "inv_std")
@@ -52,9 +53,13 @@ class BatchNormLayer(DialectNormalization):
         )
         if isinstance(axes, str) and axes != "auto":
             raise InvalidValueError(f"axes must be 'auto', an int, or ints, not {axes!r}")
-        self.axes, self.alpha = axes, alpha
+        self.axes = axes if isinstance(axes, str) else as_ints(axes, "axes")
+        self.alpha = alpha
         if incoming is not None:
-            sizes = [incoming[axis] for axis in self._kept(len(incoming))]
+            shape = as_sizes(incoming, "incoming")
+            if len(shape) < 2:
+                raise InvalidValueError(f"incoming must be a shape of two axes or more, not {incoming!r}")
+            sizes = [shape[axis] for axis in self._kept(len(shape))]
             if None in sizes:
                 raise InvalidValueError(
                     f"{self!r} needs to know the sizes of the axes of {incoming} that are not averaged over"
@@ -65,7 +70,7 @@ class BatchNormLayer(DialectNormalization):
         """The axes of an input of `ndim` axes that are not averaged over."""
         if isinstance(self.axes, str):
             return (1,)
-        averaged = [axis % ndim for axis in ([self.axes] if isinstance(self.axes, int) else self.axes)]
+        averaged = check_axes(self.axes, ndim)
         return tuple(axis for axis in range(ndim) if axis not in averaged)
 
     def kept(self, x: Variable) -> tuple[int, ...]:
