@@ -553,6 +553,29 @@ def test_lasagne_needs_the_sizes_of_its_parameters():
         lasagne.BatchNormLayer((None, 4), axes="features")
 
 
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: torch.BatchNormalization(momentum=0.0),
+        lambda: torch.BatchNorm1d(momentum=0.0),
+        lambda: lasagne.BatchNormLayer(alpha=0),
+        lambda: keras.BatchNormalization(momentum=1.0),
+        lambda: onnx.BatchNormalization(momentum=1.0),
+    ],
+)
+def test_averages_may_be_told_to_stay(make):
+    layer = make()
+    x = mg.matrix("x", shape=(None, 4))
+    assert mg.function([x], trained(layer, x)[1, 1])(C) == pytest.approx(0, abs=1e-5)
+    assert stored(layer) == ([0, 1, 1] if isinstance(layer, torch.BatchNorm1d) else [0, 1])
+
+
+def test_pytorch_modules_may_have_weights_without_biases():
+    layer = torch.BatchNorm1d(4, bias=False)
+    layer.allocate()
+    assert list(layer.get_values()) == ["weight", "running_mean", "running_var", "num_batches_tracked"]
+
+
 # -- the page of the documentation -----------------------------------------------------------------------------------
 
 PAGE = (Path(__file__).parents[1] / "docs" / "dialects.md").read_text()

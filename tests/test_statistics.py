@@ -273,7 +273,7 @@ def test_axes_that_do_not_fit_are_value_errors(options, message):
         (lambda: BatchNormalization(3, all_reduce=[]), "all_reduce"),
         (lambda: keras.BatchNormalization(1.5), "not averaged over"),
         (lambda: keras.BatchNormalization(features="many"), "features"),
-        (lambda: keras.BatchNormalization(momentum="0.9").rule([]), "weight of a batch"),
+        (lambda: keras.BatchNormalization(momentum="0.9"), "momentum"),
         (lambda: mg.layers.LayerNormalization(2.5), "input_dim"),
         (lambda: mg.layers.BatchRenormalization(3, r_max="3"), "r_max"),
         (lambda: lasagne.BatchNormLayer((None, 4), axes=1.5), "axes"),

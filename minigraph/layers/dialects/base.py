@@ -7,13 +7,20 @@ from typing import Any
 
 import numpy as np
 
-from minigraph.errors import InvalidValueError
+from minigraph.errors import InvalidTypeError, InvalidValueError
 from minigraph.graph import Variable
 from minigraph.layers.conventions import Convention
 from minigraph.layers.population import Pairs, PopulationNormalization
 from minigraph.ops.control import with_default_update
 from minigraph.ops.shape import reshape
 from minigraph.types import as_ints, check_axes
+
+
+def as_weight(given: Any, what: str) -> Any:
+    """A weight of averages, which systems take as it is: any number, or a scalar variable; TypeError for anything else."""
+    if isinstance(given, Variable) or (isinstance(given, int | float | np.number) and not isinstance(given, bool)):
+        return given
+    raise InvalidTypeError(f"{what} must be a number or a scalar variable, not {given!r}")
 
 
 class DialectNormalization(PopulationNormalization):

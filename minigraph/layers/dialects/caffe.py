@@ -8,7 +8,7 @@ from minigraph.errors import InvalidValueError
 from minigraph.graph import Variable
 from minigraph.layers.base import ApplicationCall, Layer, application
 from minigraph.layers.conventions import Sums, Variance
-from minigraph.layers.dialects.base import DialectNormalization
+from minigraph.layers.dialects.base import DialectNormalization, as_weight
 from minigraph.layers.initialization import as_initializer
 from minigraph.layers.population import Pairs
 from minigraph.layers.requests import Freeze, Request
@@ -45,7 +45,8 @@ class BatchNorm(DialectNormalization):
         **options: Any,
     ) -> None:
         super().__init__(CAFFE, eps, learn_scale=False, learn_shift=False, **options)
-        self.use_global_stats, self.moving_average_fraction = use_global_stats, moving_average_fraction
+        self.use_global_stats = use_global_stats
+        self.moving_average_fraction = as_weight(moving_average_fraction, "moving_average_fraction")
 
     def normalize(self, x: Variable, call: ApplicationCall, request: Request, in_training: bool) -> Variable:
         if self.use_global_stats and in_training:

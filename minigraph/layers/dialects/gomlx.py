@@ -13,7 +13,7 @@ from minigraph.graph import Input, Variable, toposort
 from minigraph.layers.base import Layer, find_layers
 from minigraph.layers.computation_graph import ComputationGraph
 from minigraph.layers.conventions import Convention, Variance
-from minigraph.layers.dialects.base import DialectNormalization
+from minigraph.layers.dialects.base import DialectNormalization, as_weight
 from minigraph.layers.initialization import Constant
 from minigraph.layers.population import Normalization, Pairs
 from minigraph.layers.requests import Freeze
@@ -57,7 +57,7 @@ class BatchNormalization(DialectNormalization):
             freeze=frozen if trainable else Freeze.EVERYTHING,
             **options,
         )
-        self.momentum = momentum
+        self.momentum = as_weight(momentum, "momentum")
 
     def allocate_parameters(self) -> None:
         super().allocate_parameters()

@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from minigraph.layers.conventions import Convention, Variance
-from minigraph.layers.dialects.base import DialectNormalization
+from minigraph.layers.dialects.base import DialectNormalization, as_weight
 from minigraph.layers.population import Pairs
 from minigraph.layers.requests import Freeze
-from minigraph.transforms.averages import moving_average
+from minigraph.transforms.averages import averaged
 
 KERAS = Convention("Keras", "gamma", "beta", "moving_mean", "moving_variance", Variance(), 1e-3)
 
 
 class BatchNormalization(DialectNormalization):
-    """Keras' layer: `axis` is what is not averaged over, and `momentum` is the weight of the *old* average.
+    """Keras' layer: `axis` is what is not averaged over, and `momentum` is the weight of the *old* average, which with 1 stays.
 
     trainable=False: training is inference, and nothing learns. Masks are given to `apply`.
     """
@@ -47,7 +47,7 @@ class BatchNormalization(DialectNormalization):
             freeze=Freeze.NOTHING if trainable else Freeze.EVERYTHING,
             **options,
         )
-        self.momentum = momentum
+        self.momentum = as_weight(momentum, "momentum")
 
     def rule(self, pairs: Pairs) -> Pairs:
-        return moving_average(pairs, old_weight=self.momentum)
+        return averaged(pairs, 1 - self.momentum)

@@ -9,12 +9,12 @@ from minigraph.errors import InvalidTypeError, InvalidValueError
 from minigraph.graph import Variable
 from minigraph.layers.base import Layer, application, current_call
 from minigraph.layers.conventions import Convention, InverseStdev
-from minigraph.layers.dialects.base import DialectNormalization
+from minigraph.layers.dialects.base import DialectNormalization, as_weight
 from minigraph.layers.linear import Linear
 from minigraph.layers.mlp import Sequence
 from minigraph.layers.population import Pairs
 from minigraph.layers.requests import Freeze, Request
-from minigraph.transforms.averages import moving_average
+from minigraph.transforms.averages import averaged
 from minigraph.types import as_ints, as_sizes, check_axes
 
 LASAGNE = Convention(
@@ -54,7 +54,7 @@ class BatchNormLayer(DialectNormalization):
         if isinstance(axes, str) and axes != "auto":
             raise InvalidValueError(f"axes must be 'auto', an int, or ints, not {axes!r}")
         self.axes = axes if isinstance(axes, str) else as_ints(axes, "axes")
-        self.alpha = alpha
+        self.alpha = as_weight(alpha, "alpha")
         if incoming is not None:
             shape = as_sizes(incoming, "incoming")
             if len(shape) < 2:
@@ -77,7 +77,7 @@ class BatchNormLayer(DialectNormalization):
         return self._kept(x.ndim)
 
     def rule(self, pairs: Pairs) -> Pairs:
-        return moving_average(pairs, self.alpha)
+        return averaged(pairs, self.alpha)
 
     @application
     def get_output_for(

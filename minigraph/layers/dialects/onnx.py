@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from minigraph.layers.conventions import Convention, Variance
-from minigraph.layers.dialects.base import DialectNormalization
+from minigraph.layers.dialects.base import DialectNormalization, as_weight
 from minigraph.layers.population import Pairs
-from minigraph.transforms.averages import moving_average
+from minigraph.transforms.averages import averaged
 
 ONNX = Convention("ONNX", "scale", "B", "input_mean", "input_var", Variance(), 1e-5)
 
@@ -17,7 +17,7 @@ class BatchNormalization(DialectNormalization):
 
     def __init__(self, epsilon: float = 1e-5, momentum: float = 0.9, **options: Any) -> None:
         super().__init__(ONNX, epsilon, **options)
-        self.momentum = momentum
+        self.momentum = as_weight(momentum, "momentum")
 
     def rule(self, pairs: Pairs) -> Pairs:
-        return moving_average(pairs, old_weight=self.momentum)
+        return averaged(pairs, 1 - self.momentum)

@@ -11,7 +11,7 @@ from minigraph.errors import InvalidValueError
 from minigraph.graph import Variable
 from minigraph.layers.base import ApplicationCall
 from minigraph.layers.conventions import Batch, Convention, InverseStdev, Stored, Values, Variance
-from minigraph.layers.dialects.base import DialectNormalization
+from minigraph.layers.dialects.base import DialectNormalization, as_weight
 from minigraph.layers.initialization import Constant, Uniform
 from minigraph.layers.population import Pairs
 from minigraph.layers.requests import Freeze, Request
@@ -19,7 +19,7 @@ from minigraph.layers.roles import BATCH_NORM_POPULATION_WEIGHT
 from minigraph.ops.comparison import gt
 from minigraph.ops.control import assert_
 from minigraph.ops.normalization import Sample
-from minigraph.transforms.averages import cumulative_average, moving_average
+from minigraph.transforms.averages import averaged, cumulative_average
 
 TORCH7 = Convention("Torch7", "weight", "bias", "running_mean", "running_var", Variance(unbiased=True), 1e-5)
 TORCH7_VERSION_1 = Convention(
@@ -63,10 +63,10 @@ class BatchNormalization(DialectNormalization):
             learn_shift=affine,
             **options,
         )
-        self.momentum = momentum
+        self.momentum = as_weight(momentum, "momentum")
 
     def rule(self, pairs: Pairs) -> Pairs:
-        return moving_average(pairs, self.momentum)
+        return averaged(pairs, self.momentum)
 
 
 class SpatialBatchNormalization(BatchNormalization):
@@ -82,7 +82,7 @@ class VolumetricBatchNormalization(BatchNormalization):
 
 
 class PyTorchNormalization(DialectNormalization):
-    """PyTorch's modules. momentum: the weight of the new batch, or None for the mean of all.
+    """PyTorch's modules. momentum: the weight of the new batch, 0 for averages that stay, None for the mean of all.
 
     track_running_stats=False: there is no population, and the minibatch is used in inference, too. A minibatch with one value
     a channel cannot be trained on: ValueError where that is known, AssertionError when it comes.
@@ -97,6 +97,8 @@ class PyTorchNormalization(DialectNormalization):
         momentum: float | None = 0.1,
         affine: bool = True,
         track_running_stats: bool = True,
+        *,
+        bias: bool = True,
         **options: Any,
     ) -> None:
         super().__init__(
@@ -105,10 +107,11 @@ class PyTorchNormalization(DialectNormalization):
             features=num_features,
             ranks=self.allowed_ranks,
             learn_scale=affine,
-            learn_shift=affine,
+            learn_shift=affine and bias,
             **options,
         )
-        self.momentum, self.track_running_stats = momentum, track_running_stats
+        self.momentum = None if momentum is None else as_weight(momentum, "momentum")
+        self.track_running_stats = track_running_stats
 
     def allocate_parameters(self) -> None:
         super().allocate_parameters()
@@ -134,7 +137,7 @@ class PyTorchNormalization(DialectNormalization):
         if self.momentum is None:
             return cumulative_average(pairs, count)
         batches = sum(population is self.variables["running_mean"] for population, _ in pairs)
-        return [*moving_average(pairs, self.momentum), (count, count + batches)]
+        return [*averaged(pairs, self.momentum), (count, count + batches)]
 
 
 class BatchNorm1d(PyTorchNormalization):
