@@ -249,12 +249,19 @@ def test_duplicates_within_rows_leave_other_rows_to_their_own(duplicates, allow_
     np.testing.assert_allclose(stdev[:2], [np.sqrt(X.var(0) + 1e-4), np.ones(4)], rtol=1e-5)
 
 
-def test_caffe_with_a_mask_takes_statistics_that_are_not_finite_when_asked():
+def test_sums_refuse_statistics_that_are_not_finite():
     layer = caffe.BatchNorm(automatic=False)
-    x = mg.matrix("x", shape=(None, 4))
+    with pytest.raises(ValueError, match="leave out allow_nonfinite"):
+        get_batch_normalization_updates(trained(layer, mg.matrix("x", shape=(None, 4))), allow_nonfinite=True)
+
+
+def test_unknown_indices_have_no_mean_of_what_is_not_finite():
+    layer = BatchNormalization(4, n_iter=2)
+    x, z, i, j = mg.matrix("x"), mg.matrix("z"), mg.lscalar("i"), mg.lscalar("j")
     with batch_normalization(layer):
-        y = layer.apply(x, mask=np.float32([1, 0, 1]))
-    pairs = get_batch_normalization_updates(y, allow_nonfinite=True)
-    mg.function([x], y, updates=pairs)(X)
-    assert layer.get_values()["weight_sum"] == 1
-    np.testing.assert_allclose(layer.get_values()["mean_sum"], X[::2].mean(0))
+        both = [layer.apply(x, i), layer.apply(z, j)]
+    with pytest.raises(ValueError, match="have no mean"):
+        get_batch_normalization_updates(both, duplicates=Duplicates.MEAN, allow_nonfinite=True)
+    pairs = get_batch_normalization_updates(both, duplicates=Duplicates.MEAN)
+    mg.function([x, z, i, j], [], updates=pairs)(X, Z, 0, 1)
+    np.testing.assert_allclose(populations(layer)[0], [X.mean(0), Z.mean(0)], rtol=1e-5)

@@ -245,9 +245,42 @@ def test_arrays_that_do_not_fit_change_nothing(values, message):
     layer = BatchNormalization(1)
     with pytest.raises(ValueError, match=message):
         layer.set_values(values)
-    assert {name: value.item() for name, value in layer.get_values().items()} == {
-        "scale": 1,
-        "shift": 0,
-        "population_mean": 0,
-        "population_stdev": 1,
-    }
+    assert layer.get_values() == {} and not layer.allocated
+    layer.allocate()
+    with pytest.raises(ValueError, match=message):
+        layer.set_values(values)
+    assert [value.item() for value in layer.get_values().values()] == [1, 0, 0, 1]
+
+
+def test_sizes_come_from_the_arrays_for_rows_and_several_axes():
+    rows = keras.BatchNormalization(n_iter=2)
+    rows.set_values({"gamma": [1] * 3, "beta": [0] * 3, "moving_mean": np.zeros((2, 3)), "moving_variance": np.ones((2, 3))})
+    assert rows.features == (3,)
+    axes = keras.BatchNormalization(axis=(1, 2))
+    axes.set_values({name: np.ones((2, 3)) for name in KERAS.order})
+    assert axes.features == (2, 3)
+    waiting = puzzlelib.BatchNorm(4, empty=True)
+    with pytest.raises(ValueError, match="takes the arrays"):
+        waiting.set_values({"mean": [0] * 4})
+    assert waiting.empty
+
+
+@pytest.mark.parametrize("target", [BLOCKS, KERAS, CAFFE])
+def test_integers_are_converted_as_floats(target):
+    found = convert({"running_mean": [0, 1], "running_var": [2, 3]}, PYTORCH, target)
+    mean, stdev = target.read([found[name] for name in target.population], target.epsilon)
+    np.testing.assert_allclose(mean, [0, 1], atol=1e-12)
+    np.testing.assert_allclose(stdev, np.sqrt([2 + 1e-5, 3 + 1e-5]), rtol=1e-6)
+
+
+def test_arrays_of_different_sizes_or_beyond_their_dtype_are_value_errors():
+    with pytest.raises(ValueError, match="different sizes"):
+        convert({"running_mean": np.zeros(4), "running_var": np.ones(3)}, PYTORCH, BLOCKS)
+    with pytest.raises(ValueError, match="beyond the reach of float16"):
+        convert({"running_mean": np.float16([1000]), "running_var": np.float16([1])}, PYTORCH, CAFFE)
+
+
+def test_a_model_keeps_its_names_and_what_is_no_array_of_a_normalization():
+    model = {"/W": np.ones(1), "/bn/running_mean": np.zeros(1), "/bn/running_var": np.ones(1), "/bn/steps": np.int64(3)}
+    found = convert_model(model, PYTORCH, KERAS, separator="/")
+    assert list(found) == ["/W", "/bn/moving_mean", "/bn/moving_variance", "/bn/steps"]

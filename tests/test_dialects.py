@@ -136,6 +136,15 @@ def test_theano_axes_are_checked_and_averages_go_together():
         theano.batch_normalization_train(x, ones, ones, axes="spatial", running_mean=mg.shared(ones))
 
 
+def test_theano_normalizes_floats_over_some_axis():
+    ones = np.ones((1, 4), "float32")
+    with pytest.raises(TypeError, match="floats"):
+        theano.batch_normalization_train(mg.lmatrix("x"), ones, ones)
+    with pytest.raises(ValueError, match="at least one axis"):
+        theano.batch_normalization_train(mg.matrix("x"), ones, ones, axes=())
+    assert theano.batch_normalization_train(mg.matrix("x", shape=(None, 4)), ones, ones, axes=0)[1].type.shape == (1, 4)
+
+
 def test_caffes_worked_example():
     """The statistics and the output to 8 digits from the blobs of a trained model."""
     blobs = {"mean_sum": -5122.504395, "variance_sum": 385844.0625, "weight_sum": 999.982361}
@@ -344,6 +353,10 @@ def test_lasagne_batch_norm_slips_in_and_drops_the_bias():
     assert list(lasagne.batch_norm(applied).stages[0].variables) == ["W"]
     with pytest.raises(TypeError, match="starts with"):
         lasagne.batch_norm(Rectifier())
+    untouched = Linear(4, 3)
+    with pytest.raises(TypeError, match="unexpected"):
+        lasagne.batch_norm(untouched, slope=1)
+    assert untouched.use_bias
 
 
 @pytest.mark.parametrize(
@@ -454,6 +467,15 @@ def test_gomlx_forgets_and_averages_anew(rng):
     assert (first.get_values()["avg_weight"] == 0).all()
     step(data)
     np.testing.assert_allclose(first.get_values()["mean"], data.mean(0), rtol=1e-5)
+
+
+def test_gomlx_goes_through_the_data_twice_and_needs_some():
+    x = mg.matrix("x", shape=(None, 4))
+    y = gomlx.BatchNormalization().apply(x)
+    with pytest.raises(TypeError, match="gone through twice"):
+        gomlx.update_averages(y, iter([C]))
+    with pytest.raises(ValueError, match="no minibatch"):
+        gomlx.update_averages(y, [])
 
 
 def test_caffe_uses_global_statistics_as_told():

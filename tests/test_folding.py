@@ -191,3 +191,28 @@ def test_a_known_row_folds(data):
     layer.variables["population_mean"].set_value(np.arange(18, dtype="float32").reshape(3, 6))
     folded = fold_batch_normalization(y).outputs[0]
     np.testing.assert_allclose(folded.eval({x: data}), y.eval({x: data}), rtol=1e-4, atol=1e-4)
+
+
+def test_an_update_that_hangs_on_a_product_is_no_step_on_the_way():
+    count = mg.shared(np.float32(0), "count")
+    x = x_of()
+    counted_product = mg.with_default_update(Linear(4, 6).apply(x), {count: count + 1})
+    with pytest.raises(ValueError, match="no product"):
+        fold_batch_normalization(BatchNormalization(6).apply(counted_product))
+
+
+def test_a_row_with_more_axes_is_left_where_it_is(data):
+    x, y = shaken(Sequence([Linear(4, 6), BatchNormalization(6)]), data)
+    z = y + mg.constant(np.ones((1, 1, 6), "float32"))
+    folded = fold_batch_normalization(z).outputs[0]
+    np.testing.assert_allclose(folded.eval({x: data}), z.eval({x: data}), rtol=1e-4, atol=1e-4)
+
+
+def test_deep_networks_fold_in_one_go(data):
+    """A hundred layers in seconds, not minutes: all are folded together."""
+    network = BatchNormalizedMLP([Tanh() for _ in range(100)], [4] * 101, seed=1)
+    x = mg.matrix("x")
+    y = network.apply(x)
+    folded = fold_batch_normalization(y)
+    assert counted(folded, NormalizeBy) == 0
+    np.testing.assert_allclose(folded.outputs[0].eval({x: data}), y.eval({x: data}), rtol=1e-3, atol=1e-4)

@@ -9,9 +9,10 @@ import pytest
 
 import minigraph as mg
 from minigraph.layers import BatchNormalization, BatchNormalizedMLP, Freeze, Tanh, batch_normalization
-from minigraph.layers.dialects import lasagne
+from minigraph.layers.dialects import caffe, lasagne, torch
 from minigraph.training import sgd
 from minigraph.transforms import (
+    StatisticsAccumulator,
     apply_batch_normalization,
     apply_population_normalization,
     freeze_batch_normalization,
@@ -142,6 +143,67 @@ def test_a_graph_with_gradients_is_frozen_before_they_are_taken():
     np.testing.assert_allclose(mg.grad(frozen, x).eval({x: C}), 2 * C, rtol=1e-6)
 
 
+@pytest.mark.parametrize("options", [{}, {"mean_only": True}])
+def test_no_stale_gradient_survives_a_switch(options, rng):
+    """Neither a switch of the mode nor one of the degree leaves a gradient of the former graph."""
+    layer = BatchNormalization(4, **options)
+    w, x = mg.shared(rng.normal(size=(4, 4)).astype("float32")), mg.matrix("x")
+    h = mg.dot(x, w) + 1
+    frozen = mg.tanh(trained(layer, h, freeze=Freeze.STATISTICS)).sum()
+    for cost, switch in (
+        (mg.tanh(layer.apply(h)).sum(), apply_batch_normalization),
+        (mg.tanh(trained(layer, h)).sum(), apply_population_normalization),
+        (frozen, lambda graph: freeze_batch_normalization(graph, Freeze.NOTHING)),
+        (frozen, lambda graph: freeze_batch_normalization(graph, Freeze.EVERYTHING)),
+    ):
+        with pytest.raises(ValueError, match="differentiate then"):
+            switch([cost, mg.grad(cost, w)])
+        above = mg.grad(cost, layer.variables["shift"])
+        if switch in (apply_batch_normalization, apply_population_normalization):
+            (switched, found) = switch([cost, above]).outputs  # the gradient of what comes after is that of the new graph
+            values = rng.normal(size=(5, 4)).astype("float32")
+            expected = mg.grad(switched, layer.variables["shift"]).eval({x: values})
+            np.testing.assert_allclose(found.eval({x: values}), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_counters_stand_still_with_their_averages():
+    flag = mg.shared(2, "flag")
+    layer = torch.BatchNorm1d(freeze=flag)
+    x = mg.matrix("x", shape=(None, 4))
+    step = mg.function([x], trained(layer, x))
+    step(C)
+    assert layer.get_values()["num_batches_tracked"] == 0
+    flag.set_value(0)
+    step(C)
+    assert layer.get_values()["num_batches_tracked"] == 1
+
+
+def test_lasagnes_switches_respect_freezing():
+    x = mg.matrix("x", shape=(None, 4))
+    layer = lasagne.BatchNormLayer()
+    y = layer.get_output_for(x, batch_norm_use_averages=True, batch_norm_update_averages=True)
+    mg.function([x], freeze_batch_normalization(y, Freeze.AVERAGES).outputs)(C)
+    assert layer.variables["mean"].get_value()[0] == 0
+    switched = apply_batch_normalization(y).outputs[0]
+    assert mg.function([x], switched[0, 0])(C) == pytest.approx(BATCH, rel=1e-6)
+    assert layer.variables["mean"].get_value()[0] == pytest.approx(0.4)
+    still = lasagne.BatchNormLayer(freeze=Freeze.EVERYTHING)
+    mg.function([x], still.get_output_for(x))(C)
+    assert still.variables["mean"].get_value()[0] == 0
+    with pytest.raises(ValueError, match="index"):
+        lasagne.BatchNormLayer((None, 4), n_iter=3).get_output_for(x)
+
+
+@pytest.mark.parametrize("use", [None, True, False])
+def test_caffes_own_mind_is_no_part_of_the_mode(use):
+    x = mg.matrix("x", shape=(None, 4))
+    layer = caffe.BatchNorm(use)
+    inference, train = layer.apply(x), trained(layer, x)
+    assert str(apply_batch_normalization(inference)) == mg.debugprint(train)
+    assert str(apply_population_normalization(train)) == mg.debugprint(inference)
+    assert len(get_batch_normalization_updates(apply_batch_normalization(inference))) == (0 if use else 3)
+
+
 @pytest.mark.parametrize("degree", [2, True, "statistics", None])
 def test_a_degree_is_a_member_of_freeze(degree):
     with pytest.raises(TypeError, match="Freeze"):
@@ -195,5 +257,7 @@ def test_there_is_no_warning_where_it_is_meant_or_nothing_learns():
             mg.function(inputs, meant, updates=sgd(meant, parameters, 0.1))
         inference = apply_population_normalization(cost).outputs[0]
         mg.function(inputs, inference, updates=sgd(inference, parameters, 0.1))
+        accumulator = StatisticsAccumulator(cost)
+        mg.function(inputs, cost, updates=sgd(cost, parameters, 0.1) + accumulator.updates)
         mg.function([x], own, updates=sgd(own, lasagne_layer.parameters, 0.1))
         mg.function([x], own, updates=sgd(own, lasagne_layer.parameters, 0.1), no_default_updates=True)

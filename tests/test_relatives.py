@@ -222,3 +222,23 @@ def test_renormalization_switches_and_pairs_like_batch_normalization(rng):
 def test_limits_that_do_not_limit_are_value_errors(options):
     with pytest.raises(ValueError):
         BatchRenormalization(3, **options)
+
+
+def test_masked_elements_are_not_corrected_either(rng):
+    values = rng.normal(3, 2, (4, 3)).astype("float32")
+    layer = BatchRenormalization(3)
+    x, m = mg.matrix("x"), mg.vector("m")
+    with batch_normalization(layer):
+        y = mg.function([x, m], layer.apply(x, mask=m))
+    assert (y(values, np.float32([1, 0, 1, 1]))[1] == 0).all() and (y(values, np.zeros(4, "float32")) == 0).all()
+    with pytest.raises(ValueError, match="virtual_batch_size"):
+        BatchRenormalization(3, virtual_batch_size=2)
+
+
+def test_drawing_weights_anew_sets_their_lengths(rng):
+    layer = WeightNormalizedLinear(4, 3)
+    layer.allocate()
+    layer.initialize(5)
+    np.testing.assert_allclose(
+        layer.variables["g"].get_value(), np.linalg.norm(layer.variables["W"].get_value(), axis=0), rtol=1e-6
+    )

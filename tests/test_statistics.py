@@ -143,6 +143,27 @@ def test_options_that_do_not_fit_are_errors(options, error, message):
         BatchNormalization(3).apply(mg.matrix("x", shape=(None, 3)), **options)
 
 
+def test_options_may_come_before_the_input():
+    layer = BatchNormalization()
+    x, m = mg.tensor3("x", shape=(None, 7, 6)), mg.matrix("m", shape=(None, 7))
+    layer.apply(mask=m, x=x)
+    assert layer.input_dim == (7, 6)
+
+
+def test_a_mask_may_come_from_another_normalization(rng):
+    first, second = BatchNormalization(3), BatchNormalization(3)
+    x = mg.matrix("x")
+    inference = second.apply(x * 2, mask=mg.gt(first.apply(x), 0))
+    with batch_normalization(first, second):
+        built = second.apply(x * 2, mask=mg.gt(first.apply(x), 0))
+    assert str(apply_batch_normalization(inference)) == mg.debugprint(built)
+
+
+def test_keeping_all_axes_leaves_nothing_to_average():
+    with pytest.raises(ValueError, match="keeps all axes"):
+        keras.BatchNormalization(axis=(0, 1)).apply(mg.matrix("x", shape=(5, 3)))
+
+
 # -- rows: time steps and domains ------------------------------------------------------------------------------------
 
 
@@ -216,6 +237,30 @@ def test_the_transforms_keep_masks_indices_and_flags():
     inference, train = layer.apply(x, i, mask=m, freeze=flag), trained(layer, x, i, mask=m, freeze=flag)
     assert str(apply_batch_normalization(inference)) == mg.debugprint(train)
     assert str(apply_population_normalization(train)) == mg.debugprint(inference)
+
+
+def test_an_index_may_be_narrow_or_a_constant():
+    layer = BatchNormalization(1, n_iter=200)
+    x, i = mg.matrix("x"), mg.tensor("i", dtype="int8", shape=())
+    layer.allocate()
+    layer.variables["population_mean"].set_value(np.arange(200, dtype="float32")[:, None])
+    assert layer.apply(x, i).eval({x: [[0.0]], i: np.int8(-1)}) == -199
+    with batch_normalization(layer):
+        both = [layer.apply(x, np.array(1)), layer.apply(x, mg.constant(2))]
+    assert len(get_batch_normalization_updates(both)) == 2
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda **options: torch.BatchNorm1d(3, **options),
+        gomlx.BatchNormalization,
+        lambda **options: puzzlelib.BatchNorm(3, **options),
+    ],
+)
+def test_one_count_stands_for_one_population(make):
+    with pytest.raises(ValueError, match="n_iter"):
+        make(n_iter=2)
 
 
 @pytest.mark.parametrize(
@@ -315,6 +360,19 @@ def test_ghost_batches_are_normalized_each_for_itself(rows, backend, rng):
     _, mean, stdev = normalized(values, 0)
     np.testing.assert_allclose(populations(layer)[0], mean.ravel(), rtol=1e-5)
     np.testing.assert_allclose(populations(layer)[1], stdev.ravel(), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "make", [lambda **options: BatchNormalization(3, **options), keras.BatchNormalization, caffe.BatchNorm]
+)
+def test_an_empty_batch_of_ghosts_leaves_the_population_as_it_was(make):
+    layer = make(virtual_batch_size=4)
+    x = mg.matrix("x", shape=(None, 3))
+    y = trained(layer, x)
+    before = layer.get_values()
+    step = mg.function([x], y, updates=() if layer.convention.name != "Blocks" else get_batch_normalization_updates(y))
+    step(np.zeros((0, 3), "float32"))
+    assert all((before[name] == value).all() for name, value in layer.get_values().items())
 
 
 def test_ghost_batches_with_masks_and_spatial_axes(rng):
@@ -470,6 +528,18 @@ def test_accumulated_minibatches_are_one_large_batch(backend, mean_only, rng):
         values = values + 1
 
 
+def test_fractional_weights_are_merged_by_what_they_sum_to(rng):
+    values, weights = rng.normal(5, 3, (6, 3)).astype("float32"), np.float32([0.3, 0.3, 0.2, 0.1, 0.05, 0.01])
+    layer = BatchNormalization(3)
+    x, m = mg.matrix("x"), mg.vector("m")
+    batches = [(values[:1], weights[:1]), (values[1:4], weights[1:4]), (values[4:], weights[4:])]
+    recompute_population_statistics(layer.apply(x, mask=m), batches, inputs=[x, m])
+    mean = np.average(values, axis=0, weights=weights)
+    np.testing.assert_allclose(populations(layer)[0], mean, rtol=1e-5)
+    stdev = np.sqrt(np.average((values - mean) ** 2, axis=0, weights=weights) + 1e-4)
+    np.testing.assert_allclose(populations(layer)[1], stdev, rtol=1e-5)
+
+
 def test_nothing_accumulated_changes_nothing():
     layer = BatchNormalization(3)
     accumulator = StatisticsAccumulator(trained(layer, mg.matrix("x")))
@@ -559,6 +629,46 @@ def test_dialects_are_recomputed_in_their_own_storage(make, rng):
         assert (layer.count.get_value() == 3).all()
     if isinstance(layer, caffe.BatchNorm):
         assert layer.get_values()["weight_sum"] == pytest.approx(1 + 0.999 + 0.999**2)
+
+
+def test_noise_goes_on_while_statistics_are_recomputed_and_back_afterwards():
+    stream = mg.random.RandomStream(3)
+    layer = BatchNormalization(4)
+    x = mg.matrix("x", shape=(None, 4))
+    noisy = x + stream.normal(mg.shape(x))
+    draw = mg.function([x], noisy)
+    ones = np.ones((50, 4), "float32")
+    recompute_population_statistics(layer.apply(noisy), [ones] * 100)
+    np.testing.assert_allclose(populations(layer)[0], 1, atol=0.06)
+    np.testing.assert_allclose(populations(layer)[1], 1, atol=0.06)
+    first = draw(ones)
+    fresh = mg.random.RandomStream(3)
+    z = mg.matrix("z", shape=(None, 4))
+    np.testing.assert_array_equal(first, mg.function([z], z + fresh.normal(mg.shape(z)))(ones))
+
+
+def test_a_feature_that_was_never_seen_keeps_its_population(rng):
+    data, mask = rng.normal(9, 2, (20, 3)).astype("float32"), np.ones((20, 3), "float32")
+    mask[:, 0] = 0
+    x, m = mg.matrix("x", shape=(None, 3)), mg.matrix("m", shape=(None, 3))
+    for layer in (BatchNormalization(3), keras.BatchNormalization()):
+        recompute_population_statistics(layer.apply(x, mask=m), [(data, mask)], inputs=[x, m])
+        mean, spread = (one.ravel() for one in populations(layer))
+        assert (mean[0], spread[0]) == (0, 1)
+        np.testing.assert_allclose(mean[1:], data.mean(0)[1:], rtol=1e-5)
+    sums = caffe.BatchNorm()
+    mg.function([x], trained(sums, x))(data)
+    before = sums.get_values()
+    recompute_population_statistics(sums.apply(x, mask=m), [(data + 50, mask)] * 5, inputs=[x, m])
+    assert all((before[name] == value).all() for name, value in sums.get_values().items())
+
+
+def test_caffe_settles_at_the_weight_of_its_own_fraction():
+    layer = caffe.BatchNorm(moving_average_fraction=0.5)
+    x = mg.matrix("x", shape=(None, 3))
+    recompute_population_statistics(layer.apply(x), [np.float32([[1, 2, 3], [3, 4, 5]])] * 30)
+    assert layer.get_values()["weight_sum"] == pytest.approx(2)
+    np.testing.assert_allclose(layer.get_values()["mean_sum"], [4, 6, 8], rtol=1e-5)
 
 
 def test_rows_are_recomputed_each_for_itself(rng):

@@ -6,7 +6,8 @@ import binascii
 import re
 import sys
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from inspect import signature
@@ -64,7 +65,8 @@ class Application:
         for position, given in enumerate(inputs):
             name = names[min(position, len(names) - 1)]
             copies.append(_as_input(given, f"{layer.name}_{self.name}_{name}", call))
-        named = {name: _as_input(given, f"{layer.name}_{self.name}_{name}", call) for name, given in options.items()}
+        ordered = sorted(options.items(), key=lambda option: names.index(option[0]) if option[0] in names else len(names))
+        named = {name: _as_input(given, f"{layer.name}_{self.name}_{name}", call) for name, given in ordered}
         with inside_layer(f"{current_layer()}/{layer.name}"):
             layer.allocate_for(*copies, *(given for given in named.values() if isinstance(given, Variable)))
             with holds(_call, call):
@@ -176,14 +178,20 @@ class Layer:
             if self.allocated:
                 self.check_inputs(*inputs)
                 return
-            before = {**vars(self), "variables": {}, "_initializers": {}}
-            try:
+            with self.unchanged_on_failure():
                 self._allocate(*inputs)
                 self.check_inputs(*inputs)
-            except BaseException:
-                vars(self).clear()
-                vars(self).update(before)
-                raise
+
+    @contextmanager
+    def unchanged_on_failure(self) -> Iterator[None]:
+        """Leave the layer as it was if the block raises: what it has, though not the values of variables that it had before."""
+        before = {**vars(self), "variables": dict(self.variables), "_initializers": dict(self._initializers)}
+        try:
+            yield
+        except BaseException:
+            vars(self).clear()
+            vars(self).update(before)
+            raise
 
     def _allocate(self, *inputs: Variable) -> None:
         """Settle sizes and dtype, and make the parameters."""
@@ -235,6 +243,11 @@ class Layer:
                 values.append(layer._initializers[name].generate(generator, shape).astype(variable.dtype))
         with locked(cells):
             assign(cells, values)
+        for layer in find_layers(self):
+            layer.settle_initial_values()
+
+    def settle_initial_values(self) -> None:
+        """Set what starts from the values that others of the layer's own variables were given just now."""
 
     def need(self, **sizes: Any) -> None:
         """ValueError, naming the layer, if one of the sizes is still unknown."""

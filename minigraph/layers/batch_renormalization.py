@@ -12,11 +12,14 @@ from minigraph.graph import Variable
 from minigraph.layers.conventions import Batch
 from minigraph.layers.initialization import Constant
 from minigraph.layers.normalization import BatchNormalization
+from minigraph.layers.population import weights_of
 from minigraph.layers.requests import Request
 from minigraph.layers.roles import BATCH_NORM_POPULATION_WEIGHT
 from minigraph.ops.arithmetic import clip
+from minigraph.ops.comparison import gt, where
 from minigraph.ops.control import disconnected_grad, with_default_update
 from minigraph.ops.elementwise import cast
+from minigraph.ops.shape import broadcast_like
 
 Limit = float | Variable | Callable[[Variable], Variable]
 """A number, a scalar variable, or a schedule: a function from the number of steps made to a number."""
@@ -37,6 +40,8 @@ class BatchRenormalization(BatchNormalization):
         super().__init__(input_dim, **options)
         if self.mean_only:
             raise InvalidValueError(f"{self!r} corrects deviations, too: leave out mean_only")
+        if self.virtual_batch_size is not None:
+            raise InvalidValueError(f"{self!r} corrects whole minibatches: leave out virtual_batch_size")
         for name, limit, least in (("r_max", r_max, 1.0), ("d_max", d_max, 0.0)):
             if isinstance(limit, Variable) or callable(limit):
                 continue
@@ -60,6 +65,8 @@ class BatchRenormalization(BatchNormalization):
         r = disconnected_grad(clip(stdev / population_stdev, 1 / most_r, most_r))
         d = disconnected_grad(clip((mean - population_mean) / population_stdev, -most_d, most_d))
         corrected = cast(cast(normalized, mean.dtype) * r + d, x.dtype)
+        for weights in weights_of(x, request):
+            corrected = where(gt(broadcast_like(weights, x), 0), corrected, 0)
         if self._counted is not None:
             steps, following = self._counted
             corrected = with_default_update(corrected, {steps: following})

@@ -32,8 +32,12 @@ class Batch(Record):
     count: Values
 
     def variance_by(self, unbiased: bool) -> Values:
-        """The variance; multiplied by m / (m - 1) if `unbiased`, but by 1 if m = 1, so that it stays finite."""
-        return self.variance * (self.count / np.maximum(self.count - 1, 1)) if unbiased else self.variance
+        """The variance; multiplied by m / (m - 1) if `unbiased`, but by 1 up to m = 1, so that it stays finite."""
+        if not unbiased:
+            return self.variance
+        return self.variance * np.where(
+            np.greater(self.count, 1), self.count / np.where(np.greater(self.count, 1), self.count - 1, 1), 1
+        )
 
 
 def merged(first: Batch, second: Batch) -> Batch:
@@ -44,7 +48,7 @@ def merged(first: Batch, second: Batch) -> Batch:
     finite = np.isfinite(second.mean) if second.variance is None else np.isfinite(second.mean + second.variance)
     known = np.where(finite, second.count, 0)
     count = first.count + known
-    share = known / np.maximum(count, 1)
+    share = np.where(np.greater(count, 0), known / np.where(np.greater(count, 0), count, 1), 0)
     apart = np.where(finite, second.mean - first.mean, 0)
     mean = first.mean + apart * share
     if second.variance is None:
@@ -54,15 +58,16 @@ def merged(first: Batch, second: Batch) -> Batch:
 
 
 def pooled(groups: Batch) -> Batch:
-    """The statistics of all groups together, which lie along a new first axis, by the law of total variance."""
+    """The statistics of all groups together, which lie along a new first axis, by the law of total variance; NaN for none."""
     count = np.sum(groups.count, axis=0)
     shares = groups.count / count
-    means = np.where(groups.count > 0, groups.mean, 0)
-    mean = np.sum(shares * means, axis=0)
+    there = np.greater(groups.count, 0)
+    means = np.where(there, groups.mean, 0)
+    mean = np.sum(shares * means, axis=0) + 0 / count  # NaN where there is no element, also where there is no group
     if groups.variance is None:
         return Batch(mean, None, count)
-    within = np.where(groups.count > 0, groups.variance, 0)
-    return Batch(mean, np.sum(shares * (within + np.square(means - mean)), axis=0), count)
+    within = np.where(there, groups.variance, 0)
+    return Batch(mean, np.sum(shares * (within + np.square(means - mean)), axis=0) + 0 / count, count)
 
 
 class Storage(Record):
@@ -201,11 +206,11 @@ class Sums(Convention):
         return [np.where(known, one, np.nan) for one in [*estimates, 1.0]]
 
     def settled(self, estimates: Sequence[Values], batches: int) -> list[Values]:
-        weight = (1 - self.fraction**batches) / (1 - self.fraction)
+        weight = batches if self.fraction == 1 else (1 - self.fraction**batches) / (1 - self.fraction)
         return [one * weight for one in estimates]
 
     def write(self, mean: Values, stdev: Values, epsilon: float) -> list[Values]:
-        weight = 1 / (1 - self.fraction)  # that of a long training
+        weight = 1000 if self.fraction == 1 else 1 / (1 - self.fraction)  # that of a long training
         return [*(one * weight for one in super().write(mean, stdev, epsilon)), np.reshape(weight, (1,))]
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from minigraph.errors import InvalidTypeError, InvalidValueError
 from minigraph.graph import Constant as ConstantOp
-from minigraph.graph import Variable, as_variable, items
+from minigraph.graph import Identity, Variable, as_variable, items
 from minigraph.layers.base import (
     ApplicationCall,
     Layer,
@@ -44,7 +44,6 @@ from minigraph.ops.normalization import (
     check_epsilon,
     normalize_by,
 )
-from minigraph.ops.reduction import all as all_of
 from minigraph.ops.shape import broadcast_like, reshape, shape_padright
 from minigraph.record import Record
 from minigraph.state import assign, locked
@@ -72,7 +71,8 @@ class Normalization(Record):
     @property
     def estimates(self) -> bool:
         """Whether it estimates statistics that the population may follow."""
-        return self.is_training and not self.request.freezes(Freeze.AVERAGES)
+        acting, by_minibatch = self.layer.acting(self.request, self.is_training)
+        return self.is_training and by_minibatch and not acting.freezes(Freeze.AVERAGES)
 
     @property
     def batch(self) -> Batch:
@@ -136,14 +136,14 @@ class PopulationNormalization(Layer):
             raise InvalidValueError(
                 "virtual batches are parts of one process' batch; leave out virtual_batch_size or all_reduce"
             )
-        if isinstance(convention, Sums) and (n_iter is not None or mean_only):
-            raise InvalidValueError(
-                f"{convention.name} keeps one weight of all its sums, and so takes no n_iter and no mean_only"
-            )
         if not isinstance(convention, Convention):
             raise InvalidTypeError(f"convention must be a Convention, such as BLOCKS, not {convention!r}")
         if all_reduce is not None and not callable(all_reduce):
             raise InvalidTypeError(f"all_reduce must be a function from an array to an array, not {all_reduce!r}")
+        if isinstance(convention, Sums) and (n_iter is not None or mean_only):
+            raise InvalidValueError(f"{convention.name} keeps one weight for all its sums: leave out n_iter and mean_only")
+        if n_iter is not None and convention.count is not None:
+            raise InvalidValueError(f"{convention.name} counts the minibatches of one population: leave out n_iter")
         self.convention = convention
         self.epsilon = check_epsilon(convention.epsilon if epsilon is None else epsilon)
         self.scale_init = Constant(1.0) if scale_init is None else as_initializer(scale_init, "scale_init")
@@ -168,6 +168,10 @@ class PopulationNormalization(Layer):
         axes = self.averaged_axes(x)
         kept = iter(parameter.type.shape)
         return reshape(parameter, tuple(1 if axis in axes else next(kept) for axis in range(x.ndim)))
+
+    def acting(self, request: Request, in_training: bool) -> tuple[Request, bool]:
+        """What a layer does, request and mode, when it is asked for something: that, unless it has a mind of its own."""
+        return request, in_training
 
     def followed(self, normalized: Variable, pairs: Pairs) -> Variable:
         """What was normalized by the minibatch, perhaps with a request to update the population when it is computed."""
@@ -220,7 +224,12 @@ class PopulationNormalization(Layer):
         reshaped. Sizes that are not known yet follow from the arrays. A count of minibatches may be left out, and then stays.
         ValueError for a name that lacks or is unknown, or a size that does not fit.
         """
-        self.allocate_from(values)
+        with self.unchanged_on_failure():
+            self.allocate_from(values)
+            self._assign_all(values)
+
+    def _assign_all(self, values: Mapping[str, Any]) -> None:
+        """Set the layer's own arrays, which are there."""
         own = {name: self.variables[name] for name in self.convention.order if name in self.variables}
         if not set(own) - {self.convention.count} <= set(values) <= set(own):
             raise InvalidValueError(f"{self!r} takes the arrays {list(own)}, not {list(values)}")
@@ -276,14 +285,27 @@ class PopulationNormalization(Layer):
 
     def normalize(self, x: Variable, call: ApplicationCall, request: Request, in_training: bool) -> Variable:
         """x normalized as the mode says, with all that is needed to find it, and to build it anew, in the graph."""
-        flag = request.freeze if isinstance(request.freeze, Variable) else None
-        if not in_training or request.freezes(Freeze.STATISTICS):
-            normalized, statistics = self.normalize_by_population(x, call, request)
+        acting, by_minibatch = self.acting(request, in_training)
+        if not by_minibatch or acting.freezes(Freeze.STATISTICS):
+            normalized, statistics = self.normalize_by_population(x, call, acting)
         else:
-            normalized, statistics = self.normalize_by_minibatch(x, call, request)
-            if flag is not None:
-                stored, _ = self.normalize_by_population(x, call, request)
-                normalized = ifelse(ge(flag, int(Freeze.STATISTICS)), stored, normalized)
+            normalized, statistics = self.normalize_by_minibatch(x, call, acting)
+            if isinstance(acting.freeze, Variable):
+                stored, _ = self.normalize_by_population(x, call, acting)
+                normalized = ifelse(ge(acting.freeze, int(Freeze.STATISTICS)), stored, normalized)
+        return self.recorded(normalized, x, call, request, in_training, statistics)
+
+    def recorded(
+        self,
+        normalized: Variable,
+        x: Variable,
+        call: ApplicationCall,
+        request: Request,
+        in_training: bool,
+        statistics: Sequence[Variable],
+    ) -> Variable:
+        """What was normalized, with what it was asked for, the variables that hold the population, and its statistics."""
+        flag = request.freeze if isinstance(request.freeze, Variable) else None
         options = [one for one in request.options if one is not None]
         op = Normalized(
             training=in_training,
@@ -298,7 +320,7 @@ class PopulationNormalization(Layer):
         """x normalized by the stored statistics, and these, marked as those in use."""
         in_use = _in_use(self.population_in(x, request), call)
         normalized = normalize_by(x, *in_use)
-        for weights in _weights(x, request):
+        for weights in weights_of(x, request):
             normalized = where(gt(broadcast_like(weights, x), 0), normalized, 0)
         return normalized, in_use
 
@@ -322,7 +344,7 @@ class PopulationNormalization(Layer):
     def estimate(self, x: Variable, request: Request) -> tuple[Variable, list[Variable], Batch]:
         """x normalized by its minibatch, the mean and perhaps deviation in use, and the statistics of the batch."""
         axes = self.averaged_axes(x)
-        weights = _weights(x, request)
+        weights = weights_of(x, request)
         if self.virtual_batch_size is not None:
             ghosts = GhostBatches(x, axes, weights, self.virtual_batch_size)
             normalized, *statistics = self._normalized(ghosts.x, ghosts.axes, ghosts.weights)
@@ -347,6 +369,8 @@ class PopulationNormalization(Layer):
 
     def pairs_of(self, batch: Batch, allow_nonfinite: bool = False, otherwise: Sequence[Variable] = ()) -> Pairs:
         """Pairs from statistics that are laid out as the population is, with a count of 0 where they say nothing."""
+        if allow_nonfinite and isinstance(self.convention, Sums):
+            raise InvalidValueError(f"{self!r} keeps sums, to which nothing can be added in vain: leave out allow_nonfinite")
         pairs: Pairs = []
         estimates = self.convention.estimate(batch, self.epsilon)
         populations = self.population_statistics
@@ -355,10 +379,7 @@ class PopulationNormalization(Layer):
             if not allow_nonfinite:
                 pairs.append((population, FiniteOr()(own, other)))
                 continue
-            counted = gt(batch.count, 0)
-            if population.ndim == 1 and counted.ndim and counted.type.shape != population.type.shape:
-                counted = all_of(counted)  # one weight for all features
-            pairs.append((population, where(counted, own, other)))
+            pairs.append((population, where(gt(batch.count, 0), own, other)))
         return pairs
 
     def aligned(self, batch: Batch, request: Request) -> Batch:
@@ -413,12 +434,16 @@ class PopulationNormalization(Layer):
         result = as_variable(index)
         if result.ndim or result.dtype.kind not in "iu":
             raise InvalidTypeError(f"{self!r}: the index must be an int or an integer scalar, not {index!r}")
+        origin = result
+        while isinstance(origin.op, Identity):
+            origin = origin.inputs[0]
+        result = origin if isinstance(origin.op, ConstantOp) else cast(result, "int64")
         if isinstance(result.op, ConstantOp) and self.n_iter is not None and int(result.op.value) < -self.n_iter:
             raise InvalidValueError(f"{self!r}: index {index} is below -{self.n_iter}, the first of {self.n_iter} populations")
         return result
 
 
-def _weights(x: Variable, request: Request) -> list[Variable]:
+def weights_of(x: Variable, request: Request) -> list[Variable]:
     """The mask of an application, if it has one, with as many axes as x, of which it has the first ones."""
     return [] if request.mask is None else [shape_padright(request.mask, x.ndim - request.mask.ndim)]
 

@@ -6,11 +6,12 @@ from enum import IntEnum
 from typing import Any
 
 from minigraph.errors import InvalidTypeError
-from minigraph.graph import Constant, Identity, Variable, as_variable
+from minigraph.graph import Constant, Variable, as_variable
 from minigraph.ops.arithmetic import clip
 from minigraph.ops.comparison import ge, lt, where
 from minigraph.ops.control import disconnected_grad
 from minigraph.ops.creation import arange
+from minigraph.ops.normalization import Replaceable
 from minigraph.ops.shape import expand_dims
 from minigraph.record import Record
 
@@ -67,7 +68,7 @@ def as_freeze(given: Any) -> Freeze | Variable:
     return given
 
 
-class Held(Identity):
+class Held(Replaceable):
     """Its first input: a parameter, the second, as it enters an application, where it may be held still."""
 
 

@@ -27,9 +27,12 @@ class WeightNormalizedLinear(Linear):
 
     def allocate_parameters(self) -> None:
         super().allocate_parameters()
-        drawn = self.variables["W"].get_value(borrow=True).astype("float64")
-        lengths = (drawn**2).sum(axis=0) ** 0.5
-        self.add_parameter("g", (self.output_dim or 0,), Constant(lengths), PARAMETER)
+        self.add_parameter("g", (self.output_dim or 0,), Constant(1.0), PARAMETER)
+        self.settle_initial_values()
+
+    def settle_initial_values(self) -> None:
+        lengths = (self.variables["W"].get_value(borrow=True).astype("float64") ** 2).sum(axis=0) ** 0.5
+        self.variables["g"].set_value(lengths.astype(self.variables["g"].dtype))
 
     @property
     def weights(self) -> Variable:

@@ -176,7 +176,7 @@ def statistics_dtype(x: Variable) -> Any:
     return "float32" if x.dtype.itemsize == 2 else x.dtype
 
 
-def _normalizable(x: Operand, axes: int | Sequence[int]) -> tuple[Variable, tuple[int, ...]]:
+def normalizable(x: Operand, axes: int | Sequence[int]) -> tuple[Variable, tuple[int, ...]]:
     """x as a float variable, and the axes; TypeError for integers, ValueError for no axes."""
     variable = as_variable(x)
     if variable.dtype.kind != "f":
@@ -198,7 +198,7 @@ def center(
     x: Operand, axes: int | Sequence[int], *, mask: Operand | None = None, all_reduce: Reduction | None = None
 ) -> tuple[Variable, Variable]:
     """x minus its mean over `axes`, and that mean with the axes kept at size 1; mask and all_reduce as for `standardize`."""
-    variable, checked = _normalizable(x, axes)
+    variable, checked = normalizable(x, axes)
     centered, average = items(Center(checked, all_reduce)(variable, *_weights(mask, variable)))
     return centered, average
 
@@ -217,7 +217,7 @@ def standardize(
     x_hat is 0, and x counts for nothing, whatever it is. `all_reduce` adds up arrays over processes that each hold a part of
     the batch; each must compute the same graph. ValueError for a negative epsilon.
     """
-    variable, checked = _normalizable(x, axes)
+    variable, checked = normalizable(x, axes)
     op = Standardize(checked, all_reduce, check_epsilon(epsilon))
     x_hat, average, stdev, _ = items(op(variable, *_weights(mask, variable)))
     return x_hat, average, stdev
@@ -259,7 +259,18 @@ class FiniteOr(Composite):
         return where(isfinite(new), new, old)
 
 
-class Normalized(Identity):
+class FlowedThrough(Identity):
+    """A cotangent, the first input, that flowed through the second, and is right only as long as that is what it was."""
+
+
+class Replaceable(Identity):
+    """An identity whose first input a transform may exchange: a cotangent through it remembers it."""
+
+    def gradient(self, dy: Variable, y: Variable, *inputs: Variable) -> Cotangents:
+        return (FlowedThrough()(dy, y), *(None for _ in inputs[1:]))
+
+
+class Normalized(Replaceable):
     """Its first input: the second, normalized. What else its application was about follows, and is not computed for it:
     the options that it was given, the variables that hold the population, and the statistics of the minibatch.
     """

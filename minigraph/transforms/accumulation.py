@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import numpy as np
 
 from minigraph.graph import Variable, shared
+from minigraph.layers.base import Layer, find_layers
 from minigraph.layers.conventions import Batch, merged
 from minigraph.layers.population import Normalization, Pairs, PopulationNormalization
+from minigraph.layers.roles import BATCH_NORM_POPULATION_STATISTICS
 from minigraph.ops.comparison import gt, where
 from minigraph.ops.creation import zeros_like
 from minigraph.ops.elementwise import cast
@@ -25,7 +27,10 @@ class Accumulated:
         shape = layer.variables[layer.convention.mean].type.shape
         names = ("count", "mean") if layer.mean_only else ("count", "mean", "variance")
         zeros = [np.zeros([size or 0 for size in shape]) for _ in names]
-        self.variables = [shared(zero, f"{layer.name}_{name}", borrow=True) for name, zero in zip(names, zeros, strict=True)]
+        tags = (BATCH_NORM_POPULATION_STATISTICS, layer)
+        self.variables = [
+            shared(zero, f"{layer.name}_{name}", borrow=True, tags=tags) for name, zero in zip(names, zeros, strict=True)
+        ]
 
     @property
     def batch(self) -> Batch:
@@ -74,10 +79,11 @@ class StatisticsAccumulator:
     array([4.], dtype=float32)
     """
 
-    def __init__(self, graph: Roots, layers: Sequence[PopulationNormalization] | None = None) -> None:
-        """layers: those whose statistics are to be accumulated; all if left out."""
+    def __init__(self, graph: Roots, layers: Layer | Iterable[Layer] | None = None) -> None:
+        """layers: those at or below which statistics are to be accumulated; all if left out."""
+        chosen = None if layers is None else set(find_layers(layers))
         found = [one for one in normalizations_of(graph) if one.estimates and one.population]
-        self.applications = [one for one in found if layers is None or one.layer in layers]
+        self.applications = [one for one in found if chosen is None or one.layer in chosen]
         self._accumulated = [Accumulated(layer) for layer in dict.fromkeys(one.layer for one in self.applications)]
         self.updates: Pairs = []
         self.pairs: Pairs = []

@@ -7,17 +7,17 @@ from enum import Enum
 
 from minigraph.errors import InvalidTypeError, InvalidValueError
 from minigraph.function import reviews
-from minigraph.graph import Graph, Item, Variable, toposort, transform
-from minigraph.layers.base import Layer
+from minigraph.graph import Graph, Variable, transform
+from minigraph.layers.base import Layer, get_layer
 from minigraph.layers.computation_graph import ComputationGraph
 from minigraph.layers.conventions import Batch, pooled
 from minigraph.layers.population import Normalization, Pairs, find_normalizations, normalization_of
-from minigraph.layers.roles import PARAMETER, has_roles
+from minigraph.layers.roles import BATCH_NORM_POPULATION_STATISTICS, PARAMETER, has_roles
 from minigraph.ops.arranging import stack
 from minigraph.ops.comparison import isfinite, where
 from minigraph.ops.control import DefaultUpdate
 from minigraph.ops.elementwise import cast
-from minigraph.ops.normalization import FiniteOr, Normalizing
+from minigraph.ops.normalization import FiniteOr, FlowedThrough
 from minigraph.ops.reduction import mean
 from minigraph.ops.reduction import sum as sum_over
 from minigraph.ops.shape import broadcast_like
@@ -70,41 +70,24 @@ def rebuilt(
     """The graph with each application of a normalizing layer replaced by what `build` makes of it, unless that is None, and
     any other variable by what `otherwise` makes of it.
 
-    ValueError if something still computes with what a replaced application normalized by, as gradients through it do.
+    ValueError if the graph holds a gradient through something that is replaced, which would be that of the former graph.
     """
-    replaced: list[Normalization] = []
+    results: set[Variable] = set()
 
     def step(variable: Variable) -> Variable:
         one = normalization_of(variable)
         with carry_origin(variable.origin):
-            if one is None:
-                return otherwise(variable)
-            result = build(one)
-        if result is None:
-            return variable
-        replaced.append(one)
-        return result
-
-    result = ComputationGraph(transform(outputs_of(graph), step))
-    _refuse_gradients(result, replaced)
-    return result
-
-
-def _refuse_gradients(graph: ComputationGraph, replaced: Sequence[Normalization]) -> None:
-    """ValueError if something still computes with what the replaced applications normalized by, as gradients of them do."""
-    stored: set[Variable] = set()
-    estimated: set[Variable] = set()
-    for one in replaced:
-        inner = toposort(one.variable.inputs[:1], stop={one.x, *one.population})
-        estimated |= {variable for variable in inner if isinstance(variable.op, Normalizing)}
-        stored |= set(one.statistics) if not one.is_training else set()
-    for variable in graph.variables:
-        still_normalized = variable.op == Item(0) and variable.inputs[0] in estimated
-        if still_normalized or any(one in stored for one in variable.inputs):
+            built = otherwise(variable) if one is None else build(one)
+        if built is not None and built is not variable:
+            results.add(built)
+        if isinstance(variable.op, FlowedThrough) and variable.inputs[1] in results:
             raise InvalidValueError(
-                f"{variable!r} ({variable.origin}) computes with the statistics of an application in its former mode, as a "
-                "gradient does: switch the cost first, and differentiate then"
+                f"{variable!r} ({variable.origin}) is a gradient through {variable.inputs[1]!r}, which is to be replaced: "
+                "switch the cost first, and differentiate then"
             )
+        return variable if built is None else built
+
+    return ComputationGraph(transform(outputs_of(graph), step))
 
 
 # -- what is forgotten ---------------------------------------------------------------------------------------------------
@@ -119,10 +102,11 @@ def _warn_of_forgotten_population(graph: Graph) -> None:
     for variable in variables:
         if isinstance(variable.op, DefaultUpdate):  # a population that follows by itself, unless function was told otherwise
             targets.update(variable.inputs[1::2])
+    kept = {get_layer(target) for target in targets if has_roles(target, [BATCH_NORM_POPULATION_STATISTICS])}
     forgotten = {
         one.variable.origin.layer or one.layer.name: None
         for one in find_normalizations(variables)
-        if one.estimates and one.population and not targets.intersection(one.population)
+        if one.estimates and one.population and one.layer not in kept
     }
     if forgotten:
         warn(
@@ -223,6 +207,8 @@ def _pairs_together(
         if len({(one.request.row(layer.n_iter), one.request.freeze) for one in group}) > 1:
             raise InvalidValueError(f"{layer!r}: only applications with one index and one way of freezing can be pooled")
         return layer.pairs(_pooled([one.batch for one in group]), first.request, allow_nonfinite, before)
+    if allow_nonfinite and not isinstance(first.request.row(layer.n_iter), int):
+        raise InvalidValueError(f"{layer!r}: estimates for indices that are not known have no mean with allow_nonfinite")
     each = [layer.pairs(one.batch, one.request, allow_nonfinite, before) for one in group]
     return [
         (population, _mean_of([own[position][1] for own in each], allow_nonfinite))

@@ -9,7 +9,7 @@ import numpy as np
 
 from minigraph.errors import InvalidValueError
 from minigraph.function import function
-from minigraph.graph import Identity, Input, Variable, constant, rebuild, shared
+from minigraph.graph import Identity, Input, Variable, constant, shared
 from minigraph.layers.base import Layer, find_layers
 from minigraph.layers.computation_graph import ComputationGraph
 from minigraph.layers.population import Normalization, find_normalizations
@@ -39,15 +39,19 @@ def fold_batch_normalization(graph: Roots, layers: Layer | Iterable[Layer] | Non
     """
     chosen = None if layers is None else set(find_layers(layers))
     result = ComputationGraph(outputs_of(graph))
-    refused: dict[Variable, str] = {}
-    folded = 0
-    while pending := [one for one in _selected(result, chosen) if one.variable not in refused]:
-        outcome = _Folder(result).fold(pending[0])
-        if isinstance(outcome, str):
-            refused[pending[0].variable] = outcome
-        else:
-            result = ComputationGraph(rebuild(result.outputs, outcome))
-            folded += 1
+    folded = False
+    while True:
+        folder = _Folder(result)
+        outcomes = {one.variable: folder.fold(one) for one in _selected(result, chosen)}
+        replacements: dict[Variable, Variable] = {}
+        for outcome in outcomes.values():
+            replacements |= (
+                {} if isinstance(outcome, str) else {old: replacements.get(old, new) for old, new in outcome.items()}
+            )
+        if not replacements:
+            break
+        result, folded = result.replace(replacements), True
+    refused = {variable: outcome for variable, outcome in outcomes.items() if isinstance(outcome, str)}
     if refused:
         reasons = "\n".join(f"  {one.origin}: {reason}" for one, reason in refused.items())
         raise InvalidValueError(
@@ -140,10 +144,10 @@ class _Folder:
 
     def _as_step(self, variable: Variable) -> Affine | None:
         """A variable as an affine function of one of its inputs, if it is that, of the same kind and along the last axis."""
-        step = self._affine(variable)
-        if step is None or variable.dtype != step.inner.dtype or not _keeps_last_axis(variable, step.inner):
+        step = self._affine(variable) if variable.op.pure else None
+        if step is None or (variable.ndim != step.inner.ndim and not isinstance(variable.op, Reshape)):
             return None
-        return step
+        return step if variable.dtype == step.inner.dtype and _keeps_last_axis(variable, step.inner) else None
 
     def _affine(self, variable: Variable) -> Affine | None:
         """A variable as an affine function of one of its inputs, if its op is one and the other operands are rows."""

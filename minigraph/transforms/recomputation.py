@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,12 @@ from minigraph.layers.base import Layer, find_layers
 from minigraph.layers.computation_graph import ComputationGraph
 from minigraph.layers.conventions import Batch
 from minigraph.layers.population import Normalization, PopulationNormalization
+from minigraph.layers.roles import PARAMETER, has_roles
 from minigraph.ops.comparison import eq, isfinite, or_
 from minigraph.ops.reduction import all as all_of
-from minigraph.state import assign, locked
+from minigraph.state import assign, locked, snapshot
 from minigraph.transforms.accumulation import StatisticsAccumulator
+from minigraph.transforms.averages import raw_estimate
 from minigraph.transforms.batch_normalization import Roots, normalizations_of, rebuilt, switched
 
 Batches = Iterable[Any] | Callable[[], Iterable[Any]]
@@ -106,25 +109,62 @@ def _statistics(
     finite = [_is_finite(one.batch) for one in accumulator.applications]
     needed = [one for one in toposort([value for _, value in accumulator.updates]) if isinstance(one.op, Input)]
     wanted = needed if inputs is None else list(inputs)
-    see = function(wanted, finite, accumulator.updates, no_default_updates=True, on_unused_input="ignore", backend=backend)
+    see = function(
+        wanted,
+        finite,
+        accumulator.updates,
+        no_default_updates=state_of_normalizations(graph),
+        on_unused_input="ignore",
+        backend=backend,
+    )
     count = 0
-    for count, batch in enumerate(_shown(batches, title), start=1):
-        for one, fine in zip(accumulator.applications, call_on(see, batch), strict=True):
-            if not fine:
-                raise InvalidValueError(
-                    f"minibatch {count} leaves statistics of {one.layer!r} that are not finite; nothing was changed"
-                )
-    if not count:
-        raise InvalidValueError("there is no minibatch to recompute the statistics from; nothing was changed")
-    populations, estimated = zip(*accumulator.pairs, strict=True)
-    estimates = dict(zip(populations, function([], list(estimated), backend="numpy")(), strict=True))
+    with only_for_now([target for target, _ in see.updates]):
+        for count, batch in enumerate(_shown(batches, title), start=1):
+            for one, fine in zip(accumulator.applications, call_on(see, batch), strict=True):
+                if not fine:
+                    raise InvalidValueError(
+                        f"minibatch {count} leaves statistics of {one.layer!r} that are not finite; nothing was changed"
+                    )
+        if not count:
+            raise InvalidValueError("there is no minibatch to recompute the statistics from; nothing was changed")
+        raw = function([], [raw_estimate(estimate) for _, estimate in accumulator.pairs], backend="numpy")()
+    estimates = dict(zip([population for population, _ in accumulator.pairs], raw, strict=True))
     found: dict[Variable, Array] = {}
     for layer in layers:
         own = layer.population_statistics
-        found |= dict(zip(own, layer.convention.settled([estimates[one] for one in own], count), strict=True))
+        settled = layer.convention.settled([estimates[one] for one in own], count)
+        found |= {one: _where_known(value, one) for one, value in zip(own, settled, strict=True)}
         if layer.count is not None:
             found[layer.count] = np.full_like(layer.count.get_value(borrow=True), count)
-    return {population: np.asarray(value, population.dtype) for population, value in found.items()}
+    return found
+
+
+def _where_known(value: Array, population: Variable) -> Array:
+    """A new value of a population statistic, which stays what it is where nothing was seen."""
+    return np.asarray(np.where(np.isfinite(value), value, population.get_value(borrow=True)), population.dtype)
+
+
+def state_of_normalizations(graph: ComputationGraph) -> list[Variable]:
+    """The variables that hold the populations, and what else normalizing layers keep, in a graph."""
+    layers = dict.fromkeys(one.layer for one in normalizations_of(graph))
+    return [
+        variable
+        for layer in layers
+        for variable in (*layer.variables.values(), *([] if layer.count is None else [layer.count]))
+        if not has_roles(variable, [PARAMETER])
+    ]
+
+
+@contextmanager
+def only_for_now(variables: Sequence[Variable]) -> Iterator[None]:
+    """Give shared variables, such as those of random streams, back their values after the block."""
+    cells = [variable.cell for variable in variables]
+    before = snapshot(cells)
+    try:
+        yield
+    finally:
+        with locked(cells):
+            assign(cells, before)
 
 
 def _is_finite(batch: Batch) -> Variable:

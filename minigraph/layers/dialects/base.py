@@ -28,7 +28,7 @@ class DialectNormalization(PopulationNormalization):
 
     Any function that computes a training-mode output also updates the population, unless `automatic` is False, or the function
     has updates of the population of its own, or `no_default_updates`. Two training-mode applications in one function are
-    an error of `function`; give it `updates` made of `get_batch_normalization_updates(graph, duplicates=...)` then.
+    an error of `function`; give it the updates `layer.rule(get_batch_normalization_updates(graph, duplicates=...))` then.
 
     features: the number of features, or the sizes of the kept axes; inferred at the first application if left out.
     kept_axes: the axes of the input that are not averaged over. ranks: how many axes an input may have; any if empty.
@@ -85,7 +85,8 @@ class DialectNormalization(PopulationNormalization):
 
     def allocate_from(self, values: Mapping[str, Any]) -> None:
         if self.features is None and self.convention.mean in values:
-            self.features = (int(np.size(values[self.convention.mean])),)
+            shape = np.shape(values[self.convention.mean])[0 if self.n_iter is None else 1 :]
+            self.features = shape if len(shape) == len(self.kept_axes) else (int(np.prod(shape)),)
         super().allocate_from(values)
 
     def check_inputs(self, *inputs: Variable) -> None:
@@ -97,10 +98,12 @@ class DialectNormalization(PopulationNormalization):
                 raise InvalidValueError(f"{self!r} was made for {self.features} features, not for the {sizes} of {x!r}")
 
     def _check_rank(self, x: Variable) -> None:
-        """ValueError unless x has a number of axes that the layer is for."""
+        """ValueError unless x has a number of axes that the layer is for, and not all of them are kept."""
         if self.ranks and x.ndim not in self.ranks:
             wanted = " or ".join(str(rank) for rank in self.ranks)
             raise InvalidValueError(f"{self!r} takes inputs of {wanted} axes, not {x!r}, which has {x.ndim}")
+        if len(self.kept(x)) == x.ndim:
+            raise InvalidValueError(f"{self!r} keeps all axes of {x!r}, and so has nothing to take statistics of")
 
     def followed(self, normalized: Variable, pairs: Pairs) -> Variable:
         return with_default_update(normalized, dict(self.rule(pairs))) if self.automatic else normalized

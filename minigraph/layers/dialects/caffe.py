@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from minigraph.errors import InvalidValueError
+import numpy as np
+
+from minigraph.errors import InvalidTypeError, InvalidValueError
 from minigraph.graph import Variable
-from minigraph.layers.base import ApplicationCall, Layer, application
+from minigraph.layers.base import Layer, application
 from minigraph.layers.conventions import Sums, Variance
-from minigraph.layers.dialects.base import DialectNormalization, as_weight
+from minigraph.layers.dialects.base import DialectNormalization
 from minigraph.layers.initialization import as_initializer
 from minigraph.layers.population import Pairs
 from minigraph.layers.requests import Freeze, Request
@@ -44,16 +46,18 @@ class BatchNorm(DialectNormalization):
         eps: float = 1e-5,
         **options: Any,
     ) -> None:
-        super().__init__(CAFFE, eps, learn_scale=False, learn_shift=False, **options)
-        self.use_global_stats = use_global_stats
-        self.moving_average_fraction = as_weight(moving_average_fraction, "moving_average_fraction")
+        if isinstance(moving_average_fraction, bool) or not isinstance(moving_average_fraction, int | float | np.number):
+            raise InvalidTypeError(f"moving_average_fraction must be a number, not {moving_average_fraction!r}")
+        convention = Sums(**{**vars(CAFFE), "fraction": float(moving_average_fraction)})
+        super().__init__(convention, eps, learn_scale=False, learn_shift=False, **options)
+        self.use_global_stats, self.moving_average_fraction = use_global_stats, moving_average_fraction
 
-    def normalize(self, x: Variable, call: ApplicationCall, request: Request, in_training: bool) -> Variable:
+    def acting(self, request: Request, in_training: bool) -> tuple[Request, bool]:
         if self.use_global_stats and in_training:
-            request = Request(request.mask, request.index, Freeze.STATISTICS)
+            return Request(request.mask, request.index, Freeze.STATISTICS), True
         if self.use_global_stats is False and not in_training:
-            request, in_training = Request(request.mask, request.index, Freeze.AVERAGES), True
-        return super().normalize(x, call, request, in_training)
+            return Request(request.mask, request.index, Freeze.AVERAGES), True
+        return request, in_training
 
     def rule(self, pairs: Pairs) -> Pairs:
         return decayed_sums(pairs, self.moving_average_fraction)

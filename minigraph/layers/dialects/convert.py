@@ -48,6 +48,7 @@ def convert(
     if not (np.isfinite(mean).all() and np.isfinite(stdev).all() and (stdev > 0).all()):
         raise InvalidValueError(f"the {source.name} statistics give a mean or deviation that is not finite, or not above 0")
     kind, shape = given[source.mean].dtype, given[source.mean].shape
+    kind = kind if kind.kind == "f" else np.dtype(np.float64)
     if isinstance(target.storage, Variance):
         stdev = _with_variance(stdev, kind, new, target)
     written = dict(zip(target.population, target.write(mean, stdev, new), strict=True))
@@ -56,7 +57,10 @@ def convert(
     if target.count is not None:
         seen = given[source.count] if source.count in given else np.asarray(count)
         counted[target.count] = np.full(shape, seen.flat[0], kind) if target.counts_features else seen.reshape(-1)[0]
-    result = {name: np.asarray(array).astype(kind) for name, array in written.items()}
+    with np.errstate(over="ignore"):
+        result = {name: np.asarray(array).astype(kind) for name, array in written.items()}
+    if not all(np.isfinite(array).all() for array in result.values()):
+        raise InvalidValueError(f"what {target.name} would store is beyond the reach of {kind.name}: convert a wider dtype")
     result |= {name: array for name, array in learned.items() if array is not None}
     result |= {name: np.asarray(array) for name, array in counted.items()}
     return {name: result[name] for name in target.order if name in result}
@@ -83,13 +87,15 @@ def convert_model(
     """
     layers: dict[str, dict[str, Any]] = {}
     for name, array in values.items():
-        path, _, own = name.rpartition(separator)
-        layers.setdefault(path, {})[own] = array
+        own = name.rpartition(separator)[2]
+        layers.setdefault(name.removesuffix(own), {})[own] = array
     result: dict[str, Any] = {}
     for path, arrays in layers.items():
-        is_normalization = set(source.population) <= set(arrays)
-        converted = convert(arrays, source, target, **options) if is_normalization and not leave(path) else arrays
-        result |= {f"{path}{separator}{own}" if path else own: array for own, array in converted.items()}
+        if set(source.population) <= set(arrays) and not leave(path.removesuffix(separator)):
+            known = {own: array for own, array in arrays.items() if own in source.order}
+            others = {own: array for own, array in arrays.items() if own not in source.order}
+            arrays = {**convert(known, source, target, **options), **others}
+        result |= {f"{path}{own}": array for own, array in arrays.items()}
     return result
 
 
@@ -97,6 +103,9 @@ def _check_names(values: Mapping[str, Any], source: Convention) -> None:
     """ValueError unless the arrays are the population of a system, and otherwise what may be there."""
     missing = [name for name in source.population if name not in values]
     unknown = [name for name in values if name not in source.order]
+    sizes = {np.size(values[name]) for name in (source.mean, source.spread, source.scale, source.shift) if name in values}
+    if not missing and len(sizes) > 1:
+        raise InvalidValueError(f"the {source.name} arrays are of different sizes: {sorted(sizes)}")
     if missing or unknown or not source.population:
         raise InvalidValueError(
             f"{source.name} has the arrays {list(source.order)}, of which only {source.scale}, {source.shift} "

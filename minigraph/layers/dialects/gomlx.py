@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from minigraph.errors import InvalidValueError
+from minigraph.errors import InvalidTypeError, InvalidValueError
 from minigraph.function import function
 from minigraph.graph import Input, Variable, toposort
 from minigraph.layers.base import Layer, find_layers
@@ -22,7 +22,7 @@ from minigraph.ops.normalization import normalize_by
 from minigraph.state import assign, locked, snapshot
 from minigraph.transforms.averages import gomlx_average
 from minigraph.transforms.batch_normalization import Roots, normalizations_of, rebuilt, switched
-from minigraph.transforms.recomputation import call_on
+from minigraph.transforms.recomputation import call_on, only_for_now, state_of_normalizations
 
 GOMLX = Convention("GoMLX", "scale", "offset", "mean", "variance", Variance(), 1e-3, "avg_weight", counts_features=True)
 
@@ -93,6 +93,8 @@ def update_averages(
     layers = dict.fromkeys(one.layer for one in applications)
     if not layers:
         raise InvalidValueError("the graph has no GoMLX normalization whose averages could be updated")
+    if isinstance(batches, Iterator):
+        raise InvalidTypeError("the data are gone through twice: give a list, or a function that returns an iterator")
     cells = [variable.cell for layer in layers for variable in (*layer.population_statistics, layer.variables["avg_weight"])]
     before = snapshot(cells)
     try:
@@ -101,9 +103,15 @@ def update_averages(
             updates = _averaging(training, by_averages)
             needed = [one for one in toposort([value for _, value in updates]) if isinstance(one.op, Input)]
             wanted = needed if inputs is None else list(inputs)
-            see = function(wanted, [], updates, no_default_updates=True, on_unused_input="ignore", backend=backend)
-            for batch in batches() if callable(batches) else batches:
-                call_on(see, batch)
+            kept = state_of_normalizations(training)
+            see = function(wanted, [], updates, no_default_updates=kept, on_unused_input="ignore", backend=backend)
+            seen = False
+            with only_for_now([target for target, _ in see.updates if target.cell not in cells]):
+                for batch in batches() if callable(batches) else batches:
+                    call_on(see, batch)
+                    seen = True
+            if not seen:
+                raise InvalidValueError("there is no minibatch to take averages of; nothing was changed")
     except BaseException:
         with locked(cells):
             assign(cells, before)

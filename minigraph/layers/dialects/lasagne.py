@@ -93,10 +93,14 @@ class BatchNormLayer(DialectNormalization):
         """
         use = deterministic if batch_norm_use_averages is None else batch_norm_use_averages
         update = not deterministic if batch_norm_update_averages is None else batch_norm_update_averages
-        request = Request(freeze=Freeze.NOTHING if update else Freeze.AVERAGES)
-        if use and update:
-            x = self.followed(x, self.pairs(self.estimate(x, request)[2], request))
-        return self.scaled(self.normalize(x, current_call(), request, not use), request)
+        index = self._checked_index(None)
+        own = Request(index=index, freeze=self.freeze)
+        request = own if update or own.freezes(Freeze.AVERAGES) else Request(index=index, freeze=Freeze.AVERAGES)
+        if not use or not update or own.freezes(Freeze.AVERAGES):
+            return self.scaled(self.normalize(x, current_call(), request, not use), request)
+        normalized, statistics = self.normalize_by_population(x, current_call(), request)
+        followed = self.followed(normalized, self.pairs(self.estimate(x, request)[2], request))
+        return self.scaled(self.recorded(followed, x, current_call(), request, False, statistics), request)
 
 
 def batch_norm(layer: Layer, **options: Any) -> Sequence:
@@ -108,6 +112,7 @@ def batch_norm(layer: Layer, **options: Any) -> Sequence:
     linear = stages[0]
     if not isinstance(linear, Linear):
         raise InvalidTypeError(f"batch_norm takes a Linear, or a Sequence that starts with one, not {layer!r}")
+    normalization = BatchNormLayer(**options)
     linear.use_bias = False
     linear.variables.pop("b", None)
-    return Sequence([linear, BatchNormLayer(**options), *stages[1:]], name=f"{layer.name}_bn")
+    return Sequence([linear, normalization, *stages[1:]], name=f"{layer.name}_bn")

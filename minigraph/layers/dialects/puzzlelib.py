@@ -53,6 +53,8 @@ class BatchNormND(DialectNormalization):
             name=name,
             **options,
         )
+        if self.n_iter is not None:
+            raise InvalidValueError(f"{self!r} counts the minibatches of one population: leave out n_iter")
         self.nd, self.maps, self.empty, self.inplace = nd, maps, empty, inplace
         self.initFactor, self.minFactor = initFactor, minFactor
         self.num_of_props = shared(np.int64(0), name="num_of_props")
@@ -65,7 +67,7 @@ class BatchNormND(DialectNormalization):
         return (1, self.maps, *(1 for _ in range(self.nd)))
 
     def allocate_from(self, values: Mapping[str, Any]) -> None:
-        self.empty = False
+        self.empty = False  # unless what follows fails
         super().allocate_from(values)
 
     def allocate_parameters(self) -> None:

@@ -10,9 +10,10 @@ from minigraph.layers.conventions import Batch, Convention, Variance
 from minigraph.layers.population import Pairs
 from minigraph.ops.arithmetic import reciprocal
 from minigraph.ops.elementwise import Operand, cast
-from minigraph.ops.normalization import FiniteOr, Sample, Standardize, check_epsilon, normalize_by
+from minigraph.ops.normalization import FiniteOr, Sample, Standardize, check_epsilon, normalizable, normalize_by
 from minigraph.ops.transcendental import sqrt
 from minigraph.transforms.averages import moving_average
+from minigraph.types import as_ints
 
 THEANO = Convention("Theano", "gamma", "beta", "running_mean", "running_var", Variance(unbiased=True), 1e-4)
 
@@ -20,7 +21,7 @@ THEANO = Convention("Theano", "gamma", "beta", "running_mean", "running_var", Va
 def _averaged(x: Variable, axes: str | Sequence[int]) -> tuple[int, ...]:
     """The axes to average over: 'per-activation' is the first, 'spatial' all but the second."""
     if not isinstance(axes, str):
-        return tuple(axes)
+        return as_ints(axes, "axes")
     if axes not in ("per-activation", "spatial"):
         raise InvalidValueError(f"axes must be 'per-activation', 'spatial', or ints, not {axes!r}")
     return (0,) if axes == "per-activation" else (0, *range(2, x.ndim))
@@ -41,8 +42,7 @@ def batch_normalization_train(
     gamma, beta and the averages have size 1 in `axes`. The caller updates: `updates=[(running_mean, new_running_mean), ...]`.
     The running variance is the unbiased one.
     """
-    x = as_variable(inputs)
-    averaged = _averaged(x, axes)
+    x, averaged = normalizable(inputs, _averaged(as_variable(inputs), axes))
     x_hat, mean, stdev, variance = items(Standardize(averaged, None, check_epsilon(epsilon))(x))
     output = x_hat * cast(gamma, x.dtype) + cast(beta, x.dtype)
     if (running_mean is None) != (running_var is None):

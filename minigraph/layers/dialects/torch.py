@@ -9,17 +9,18 @@ import numpy as np
 
 from minigraph.errors import InvalidValueError
 from minigraph.graph import Variable
-from minigraph.layers.base import ApplicationCall
 from minigraph.layers.conventions import Batch, Convention, InverseStdev, Stored, Values, Variance
 from minigraph.layers.dialects.base import DialectNormalization, as_weight
 from minigraph.layers.initialization import Constant, Uniform
 from minigraph.layers.population import Pairs
 from minigraph.layers.requests import Freeze, Request
 from minigraph.layers.roles import BATCH_NORM_POPULATION_WEIGHT
-from minigraph.ops.comparison import gt
+from minigraph.ops.comparison import gt, isfinite
 from minigraph.ops.control import assert_
+from minigraph.ops.elementwise import cast
 from minigraph.ops.normalization import Sample
-from minigraph.transforms.averages import averaged, cumulative_average
+from minigraph.ops.reduction import any as any_of
+from minigraph.transforms.averages import averaged, cumulative_average, raw_estimate
 
 TORCH7 = Convention("Torch7", "weight", "bias", "running_mean", "running_var", Variance(unbiased=True), 1e-5)
 TORCH7_VERSION_1 = Convention(
@@ -118,10 +119,10 @@ class PyTorchNormalization(DialectNormalization):
         if self.track_running_stats:
             self.add_parameter("num_batches_tracked", (), Constant(0), BATCH_NORM_POPULATION_WEIGHT, np.int64)
 
-    def normalize(self, x: Variable, call: ApplicationCall, request: Request, in_training: bool) -> Variable:
-        if not self.track_running_stats:
-            request, in_training = Request(request.mask, request.index, Freeze.AVERAGES), True
-        return super().normalize(x, call, request, in_training)
+    def acting(self, request: Request, in_training: bool) -> tuple[Request, bool]:
+        if self.track_running_stats:
+            return request, in_training
+        return Request(request.mask, request.index, Freeze.AVERAGES), True
 
     def estimate(self, x: Variable, request: Request) -> tuple[Variable, list[Variable], Batch]:
         sizes = [x.type.shape[axis] for axis in self.averaged_axes(x)]
@@ -136,8 +137,11 @@ class PyTorchNormalization(DialectNormalization):
         count = self.variables["num_batches_tracked"]
         if self.momentum is None:
             return cumulative_average(pairs, count)
-        batches = sum(population is self.variables["running_mean"] for population, _ in pairs)
-        return [*averaged(pairs, self.momentum), (count, count + batches)]
+        counted = count
+        for population, estimate in pairs:
+            if population is self.variables["running_mean"]:  # a minibatch that leaves nothing finite did not come
+                counted = counted + cast(any_of(isfinite(raw_estimate(estimate))), count.dtype)
+        return [*averaged(pairs, self.momentum), (count, counted)]
 
 
 class BatchNorm1d(PyTorchNormalization):
