@@ -17,9 +17,9 @@ def freeze_batch_normalization(
 ) -> ComputationGraph:
     """The graph with its normalizations frozen to this degree, those at or below `layers` alone if some are given.
 
-    The result equals what applying the layers with `freeze=degree` would have given. A lesser degree thaws. With an integer
+    The result equals what layers made with `freeze=degree` would have given. A lesser degree thaws. With an integer
     scalar variable for a degree, its value decides at each call: 0 freezes nothing, 3 everything, see `Freeze`. What is frozen
-    for good costs nothing; a variable costs the choice between two ways.
+    for good costs nothing; a variable costs the choice between two ways. Freeze a cost before it is differentiated.
     """
     wanted = as_freeze(degree)
     chosen = None if layers is None else set(find_layers(layers))
