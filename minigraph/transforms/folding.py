@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -45,9 +45,8 @@ def fold_batch_normalization(graph: Roots, layers: Layer | Iterable[Layer] | Non
         outcomes = {one.variable: folder.fold(one) for one in _selected(result, chosen)}
         replacements: dict[Variable, Variable] = {}
         for outcome in outcomes.values():
-            replacements |= (
-                {} if isinstance(outcome, str) else {old: replacements.get(old, new) for old, new in outcome.items()}
-            )
+            if not isinstance(outcome, str):
+                replacements.setdefault(*outcome)
         if not replacements:
             break
         result, folded = result.replace(replacements), True
@@ -89,8 +88,8 @@ class _Folder:
             if not isinstance(variable.op, Input) and variable.op.pure and all(one in self._static for one in computed):
                 self._static.add(variable)
 
-    def fold(self, one: Normalization) -> Mapping[Variable, Variable] | str:
-        """What to replace in order to fold a normalization, or why it cannot be folded."""
+    def fold(self, one: Normalization) -> tuple[Variable, Variable] | str:
+        """What to replace by what in order to fold a normalization, or why it cannot be folded."""
         if one.is_training:
             return "it is in training mode"
         if one.request.mask is not None:
@@ -102,14 +101,14 @@ class _Folder:
         scale, shift = _values(steps)
         if self._is_product(bottom) and self._only_user(bottom) is steps[0].variable:
             x, weights = bottom.inputs
-            return {top: _reshaped_like(steps, _product(x, _value(weights) * scale, shift, weights))}
+            return top, _reshaped_like(steps, _product(x, _value(weights) * scale, shift, weights))
         user = self._only_user(top)
         if user is not None and self._is_product(user) and user.inputs[0] is top:
             weights = user.inputs[1]
             matrix = _value(weights)
             rows = np.broadcast_to(scale, matrix.shape[:1])[:, None]
             x = _reshaped_like(steps, bottom)
-            return {user: _product(x, matrix * rows, np.broadcast_to(shift, matrix.shape[:1]) @ matrix, weights)}
+            return user, _product(x, matrix * rows, np.broadcast_to(shift, matrix.shape[:1]) @ matrix, weights)
         return f"there is no product that it alone uses before it, at {bottom!r}, or that alone uses it after it, at {top!r}"
 
     def _only_user(self, variable: Variable) -> Variable | None:
