@@ -33,11 +33,7 @@ class Batch(Record):
 
     def variance_by(self, unbiased: bool) -> Values:
         """The variance; multiplied by m / (m - 1) if `unbiased`, but by 1 up to m = 1, so that it stays finite."""
-        if not unbiased:
-            return self.variance
-        return self.variance * np.where(
-            np.greater(self.count, 1), self.count / np.where(np.greater(self.count, 1), self.count - 1, 1), 1
-        )
+        return self.variance * (np.maximum(self.count, 1) / np.maximum(self.count - 1, 1)) if unbiased else self.variance
 
 
 def merged(first: Batch, second: Batch) -> Batch:

@@ -142,8 +142,6 @@ class PopulationNormalization(Layer):
             raise InvalidTypeError(f"all_reduce must be a function from an array to an array, not {all_reduce!r}")
         if isinstance(convention, Sums) and (n_iter is not None or mean_only):
             raise InvalidValueError(f"{convention.name} keeps one weight for all its sums: leave out n_iter and mean_only")
-        if n_iter is not None and convention.count is not None:
-            raise InvalidValueError(f"{convention.name} counts the minibatches of one population: leave out n_iter")
         self.convention = convention
         self.epsilon = check_epsilon(convention.epsilon if epsilon is None else epsilon)
         self.scale_init = Constant(1.0) if scale_init is None else as_initializer(scale_init, "scale_init")

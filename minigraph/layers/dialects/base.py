@@ -47,6 +47,8 @@ class DialectNormalization(PopulationNormalization):
         **options: Any,
     ) -> None:
         super().__init__(convention, epsilon, **options)
+        if self.n_iter is not None and convention.count is not None:
+            raise InvalidValueError(f"{convention.name} counts the minibatches of one population: leave out n_iter")
         self.features: tuple[int, ...] | None = None if features is None else as_ints(features, "features", 1)
         self.kept_axes = as_ints(kept_axes, "the axes that are not averaged over")
         self.ranks = tuple(ranks)
