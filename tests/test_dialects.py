@@ -545,6 +545,20 @@ def test_pytorch_refuses_one_value_a_channel():
     layer.apply(x).eval({x: C[:1]})
 
 
+@pytest.mark.parametrize("momentum", [0.1, None])
+def test_pytorch_counts_the_minibatches_that_are_finite_throughout(momentum):
+    """With momentum None the next one then weighs as if the other had not come, in all features."""
+    layer = torch.BatchNorm1d(4, momentum=momentum)
+    x = mg.matrix("x", shape=(None, 4))
+    step = mg.function([x], trained(layer, x))
+    poisoned = C.copy()
+    poisoned[0, 1] = np.nan
+    for batch in (C, poisoned, C):
+        step(batch)
+    assert layer.get_values()["num_batches_tracked"] == 2
+    assert np.isfinite(layer.get_values()["running_mean"]).all()
+
+
 def test_pytorch_untracked_modules_always_use_the_minibatch():
     layer = torch.BatchNorm1d(4, track_running_stats=False)
     x = mg.matrix("x", shape=(None, 4))

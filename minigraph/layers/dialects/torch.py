@@ -19,7 +19,7 @@ from minigraph.ops.comparison import gt, isfinite
 from minigraph.ops.control import assert_
 from minigraph.ops.elementwise import cast
 from minigraph.ops.normalization import Sample
-from minigraph.ops.reduction import any as any_of
+from minigraph.ops.reduction import all as all_of
 from minigraph.transforms.averages import averaged, cumulative_average, raw_estimate
 
 TORCH7 = Convention("Torch7", "weight", "bias", "running_mean", "running_var", Variance(unbiased=True), 1e-5)
@@ -139,8 +139,8 @@ class PyTorchNormalization(DialectNormalization):
             return cumulative_average(pairs, count)
         counted = count
         for population, estimate in pairs:
-            if population is self.variables["running_mean"]:  # a minibatch that leaves nothing finite did not come
-                counted = counted + cast(any_of(isfinite(raw_estimate(estimate))), count.dtype)
+            if population is self.variables["running_mean"]:  # one that is not finite throughout is not counted
+                counted = counted + cast(all_of(isfinite(raw_estimate(estimate))), count.dtype)
         return [*averaged(pairs, self.momentum), (count, counted)]
 
 
