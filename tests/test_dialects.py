@@ -59,11 +59,11 @@ class Row:
     training: float
     rule: Any = None
 
-    def step(self, layer, x):
+    def step(self, layer, x, backend):
         """A function that makes one training step and returns the training output at x00."""
         y = trained(layer, x)
         updates = self.rule(get_batch_normalization_updates(y)) if self.rule else ()
-        return mg.function([x], y[0, 0], updates=updates)
+        return mg.function([x], y[0, 0], updates=updates, backend=backend)
 
 
 V = 32 / 3
@@ -92,15 +92,16 @@ def stored(layer):
 
 @pytest.mark.parametrize("backend", ["numpy", "native"])
 @pytest.mark.parametrize("dialect", TABLE)
-def test_two_steps_on_the_canonical_batch(dialect, backend, monkeypatch):
+def test_two_steps_on_the_canonical_batch(dialect, backend):
     row = TABLE[dialect]
     layer = row.make()
     for scale in ("gamma", "weight", "scale"):
         if scale == layer.convention.scale and not isinstance(layer, caffe.BatchNorm):
             layer.scale_init = mg.layers.Constant(1.0)
     x = mg.matrix("x", shape=(None, 4))
-    step = row.step(layer, x)
-    infer = mg.function([x], layer.apply(x)[0, 0])
+    step = row.step(layer, x, backend)
+    infer = mg.function([x], layer.apply(x)[0, 0], backend=backend)
+    assert step.backend == infer.backend == backend
     assert step(C) == pytest.approx(row.training, rel=1e-6)
     assert stored(layer) == pytest.approx(row.first, rel=1e-6)
     assert infer(C) == pytest.approx(row.inference, rel=2e-6)
@@ -108,7 +109,8 @@ def test_two_steps_on_the_canonical_batch(dialect, backend, monkeypatch):
     assert stored(layer) == pytest.approx(row.second, rel=1e-6)
 
 
-def test_theano_gives_new_averages_to_the_caller():
+@pytest.mark.parametrize("backend", ["numpy", "native"])
+def test_theano_gives_new_averages_to_the_caller(backend):
     x = mg.matrix("x", shape=(None, 4))
     mean, var = (mg.shared(np.full((1, 4), start, "float32"), name) for start, name in ((0, "mean"), (1, "var")))
     outputs = theano.batch_normalization_train(
@@ -116,8 +118,10 @@ def test_theano_gives_new_averages_to_the_caller():
     )
     y, batch_mean, inv_std, new_mean, new_var = outputs
     inference = theano.batch_normalization_test(x, np.ones((1, 4), "float32"), np.zeros((1, 4), "float32"), mean, var)
-    step = mg.function([x], [y[0, 0], batch_mean[0, 0], inv_std[0, 0]], updates=[(mean, new_mean), (var, new_var)])
-    infer = mg.function([x], inference[0, 0])
+    step = mg.function(
+        [x], [y[0, 0], batch_mean[0, 0], inv_std[0, 0]], updates=[(mean, new_mean), (var, new_var)], backend=backend
+    )
+    infer = mg.function([x], inference[0, 0], backend=backend)
     assert step(C) == pytest.approx([-1.22473913, 4, 1 / np.sqrt(V + 1e-4)], rel=1e-6)
     assert (mean.get_value()[0, 0], var.get_value()[0, 0]) == pytest.approx((0.4, 2.5))
     assert infer(C) == pytest.approx(-0.25297715, rel=1e-6)

@@ -12,7 +12,6 @@ from minigraph.graph import Variable
 from minigraph.layers.conventions import Batch
 from minigraph.layers.initialization import Constant
 from minigraph.layers.normalization import BatchNormalization
-from minigraph.layers.population import weights_of
 from minigraph.layers.requests import Request
 from minigraph.layers.roles import BATCH_NORM_POPULATION_WEIGHT
 from minigraph.ops.arithmetic import clip
@@ -65,7 +64,7 @@ class BatchRenormalization(BatchNormalization):
         r = disconnected_grad(clip(stdev / population_stdev, 1 / most_r, most_r))
         d = disconnected_grad(clip((mean - population_mean) / population_stdev, -most_d, most_d))
         corrected = cast(cast(normalized, mean.dtype) * r + d, x.dtype)
-        for weights in weights_of(x, request):
+        for weights in request.weights(x):
             corrected = where(gt(broadcast_like(weights, x), 0), corrected, 0)
         if self._counted is not None:
             steps, following = self._counted

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from minigraph.errors import InvalidTypeError, InvalidValueError
-from minigraph.graph import Constant as ConstantOp
-from minigraph.graph import Identity, Variable, as_variable, items
+from minigraph.graph import Variable, items
 from minigraph.layers.base import (
     ApplicationCall,
     Layer,
@@ -21,7 +20,7 @@ from minigraph.layers.base import (
 from minigraph.layers.conventions import BLOCKS, Batch, Convention, Stdev, Sums
 from minigraph.layers.ghost_batches import GhostBatches
 from minigraph.layers.initialization import Constant, as_initializer
-from minigraph.layers.requests import Freeze, Request, as_freeze, held, length_mask
+from minigraph.layers.requests import Freeze, Request, as_freeze, checked_index, checked_mask, held
 from minigraph.layers.roles import (
     BATCH_NORM_DIVISOR,
     BATCH_NORM_MINIBATCH_ESTIMATE,
@@ -163,9 +162,7 @@ class PopulationNormalization(Layer):
 
     def stretched(self, parameter: Variable, x: Variable) -> Variable:
         """A parameter with the axes of the input, so that it broadcasts."""
-        axes = self.averaged_axes(x)
-        kept = iter(parameter.type.shape)
-        return reshape(parameter, tuple(1 if axis in axes else next(kept) for axis in range(x.ndim)))
+        raise TypeError(f"{type(self).__name__} does not define stretched")
 
     def acting(self, request: Request, in_training: bool) -> tuple[Request, bool]:
         """What a layer does, request and mode, when it is asked for something: that, unless it has a mind of its own."""
@@ -264,11 +261,8 @@ class PopulationNormalization(Layer):
         nothing, and is normalized to 0; its axes are the first ones of x. lengths: instead of a mask, how many steps of each
         row there are along axis 1. freeze: what stands still in training; the layer's own if left out.
         """
-        request = Request(
-            self._checked_mask(x, mask, lengths),
-            self._checked_index(index),
-            self.freeze if freeze is None else as_freeze(freeze),
-        )
+        degree = self.freeze if freeze is None else as_freeze(freeze)
+        request = Request(checked_mask(x, mask, lengths), checked_index(index, self.n_iter), degree)
         return self.scaled(self.normalize(x, current_call(), request, is_in_training(self)), request)
 
     def scaled(self, normalized: Variable, request: Request) -> Variable:
@@ -318,7 +312,7 @@ class PopulationNormalization(Layer):
         """x normalized by the stored statistics, and these, marked as those in use."""
         in_use = _in_use(self.population_in(x, request), call)
         normalized = normalize_by(x, *in_use)
-        for weights in weights_of(x, request):
+        for weights in request.weights(x):
             normalized = where(gt(broadcast_like(weights, x), 0), normalized, 0)
         return normalized, in_use
 
@@ -342,7 +336,7 @@ class PopulationNormalization(Layer):
     def estimate(self, x: Variable, request: Request) -> tuple[Variable, list[Variable], Batch]:
         """x normalized by its minibatch, the mean and perhaps deviation in use, and the statistics of the batch."""
         axes = self.averaged_axes(x)
-        weights = weights_of(x, request)
+        weights = request.weights(x)
         if self.virtual_batch_size is not None:
             ghosts = GhostBatches(x, axes, weights, self.virtual_batch_size)
             normalized, *statistics = self._normalized(ghosts.x, ghosts.axes, ghosts.weights)
@@ -374,10 +368,8 @@ class PopulationNormalization(Layer):
         populations = self.population_statistics
         for population, estimate, other in zip(populations, estimates, otherwise or populations, strict=True):
             own = reshape(cast(estimate, population.dtype), population.type.shape)
-            if not allow_nonfinite:
-                pairs.append((population, FiniteOr()(own, other)))
-                continue
-            pairs.append((population, where(gt(batch.count, 0), own, other)))
+            chosen = where(gt(batch.count, 0), own, other) if allow_nonfinite else FiniteOr()(own, other)
+            pairs.append((population, chosen))
         return pairs
 
     def aligned(self, batch: Batch, request: Request) -> Batch:
@@ -405,45 +397,6 @@ class PopulationNormalization(Layer):
         if not conditions:
             return None
         return and_(*conditions) if len(conditions) == 2 else conditions[0]
-
-    def _checked_mask(self, x: Variable, mask: Any, lengths: Any) -> Variable | None:
-        """The mask of an application, made of lengths if these were given."""
-        if mask is not None and lengths is not None:
-            raise InvalidValueError(f"{self!r}: give a mask or lengths, not both")
-        if lengths is not None:
-            if x.ndim < 2:
-                raise InvalidValueError(f"{self!r}: lengths are those of rows along axis 1, which {x!r} lacks")
-            return length_mask(lengths, x.shape[1])
-        if mask is None:
-            return None
-        result = as_variable(mask)
-        if result.ndim > x.ndim:
-            raise InvalidValueError(f"{self!r}: the mask {result!r} has more axes than {x!r}")
-        return result
-
-    def _checked_index(self, index: Any) -> Variable | None:
-        """The index of an application as an integer scalar."""
-        if self.n_iter is None and index is not None:
-            raise InvalidValueError(f"{self!r} takes no index, since it has no n_iter")
-        if self.n_iter is not None and index is None:
-            raise InvalidValueError(f"{self!r} has {self.n_iter} populations: give an index")
-        if index is None:
-            return None
-        result = as_variable(index)
-        if result.ndim or result.dtype.kind not in "iu":
-            raise InvalidTypeError(f"{self!r}: the index must be an int or an integer scalar, not {index!r}")
-        origin = result
-        while isinstance(origin.op, Identity):
-            origin = origin.inputs[0]
-        result = origin if isinstance(origin.op, ConstantOp) else cast(result, "int64")
-        if isinstance(result.op, ConstantOp) and self.n_iter is not None and int(result.op.value) < -self.n_iter:
-            raise InvalidValueError(f"{self!r}: index {index} is below -{self.n_iter}, the first of {self.n_iter} populations")
-        return result
-
-
-def weights_of(x: Variable, request: Request) -> list[Variable]:
-    """The mask of an application, if it has one, with as many axes as x, of which it has the first ones."""
-    return [] if request.mask is None else [shape_padright(request.mask, x.ndim - request.mask.ndim)]
 
 
 def _in_use(statistics: Sequence[Variable], call: ApplicationCall, *roles: type[Role]) -> list[Variable]:

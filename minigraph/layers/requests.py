@@ -5,14 +5,15 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import Any
 
-from minigraph.errors import InvalidTypeError
-from minigraph.graph import Constant, Variable, as_variable
+from minigraph.errors import InvalidTypeError, InvalidValueError
+from minigraph.graph import Constant, Identity, Variable, as_variable
 from minigraph.ops.arithmetic import clip
 from minigraph.ops.comparison import ge, lt, where
 from minigraph.ops.control import disconnected_grad
 from minigraph.ops.creation import arange
+from minigraph.ops.elementwise import cast
 from minigraph.ops.normalization import Replaceable
-from minigraph.ops.shape import expand_dims
+from minigraph.ops.shape import expand_dims, shape_padright
 from minigraph.record import Record
 
 
@@ -52,6 +53,10 @@ class Request(Record):
             return min(number, rows - 1) if number >= 0 else number + rows
         return clip(where(lt(self.index, 0), self.index + rows, self.index), 0, rows - 1)
 
+    def weights(self, x: Variable) -> list[Variable]:
+        """The mask, if there is one, with as many axes as x, of which it has the first ones."""
+        return [] if self.mask is None else [shape_padright(self.mask, x.ndim - self.mask.ndim)]
+
     def freezes(self, degree: Freeze) -> bool:
         """Whether it is known now that at least this much stands still."""
         return not isinstance(self.freeze, Variable) and self.freeze >= degree
@@ -80,6 +85,43 @@ def held(parameter: Variable, request: Request) -> Variable:
     elif request.freezes(Freeze.EVERYTHING):
         value = disconnected_grad(parameter)
     return Held()(value, parameter)
+
+
+def checked_mask(x: Variable, mask: Any, lengths: Any) -> Variable | None:
+    """The mask of an application to x, made of lengths if these were given; ValueError for both, or for too many axes."""
+    if mask is not None and lengths is not None:
+        raise InvalidValueError("give a mask or lengths, not both")
+    if lengths is not None:
+        if x.ndim < 2:
+            raise InvalidValueError(f"lengths are those of rows along axis 1, which {x!r} lacks")
+        return length_mask(lengths, x.shape[1])
+    result = None if mask is None else as_variable(mask)
+    if result is not None and result.ndim > x.ndim:
+        raise InvalidValueError(f"the mask {result!r} has more axes than {x!r}")
+    return result
+
+
+def checked_index(index: Any, rows: int | None) -> Variable | None:
+    """The index of an application among `rows` populations as an integer scalar, a constant if it is known; errors for
+    one that lacks, is too many, or is out of reach.
+    """
+    if rows is None and index is not None:
+        raise InvalidValueError("a layer that has no n_iter takes no index")
+    if rows is None:
+        return None
+    if index is None:
+        raise InvalidValueError(f"a layer with n_iter={rows} populations needs an index")
+    result = as_variable(index)
+    if result.ndim or result.dtype.kind not in "iu":
+        raise InvalidTypeError(f"the index must be an int or an integer scalar, not {index!r}")
+    origin = result
+    while isinstance(origin.op, Identity):
+        origin = origin.inputs[0]
+    if not isinstance(origin.op, Constant):
+        return cast(result, "int64")
+    if int(origin.op.value) < -rows:
+        raise InvalidValueError(f"index {index} is below -{rows}, the first of {rows} populations")
+    return origin
 
 
 def length_mask(lengths: Any, steps: Any) -> Variable:

@@ -32,7 +32,6 @@ class DialectNormalization(PopulationNormalization):
 
     features: the number of features, or the sizes of the kept axes; inferred at the first application if left out.
     kept_axes: the axes of the input that are not averaged over. ranks: how many axes an input may have; any if empty.
-    keepdims: parameters keep the averaged axes at size 1.
     """
 
     def __init__(

@@ -13,7 +13,7 @@ from minigraph.layers.dialects.base import DialectNormalization, as_weight
 from minigraph.layers.linear import Linear
 from minigraph.layers.mlp import Sequence
 from minigraph.layers.population import Pairs
-from minigraph.layers.requests import Freeze, Request
+from minigraph.layers.requests import Freeze, Request, checked_index
 from minigraph.transforms.averages import averaged
 from minigraph.types import as_ints, as_sizes, check_axes
 
@@ -93,7 +93,7 @@ class BatchNormLayer(DialectNormalization):
         """
         use = deterministic if batch_norm_use_averages is None else batch_norm_use_averages
         update = not deterministic if batch_norm_update_averages is None else batch_norm_update_averages
-        index = self._checked_index(None)
+        index = checked_index(None, self.n_iter)
         own = Request(index=index, freeze=self.freeze)
         request = own if update or own.freezes(Freeze.AVERAGES) else Request(index=index, freeze=Freeze.AVERAGES)
         if not use or not update or own.freezes(Freeze.AVERAGES):

@@ -18,8 +18,8 @@ from minigraph.layers.roles import BATCH_NORM_POPULATION_WEIGHT
 from minigraph.ops.comparison import gt, isfinite
 from minigraph.ops.control import assert_
 from minigraph.ops.elementwise import cast
-from minigraph.ops.normalization import Sample
 from minigraph.ops.reduction import all as all_of
+from minigraph.ops.shape import size
 from minigraph.transforms.averages import averaged, cumulative_average, raw_estimate
 
 TORCH7 = Convention("Torch7", "weight", "bias", "running_mean", "running_var", Variance(unbiased=True), 1e-5)
@@ -130,8 +130,7 @@ class PyTorchNormalization(DialectNormalization):
         if None not in sizes and np.prod(sizes) == 1:  # type: ignore[arg-type]
             raise InvalidValueError(f"{message}, not {x!r}")
         normalized, statistics, batch = super().estimate(x, request)
-        elements = Sample(x, self.averaged_axes(x), None, []).count
-        return assert_(normalized, gt(elements, 1), message), statistics, batch
+        return assert_(normalized, gt(size(x, self.averaged_axes(x)), 1), message), statistics, batch
 
     def rule(self, pairs: Pairs) -> Pairs:
         count = self.variables["num_batches_tracked"]
