@@ -89,7 +89,7 @@ def test_folded_weights_are_a_copy_that_later_training_does_not_change(data):
     assert [one.name for one in weights] == ["W_folded"] * 3 and len(biases) == 3
 
 
-def test_sequences_of_steps_fold_too(data, rng):
+def test_sequences_of_steps_fold_too(rng):
     """A product over the last axis of three, whose statistics are taken over the first two."""
     values = rng.normal(2, 3, (5, 7, 4)).astype("float32")
     x, y = shaken(Sequence([Linear(4, 6), BatchNormalization(feature_axes=-1)]), values)

@@ -235,7 +235,7 @@ def test_masked_elements_are_not_corrected_either(rng):
         BatchRenormalization(3, virtual_batch_size=2)
 
 
-def test_drawing_weights_anew_sets_their_lengths(rng):
+def test_drawing_weights_anew_sets_their_lengths():
     layer = WeightNormalizedLinear(4, 3)
     layer.allocate()
     layer.initialize(5)

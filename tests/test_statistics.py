@@ -103,7 +103,7 @@ def test_lengths_mask_the_rest_of_each_row(rng):
     np.testing.assert_array_equal(inference, np.where(mask[..., None], values, 0))
 
 
-def test_a_batch_that_is_masked_throughout_leaves_the_population_as_it_was(rng):
+def test_a_batch_that_is_masked_throughout_leaves_the_population_as_it_was():
     layer = BatchNormalization(3)
     x, m = mg.matrix("x"), mg.vector("m")
     y = trained(layer, x, mask=m)
@@ -150,7 +150,7 @@ def test_options_may_come_before_the_input():
     assert layer.input_dim == (7, 6)
 
 
-def test_a_mask_may_come_from_another_normalization(rng):
+def test_a_mask_may_come_from_another_normalization():
     first, second = BatchNormalization(3), BatchNormalization(3)
     x = mg.matrix("x")
     inference = second.apply(x * 2, mask=mg.gt(first.apply(x), 0))
@@ -216,7 +216,7 @@ def test_applications_at_different_known_indices_are_no_duplicates(rng):
         get_batch_normalization_updates(again)
 
 
-def test_unknown_indices_follow_one_another(rng):
+def test_unknown_indices_follow_one_another():
     layer = BatchNormalization(1, n_iter=2)
     x, z, i, j = mg.matrix("x"), mg.matrix("z"), mg.lscalar("i"), mg.lscalar("j")
     with batch_normalization(layer):
