@@ -93,10 +93,11 @@ class BatchNormLayer(DialectNormalization):
         """
         use = deterministic if batch_norm_use_averages is None else batch_norm_use_averages
         update = not deterministic if batch_norm_update_averages is None else batch_norm_update_averages
-        index = checked_index(None, self.n_iter)
-        own = Request(index=index, freeze=self.freeze)
-        request = own if update or own.freezes(Freeze.AVERAGES) else Request(index=index, freeze=Freeze.AVERAGES)
-        if not use or not update or own.freezes(Freeze.AVERAGES):
+        checked_index(None, self.n_iter)  # these switches name no population, and so there must be one
+        request = Request(freeze=self.freeze)
+        if not update and not request.freezes(Freeze.AVERAGES):
+            request = Request(freeze=Freeze.AVERAGES)
+        if not use or request.freezes(Freeze.AVERAGES):
             return self.scaled(self.normalize(x, current_call(), request, not use), request)
         normalized, statistics = self.normalize_by_population(x, current_call(), request)
         followed = self.followed(normalized, self.pairs(self.estimate(x, request)[2], request))
