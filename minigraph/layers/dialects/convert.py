@@ -25,7 +25,8 @@ def convert(
     """The arrays that make a layer of the `target` system compute, in inference, what one of the `source` system did.
 
     values: arrays by the names of the source; scale and shift may be left out, and then are left out of the result. Shapes
-    and floats' dtypes stay. epsilon: that of the layers, by default each system's own. target_epsilon: that of the target, if it differs.
+    stay, and dtypes of floats. epsilon: that of the layers, by default each system's own. target_epsilon: that of the target,
+    if it differs.
     count: how many minibatches the statistics stand for, if the target counts them and the source does not; with 100 or more
     all rules weigh the next minibatch as after a long training. Averages go on differently in each system: only fixed
     statistics are converted exactly.
