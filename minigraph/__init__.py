@@ -23,6 +23,7 @@ from minigraph.ops.indexing import *
 from minigraph.ops.linear import *
 from minigraph.ops.normalization import *
 from minigraph.ops.reduction import *
+from minigraph.ops.scanning import *
 from minigraph.ops.shape import *
 from minigraph.ops.special import *
 from minigraph.ops.transcendental import *

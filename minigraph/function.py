@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import warnings
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,24 +20,22 @@ from minigraph.graph import (
     Array,
     Constant,
     Graph,
-    Identity,
     Input,
     Shared,
     Variable,
     as_variable,
     check_replacement,
     fit,
-    reachable,
     rebuild,
     replace,
-    toposort,
 )
-from minigraph.ops.control import DefaultUpdate, updated_value
+from minigraph.ops.control import computed_by, default_updates, updated_value
 from minigraph.origin import warn
 from minigraph.printing import flat_text, graph_diff, op_text
 from minigraph.record import Record
 from minigraph.rewrite.algebra import simplify
 from minigraph.rewrite.folding import fold
+from minigraph.rewrite.loops import lift_loops, tidy_loops
 from minigraph.rewrite.lower import lower, strip
 from minigraph.rewrite.merge import merge
 from minigraph.rewrite.sizes import trace_sizes
@@ -54,8 +52,12 @@ PIPELINE: tuple[Callable[[Graph], Graph], ...] = (
     trace_sizes,
     merge,
     simplify,
+    tidy_loops,
+    lift_loops,
+    simplify,
     fold,
     merge,
+    tidy_loops,
 )
 """The passes that `function` runs, in order; each takes a graph and returns an equal one."""
 
@@ -493,49 +495,10 @@ def _typed_like(old: Any, new: Any) -> Variable:
     return as_variable(fit(new, old.type, f"what is given for {old!r} ({old.origin})"))
 
 
-def default_updates(
-    roots: Sequence[Variable], explicit: Iterable[Variable] = (), disabled: bool | Sequence[Variable] = False
-) -> list[tuple[Variable, Variable]]:
-    """The updates that computed variables ask for, those that the new values ask for too, unless there is an explicit one."""
-    if disabled is True:
-        return []
-    excluded = set(explicit) | set(disabled or ())
-    found: dict[Variable, Variable] = {}
-    before = -1
-    while before < len(found):
-        before = len(found)
-        for target, new in _asked_updates([*roots, *found.values()]):
-            if target not in excluded and found.setdefault(target, new) is not new:
-                raise InvalidValueError(
-                    f"two computed variables ask for different updates of {target!r} ({target.origin}): {found[target]!r} "
-                    f"({found[target].origin}) and {new!r} ({new.origin}); give one in updates, or use no_default_updates"
-                )
-    return list(found.items())
-
-
-def _asked_updates(roots: Sequence[Variable]) -> list[tuple[Variable, Variable]]:
-    """The updates recorded at the variables that computing `roots` computes, in graph order."""
-    recording = [variable for variable in _computed(roots) if isinstance(variable.op, DefaultUpdate)]
-    pairs = [pair for one in recording for pair in zip(one.inputs[1::2], one.inputs[2::2], strict=True)]
-    return [(target, new) for target, new in pairs if isinstance(target.op, Shared)]
-
-
-def _computed(roots: Sequence[Variable], stop: Container[Variable] = ()) -> list[Variable]:
-    """What computing `roots` computes, inputs first; not what is only kept reachable, as recorded updates are."""
-
-    def used(variable: Variable) -> Sequence[Variable]:
-        if variable in stop:
-            return ()
-        return variable.inputs[:1] if isinstance(variable.op, Identity) else variable.inputs
-
-    needed = reachable(roots, used)
-    return [variable for variable in toposort(roots, stop) if variable in needed]
-
-
 def _check_leaves(graph: Graph, on_unused: str) -> None:
     """Raise for an input that is missing; raise, warn or pass for one that is not used."""
     given = set(graph.inputs)
-    order = _computed(graph.roots, stop=given)
+    order = computed_by(graph.roots, stop=given)
     for variable in order:
         if isinstance(variable.op, Input) and variable not in given:
             raise InvalidValueError(

@@ -13,6 +13,8 @@ from minigraph.ops.arranging import stack
 from minigraph.ops.control import IfElse
 from minigraph.ops.creation import ones_like, zeros_like
 from minigraph.ops.elementwise import Cotangents, cast
+from minigraph.ops.loop import Scan
+from minigraph.ops.loop_gradient import loop_cotangents
 from minigraph.ops.reduction import sum as sum_over
 from minigraph.ops.shape import dimshuffle, ravel, reshape
 from minigraph.origin import carry_origin, warn
@@ -246,6 +248,8 @@ def _total(parts: Sequence[Variable]) -> Variable | None:
 def _input_cotangents(variable: Variable, dy: Any) -> Cotangents:
     """The cotangents of a variable's inputs: its op's gradient, or that of what a composite expands to."""
     op = variable.op
+    if isinstance(op, Scan):
+        return loop_cotangents(variable, dy, lambda start, wanted: _backpropagate(start, wanted, set()))
     if not isinstance(op, Composite) or type(op).gradient is not Op.gradient:
         return op.gradient(dy, variable, *variable.inputs)
     # over copies: an input that another input depends on must not be counted twice

@@ -138,6 +138,19 @@ class Identity(Op):
         return (dy,) + (None,) * (len(inputs) - 1)
 
 
+class Structural(Op):
+    """An op that holds a graph of its own, its body, which passes and transforms change as they change what is around it.
+
+    The body's inputs stand for what the op hands to it; a body refers to nothing else outside of it.
+    """
+
+    body: Graph
+
+    def with_body(self, roots: Sequence[Variable], inputs: tuple[Variable, ...]) -> tuple[Structural, tuple[Variable, ...]]:
+        """The op with a body that computes `roots`, and its inputs: `inputs`, then what the new body needs beyond them."""
+        raise TypeError(f"{type(self).__name__} does not define with_body")
+
+
 class Variable(Operators):
     """A value in a graph: the op that computes it, that op's inputs, its type, and where it was written.
 
@@ -392,13 +405,45 @@ def reachable(roots: Iterable[Variable], inputs_of: Callable[[Variable], Iterabl
     return found
 
 
+def with_bodies(variables: Iterable[Variable]) -> list[Variable]:
+    """The variables, and those of the bodies among them, each body's before the variable that holds it."""
+    found: dict[Variable, None] = {}
+    for variable in variables:
+        if isinstance(variable.op, Structural):
+            found.update(dict.fromkeys(with_bodies(variable.op.body.variables)))
+        found[variable] = None
+    return list(found)
+
+
+def _applied(variable: Variable, inputs: tuple[Variable, ...], change: Callable[[list[Variable]], list[Variable]]) -> Variable:
+    """A variable over other inputs, its body changed, too, if it has one; itself if nothing differs."""
+    op = variable.op
+    if isinstance(op, Structural):
+        roots = op.body.roots
+        changed = change(roots)
+        if changed != roots:
+            op, inputs = op.with_body(changed, inputs)
+            kinds = op.infer(*[one.type for one in inputs])
+            return Variable(op, inputs, kinds, variable.name, variable.tags, variable.origin)
+    return variable.with_inputs(inputs) if inputs != variable.inputs else variable
+
+
 def transform(roots: Sequence[Variable], step: Callable[[Variable], Variable]) -> list[Variable]:
-    """The roots of a graph in which each variable, its inputs transformed already, became `step(variable)`."""
+    """The roots of a graph in which each variable, its inputs transformed already, became `step(variable)`, in bodies, too."""
     done: dict[Variable, Variable] = {}
     for variable in toposort(roots):
         inputs = tuple([done[one] for one in variable.inputs])
-        done[variable] = step(variable.with_inputs(inputs) if inputs != variable.inputs else variable)
+        done[variable] = step(_applied(variable, inputs, lambda inner: transform(inner, step)))
     return [done[root] for root in roots]
+
+
+def from_inside(roots: list[Variable], change: Callable[[list[Variable]], list[Variable]]) -> list[Variable]:
+    """The roots of a graph after `change` was made to the roots of each body, inner ones first, and to these in the end."""
+    done: dict[Variable, Variable] = {}
+    for variable in toposort(roots):
+        inputs = tuple([done[one] for one in variable.inputs])
+        done[variable] = _applied(variable, inputs, lambda inner: from_inside(inner, change))
+    return change([done[root] for root in roots])
 
 
 def rebuild(roots: Sequence[Variable], substitutes: Mapping[Variable, Variable]) -> list[Variable]:
@@ -407,7 +452,7 @@ def rebuild(roots: Sequence[Variable], substitutes: Mapping[Variable, Variable])
     for variable in toposort(roots, stop=substitutes.keys()):
         if variable not in done:
             inputs = tuple([done[one] for one in variable.inputs])
-            done[variable] = variable.with_inputs(inputs) if inputs != variable.inputs else variable
+            done[variable] = _applied(variable, inputs, lambda inner: rebuild(inner, substitutes))
     return [done[root] for root in roots]
 
 
@@ -420,8 +465,8 @@ def replace(roots: Sequence[Variable], replacements: Mapping[Variable, Variable]
     """
     for key, value in replacements.items():
         check_replacement(key, value)
-    order = toposort([*roots, *replacements])
-    unknown = set(replacements) - set(toposort(roots))
+    order = with_bodies(toposort([*roots, *replacements]))
+    unknown = set(replacements) - set(with_bodies(toposort(roots)))
     for key in replacements:
         if key in unknown:
             warn(f"{key!r} is not in the graph and is not replaced")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, TextIO
 
 from minigraph.errors import ExecutionError, MissingExtraError
-from minigraph.graph import Constant, Graph, Input, Op, Shared, Variable, describe_type, toposort
+from minigraph.graph import Constant, Graph, Input, Op, Shared, Structural, Variable, describe_type, toposort, with_bodies
 
 __all__ = ["debugprint", "pprint"]
 
@@ -22,7 +22,9 @@ def label(variable: Variable) -> str:
 
 
 def op_text(op: Op) -> str:
-    """An op with its parameters, if it has any."""
+    """An op with its parameters, if it has any; one that has a body describes itself."""
+    if isinstance(op, Structural):
+        return repr(op)
     fields: dict[str, Any] = vars(op)
     parameters = ", ".join(f"{name}={value}" for name, value in fields.items())
     return f"{type(op).__name__}({parameters})" if parameters else type(op).__name__
@@ -74,16 +76,17 @@ def _formula(variable: Variable, operands: Sequence[str]) -> str:
 
 
 def debugprint(outputs: Any, file: TextIO | None = None) -> str:
-    """The graph as a tree with types, one line a variable; a sub-tree met again is only referred to.
+    """The graph as a tree with types, one line a variable; a sub-tree met again is only referred to, a loop's body follows its
+    inputs.
 
     Takes a variable, a graph, or a list of variables; returns the text, and writes it to `file` if one is given.
     """
     numbers: dict[Variable, int] = {}
     lines: list[str] = []
-    stack = [(root, 0) for root in reversed(_as_roots(outputs))]
+    stack = [(root, 0, "") for root in reversed(_as_roots(outputs))]
     while stack:
-        variable, depth = stack.pop()
-        prefix = "  " * min(depth, 40) + (f"[depth {depth}] " if depth > 40 else "")
+        variable, depth, where = stack.pop()
+        prefix = "  " * min(depth, 40) + (f"[depth {depth}] " if depth > 40 else "") + where
         named = f" '{variable.name}'" if variable.name and variable.inputs else ""
         line = f"{prefix}{label(variable)}{named}: {describe_type(variable)}"
         if variable in numbers:
@@ -91,7 +94,9 @@ def debugprint(outputs: Any, file: TextIO | None = None) -> str:
             continue
         numbers[variable] = len(numbers)
         lines.append(f"{line} [{numbers[variable]}]")
-        stack.extend((one, depth + 1) for one in reversed(variable.inputs))
+        if isinstance(variable.op, Structural):
+            stack.extend((root, depth + 1, "body: ") for root in reversed(variable.op.body.roots))
+        stack.extend((one, depth + 1, "") for one in reversed(variable.inputs))
     text = "\n".join(lines)
     if file is not None:
         file.write(text + "\n")
@@ -99,10 +104,10 @@ def debugprint(outputs: Any, file: TextIO | None = None) -> str:
 
 
 def flat_text(graph: Graph) -> list[str]:
-    """One line a variable, in order, each naming its op, type, and the lines of its inputs."""
+    """One line a variable, in order, each naming its op, type, and the lines of its inputs; bodies before what holds them."""
     numbers: dict[Variable, int] = {}
     lines = []
-    for variable in graph.variables:
+    for variable in with_bodies(graph.variables):
         numbers[variable] = len(numbers)
         operands = ", ".join(f"%{numbers[one]}" for one in variable.inputs)
         lines.append(f"%{numbers[variable]} = {label(variable)}({operands}): {describe_type(variable)}")
@@ -125,12 +130,14 @@ def to_networkx(outputs: Any) -> Any:
 
     Nodes are numbered in topological order and carry `kind` ('variable' or 'op'), `label`, and the objects themselves as
     `variable` or `op`; variables also `dtype`, `shape`, `name`, `tags`. Edges into an op carry the `position` of the operand.
+    The bodies of loops are part of the picture: edges with `body=True` lead from the operands of a loop to what stands for them
+    in its body, and from the roots of the body to the loop.
     """
     import networkx
 
     picture = networkx.MultiDiGraph()
     numbers: dict[Variable, int] = {}
-    for variable in toposort(_as_roots(outputs)):
+    for variable in with_bodies(toposort(_as_roots(outputs))):
         numbers[variable] = number = picture.number_of_nodes()
         kind: Any = variable.type
         picture.add_node(
@@ -148,6 +155,10 @@ def to_networkx(outputs: Any) -> Any:
             picture.add_edge(number + 1, number)
             for position, one in enumerate(variable.inputs):
                 picture.add_edge(numbers[one], number + 1, position=position)
+        if isinstance(variable.op, Structural):
+            picture.add_edges_from((numbers[root], number + 1, {"body": True}) for root in variable.op.body.roots)
+            stand_ins = zip(variable.inputs[-len(variable.op.body.inputs) :], variable.op.body.inputs, strict=False)
+            picture.add_edges_from((numbers[one], numbers[own], {"body": True}) for one, own in stand_ins if own in numbers)
     return picture
 
 
@@ -155,16 +166,18 @@ _COLORS = {"Input": "#cfe8ff", "Shared": "#ffe2b8", "Constant": "#eeeeee"}
 
 
 def to_dot(outputs: Any) -> str:
-    """The graph in Graphviz's language: inputs blue, shared variables orange, constants grey."""
+    """The graph in Graphviz's language: inputs blue, shared variables orange, constants grey, bodies of loops dashed."""
     lines = ["digraph {", "  node [shape=box, style=filled, fillcolor=white, fontname=Helvetica];"]
     numbers: dict[Variable, int] = {}
-    for variable in toposort(_as_roots(outputs)):
+    for variable in with_bodies(toposort(_as_roots(outputs))):
         numbers[variable] = number = len(numbers)
         name = f"{variable.name}\\n" if variable.name and variable.inputs else ""
         text = f"{name}{label(variable)}\\n{describe_type(variable)}".replace('"', "'")
         color = _COLORS.get(type(variable.op).__name__, "white")
         lines.append(f'  {number} [label="{text}", fillcolor="{color}"];')
         lines += [f"  {numbers[one]} -> {number};" for one in variable.inputs]
+        if isinstance(variable.op, Structural):
+            lines += [f"  {numbers[root]} -> {number} [style=dashed];" for root in variable.op.body.roots]
     return "\n".join([*lines, "}"])
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from minigraph.backends.interpreted import Backend, Kernel, at_users_line
 from minigraph.graph import Array, Constant, Graph, Input, Item, Shared, Variable, reachable
 from minigraph.ops.control import IfElse
+from minigraph.ops.loop import Scan
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def schedule(graph: Graph, backend: Backend) -> Schedule:
         reused = _reusable(variable, position, last_use, storage) if unconditional else None
         built[variable] = Step(
             variable,
-            backend.kernel(variable, reused),
+            _kernel(variable, backend, reused),
             tuple(slot[one] for one in variable.inputs),
             slot[variable],
             tuple(slot[one] for one in dies.get(position, ())) if unconditional else (),
@@ -80,6 +81,30 @@ def schedule(graph: Graph, backend: Backend) -> Schedule:
         _owned(graph.roots, storage),
         tuple(slot[storage[root]] for root in graph.roots),
     )
+
+
+def _kernel(variable: Variable, backend: Backend, reused: int | None) -> Kernel:
+    """What computes a variable; of a loop a plain one over its body's steps, if the backend has nothing better."""
+    if isinstance(variable.op, Scan) and not backend.loops(variable):
+        return _plain_loop(variable.op, backend)
+    return backend.kernel(variable, reused)
+
+
+def _plain_loop(op: Scan, backend: Backend) -> Kernel:
+    """A loop in Python over the steps of a body."""
+    plan = schedule(backend.prepare(op.body), backend)
+    empty: list[Any] = [None] * plan.slots
+    for slot, value in plan.constants:
+        empty[slot] = value
+
+    def body(*values: Array) -> list[Array]:
+        memory = empty.copy()
+        for slot, value in zip(plan.inputs, values, strict=True):
+            memory[slot] = value
+        run(plan, memory)
+        return [memory[root] for root in plan.roots]
+
+    return lambda *arrays: op.run(backend.xp, body, *arrays)
 
 
 def _is_leaf(variable: Variable) -> bool:

@@ -47,6 +47,10 @@ class Backend:
         host: np.ndarray[Any, Any] = array if self.xp is np else self.xp.asnumpy(array)
         return host
 
+    def loops(self, variable: Variable) -> bool:
+        """Whether `kernel` has something better for this loop than a plain one over its body."""
+        return False
+
     def kernel(self, variable: Variable, reusable: int | None) -> Kernel:
         """What computes `variable`; `reusable` is the position of an operand whose memory may be overwritten."""
         op, xp = variable.op, self.xp

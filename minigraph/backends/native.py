@@ -18,7 +18,7 @@ from minigraph.kernels.blas import library_path
 from minigraph.kernels.layout import sizes
 from minigraph.kernels.program import ALIGNMENT, FIRST, Program
 from minigraph.kernels.runtime import ANYHOW, REFUSED, pool
-from minigraph.rewrite.fuse import Region, fuse
+from minigraph.rewrite.fuse import Region, computed, fuse
 from minigraph.rewrite.specialize import specialize
 from minigraph.state import SUCCESS
 from minigraph.types import DTYPES, as_dtype
@@ -184,7 +184,7 @@ class CompiledRegion:
                 continue
             operands = [values[one] for one in variable.inputs]
             try:
-                values[variable] = np.asarray(variable.op.forward(np, *operands)) if operands else variable.op.value  # type: ignore[attr-defined]
+                values[variable] = computed(variable, np, operands) if operands else variable.op.value  # type: ignore[attr-defined]
             except Exception as error:
                 return at_users_line(error, variable, operands)
         return None

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from minigraph.graph import Graph, Variable
+from minigraph.graph import Graph, Item, Variable
 from minigraph.kernels.effort import CHEAP
 from minigraph.kernels.layout import Layout, is_view, sizes
 from minigraph.ops.creation import Arange
 from minigraph.ops.elementwise import Elementwise
 from minigraph.ops.indexing import Index, Range
+from minigraph.ops.loop import Scan
 from minigraph.ops.random import RandomBits
 from minigraph.ops.reduction import Reduction
 from minigraph.ops.shape import BroadcastTo, Dimshuffle, Reshape
@@ -62,6 +63,10 @@ class Grouping:
 
     def _place(self, variable: Variable) -> None:
         """Give a variable its group."""
+        if isinstance(variable.op, Item):
+            self.group_of[variable] = self.group_of[variable.inputs[0]]
+            self.group_of[variable].members[variable] = ()
+            return
         storages = [self.layouts[one].storage for one in variable.inputs]
         producers = [self.group_of[one] for one in storages if one in self.group_of]
         latest = max((one.position for one in producers), default=-1)
@@ -69,7 +74,7 @@ class Grouping:
         if isinstance(variable.op, Elementwise | Reduction | RandomBits) or is_gather(variable):
             group = self._joined(variable, latest, storages)
         if group is None:
-            space = _squeezed(self._space(variable))
+            space = () if isinstance(variable.op, Scan) else _squeezed(self._space(variable))
             group = Group(len(self.groups), space, not isinstance(variable.op, Elementwise | Reduction | RandomBits | Index))
             self.groups.append(group)
             if group.alone:

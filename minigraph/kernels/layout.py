@@ -11,6 +11,7 @@ from minigraph.ops.creation import Arange
 from minigraph.ops.elementwise import Cotangents, Elementwise
 from minigraph.ops.indexing import Hole, Index, Range
 from minigraph.ops.linear import MatMul
+from minigraph.ops.loop import Scan
 from minigraph.ops.shape import BroadcastTo, Dimshuffle, Reshape
 from minigraph.record import Record
 
@@ -64,6 +65,8 @@ def is_view(variable: Variable) -> bool:
 
 def layout_of(variable: Variable, known: dict[Variable, Layout]) -> Layout:
     """The layout of a variable, given those of its inputs."""
+    if isinstance(variable.type, tuple):
+        return Layout(variable, (), 0)
     if not is_view(variable):
         return Layout(variable, contiguous(sizes(variable)), 0)
     shown = known[variable.inputs[0]]
@@ -133,6 +136,12 @@ def with_copies(graph: Graph) -> tuple[Graph, dict[Variable, Layout]]:
     """
     layouts: dict[Variable, Layout] = {}
 
+    def in_rows(variable: Variable, axis: int) -> Variable:
+        """A variable whose memory is one piece from an axis on, as the bodies of loops take it."""
+        layout, shape = layouts[variable], sizes(variable)
+        whole = is_contiguous(Layout(layout.storage, layout.strides[axis:], 0), shape[axis:])
+        return variable if whole and not isinstance(layout.storage.op, Arange) else copied(variable)
+
     def known(variable: Variable) -> Variable:
         layouts[variable] = layout_of(variable, layouts)
         return variable
@@ -153,6 +162,9 @@ def with_copies(graph: Graph) -> tuple[Graph, dict[Variable, Layout]]:
                     operands[position] = copied(known(spread))
         if isinstance(variable.op, Index) and not is_view(variable) and isinstance(layouts[operands[0]].storage.op, Arange):
             operands[0] = copied(operands[0])
+        if isinstance(variable.op, Scan):
+            rows = range(1, 1 + variable.op.sequences)
+            operands[1:] = [in_rows(one, int(place in rows)) for place, one in enumerate(operands[1:], 1)]
         return known(variable.with_inputs(tuple(operands)) if tuple(operands) != variable.inputs else variable)
 
     roots = transform(graph.roots, settled)

@@ -6,10 +6,11 @@ import math
 import weakref
 from collections import deque
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
-from minigraph.graph import Constant, Graph, Variable
+from minigraph.graph import Constant, Graph, Input, Variable
 from minigraph.kernels.arena import FreeSpace
 from minigraph.kernels.builder import Builder, Place, along_space
 from minigraph.kernels.effort import cost
@@ -22,15 +23,17 @@ from minigraph.kernels.loopnest import (
     LoopNest,
     describe,
 )
+from minigraph.kernels.loops import Argument, heading, loop_kernel, walking, walks
 from minigraph.kernels.overwriting import overwrite
 from minigraph.kernels.products import PLAIN, TRANSPOSED, is_own, product_kernel
 from minigraph.kernels.runtime import thread_count
 from minigraph.ops.arranging import Concatenate
 from minigraph.ops.indexing import Indexing
 from minigraph.ops.linear import MatMul
+from minigraph.ops.loop import Scan
 from minigraph.ops.reduction import Reduction
 from minigraph.record import Record
-from minigraph.types import as_dtype
+from minigraph.types import TensorType, as_dtype
 
 ARENA, CONSTANTS, FIRST = 0, 1, 2
 """The slots of the memory that a program works in: its own, its constants', then inputs and outputs."""
@@ -80,6 +83,8 @@ class Step(Record):
     variables: tuple[Variable, ...]
     product: str = ""
     own: bool = False
+    body: Program | None = None
+    heading: tuple[int, ...] = ()
 
     @property
     def title(self) -> str:
@@ -97,6 +102,8 @@ class Program:
         groups, self._replaced = overwrite(self.graph, self.grouping, wanted)
         self.overwritten = {output: given for given, output in wanted if self.graph.outputs[output] in self._replaced}
         self.steps: list[Step] = []
+        self._spare: dict[Variable, Variable] = {}
+        """For each state of a loop that is not kept memory besides that of the result."""
         for group in groups:
             self.steps += self._steps(group)
         self.outputs = [(sizes(one), as_dtype(one.dtype)) for one in self.graph.outputs]
@@ -117,8 +124,10 @@ class Program:
             if live:
                 yield self._nest(group, live)
             return
-        variable = next(iter(group.members))
+        variable, *results = group.members
         match variable.op:
+            case Scan():
+                yield from self._loop(variable, results)
             case MatMul():
                 yield self._product(variable)
             case Concatenate(axis):
@@ -245,6 +254,82 @@ class Program:
         own = is_own(rows, columns, inner, second[0] == TRANSPOSED)
         return Step(None, None, places, words, parts, (variable,), variable.dtype.name, own)
 
+    # -- loops -------------------------------------------------------------------------------------------------------
+
+    def _loop(self, variable: Variable, picked: Sequence[Variable]) -> Iterator[Step]:
+        """A loop over the program of its body, before which first states are put where histories begin."""
+        op = variable.op
+        assert isinstance(op, Scan)
+        kinds: Any = variable.type
+        results = [Variable(Input(), (), kind, None, (), variable.origin) for kind in kinds]
+        for one in picked:
+            results[one.op.index] = one  # type: ignore[attr-defined]
+        last = int(op.steps or 0)
+        states = op.split(variable.inputs[1:])[1]
+        for state, result, kept in zip(states, results, op.kept, strict=False):
+            if kept or not last:
+                strides = contiguous(sizes(result))
+                start = strides[0] * last if op.backwards and kept else 0
+                yield self._copy(state, Layout(result, strides[1:] if kept else strides, start), result)
+        if not last:
+            return
+        program = Program(op.body)
+        arguments = [*self._loop_inputs(variable, results), *self._loop_outputs(variable, results)]
+        table = _scratch(8 * (FIRST + len(arguments)), variable)
+        memory, done = _scratch(program.arena_bytes, variable), _scratch(8, variable)
+        pairs = [(table, 0), (memory, 0), (done, 0), *(place for one in arguments for place in one.places)]
+        places = tuple(Place(storage, storage.dtype, (), offset) for storage, offset in pairs)
+        stop = len(arguments) - 1 if op.stops else -1
+        before = heading(program.address, len(program.steps), last, arguments, program.constants.ctypes.data, stop)
+        yield Step(None, None, places, tuple(walks(arguments)), 1, (variable,), body=program, heading=tuple(before))
+
+    def _loop_inputs(self, variable: Variable, results: Sequence[Variable]) -> Iterator[Argument]:
+        """Where the body finds rows of sequences, states, and what it captures."""
+        op = variable.op
+        assert isinstance(op, Scan)
+        sequences, states, shared = op.split(variable.inputs[1:])
+        last = int(op.steps or 0)
+        for one in sequences:
+            layout = self.layouts[one]
+            begin = layout.offset + (layout.strides[0] * (last - 1) if op.backwards else 0)
+            yield walking((layout.storage, begin), (-1 if op.backwards else 1) * layout.strides[0] * one.dtype.itemsize)
+        for state, result, kept in zip(states, results, op.kept, strict=False):
+            if kept:
+                yield self._walk_rows(result, last if op.backwards else 0, op.backwards)
+            else:
+                layout = self.layouts[state]
+                even, odd = self._turns(result, last)
+                yield Argument(((layout.storage, layout.offset), even, odd))
+        for one in shared:
+            yield walking((self.layouts[one].storage, self.layouts[one].offset))
+
+    def _loop_outputs(self, variable: Variable, results: Sequence[Variable]) -> Iterator[Argument]:
+        """Where the body leaves new states, rows of outputs, and whether to stop."""
+        op = variable.op
+        assert isinstance(op, Scan)
+        last = int(op.steps or 0)
+        for place, result in enumerate(results):
+            if place >= op.states:
+                yield self._walk_rows(result, last - 1 if op.backwards else 0, op.backwards)
+            elif op.kept[place]:
+                yield self._walk_rows(result, last - 1 if op.backwards else 1, op.backwards)
+            else:
+                even, odd = self._turns(result, last)
+                yield Argument((even, odd, even))
+        if op.stops:
+            yield walking((_scratch(1, variable), 0))
+
+    def _walk_rows(self, stack: Variable, first: int, backwards: bool) -> Argument:
+        """The rows of a stack, one at each step, from `first` on or back."""
+        row = math.prod(sizes(stack)[1:])
+        return walking((stack, first * row), (-row if backwards else row) * stack.dtype.itemsize)
+
+    def _turns(self, result: Variable, steps: int) -> tuple[tuple[Variable, int], tuple[Variable, int]]:
+        """Where a state that is not kept lies after the first, third, ... step, and after the others; in the end in the result."""
+        other = self._spare.setdefault(result, _scratch(max(1, math.prod(sizes(result)) * result.dtype.itemsize), result))
+        pair = ((result, 0), (other, 0))
+        return pair if steps % 2 else (pair[1], pair[0])
+
     # -- memory ------------------------------------------------------------------------------------------------------
 
     def _bind_constants(self) -> None:
@@ -293,14 +378,16 @@ class Program:
         self._parameters = []
         rows = []
         for step in self.steps:
-            words: list[int] = []
+            words = [*step.heading]
             for place in step.places:
                 slot, offset = self._slots[place.storage] if place.in_memory else (0, place.offset)
                 words += [slot, offset + place.offset * place.dtype.itemsize if place.in_memory else offset]
             words += step.bindings.words() if step.bindings is not None else step.words
             parameters = np.array(words, np.int64)
             self._parameters.append(parameters)
-            if step.nest is None:
+            if step.body is not None:
+                address = loop_kernel().address("loop")
+            elif step.nest is None:
                 address = product_kernel(step.product, step.own).address("product")
             else:
                 address = self.kernels[step.nest].address
@@ -328,13 +415,21 @@ class Program:
             yield f"# step {k}: {step.title}{parts}"
             yield from (f"#   {origin}" for origin in list(origins)[:4])
             names = [self.name_of(place.storage) for place in step.places]
-            if step.nest is None or step.bindings is None:
+            if step.body is not None:
+                yield f"{step.heading[4]} times:"
+                yield from (f"    {line}" for line in step.body.lines(llvm))
+            elif step.nest is None or step.bindings is None:
                 _, _, rows, columns, inner, *_ = step.words
                 yield f"{names[2]}[{rows}, {columns}] = {names[0]}[{rows}, {inner}] @ {names[1]}[{inner}, {columns}]"
             else:
                 yield from describe(step.nest, step.bindings, names)
         if llvm:
             yield from (line for kernel in self.kernels.values() for line in kernel.text.splitlines())
+
+
+def _scratch(size: int, like: Variable) -> Variable:
+    """So many bytes of memory that a loop works in."""
+    return Variable(Input(), (), TensorType(np.dtype(np.uint8), (max(1, size),)), None, (), like.origin)
 
 
 def _matrix(layout: Layout, shape: Sequence[int]) -> tuple[int, int]:

@@ -394,6 +394,11 @@ class Pool:
                 break
         self._state[8] = self.threads
 
+    @property
+    def running(self) -> tuple[int, int]:
+        """The addresses of what runs a program, and of this pool, which it takes first."""
+        return self._code.address("run"), self.address
+
     def run(self, program: int, first: int, last: int, bases: int) -> int:
         """Run steps of a program; the number of the step that failed, -1 if none did."""
         failed: int = self._run(self.address, program, first, last, bases)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
-from minigraph.errors import InvalidTypeError
-from minigraph.graph import Array, Identity, Op, Shared, Variable, as_variable
+from minigraph.errors import InvalidTypeError, InvalidValueError
+from minigraph.graph import Array, Identity, Op, Shared, Variable, as_variable, reachable, toposort
 from minigraph.ops.arithmetic import clip
 from minigraph.ops.elementwise import Cotangents, Operand, cast, promoted
 from minigraph.types import TensorType
@@ -79,6 +79,45 @@ def widening_op(value: Variable, expected: TensorType) -> Variable | None:
         pending += [one for one in reversed(followed) if one not in seen]
         seen.update(followed)
     return None
+
+
+def default_updates(
+    roots: Sequence[Variable], explicit: Iterable[Variable] = (), disabled: bool | Sequence[Variable] = False
+) -> list[tuple[Variable, Variable]]:
+    """The updates that computed variables ask for, those that the new values ask for too, unless there is an explicit one."""
+    if disabled is True:
+        return []
+    excluded = set(explicit) | set(disabled or ())
+    found: dict[Variable, Variable] = {}
+    before = -1
+    while before < len(found):
+        before = len(found)
+        for target, new in _asked_updates([*roots, *found.values()]):
+            if target not in excluded and found.setdefault(target, new) is not new:
+                raise InvalidValueError(
+                    f"two computed variables ask for different updates of {target!r} ({target.origin}): {found[target]!r} "
+                    f"({found[target].origin}) and {new!r} ({new.origin}); give one in updates, or use no_default_updates"
+                )
+    return list(found.items())
+
+
+def _asked_updates(roots: Sequence[Variable]) -> list[tuple[Variable, Variable]]:
+    """The updates recorded at the variables that computing `roots` computes, in graph order."""
+    recording = [variable for variable in computed_by(roots) if isinstance(variable.op, DefaultUpdate)]
+    pairs = [pair for one in recording for pair in zip(one.inputs[1::2], one.inputs[2::2], strict=True)]
+    return [(target, new) for target, new in pairs if isinstance(target.op, Shared)]
+
+
+def computed_by(roots: Sequence[Variable], stop: Container[Variable] = ()) -> list[Variable]:
+    """What computing `roots` computes, inputs first; not what is only kept reachable, as recorded updates are."""
+
+    def used(variable: Variable) -> Sequence[Variable]:
+        if variable in stop:
+            return ()
+        return variable.inputs[:1] if isinstance(variable.op, Identity) else variable.inputs
+
+    needed = reachable(roots, used)
+    return [variable for variable in toposort(roots, stop) if variable in needed]
 
 
 class Assert(Op):

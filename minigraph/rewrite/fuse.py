@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from minigraph.ops.creation import Arange
 from minigraph.ops.elementwise import Elementwise
 from minigraph.ops.indexing import Assign, Index
 from minigraph.ops.linear import MatMul
+from minigraph.ops.loop import Scan
 from minigraph.ops.random import RandomBits
 from minigraph.ops.reduction import Reduction
 from minigraph.ops.shape import BroadcastTo, Dimshuffle, Reshape, Size
@@ -42,8 +43,14 @@ class Region(Op):
             if variable not in values:
                 operands = [values[one] for one in variable.inputs]
                 op = variable.op
-                values[variable] = op.value if isinstance(op, Constant) else np.asarray(op.forward(xp, *operands))
+                values[variable] = op.value if isinstance(op, Constant) else computed(variable, xp, operands)
         return tuple(values[one] for one in self.graph.outputs)
+
+
+def computed(variable: Variable, xp: Any, operands: Sequence[Array]) -> Any:
+    """The value, or the values, of a variable from those of its inputs."""
+    value = variable.op.forward(xp, *operands)
+    return value if isinstance(variable.type, tuple) else np.asarray(value)
 
 
 def fuse(graph: Graph, products: bool = True) -> Graph:
@@ -57,22 +64,38 @@ def fuse(graph: Graph, products: bool = True) -> Graph:
     phases, demands = _phases(order, members), _demands(order, graph.roots)
     for variable in order:
         if variable in members:
-            groups.setdefault((phases[variable], demands[variable]), []).append(variable)
+            owner = variable.inputs[0] if isinstance(variable.op, Item) else variable
+            groups.setdefault((phases[owner], demands[owner]), []).append(variable)
     group_of = {variable: key for key, group in groups.items() if _is_worth_it(group) for variable in group}
     return graph.with_roots(_gathered(graph, order, group_of, settled))
 
 
-def _members(order: Sequence[Variable], products: bool) -> tuple[set[Variable], set[Variable]]:
-    """The variables that can be compiled, once the sizes of the inputs are known, and the scalars that follow from sizes."""
-    settled: set[Variable] = set()
+def _members(order: Sequence[Variable], products: bool, known: Iterable[Variable] = ()) -> tuple[set[Variable], set[Variable]]:
+    """The variables that can be compiled, once the sizes of the inputs are known, and the scalars that follow from sizes, or
+    are known to.
+    """
+    settled: set[Variable] = set(known)
     members: set[Variable] = set()
     for variable in order:
         if is_settled(variable, settled):
             settled.add(variable)
-        able = _is_compilable(variable) and (products or not isinstance(variable.op, MatMul))
+        if isinstance(variable.op, Item):
+            able = variable.inputs[0] in members
+        elif isinstance(variable.op, Scan):
+            able = is_compilable_loop(variable, settled, products) and not variable.op.stops
+        else:
+            able = _is_compilable(variable) and (products or not isinstance(variable.op, MatMul))
         if able and all(one in settled for one in sizes_of(variable)):
             members.add(variable)
     return members, settled
+
+
+def is_compilable_loop(variable: Variable, settled: Container[Variable] = (), products: bool = True) -> bool:
+    """Whether all that a loop's body computes can be compiled once sizes, and what is `settled` outside of it, are known."""
+    body = variable.op.body  # type: ignore[attr-defined]
+    known = {inner for inner, outer in zip(body.inputs, variable.inputs[1:], strict=True) if outer in settled}
+    members, _ = _members(body.variables, products, known)
+    return all(one in members or isinstance(one.op, Constant | Input) for one in body.variables)
 
 
 def _is_compilable(variable: Variable) -> bool:
@@ -122,6 +145,8 @@ def _demands(order: Sequence[Variable], roots: Sequence[Variable]) -> dict[Varia
 
 def _is_worth_it(group: Sequence[Variable]) -> bool:
     """Whether a group computes anything beyond views, sizes, and a few scalars."""
+    if any(isinstance(one.op, Scan) for one in group):
+        return True
     work = [one for one in group if not isinstance(one.op, Size | Dimshuffle | Reshape | BroadcastTo) and not _is_slice(one)]
     return any(one.ndim or one.dtype.kind == "f" for one in work) or len(work) >= SMALLEST
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from minigraph.graph import Composite, Graph, Identity, Item, Variable, transform
+from minigraph.graph import Composite, Graph, Identity, Item, Variable, toposort, transform, with_bodies
 from minigraph.ops.control import GradientOp
 from minigraph.origin import carry_on, carry_origin, here
 
@@ -23,7 +23,7 @@ def strip(graph: Graph) -> Graph:
 def lower(graph: Graph) -> Graph:
     """The graph with every composite replaced by what it expands to, those within expansions too."""
     roots = graph.roots
-    while any(isinstance(variable.op, Composite) for variable in graph.with_roots(roots)):
+    while any(isinstance(variable.op, Composite) for variable in with_bodies(toposort(roots))):
         roots = _expanded_once(roots)
     return graph.with_roots(roots)
 

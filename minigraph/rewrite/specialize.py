@@ -13,6 +13,7 @@ from minigraph.graph import Constant, Graph, Input, Variable, describe_type, loc
 from minigraph.ops.creation import Arange
 from minigraph.ops.elementwise import Elementwise
 from minigraph.ops.indexing import Assign, Entry, Hole, Indexing, Range
+from minigraph.ops.loop import Scan
 from minigraph.ops.random import RandomBits
 from minigraph.ops.shape import BroadcastTo, Reshape, Size, fill_sizes
 from minigraph.types import Shape, TensorType
@@ -38,6 +39,8 @@ def sizes_of(variable: Variable) -> tuple[Variable, ...]:
             return variable.inputs[1:]
         case Arange():
             return variable.inputs
+        case Scan():
+            return variable.inputs[:1]
         case Indexing():
             return tuple(one for one in variable.inputs[_first_filler(variable.op) :] if not one.ndim)
     return ()
@@ -48,14 +51,17 @@ def _first_filler(op: Indexing) -> int:
     return 2 if isinstance(op, Assign) else 1
 
 
-def specialize(graph: Graph, types: Sequence[TensorType]) -> Graph:
-    """The graph over fresh inputs of the given types, all of whose sizes are known.
+def specialize(graph: Graph, types: Sequence[TensorType], known: Sequence[Variable | None] = ()) -> Graph:
+    """The graph over fresh inputs of the given types, all of whose sizes are known, or over numbers that are in `known`.
 
     ValueError, at the user's line, where sizes do not fit, or are equal to 1 only by chance.
     """
     done: dict[Variable, Variable] = {}
-    for old, known in zip(graph.inputs, types, strict=True):
-        done[old] = Variable(Input(), (), known, old.name, (), old.origin)
+    fresh = [Variable(Input(), (), kind, old.name, (), old.origin) for old, kind in zip(graph.inputs, types, strict=True)]
+    done.update(zip(graph.inputs, fresh, strict=True))
+    for old, one in zip(graph.inputs, known, strict=False):
+        if one is not None and isinstance(one.op, SizeConstant):
+            done[old] = one
     for variable in graph.variables:
         if variable not in done:
             inputs = tuple([done[one] for one in variable.inputs])
@@ -84,6 +90,8 @@ def _specialized(variable: Variable, inputs: tuple[Variable, ...]) -> Variable:
             op, inputs = Reshape(_filled(pattern, inputs[1:])), inputs[:1]
         case BroadcastTo(pattern, kept):
             op, inputs = _settled_broadcast(pattern, kept, inputs)
+        case Scan():
+            op, inputs = _settled_loop(op, inputs)
         case RandomBits(draw, pattern, dtype) if None in pattern:
             op, inputs = RandomBits(draw, _filled(pattern, inputs[1:]), dtype), inputs[:1]
         case Arange(None, dtype):
@@ -92,6 +100,26 @@ def _specialized(variable: Variable, inputs: tuple[Variable, ...]) -> Variable:
         case Indexing(entries):
             op, inputs = _settled_index(op, entries, inputs)
     return Variable(op, inputs, op.infer(*[one.type for one in inputs]), variable.name, (), variable.origin)
+
+
+def _settled_loop(op: Scan, inputs: tuple[Variable, ...]) -> tuple[Scan, tuple[Variable, ...]]:
+    """A loop of a known number of steps over a body of known sizes; what follows from sizes is constant there, too."""
+    steps = int(inputs[0].op.value)  # type: ignore[attr-defined]
+    op.check_steps(steps)
+    sequences, states, shared = op.split(inputs[1:])
+    for one in sequences:
+        if one.type.shape[0] != steps:
+            raise InvalidValueError(f"a sequence of a loop has {one.type.shape[0]} rows for {steps} steps")
+    rows = [TensorType(one.dtype, one.type.shape[1:]) for one in sequences]
+    body = specialize(op.body, [*rows, *(one.type for one in (*states, *shared))], [*(None,) * len(rows + states), *shared])
+    for state, new in zip(states, body.outputs, strict=False):
+        if state.type.shape != new.type.shape:
+            raise InvalidValueError(
+                f"a state of a loop has shape {state.type.shape} at first, and {new.type.shape} after a step"
+            )
+    kept = [k for k, one in enumerate(inputs[1:]) if not isinstance(one.op, SizeConstant)]
+    body = Graph(tuple(body.inputs[k] for k in kept), body.outputs)
+    return op.altered(body=body, steps=steps), (inputs[0], *(inputs[1 + k] for k in kept))
 
 
 def _constant(value: Any, like: Variable) -> Variable:

@@ -1,0 +1,243 @@
+"""The loop as one op: a body, which is a graph of its own, run step after step.
+
+A loop reads one row of each sequence at a time, carries states from one step to the next, and leaves the history of each state
+and the rows of each output. What the body needs besides, it captures: values that are the same at every step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from minigraph.errors import InvalidIndexError, InvalidTypeError, InvalidValueError
+from minigraph.graph import (
+    Array,
+    Constant,
+    Graph,
+    Input,
+    Item,
+    Op,
+    Structural,
+    Types,
+    Variable,
+    constant,
+    rebuild,
+    toposort,
+)
+from minigraph.types import TensorType
+
+Body = Callable[..., Sequence[Array]]
+"""What computes the roots of a body from the values of its inputs."""
+
+
+class Scan(Structural):
+    """Its inputs are the number of steps, sequences with a row for each step, first states, and what the body captures.
+
+    The body's inputs are a row of each sequence, the states, and what is captured; its outputs the new states, one row of each
+    output, and with `stops` whether this step is the last one. The results are, for each state, its history, which begins with
+    the first state, or where it is not `kept` the last state alone; then the stacked rows of each output.
+    """
+
+    body: Graph
+    sequences: int
+    states: int
+    steps: int | None
+    """The number of steps where it is known when the graph is built."""
+    kept: tuple[bool, ...]
+    stops: bool = False
+    backwards: bool = False
+    """Whether it goes from the last row to the first. All keep their places: the first state is the last row of a history."""
+    truncated: int = -1
+    """Through how many of the last steps gradients flow, -1 for all."""
+    recomputed: bool = False
+    """Whether gradients compute the body's values again instead of keeping them."""
+    least: int = 0
+    """How many steps there must be for what is picked from histories to be there."""
+    name: str | None = None
+
+    def __repr__(self) -> str:
+        steps = "?" if self.steps is None else self.steps
+        way = ", backwards" if self.backwards else ""
+        return f"Scan({self.name or 'loop'}: {steps} steps, {self.sequences} sequences, {self.states} states{way})"
+
+    @property
+    def outputs(self) -> int:
+        """The number of outputs that are not states."""
+        return len(self.body.outputs) - self.states - self.stops
+
+    def split(self, given: Sequence[Any]) -> tuple[list[Any], list[Any], list[Any]]:
+        """What the op's inputs, or the body's, hold for sequences, states and captured values."""
+        last = self.sequences + self.states
+        return list(given[: self.sequences]), list(given[self.sequences : last]), list(given[last:])
+
+    def infer(self, *types: Any) -> Types:
+        count, *given = types
+        if count.ndim or count.dtype.kind not in "iu":
+            raise InvalidTypeError(f"the number of steps must be an integer scalar, not {count}")
+        places = self.split(range(len(given)))[0]
+        for place, (kind, variable) in enumerate(zip(given, self.body.inputs, strict=True)):
+            row = _row_type(kind, self.steps) if place in places else kind
+            if not variable.type.admits(row):
+                raise InvalidTypeError(f"the body of the loop takes {variable.type} as {variable!r}, not {row}")
+        rows = None if self.steps is None or self.stops else self.steps
+        history = None if rows is None else rows + 1
+        kinds = [one.type for one in self.body.outputs]
+        states = [
+            kind if not keep else TensorType(kind.dtype, (history, *kind.shape))
+            for kind, keep in zip((one.type for one in self.body.inputs[self.sequences :]), self.kept, strict=False)
+        ]
+        outputs = kinds[self.states : self.states + self.outputs]
+        return (*states, *(TensorType(kind.dtype, (rows, *kind.shape)) for kind in outputs))
+
+    def forward(self, xp: Any, *arrays: Array) -> Any:
+        order = self.body.variables
+
+        def evaluate(*values: Array) -> list[Array]:
+            known = dict(zip(self.body.inputs, values, strict=True))
+            for variable in order:
+                if variable not in known:
+                    op = variable.op
+                    operands = [known[one] for one in variable.inputs]
+                    known[variable] = op.value if isinstance(op, Constant) else op.forward(xp, *operands)
+            return [xp.asarray(known[root]) for root in self.body.outputs]
+
+        return self.run(xp, evaluate, *arrays)
+
+    def run(self, xp: Any, body: Body, count: Array, *arrays: Array) -> tuple[Array, ...]:
+        """The results, the body being computed by `body`."""
+        steps = int(count)
+        self.check_steps(steps)
+        sequences, states, captured = self.split(arrays)
+        for position, sequence in enumerate(sequences):
+            if sequence.shape[0] != steps:
+                raise ValueError(f"sequence {position} of the loop has {sequence.shape[0]} rows for {steps} steps")
+        if not steps:
+            return self._without_steps(xp, body, sequences, states, captured)
+        first, stacks, done, stopped = list(states), [], 0, False
+        while done < steps and not stopped:
+            row = steps - 1 - done if self.backwards else done
+            results = body(*[one[row, ...] for one in sequences], *states, *captured)
+            self._check_states(first, results)
+            states = list(results[: self.states])
+            written = [*states, *results[self.states : self.states + self.outputs]]
+            if not done:
+                stacks = [self._memory(xp, k, steps, one) for k, one in enumerate(written)]
+            for k, (target, value) in enumerate(zip(stacks, written, strict=True)):
+                if target is not None:
+                    target[row + (k < self.states and not self.backwards)] = value
+            done += 1
+            stopped = self.stops and bool(results[-1])
+        return self._collected(xp, first, states, stacks, done)
+
+    def check_steps(self, steps: int) -> None:
+        """IndexError for too few steps, ValueError for a negative number."""
+        if steps < 0:
+            raise InvalidValueError(f"a loop cannot do {steps} steps")
+        if steps < self.least:
+            raise InvalidIndexError(f"a row of a loop's results is asked for that a loop of {steps} steps does not have")
+
+    def _memory(self, xp: Any, position: int, steps: int, value: Array) -> Array | None:
+        """Room for the history of a state, or the rows of an output; None for a state that is not kept."""
+        if position >= self.states:
+            return xp.empty((steps, *value.shape), value.dtype)
+        return xp.empty((steps + 1, *value.shape), value.dtype) if self.kept[position] else None
+
+    def _collected(
+        self, xp: Any, first: Sequence[Array], last: Sequence[Array], stacks: Sequence[Any], done: int
+    ) -> tuple[Array, ...]:
+        """The results once all steps are done."""
+        results = []
+        for k, target in enumerate(stacks):
+            if target is None:
+                results.append(xp.array(last[k]))
+            elif k < self.states:
+                target[-1 if self.backwards else 0] = first[k]
+                results.append(target[: done + 1])
+            else:
+                results.append(target[:done])
+        return tuple(results)
+
+    def _check_states(self, states: Sequence[Array], results: Sequence[Array]) -> None:
+        """ValueError if a state does not keep its shape."""
+        for k, state in enumerate(states):
+            if results[k].shape != state.shape:
+                raise ValueError(f"state {k} of the loop has shape {state.shape} at first, and {results[k].shape} after a step")
+
+    def _without_steps(
+        self, xp: Any, body: Body, sequences: Sequence[Array], states: Sequence[Array], captured: Sequence[Array]
+    ) -> tuple[Array, ...]:
+        """The results of no step: first states, and no rows, whose shapes a step on zeros shows where they are not known."""
+        kinds = [one.type for one in self.body.outputs[self.states : self.states + self.outputs]]
+        shapes = [kind.shape for kind in kinds]
+        if any(None in shape for shape in shapes):
+            rows = [xp.zeros(one.shape[1:], one.dtype) for one in sequences]
+            shapes = [one.shape for one in body(*rows, *states, *captured)[self.states : self.states + self.outputs]]
+        kept = [xp.array(one)[None] if keep else xp.array(one) for one, keep in zip(states, self.kept, strict=True)]
+        return (*kept, *(xp.empty((0, *shape), kind.dtype) for kind, shape in zip(kinds, shapes, strict=True)))
+
+    def with_body(self, roots: Sequence[Variable], inputs: tuple[Variable, ...]) -> tuple[Structural, tuple[Variable, ...]]:
+        outer, fresh, own = captured(self.body.inputs, roots)
+        return self.altered(body=Graph((*self.body.inputs, *fresh), tuple(own))), (*inputs, *outer)
+
+    def altered(self, **fields: Any) -> Scan:
+        """The op with some fields changed."""
+        return Scan(**(vars(self) | fields))
+
+
+def _row_type(kind: TensorType, steps: int | None) -> TensorType:
+    """The type of one row of a sequence."""
+    if not kind.ndim:
+        raise InvalidTypeError(f"a loop runs over the first axis of sequences, and {kind} has none")
+    if steps is not None and kind.shape[0] not in (None, steps):
+        raise InvalidValueError(f"a sequence of {kind} has {kind.shape[0]} rows, and the loop {steps} steps")
+    return TensorType(kind.dtype, kind.shape[1:])
+
+
+def stand_in(variable: Variable) -> Variable:
+    """A fresh input in the place of a variable that a body captures."""
+    return Variable(Input(), (), variable.type, variable.name, (), variable.origin)
+
+
+def captured(inputs: Sequence[Variable], roots: Sequence[Variable]) -> tuple[list[Variable], list[Variable], list[Variable]]:
+    """What the roots of a body take from outside, fresh inputs for it, and the roots over those.
+
+    Taken is what depends on none of the body's inputs, as large parts as there are; constants stay inside.
+    """
+    own, order = set(inputs), toposort(roots, stop=set(inputs))
+    bound: set[Variable] = set()
+    free: set[Variable] = set()
+    for variable in order:
+        if variable in own or any(one in bound for one in variable.inputs):
+            bound.add(variable)
+        elif not isinstance(variable.op, Constant) and (not variable.inputs or any(one in free for one in variable.inputs)):
+            free.add(variable)
+    used = [one for variable in order if variable in bound for one in variable.inputs]
+    outer = [one for one in dict.fromkeys([*used, *roots]) if one in free]
+    fresh = [stand_in(one) for one in outer]
+    return outer, fresh, rebuild(roots, dict(zip(outer, fresh, strict=True)))
+
+
+def loop(op: Scan, count: Variable, arguments: Sequence[Variable]) -> list[Variable]:
+    """The results of a loop whose body may refer to variables outside of it."""
+    altered, inputs = op.with_body(op.body.outputs, (count, *arguments))
+    whole = altered(*inputs)
+    kinds: Any = whole.type
+    return [Item(k)(whole) for k in range(len(kinds))]
+
+
+def results_of(variable: Variable) -> Iterator[Variable]:
+    """The results of a loop as variables."""
+    kinds: Any = variable.type
+    return (Item(k)(variable) for k in range(len(kinds)))
+
+
+def steps_constant(steps: int) -> Variable:
+    """A number of steps as a variable."""
+    return constant(np.int64(steps))
+
+
+def is_loop(op: Op) -> bool:
+    """Whether an op is a loop."""
+    return isinstance(op, Scan)

@@ -1,0 +1,244 @@
+"""The gradient of a loop is a loop that runs the other way.
+
+Its body is the gradient of the forward loop's body. What that reads of the forward loop's values is kept as further results of
+it, or, where the loop is `recomputed`, computed again from each step's inputs. Cotangents of states are states; those of what
+the body captures are summed up in states, too; those of sequences are outputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import cast
+
+from minigraph.graph import Graph, Identity, Input, Item, Variable, rebuild, toposort
+from minigraph.ops.arithmetic import minimum
+from minigraph.ops.arranging import concatenate
+from minigraph.ops.comparison import gt, where
+from minigraph.ops.control import GradientOp
+from minigraph.ops.creation import zeros, zeros_like
+from minigraph.ops.indexing import Index, index
+from minigraph.ops.loop import Scan, loop, results_of
+from minigraph.ops.shape import BroadcastTo, Dimshuffle, Reshape, Size, shape
+
+Pull = Callable[[Mapping[Variable, Variable], Sequence[Variable]], Mapping[Variable, Variable]]
+"""From cotangents of some variables those of others, for each that they depend on."""
+
+
+def loop_cotangents(variable: Variable, dy: Sequence[Variable | None], pull: Pull) -> list[Variable | None]:
+    """The cotangents of a loop's inputs from those of its results."""
+    return _Backward(variable, dy, pull).cotangents()
+
+
+class _Backward:
+    """The backward loop of one loop."""
+
+    def __init__(self, variable: Variable, dy: Sequence[Variable | None], pull: Pull) -> None:
+        self.forward = variable
+        self.op = cast(Scan, variable.op)
+        self.count, *given = variable.inputs
+        self.given = given
+        op, body = self.op, self.op.body
+        self.rows, self.states, _ = op.split(body.inputs)
+        self.new = list(body.outputs[: op.states])
+        self.outputs = list(body.outputs[op.states : op.states + op.outputs])
+        self.dy_states, self.dy_outputs = list(dy[: op.states]), list(dy[op.states :])
+        self.seeds: dict[Variable, Variable] = {}
+        """For each state that gradients flow through, and each output that one is known of, by the body's variable."""
+        self.flows: dict[int, Variable] = {}
+        """The cotangent of each state that gradients flow through, as an input of the backward body."""
+        self.found = self._pulled(pull)
+
+    def _pulled(self, pull: Pull) -> Mapping[Variable, Variable]:
+        """The cotangents of the body's inputs; which states gradients flow through shows only when they do."""
+        wanted = [one for one in self.op.body.inputs if one.dtype.kind == "f"]
+        self.arriving = {k: _stand_in(self.outputs[k]) for k, one in enumerate(self.dy_outputs) if one is not None}
+        for k, one in enumerate(self.dy_states):
+            if one is not None:
+                self.flows[k] = _stand_in(self.states[k])
+        while True:
+            start: dict[Variable, Variable] = {}
+            pairs = [(self.new[k], seed) for k, seed in self.flows.items()]
+            for one, seed in [*pairs, *((self.outputs[k], seed) for k, seed in self.arriving.items())]:
+                start[one] = start[one] + seed if one in start else seed
+            found = pull(start, wanted)
+            reached = [k for k, one in enumerate(self.states) if one in found and k not in self.flows]
+            if not reached:
+                return found
+            for k in reached:
+                self.flows[k] = _stand_in(self.states[k])
+
+    # -- what is kept of the forward loop --------------------------------------------------------------------------------
+
+    def _needed(self, roots: Sequence[Variable]) -> dict[Variable, Variable]:
+        """The values of the forward loop that the backward body reads, each as what it is read from: itself, or one behind
+        identities.
+        """
+        body = self.op.body
+        bound = {*self.rows, *self.states}
+        order = toposort([*roots, *body.outputs])
+        seeds = {*self.flows.values(), *self.arriving.values()}
+        varies, backward = set(bound), set(seeds)
+        for one in order:
+            if any(operand in varies for operand in one.inputs):
+                varies.add(one)
+            if any(operand in backward for operand in one.inputs):
+                backward.add(one)
+        inside = set(toposort(body.outputs))
+        needed: dict[Variable, Variable] = {}
+        pending, seen = list(roots), set(roots)
+        while pending:
+            one = pending.pop()
+            if one in seeds or one not in varies:
+                continue
+            if one not in backward and self._is_kept(one, inside):
+                needed[one] = _behind_identities(one)
+                continue
+            fresh = [operand for operand in one.inputs if operand not in seen]
+            pending += fresh
+            seen.update(fresh)
+        return needed
+
+    def _is_kept(self, one: Variable, inside: set[Variable]) -> bool:
+        """Whether a value of the forward loop is kept rather than computed again."""
+        if one in self.rows or one in self.states:
+            return True
+        if self.op.recomputed or isinstance(one.type, tuple):
+            return False
+        plain = _behind_identities(one)
+        if isinstance(plain.op, Item):
+            return True
+        view = isinstance(plain.op, Dimshuffle | BroadcastTo | Reshape | Size)
+        slices = isinstance(plain.op, Index) and all(not filler.ndim for filler in plain.inputs[1:])
+        return plain in inside and not view and not slices
+
+    def _stacks(self, values: Sequence[Variable]) -> dict[Variable, Variable]:
+        """For each value of the forward loop its values at all steps."""
+        op, body = self.op, self.op.body
+        before, after = (slice(1, None), slice(0, -1)) if op.backwards else (slice(0, -1), slice(1, None))
+        known: dict[Variable, tuple[int, slice | None]] = {}
+        for k, one in enumerate(self.outputs):
+            known[one] = (op.states + k, None)
+        for k, one in enumerate(self.new):
+            known.setdefault(one, (k, after))
+        for k, one in enumerate(self.states):
+            known[one] = (k, before)
+        extra = [one for one in dict.fromkeys(values) if one not in known and one not in self.rows]
+        for k, one in enumerate(extra):
+            known[one] = (op.states + op.outputs + k, None)
+        read = {known[one][0] for one in values if one not in self.rows}
+        kept = tuple(keep or op.stops or k in read for k, keep in enumerate(op.kept))
+        outputs = (*body.outputs[: op.states + op.outputs], *extra, *body.outputs[op.states + op.outputs :])
+        altered = op.altered(body=Graph(body.inputs, outputs), kept=kept)
+        forward = self.forward if altered == op else altered(self.count, *self.given)
+        results = list(results_of(forward))
+        self.done = self._steps_done(altered, results)
+        stacks = {}
+        for one in values:
+            if one in self.rows:
+                stack = self.given[self.rows.index(one)]
+            else:
+                place, part = known[one]
+                stack = results[place] if part is None else index(results[place], part)
+            stacks[one] = self._reached(stack)
+        return stacks
+
+    def _steps_done(self, op: Scan, results: Sequence[Variable]) -> Variable:
+        """How many steps the forward loop did."""
+        if not op.stops:
+            return self.count
+        length = shape(results[-1])[0]
+        return cast(Variable, length if op.outputs else length - 1)
+
+    @property
+    def steps(self) -> Variable:
+        """How many steps gradients go back through."""
+        if self.op.truncated < 0:
+            return self.done
+        known = self.op.steps
+        return minimum(self.done, self.op.truncated if known is None or self.op.stops else min(known, self.op.truncated))
+
+    def _reached(self, stack: Variable) -> Variable:
+        """The rows of a stack that gradients go back through."""
+        if self.op.truncated >= 0:
+            last = slice(0, self.steps) if self.op.backwards else slice(self.done - self.steps, self.done)
+            return index(stack, last)
+        return index(stack, slice(0, self.done)) if self.op.stops else stack
+
+    # -- the backward loop ---------------------------------------------------------------------------------------------
+
+    def cotangents(self) -> list[Variable | None]:
+        """The cotangents of the forward loop's inputs: none for the number of steps."""
+        op, found = self.op, self.found
+        _, firsts, shared = op.split(self.given)
+        after = slice(0, -1) if op.backwards else slice(1, None)
+        captured = op.split(op.body.inputs)[2]
+        summed = [k for k, one in enumerate(captured) if one in found]
+        told = [k for k, one in enumerate(self.rows) if one in found]
+        totals = [_stand_in(captured[k]) for k in summed]
+        incoming = {k: _stand_in(self.states[k]) for k in self.flows if self.dy_states[k] is not None and op.kept[k]}
+        seen = {self.flows[k]: self.flows[k] + row for k, row in incoming.items()}
+        news = [found[self.states[k]] if self.states[k] in found else zeros_like(self.states[k]) for k in self.flows]
+        news += [total + found[captured[k]] for k, total in zip(summed, totals, strict=True)]
+        news += [found[self.rows[k]] for k in told]
+        needed = self._needed(news)
+        stacks = self._stacks(list(needed.values()))
+        rows = {one: _stand_in(one) for one in stacks}
+        substitutes = dict(zip(captured, shared, strict=True)) | {one: rows[plain] for one, plain in needed.items()}
+        roots = rebuild(rebuild(news, substitutes), seen)
+        inputs = [*self.arriving.values(), *incoming.values(), *rows.values(), *self.flows.values(), *totals]
+        sequences = [
+            *(self._reached(cast(Variable, self.dy_outputs[k])) for k in self.arriving),
+            *(self._reached(index(cast(Variable, self.dy_states[k]), after)) for k in incoming),
+            *stacks.values(),
+        ]
+        begin = [self._last_cotangent(k, firsts[k]) for k in self.flows] + [zeros_like(shared[k]) for k in summed]
+        steps = self.steps
+        known = None if op.steps is None or op.stops else op.steps if op.truncated < 0 else min(op.steps, op.truncated)
+        count = len(begin)
+        body = Graph(tuple(inputs), tuple(roots))
+        backward = Scan(
+            body, len(sequences), count, known, (False,) * count, backwards=not op.backwards, recomputed=op.recomputed
+        )
+        results = loop(backward, steps, [*sequences, *begin])
+        result: list[Variable | None] = [None] * len(self.forward.inputs)
+        for place, k in enumerate(self.flows):
+            result[1 + op.sequences + k] = self._first_cotangent(k, results[place])
+        for place, k in enumerate(summed, len(self.flows)):
+            result[1 + op.sequences + op.states + k] = results[place]
+        for place, k in enumerate(told, count):
+            result[1 + k] = self._of_sequence(self.given[k], results[place])
+        return result
+
+    def _last_cotangent(self, state: int, first: Variable) -> Variable:
+        """With which cotangent of a state the backward loop begins."""
+        given = self.dy_states[state]
+        return zeros_like(first) if given is None or self.op.kept[state] else given
+
+    def _first_cotangent(self, state: int, arrived: Variable) -> Variable:
+        """The cotangent of a first state: what arrived there, unless that was cut off, and its own as part of the history."""
+        if self.op.truncated >= 0:
+            arrived = where(gt(self.done, self.op.truncated), 0, arrived)
+        given = self.dy_states[state]
+        return arrived if given is None or not self.op.kept[state] else arrived + index(given, -1 if self.op.backwards else 0)
+
+    def _of_sequence(self, sequence: Variable, rows: Variable) -> Variable:
+        """The cotangent of a sequence: zeros in the rows that no gradient reached."""
+        parts = [rows]
+        around = shape(sequence)[1:]
+        if self.op.truncated >= 0:
+            parts.insert(int(self.op.backwards), zeros((self.done - self.steps, *around), sequence.dtype))
+        if self.op.stops:
+            parts.append(zeros((shape(sequence)[0] - self.done, *around), sequence.dtype))
+        return concatenate(parts) if len(parts) > 1 else parts[0]
+
+
+def _stand_in(variable: Variable) -> Variable:
+    """An input of the backward body for a variable, or for its cotangent."""
+    return Variable(Input(), (), variable.type, variable.name, (), variable.origin)
+
+
+def _behind_identities(variable: Variable) -> Variable:
+    """The variable that a chain of identities shows."""
+    while isinstance(variable.op, Identity | GradientOp):
+        variable = variable.inputs[0]
+    return variable
