@@ -39,6 +39,7 @@ from minigraph.rewrite.loops import lift_loops, tidy_loops
 from minigraph.rewrite.lower import lower, strip
 from minigraph.rewrite.merge import merge
 from minigraph.rewrite.sizes import trace_sizes
+from minigraph.rewrite.slices import push_slices
 from minigraph.rewrite.stability import stabilize
 from minigraph.schedule import Schedule, run, run_step, schedule
 from minigraph.state import Cell, assign, locked, snapshot
@@ -55,6 +56,7 @@ PIPELINE: tuple[Callable[[Graph], Graph], ...] = (
     tidy_loops,
     lift_loops,
     simplify,
+    push_slices,
     fold,
     merge,
     tidy_loops,

@@ -16,7 +16,7 @@ from minigraph.ops.elementwise import Cotangents, cast
 from minigraph.ops.loop import Scan
 from minigraph.ops.loop_gradient import loop_cotangents
 from minigraph.ops.reduction import sum as sum_over
-from minigraph.ops.shape import dimshuffle, ravel, reshape
+from minigraph.ops.shape import dimshuffle, ravel, reshape, shape
 from minigraph.origin import carry_origin, warn
 from minigraph.types import TensorType
 
@@ -164,7 +164,7 @@ def _backpropagate(
                 continue
             for place, (one, cotangent) in enumerate(zip(variable.inputs, _input_cotangents(variable, dy), strict=True)):
                 if cotangent is not None and one in relevant:
-                    fitting = _sum_to(cotangent, one.type, variable.op)
+                    fitting = _sum_to(cotangent, one, variable.op)
                     passed = branches.leave(fitting, one, branches.at(variable, place), branches.of(one))
                     parts.setdefault(one, []).append(passed)
     return {
@@ -263,14 +263,16 @@ def _input_cotangents(variable: Variable, dy: Any) -> Cotangents:
     return [cotangents.get(copy) for copy in copies]
 
 
-def _sum_to(cotangent: Variable, type: TensorType, op: Op) -> Variable:
-    """A cotangent summed over the axes along which an input of this type was broadcast."""
+def _sum_to(cotangent: Variable, variable: Variable, op: Op) -> Variable:
+    """A cotangent summed over the axes along which an input was broadcast, with sizes of 1 where that has them."""
+    type = variable.type
     if cotangent.dtype != type.dtype:
         raise InvalidTypeError(f"the gradient of {op} has dtype {cotangent.dtype} for an input of {type}")
     extra = cotangent.ndim - type.ndim
     stretched = [axis for axis, known in enumerate(type.shape, extra) if known == 1 and cotangent.type.shape[axis] != 1]
     if not extra and not stretched:
-        return cotangent
+        by_chance = any(size == 1 != known for size, known in zip(cotangent.type.shape, type.shape, strict=True))
+        return reshape(cotangent, shape(variable)) if by_chance else cotangent
     summed = sum_over(cotangent, [*range(extra), *stretched], dtype=type.dtype)
     remaining = iter(range(summed.ndim))
     return dimshuffle(summed, [None if axis + extra in stretched else next(remaining) for axis in range(type.ndim)])

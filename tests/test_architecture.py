@@ -18,8 +18,8 @@ LEVELS = {
         ops.activation ops.linear ops.linalg ops.crossentropy ops.normalization ops.control ops.random
         ops.loop ops.loop_gradient ops.scanning ops""",
     "L3": """operators gradient
-        rewrite.engine rewrite.lower rewrite.sizes rewrite.stability rewrite.algebra rewrite.folding rewrite.merge rewrite.loops
-        rewrite.specialize rewrite.fuse rewrite""",
+        rewrite.engine rewrite.lower rewrite.sizes rewrite.stability rewrite.algebra rewrite.folding rewrite.merge
+        rewrite.specialize rewrite.loops rewrite.slices rewrite.fuse rewrite""",
     "L4": """kernels.disk kernels.jit kernels.scalar kernels.elementary kernels.namespace kernels.loopnest kernels.layout
         kernels.effort kernels.accumulator kernels.llvm kernels.runtime kernels.loops kernels.blas kernels.gemm kernels.products kernels.arena
         kernels.fusion kernels.overwriting kernels.builder kernels.program kernels

@@ -7,19 +7,20 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from operator import itemgetter
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from minigraph.backends.interpreted import Backend, Kernel, at_users_line
 from minigraph.context import collector_paused
-from minigraph.graph import Array, Graph, Variable
+from minigraph.graph import Array, Graph, Input, Variable, items
 from minigraph.kernels.blas import library_path
 from minigraph.kernels.layout import sizes
 from minigraph.kernels.program import ALIGNMENT, FIRST, Program
 from minigraph.kernels.runtime import ANYHOW, REFUSED, pool
-from minigraph.rewrite.fuse import Region, computed, fuse
-from minigraph.rewrite.specialize import specialize
+from minigraph.ops.loop import Scan
+from minigraph.rewrite.fuse import Region, computed, fuse, is_compilable_loop
+from minigraph.rewrite.specialize import SizeConstant, follows_from_sizes, specialize
 from minigraph.state import SUCCESS
 from minigraph.types import DTYPES, as_dtype
 
@@ -204,6 +205,51 @@ class CompiledRegion:
             yield from plan.program.lines(llvm)
 
 
+class CompiledLoop:
+    """What computes a loop by itself: one that may stop, or whose number of steps only its call tells.
+
+    There is a region for each number of steps, and for the other numbers that follow from sizes.
+    """
+
+    def __init__(self, variable: Variable) -> None:
+        self.variable = variable
+        self.op = cast(Scan, variable.op)
+        captured = 1 + self.op.sequences + self.op.states
+        self.fixed = [k for k, one in enumerate(variable.inputs) if not k or (k >= captured and follows_from_sizes(one))]
+        self.given = [k for k in range(len(variable.inputs)) if k not in self.fixed]
+        self.regions: OrderedDict[tuple[int, ...], CompiledRegion] = OrderedDict()
+
+    def __call__(self, *arrays: Array) -> tuple[Array, ...]:
+        """The results of the loop."""
+        numbers = tuple([int(arrays[k]) for k in self.fixed])
+        self.op.check_steps(numbers[0])
+        results = self.region(numbers)(*[arrays[k] for k in self.given])
+        return self._cut(results, numbers[0]) if self.op.stops else results
+
+    def region(self, numbers: tuple[int, ...]) -> CompiledRegion:
+        """What computes the loop for these numbers."""
+        found = self.regions.get(numbers)
+        if found is None:
+            inputs = [Variable(Input(), (), self.variable.inputs[k].type) for k in self.given]
+            operands = dict(zip(self.given, inputs, strict=True))
+            for k, number in zip(self.fixed, numbers, strict=True):
+                kind = self.variable.inputs[k].type
+                operands[k] = Variable(SizeConstant(np.asarray(number, kind.dtype)), (), kind)
+            op = self.op.altered(steps=numbers[0], roomy=self.op.stops)
+            ordered = tuple(operands[k] for k in range(len(operands)))
+            whole = Variable(op, ordered, op.infer(*[one.type for one in ordered]), None, (), self.variable.origin)
+            found = self.regions[numbers] = CompiledRegion(Region(Graph(tuple(inputs), items(whole))))
+            if len(self.regions) > MOST_PLANS:
+                self.regions.popitem(last=False)
+        return found
+
+    def _cut(self, results: tuple[Array, ...], steps: int) -> tuple[Array, ...]:
+        """The results without room for what was not done."""
+        done = int(results[-1]) if steps else 0
+        states, rows = results[: self.op.states], results[self.op.states : -1]
+        return (*(one[: done + 1] for one in states), *(one[:done] for one in rows), np.asarray(done))
+
+
 def in_order(array: Array) -> Array:
     """An array in C order, aligned, and of NumPy's own dtype object, as kernels expect it."""
     plain = array.flags.c_contiguous and array.flags.aligned and type(array) is np.ndarray
@@ -221,6 +267,13 @@ class Native(Backend):
         """The graph with all that can be compiled gathered in regions."""
         return fuse(graph, products=library_path() is not None)
 
+    def loops(self, variable: Variable) -> bool:
+        """Whether a loop can be compiled as a whole."""
+        settled = [one for one in variable.inputs if follows_from_sizes(one)]
+        return is_compilable_loop(variable, settled, library_path() is not None)
+
     def kernel(self, variable: Variable, reusable: int | None) -> Kernel:
-        """What computes `variable`: compiled, if it is a region."""
-        return CompiledRegion(variable.op) if isinstance(variable.op, Region) else super().kernel(variable, reusable)
+        """What computes `variable`: compiled, if it is a region or a loop."""
+        if isinstance(variable.op, Region):
+            return CompiledRegion(variable.op)
+        return CompiledLoop(variable) if isinstance(variable.op, Scan) else super().kernel(variable, reusable)

@@ -8,7 +8,7 @@ from minigraph.kernels.blas import blas
 from minigraph.kernels.gemm import REGISTER_BYTES, ROWS, gemm_text
 from minigraph.kernels.jit import Code, define, register_bytes
 
-FAST = range(1_000_000, 150_000_000)
+FAST = range(1_000_000, 200_000_000)
 """Multiplications for which our own functions were measured to be the faster ones: below, OpenBLAS packs nothing; above, it
 keeps more in the caches.
 """

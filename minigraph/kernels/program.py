@@ -39,7 +39,7 @@ ARENA, CONSTANTS, FIRST = 0, 1, 2
 """The slots of the memory that a program works in: its own, its constants', then inputs and outputs."""
 
 ALIGNMENT = 64
-WORK_A_PART = 400_000
+WORK_A_PART = 200_000
 """Operations on elements that are worth a part of their own."""
 MANY_PARTS = 8
 """How many parts large work has for each thread, so that none waits long for another."""
@@ -102,6 +102,7 @@ class Program:
         groups, self._replaced = overwrite(self.graph, self.grouping, wanted)
         self.overwritten = {output: given for given, output in wanted if self.graph.outputs[output] in self._replaced}
         self.steps: list[Step] = []
+        self._placed = self._parts_in_place()
         self._spare: dict[Variable, Variable] = {}
         """For each state of a loop that is not kept memory besides that of the result."""
         for group in groups:
@@ -136,7 +137,8 @@ class Program:
                     own = self.layouts[variable]
                     target = Layout(variable, own.strides, own.offset + start * own.strides[axis])
                     start += sizes(part)[axis]
-                    yield self._copy(part, target, variable)
+                    if self._placed.get(part) != target:
+                        yield self._copy(part, target, variable)
             case Indexing():
                 x, value, *fillers = variable.inputs
                 yield self._copy(x, self.layouts[variable], variable)
@@ -166,8 +168,30 @@ class Program:
                 builder.store(builder.computed[variable], memory, variable.dtype, axes)
         return self._step(builder, tuple(members))
 
+    def _parts_in_place(self) -> dict[Variable, Layout]:
+        """The values that are only parts of joined ones, and where in those they are written to at once."""
+        readers: dict[Variable, list[Variable]] = {}
+        for variable in self.graph.variables:
+            for operand in variable.inputs:
+                readers.setdefault(self.layouts[operand].storage, []).append(variable)
+        kept = {self.layouts[root].storage for root in self.graph.outputs}
+        found: dict[Variable, Layout] = {}
+        for variable in self.graph.variables:
+            if isinstance(variable.op, Concatenate):
+                start, own = 0, self.layouts[variable]
+                for part in variable.inputs:
+                    group = self.grouping.group_of.get(part)
+                    if group and not group.alone and readers[part] == [variable] and part not in kept:
+                        found[part] = Layout(variable, own.strides, own.offset + start * own.strides[variable.op.axis])
+                    start += sizes(part)[variable.op.axis]
+        return found
+
     def _memory_of(self, variable: Variable) -> Layout:
-        """Where a member is written to: the memory of the input that it takes the place of, or its own."""
+        """Where a member is written to: the memory of the input that it takes the place of, or of what it is part of, or its
+        own.
+        """
+        if variable in self._placed:
+            return self._placed[variable]
         old = self._replaced.get(variable)
         return self.layouts[variable] if old is None else Layout(old, contiguous(sizes(old)), 0)
 
@@ -276,7 +300,7 @@ class Program:
         program = Program(op.body)
         arguments = [*self._loop_inputs(variable, results), *self._loop_outputs(variable, results)]
         table = _scratch(8 * (FIRST + len(arguments)), variable)
-        memory, done = _scratch(program.arena_bytes, variable), _scratch(8, variable)
+        memory, done = _scratch(program.arena_bytes, variable), results[-1] if op.stops else _scratch(8, variable)
         pairs = [(table, 0), (memory, 0), (done, 0), *(place for one in arguments for place in one.places)]
         places = tuple(Place(storage, storage.dtype, (), offset) for storage, offset in pairs)
         stop = len(arguments) - 1 if op.stops else -1
@@ -308,7 +332,7 @@ class Program:
         op = variable.op
         assert isinstance(op, Scan)
         last = int(op.steps or 0)
-        for place, result in enumerate(results):
+        for place, result in enumerate(results[: op.states + op.outputs]):
             if place >= op.states:
                 yield self._walk_rows(result, last - 1 if op.backwards else 0, op.backwards)
             elif op.kept[place]:

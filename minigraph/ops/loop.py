@@ -26,6 +26,7 @@ from minigraph.graph import (
     rebuild,
     toposort,
 )
+from minigraph.ops.shape import BroadcastTo
 from minigraph.types import TensorType
 
 Body = Callable[..., Sequence[Array]]
@@ -37,7 +38,8 @@ class Scan(Structural):
 
     The body's inputs are a row of each sequence, the states, and what is captured; its outputs the new states, one row of each
     output, and with `stops` whether this step is the last one. The results are, for each state, its history, which begins with
-    the first state, or where it is not `kept` the last state alone; then the stacked rows of each output.
+    the first state, or where it is not `kept` the last state alone; then the stacked rows of each output; and with `stops` how
+    many steps were done.
     """
 
     body: Graph
@@ -47,6 +49,8 @@ class Scan(Structural):
     """The number of steps where it is known when the graph is built."""
     kept: tuple[bool, ...]
     stops: bool = False
+    roomy: bool = False
+    """Whether results of a loop that stops have room for all steps; what was not done is then whatever lay in memory."""
     backwards: bool = False
     """Whether it goes from the last row to the first. All keep their places: the first state is the last row of a history."""
     truncated: int = -1
@@ -81,7 +85,7 @@ class Scan(Structural):
             row = _row_type(kind, self.steps) if place in places else kind
             if not variable.type.admits(row):
                 raise InvalidTypeError(f"the body of the loop takes {variable.type} as {variable!r}, not {row}")
-        rows = None if self.steps is None or self.stops else self.steps
+        rows = None if self.steps is None or (self.stops and not self.roomy) else self.steps
         history = None if rows is None else rows + 1
         kinds = [one.type for one in self.body.outputs]
         states = [
@@ -89,7 +93,8 @@ class Scan(Structural):
             for kind, keep in zip((one.type for one in self.body.inputs[self.sequences :]), self.kept, strict=False)
         ]
         outputs = kinds[self.states : self.states + self.outputs]
-        return (*states, *(TensorType(kind.dtype, (rows, *kind.shape)) for kind in outputs))
+        done = [TensorType(np.dtype(np.int64), ())] * self.stops
+        return (*states, *(TensorType(kind.dtype, (rows, *kind.shape)) for kind in outputs), *done)
 
     def forward(self, xp: Any, *arrays: Array) -> Any:
         order = self.body.variables
@@ -157,7 +162,7 @@ class Scan(Structural):
                 results.append(target[: done + 1])
             else:
                 results.append(target[:done])
-        return tuple(results)
+        return tuple(results + [xp.asarray(done)] * self.stops)
 
     def _check_states(self, states: Sequence[Array], results: Sequence[Array]) -> None:
         """ValueError if a state does not keep its shape."""
@@ -175,7 +180,8 @@ class Scan(Structural):
             rows = [xp.zeros(one.shape[1:], one.dtype) for one in sequences]
             shapes = [one.shape for one in body(*rows, *states, *captured)[self.states : self.states + self.outputs]]
         kept = [xp.array(one)[None] if keep else xp.array(one) for one, keep in zip(states, self.kept, strict=True)]
-        return (*kept, *(xp.empty((0, *shape), kind.dtype) for kind, shape in zip(kinds, shapes, strict=True)))
+        rows_of = [xp.empty((0, *shape), kind.dtype) for kind, shape in zip(kinds, shapes, strict=True)]
+        return (*kept, *rows_of, *([xp.asarray(0)] * self.stops))
 
     def with_body(self, roots: Sequence[Variable], inputs: tuple[Variable, ...]) -> tuple[Structural, tuple[Variable, ...]]:
         outer, fresh, own = captured(self.body.inputs, roots)
@@ -203,13 +209,14 @@ def stand_in(variable: Variable) -> Variable:
 def captured(inputs: Sequence[Variable], roots: Sequence[Variable]) -> tuple[list[Variable], list[Variable], list[Variable]]:
     """What the roots of a body take from outside, fresh inputs for it, and the roots over those.
 
-    Taken is what depends on none of the body's inputs, as large parts as there are; constants stay inside.
+    Taken is what depends on none of the body's inputs, as large parts as there are; constants, stretched or not, stay inside.
     """
     own, order = set(inputs), toposort(roots, stop=set(inputs))
     bound: set[Variable] = set()
     free: set[Variable] = set()
     for variable in order:
-        if variable in own or any(one in bound for one in variable.inputs):
+        stretched = isinstance(variable.op, BroadcastTo)  # inside of the body it takes no memory
+        if variable in own or any(one in bound for one in variable.inputs) or (stretched and variable.inputs[0] not in free):
             bound.add(variable)
         elif not isinstance(variable.op, Constant) and (not variable.inputs or any(one in free for one in variable.inputs)):
             free.add(variable)

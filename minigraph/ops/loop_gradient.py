@@ -8,16 +8,20 @@ the body captures are summed up in states, too; those of sequences are outputs.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
 from typing import cast
 
-from minigraph.graph import Graph, Identity, Input, Item, Variable, rebuild, toposort
-from minigraph.ops.arithmetic import minimum
+from minigraph.graph import Constant, Graph, Identity, Input, Item, Variable, rebuild, toposort
+from minigraph.ops.arithmetic import Add, minimum
 from minigraph.ops.arranging import concatenate
 from minigraph.ops.comparison import gt, where
 from minigraph.ops.control import GradientOp
 from minigraph.ops.creation import zeros, zeros_like
-from minigraph.ops.indexing import Index, index
-from minigraph.ops.loop import Scan, loop, results_of
+from minigraph.ops.elementwise import Elementwise
+from minigraph.ops.indexing import WHOLE, Increment, Index, Range, index
+from minigraph.ops.linear import MatMul
+from minigraph.ops.loop import Scan, loop, results_of, steps_constant
+from minigraph.ops.reduction import Reduction
 from minigraph.ops.shape import BroadcastTo, Dimshuffle, Reshape, Size, shape
 
 Pull = Callable[[Mapping[Variable, Variable], Sequence[Variable]], Mapping[Variable, Variable]]
@@ -41,7 +45,14 @@ class _Backward:
         self.rows, self.states, _ = op.split(body.inputs)
         self.new = list(body.outputs[: op.states])
         self.outputs = list(body.outputs[op.states : op.states + op.outputs])
-        self.dy_states, self.dy_outputs = list(dy[: op.states]), list(dy[op.states :])
+        self.dy_states, self.dy_outputs = list(dy[: op.states]), list(dy[op.states : op.states + op.outputs])
+        self.dy_last: list[Variable | None] = [None] * op.states
+        """For each state the cotangent of what it is after the last step."""
+        for k, one in enumerate(self.dy_states):
+            if one is not None and not op.kept[k]:
+                self.dy_states[k], self.dy_last[k] = None, one
+            elif one is not None and not op.stops:
+                self.dy_states[k], self.dy_last[k] = _split_last(one, op.backwards)
         self.seeds: dict[Variable, Variable] = {}
         """For each state that gradients flow through, and each output that one is known of, by the body's variable."""
         self.flows: dict[int, Variable] = {}
@@ -52,9 +63,9 @@ class _Backward:
         """The cotangents of the body's inputs; which states gradients flow through shows only when they do."""
         wanted = [one for one in self.op.body.inputs if one.dtype.kind == "f"]
         self.arriving = {k: _stand_in(self.outputs[k]) for k, one in enumerate(self.dy_outputs) if one is not None}
-        for k, one in enumerate(self.dy_states):
-            if one is not None:
-                self.flows[k] = _stand_in(self.states[k])
+        for k, state in enumerate(self.states):
+            if self.dy_states[k] is not None or self.dy_last[k] is not None:
+                self.flows[k] = _stand_in(state)
         while True:
             start: dict[Variable, Variable] = {}
             pairs = [(self.new[k], seed) for k, seed in self.flows.items()]
@@ -97,6 +108,19 @@ class _Backward:
             pending += fresh
             seen.update(fresh)
         return needed
+
+    def _with_sizes_outside(self, roots: list[Variable]) -> list[Variable]:
+        """The roots of the backward body with the sizes of the forward loop's values read off its inputs, where that can be."""
+        places = self.op.split(list(zip(self.op.body.inputs, self.given, strict=True)))
+        outside = {inner: (outer, int(kind == 0)) for kind, pairs in enumerate(places) for inner, outer in pairs}
+        found: dict[Variable, Variable] = {}
+        for one in toposort(roots):
+            if isinstance(one.op, Size):
+                source, axis = size_source(one.inputs[0], one.op.axis)
+                if source in outside:
+                    outer, shift = outside[source]
+                    found[one] = Size(axis + shift)(outer)
+        return rebuild(roots, found)
 
     def _is_kept(self, one: Variable, inside: set[Variable]) -> bool:
         """Whether a value of the forward loop is kept rather than computed again."""
@@ -142,20 +166,18 @@ class _Backward:
             stacks[one] = self._reached(stack)
         return stacks
 
-    def _steps_done(self, op: Scan, results: Sequence[Variable]) -> Variable:
-        """How many steps the forward loop did."""
-        if not op.stops:
-            return self.count
-        length = shape(results[-1])[0]
-        return cast(Variable, length if op.outputs else length - 1)
+    def _steps_done(self, op: Scan, results: Sequence[Variable]) -> int | Variable:
+        """How many steps the forward loop did, an int where that is known."""
+        if op.stops:
+            return results[-1]
+        return self.count if op.steps is None else op.steps
 
     @property
-    def steps(self) -> Variable:
-        """How many steps gradients go back through."""
+    def steps(self) -> int | Variable:
+        """How many steps gradients go back through, an int where that is known."""
         if self.op.truncated < 0:
             return self.done
-        known = self.op.steps
-        return minimum(self.done, self.op.truncated if known is None or self.op.stops else min(known, self.op.truncated))
+        return min(self.done, self.op.truncated) if isinstance(self.done, int) else minimum(self.done, self.op.truncated)
 
     def _reached(self, stack: Variable) -> Variable:
         """The rows of a stack that gradients go back through."""
@@ -175,11 +197,12 @@ class _Backward:
         summed = [k for k, one in enumerate(captured) if one in found]
         told = [k for k, one in enumerate(self.rows) if one in found]
         totals = [_stand_in(captured[k]) for k in summed]
-        incoming = {k: _stand_in(self.states[k]) for k in self.flows if self.dy_states[k] is not None and op.kept[k]}
+        incoming = {k: _stand_in(self.states[k]) for k in self.flows if self.dy_states[k] is not None}
         seen = {self.flows[k]: self.flows[k] + row for k, row in incoming.items()}
         news = [found[self.states[k]] if self.states[k] in found else zeros_like(self.states[k]) for k in self.flows]
         news += [total + found[captured[k]] for k, total in zip(summed, totals, strict=True)]
         news += [found[self.rows[k]] for k in told]
+        news = self._with_sizes_outside(news)
         needed = self._needed(news)
         stacks = self._stacks(list(needed.values()))
         rows = {one: _stand_in(one) for one in stacks}
@@ -193,13 +216,13 @@ class _Backward:
         ]
         begin = [self._last_cotangent(k, firsts[k]) for k in self.flows] + [zeros_like(shared[k]) for k in summed]
         steps = self.steps
-        known = None if op.steps is None or op.stops else op.steps if op.truncated < 0 else min(op.steps, op.truncated)
+        known = steps if isinstance(steps, int) else None
         count = len(begin)
         body = Graph(tuple(inputs), tuple(roots))
         backward = Scan(
             body, len(sequences), count, known, (False,) * count, backwards=not op.backwards, recomputed=op.recomputed
         )
-        results = loop(backward, steps, [*sequences, *begin])
+        results = loop(backward, steps_constant(steps) if isinstance(steps, int) else steps, [*sequences, *begin])
         result: list[Variable | None] = [None] * len(self.forward.inputs)
         for place, k in enumerate(self.flows):
             result[1 + op.sequences + k] = self._first_cotangent(k, results[place])
@@ -211,15 +234,16 @@ class _Backward:
 
     def _last_cotangent(self, state: int, first: Variable) -> Variable:
         """With which cotangent of a state the backward loop begins."""
-        given = self.dy_states[state]
-        return zeros_like(first) if given is None or self.op.kept[state] else given
+        given = self.dy_last[state]
+        return zeros_like(first) if given is None else given
 
     def _first_cotangent(self, state: int, arrived: Variable) -> Variable:
         """The cotangent of a first state: what arrived there, unless that was cut off, and its own as part of the history."""
         if self.op.truncated >= 0:
-            arrived = where(gt(self.done, self.op.truncated), 0, arrived)
+            cut = self.done > self.op.truncated if isinstance(self.done, int) else gt(self.done, self.op.truncated)
+            arrived = where(cut, 0, arrived)
         given = self.dy_states[state]
-        return arrived if given is None or not self.op.kept[state] else arrived + index(given, -1 if self.op.backwards else 0)
+        return arrived if given is None else arrived + index(given, -1 if self.op.backwards else 0)
 
     def _of_sequence(self, sequence: Variable, rows: Variable) -> Variable:
         """The cotangent of a sequence: zeros in the rows that no gradient reached."""
@@ -230,6 +254,65 @@ class _Backward:
         if self.op.stops:
             parts.append(zeros((shape(sequence)[0] - self.done, *around), sequence.dtype))
         return concatenate(parts) if len(parts) > 1 else parts[0]
+
+
+def _split_last(dy: Variable, backwards: bool) -> tuple[Variable | None, Variable | None]:
+    """The cotangent of a history as that of all its rows and that of the last state alone, where it is made of those."""
+    match dy:
+        case Variable(Add(), (one, other)) if one.type == other.type:
+            parts = [_split_last(part, backwards) for part in (one, other)]
+            return _sum([rows for rows, _ in parts]), _sum([last for _, last in parts])
+        case Variable(Increment((entry, *others)), (zero, part)) if _is_zeros(zero) and all(one == WHOLE for one in others):
+            place = 0 if backwards else -1
+            if entry == place:
+                return None, part
+            inner = _behind_identities(part)
+            if entry == (Range(None, -1, None) if backwards else Range(1, None, None)) and isinstance(inner.op, Increment):
+                deeper = _split_last(inner, backwards)
+                if deeper[0] is None:
+                    return deeper
+    return dy, None
+
+
+def _sum(parts: Sequence[Variable | None]) -> Variable | None:
+    """The sum of those that are variables, None of none."""
+    given = [part for part in parts if part is not None]
+    return reduce(Add(), given) if given else None
+
+
+def _is_zeros(variable: Variable) -> bool:
+    """Whether a variable is zero throughout, as far as the graph tells."""
+    while isinstance(variable.op, BroadcastTo):
+        variable = variable.inputs[0]
+    return isinstance(variable.op, Constant) and not variable.op.value.any()
+
+
+def size_source(variable: Variable, axis: int) -> tuple[Variable, int]:
+    """A variable, as far up as one can see, with an axis of the same size as this axis of this one."""
+    while True:
+        variable = _behind_identities(variable)
+        op = variable.op
+        match op:
+            case Elementwise():
+                from_end = axis - variable.ndim
+                wide = [one for one in variable.inputs if one.ndim >= -from_end and one.type.shape[from_end] != 1]
+                if not wide:
+                    return variable, axis
+                variable, axis = wide[0], wide[0].ndim + from_end
+            case MatMul() if axis >= variable.ndim - 2:
+                operand = variable.inputs[int(axis == variable.ndim - 1)]
+                variable, axis = operand, operand.ndim + axis - variable.ndim
+            case Dimshuffle(pattern):
+                source = pattern[axis]
+                if source is None:
+                    return variable, axis
+                variable, axis = variable.inputs[0], source
+            case Index(entries) if all(isinstance(one, Range) for one in entries) and entries[axis] == WHOLE:
+                variable = variable.inputs[0]
+            case Reduction():
+                variable, axis = variable.inputs[0], [k for k in range(variable.inputs[0].ndim) if k not in op.axes][axis]
+            case _:
+                return variable, axis
 
 
 def _stand_in(variable: Variable) -> Variable:

@@ -237,7 +237,7 @@ class _Loop:
         if isinstance(truncated, bool) or not isinstance(truncated, int) or (truncated < 0 and truncated != -1):
             raise InvalidValueError(f"truncate_gradient must be a number of steps, or -1 for all, not {truncated!r}")
         whole = loop(self._op(self._count, truncated=truncated), self._count, [*self._sequences, *self._firsts])
-        histories, rows = whole[: len(self._firsts)], whole[len(self._firsts) :]
+        histories, rows = whole[: len(self._firsts)], whole[len(self._firsts) : len(whole) - self._stops]
         return self._delivered(histories, [index(one, slice(1, None)) for one in histories], rows)
 
     def last(self) -> Any:

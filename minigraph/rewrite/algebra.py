@@ -8,9 +8,12 @@ import numpy as np
 
 from minigraph.graph import Constant, Graph, Variable
 from minigraph.ops.arithmetic import Add, Divide, Multiply, MultiplyOrZero, Negative, Power, Subtract, reciprocal, square
+from minigraph.ops.arranging import Concatenate
 from minigraph.ops.creation import zeros_like
 from minigraph.ops.elementwise import Cast, cast
-from minigraph.ops.shape import Dimshuffle, Reshape, dimshuffle
+from minigraph.ops.indexing import WHOLE, Increment, Range
+from minigraph.ops.linear import MatMul
+from minigraph.ops.shape import BroadcastTo, Dimshuffle, Reshape, dimshuffle
 from minigraph.ops.transcendental import sqrt
 from minigraph.rewrite.engine import Rule, rewrite
 from minigraph.rewrite.stability import is_constant
@@ -135,6 +138,55 @@ def merge_reshapes(variable: Variable) -> Variable | None:
     return None
 
 
+def join_parts(variable: Variable) -> Variable | None:
+    """A sum of arrays that are zero but for a slice of one axis each, all slices together the axis -> the slices joined.
+
+    So the gradients of all slices of an array come together.
+    """
+    if not isinstance(variable.op, Add):
+        return None
+    parts: dict[int, Variable] = {}
+    axes: set[int] = set()
+    pending = [variable]
+    while pending:
+        match pending.pop():
+            case Variable(Add(), operands):
+                pending += operands
+            case Variable(Increment(entries), (zeros, part)) as term if is_zeros(zeros) and term.type == variable.type:
+                sliced = [axis for axis, entry in enumerate(entries) if entry != WHOLE]
+                cut = entries[sliced[0]] if len(sliced) == 1 else None
+                if not isinstance(cut, Range) or cut.holes:
+                    return None
+                size = variable.type.shape[sliced[0]]
+                start, _, step = slice(*vars(cut).values()).indices(size or 0)
+                if size is None or step != 1 or start in parts:
+                    return None
+                axes.add(sliced[0])
+                parts[start] = part
+            case _:
+                return None
+    axis = axes.pop()
+    ordered = [parts[start] for start in sorted(parts)]
+    ends = [start + (part.type.shape[axis] or 0) for start, part in sorted(parts.items(), key=lambda pair: pair[0])]
+    fits = not axes and [*sorted(parts)[1:], variable.type.shape[axis]] == ends and min(parts) == 0
+    return Concatenate(axis)(*ordered) if fits else None
+
+
+def is_zeros(variable: Variable) -> bool:
+    """Whether a variable is zero throughout, as far as the graph tells."""
+    while isinstance(variable.op, BroadcastTo | Dimshuffle):
+        variable = variable.inputs[0]
+    return is_constant(variable, 0)
+
+
+def multiply_outer(variable: Variable) -> Variable | None:
+    """A product of a column and a row of known size 1 in between -> one multiplication an element."""
+    match variable:
+        case Variable(MatMul(), (column, row)) if column.type.shape[-1] == row.type.shape[-2] == 1 and row.dtype.kind == "f":
+            return column * row
+    return None
+
+
 RULES: tuple[Rule, ...] = (
     cancel_double_negation,
     absorb_negation,
@@ -145,6 +197,8 @@ RULES: tuple[Rule, ...] = (
     merge_casts,
     merge_dimshuffles,
     merge_reshapes,
+    join_parts,
+    multiply_outer,
 )
 
 

@@ -92,8 +92,12 @@ def _members(order: Sequence[Variable], products: bool, known: Iterable[Variable
 
 def is_compilable_loop(variable: Variable, settled: Container[Variable] = (), products: bool = True) -> bool:
     """Whether all that a loop's body computes can be compiled once sizes, and what is `settled` outside of it, are known."""
-    body = variable.op.body  # type: ignore[attr-defined]
-    known = {inner for inner, outer in zip(body.inputs, variable.inputs[1:], strict=True) if outer in settled}
+    op = variable.op
+    assert isinstance(op, Scan)
+    body = op.body
+    known = {
+        inner for inner, outer in op.split(list(zip(body.inputs, variable.inputs[1:], strict=True)))[2] if outer in settled
+    }
     members, _ = _members(body.variables, products, known)
     return all(one in members or isinstance(one.op, Constant | Input) for one in body.variables)
 

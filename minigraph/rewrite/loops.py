@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, cast
 
-from minigraph.graph import Constant, Graph, Item, Variable, from_inside, rebuild, toposort
+from minigraph.graph import Graph, Item, Variable, from_inside, rebuild, toposort
 from minigraph.ops.arithmetic import Add
 from minigraph.ops.arranging import Concatenate
 from minigraph.ops.elementwise import Elementwise
@@ -21,7 +21,9 @@ from minigraph.ops.loop import Scan, results_of, stand_in
 from minigraph.ops.reduction import Reduction
 from minigraph.ops.shape import BroadcastTo, Dimshuffle, Reshape, Size, broadcast_to, dimshuffle, reshape, shape
 from minigraph.origin import carry_on, carry_origin, here
+from minigraph.rewrite.algebra import is_zeros
 from minigraph.rewrite.merge import merge
+from minigraph.rewrite.specialize import follows_from_sizes
 
 Roots = list[Variable]
 
@@ -107,7 +109,9 @@ def _union(roots: Roots, first: Variable, second: Variable) -> dict[Variable, Va
     found: dict[Variable, Variable] = {}
     for whole, op, its_rows in ((first, one, rows), (second, two, rows_two)):
         for place, item in _items(roots, whole):
-            if place >= states:
+            if place == states + op.outputs:
+                found[item] = results[-1]
+            elif place >= states:
                 found[item] = results[states + outputs.index(its_rows[place - states])]
             else:
                 found[item] = results[place] if op.kept[place] == kept[place] else index(results[place], _last_row(op))
@@ -135,7 +139,7 @@ def _without_waste(roots: Roots, whole: Variable) -> tuple[dict[Variable, Variab
     op, body = cast(Scan, whole.op), cast(Scan, whole.op).body
     items = _items(roots, whole)
     used = {place for place, _ in items}
-    lasts = _picked_last(roots, op, items)
+    lasts, after_a_step = _picked_last(roots, op, items)
     own = {one: place for place, one in enumerate(body.outputs[: op.states])}
     before = {one: place for place, one in enumerate(body.inputs[op.sequences : op.sequences + op.states])}
     rows: dict[Variable, int] = {}
@@ -143,7 +147,7 @@ def _without_waste(roots: Roots, whole: Variable) -> tuple[dict[Variable, Variab
     """For an output the result that it is part of, and which rows of that."""
     ahead, behind = (slice(0, -1), slice(1, None)) if op.backwards else (slice(1, None), slice(0, -1))
     histories = {place for place in used if place < op.states and op.kept[place] and place not in lasts}
-    for place in sorted(used - set(range(op.states))):
+    for place in sorted(used & set(range(op.states, op.states + op.outputs))):
         row = body.outputs[place]
         if row in own or row in before:
             shown[place] = (own[row], ahead) if row in own else (before[row], behind)
@@ -161,7 +165,8 @@ def _without_waste(roots: Roots, whole: Variable) -> tuple[dict[Variable, Variab
     shared = [pair for pair in shared if pair[0] in needed]
     kept = tuple(place in histories or op.stops for place in live)
     pairs = [*sequences, *states, *shared]
-    fields = {"sequences": len(sequences), "states": len(states), "kept": kept}
+    least = max(op.least, int(after_a_step))
+    fields = {"sequences": len(sequences), "states": len(states), "kept": kept, "least": least}
     smaller = op.altered(body=Graph(tuple(inner for inner, _ in pairs), outputs), **fields)
     if smaller == op:
         return {}, whole
@@ -170,7 +175,9 @@ def _without_waste(roots: Roots, whole: Variable) -> tuple[dict[Variable, Variab
     results = list(results_of(pruned))
     substitutes: dict[Variable, Variable] = {}
     for place, item in items:
-        if place >= op.states:
+        if place == op.states + op.outputs:
+            substitutes[item] = results[-1]
+        elif place >= op.states:
             result, part = shown[place]
             position = result - op.states + len(live) if result >= op.states else new_place[result]
             substitutes[item] = results[position] if part is None else index(results[position], part)
@@ -187,23 +194,53 @@ def _without_waste(roots: Roots, whole: Variable) -> tuple[dict[Variable, Variab
     return substitutes, pruned
 
 
-def _picked_last(roots: Roots, op: Scan, items: Sequence[tuple[int, Variable]]) -> dict[int, Roots]:
-    """For each state of whose history only the last row is used, the variables that pick it."""
-    users: dict[Variable, Roots] = {item: [] for _, item in items}
+def _picked_last(roots: Roots, op: Scan, items: Sequence[tuple[int, Variable]]) -> tuple[dict[int, Roots], bool]:
+    """For each state of whose history only the last row is used, the variables that pick it; and whether one picks it from
+    the rows after the first state, which are there only after a step.
+    """
+    users: dict[Variable, Roots] = {}
     for one in toposort(roots):
         for operand in one.inputs:
-            if operand in users:
-                users[operand].append(one)
-    found: dict[int, Roots] = {}
+            users.setdefault(operand, []).append(one)
+    ends = set(roots)
+
+    def picks(variable: Variable, inner: bool = False) -> Roots | None:
+        """The variables that pick the last row of a history, None if it is used otherwise, too."""
+        found: Roots = []
+        for one in users.get(variable, []):
+            entry = one.op.entries[0] if isinstance(one.op, Index) else None
+            if entry == _last_row(op):
+                found.append(one)
+            elif not inner and _rows_after(one, op):
+                deeper = picks(one, inner=True)
+                if deeper is None:
+                    return None
+                found += deeper
+            else:
+                return None
+        return None if variable in ends else found
+
+    result: dict[int, Roots] = {}
     other: set[int] = set()
     for place, item in items:
         if place < op.states and op.kept[place] and not op.stops:
-            picks = [isinstance(one.op, Index) and one.op.entries[:1] == (_last_row(op),) for one in users[item]]
-            if all(picks) and item not in roots:
-                found.setdefault(place, []).extend(users[item])
-            else:
+            found = picks(item)
+            if found is None:
                 other.add(place)
-    return {place: picks for place, picks in found.items() if place not in other}
+            else:
+                result.setdefault(place, []).extend(found)
+    result = {place: found for place, found in result.items() if place not in other}
+    return result, any(isinstance(pick.inputs[0].op, Index) for found in result.values() for pick in found)
+
+
+def _rows_after(variable: Variable, op: Scan) -> bool:
+    """Whether a variable shows a history without the first state."""
+    if not isinstance(variable.op, Index) or len(variable.inputs) > 1:
+        return False
+    first, *rest = variable.op.entries
+    start, stop, step = (getattr(first, name, 0) for name in ("start", "stop", "step"))
+    wanted = ((None, 0), -1) if op.backwards else ((1,), None)
+    return start in wanted[0] and stop == wanted[1] and step in (None, 1) and all(one == WHOLE for one in rest)
 
 
 def _live_states(op: Scan, wanted: set[int], rows: Sequence[Variable]) -> list[int]:
@@ -275,7 +312,7 @@ class _Lift:
         waiting = self._depending(inner for inner, _ in self.inputs[op.sequences : op.sequences + op.states])
         products: dict[Variable, Variable] = {}
         for one in body.variables:
-            if isinstance(one.op, MatMul) and one in self.varying and one not in waiting:
+            if isinstance(one.op, MatMul) and one in self.varying and one not in waiting and not _is_outer(one):
                 with suppress(_CannotBeStacked):
                     products[one] = self.stacked(one)
         fixed = self._fixed(products)
@@ -307,7 +344,7 @@ class _Lift:
                     work.add(one)
         read = [operand for one in order if one in self.varying and one not in products for operand in one.inputs]
         wanted = [one for one in dict.fromkeys([*read, *body.outputs]) if one in work and not isinstance(one.type, tuple)]
-        scalars = {one for one in wanted if not one.ndim and _follows_from_sizes(one)}
+        scalars = {one for one in wanted if not one.ndim and follows_from_sizes(one)}
         wanted = [one for one in wanted if one not in scalars and one.op.pure]
         values: dict[Variable, Variable] = {}
         for one in wanted:
@@ -386,7 +423,7 @@ class _Lift:
             else:
                 terms.append(one)
         alone = seen == 1 and state not in toposort([*terms, *(one for one in self.op.body.outputs if one is not new)])
-        multiplied = [one for one in terms if self._factors(one) is not None]
+        multiplied = [one for one in terms if self._factors(one) is not None and 1 not in one.type.shape]
         return terms if alone and multiplied and len(multiplied) == len(terms) else []
 
     def _factors(self, term: Variable) -> tuple[Variable, Variable, bool] | None:
@@ -408,7 +445,8 @@ class _Lift:
             columns = shape(right)[2]
             upright = reshape(dimshuffle(left, 0, 2, 1), (self._steps() * inner, rows))
             product = MatMul()(dimshuffle(upright, 1, 0), reshape(right, (self._steps() * inner, columns)))
-            total = total + (dimshuffle(product, 1, 0) if factors[2] else product)
+            product = dimshuffle(product, 1, 0) if factors[2] else product
+            total = product if is_zeros(total) and product.type == total.type else total + product
         return total
 
     def _steps(self) -> Any:
@@ -525,6 +563,12 @@ class _Lift:
         return None
 
 
+def _is_outer(product: Variable) -> bool:
+    """Whether a product is one multiplication an element."""
+    left, right = product.inputs
+    return 1 in (left.type.shape[-1], right.type.shape[-2])
+
+
 def _is_stackable(variable: Variable) -> bool:
     """Whether all rows of a value can be computed from those of its operands at once."""
     match variable.op:
@@ -547,12 +591,3 @@ def _is_slice(variable: Variable) -> bool:
 def _is_plain_view(variable: Variable) -> bool:
     """Whether a variable shows another's elements in other places."""
     return isinstance(variable.op, Dimshuffle) or (_is_slice(variable) and len(variable.inputs) == 1)
-
-
-def _follows_from_sizes(variable: Variable) -> bool:
-    """Whether a scalar is computed from sizes and constants alone."""
-    return all(
-        isinstance(one.op, Size | Constant | Elementwise) and not one.ndim
-        for one in toposort([variable], stop=[])
-        if not (one.inputs == () and not isinstance(one.op, Constant))
-    )

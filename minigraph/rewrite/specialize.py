@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 
 from minigraph.errors import InvalidValueError, MinigraphError
-from minigraph.graph import Constant, Graph, Input, Variable, describe_type, located
+from minigraph.graph import Constant, Graph, Input, Variable, describe_type, located, toposort
+from minigraph.ops.arithmetic import Multiply
 from minigraph.ops.creation import Arange
 from minigraph.ops.elementwise import Elementwise
 from minigraph.ops.indexing import Assign, Entry, Hole, Indexing, Range
+from minigraph.ops.linear import MatMul
 from minigraph.ops.loop import Scan
 from minigraph.ops.random import RandomBits
 from minigraph.ops.shape import BroadcastTo, Reshape, Size, fill_sizes
@@ -30,6 +32,15 @@ def is_settled(variable: Variable, settled: set[Variable]) -> bool:
     if isinstance(variable.op, Size | Constant):
         return True
     return isinstance(variable.op, Elementwise) and all(one in settled for one in variable.inputs)
+
+
+def follows_from_sizes(variable: Variable) -> bool:
+    """Whether a scalar follows from sizes and constants alone."""
+    settled: set[Variable] = set()
+    for one in toposort([variable]):
+        if is_settled(one, settled):
+            settled.add(one)
+    return variable in settled
 
 
 def sizes_of(variable: Variable) -> tuple[Variable, ...]:
@@ -92,6 +103,8 @@ def _specialized(variable: Variable, inputs: tuple[Variable, ...]) -> Variable:
             op, inputs = _settled_broadcast(pattern, kept, inputs)
         case Scan():
             op, inputs = _settled_loop(op, inputs)
+        case MatMul() if inputs[0].type.shape[-1] == 1 and inputs[0].dtype.kind == "f":
+            op = Multiply()  # one product an element, which the nests around it can do
         case RandomBits(draw, pattern, dtype) if None in pattern:
             op, inputs = RandomBits(draw, _filled(pattern, inputs[1:]), dtype), inputs[:1]
         case Arange(None, dtype):
@@ -117,9 +130,10 @@ def _settled_loop(op: Scan, inputs: tuple[Variable, ...]) -> tuple[Scan, tuple[V
             raise InvalidValueError(
                 f"a state of a loop has shape {state.type.shape} at first, and {new.type.shape} after a step"
             )
-    kept = [k for k, one in enumerate(inputs[1:]) if not isinstance(one.op, SizeConstant)]
+    first = len(rows + states)
+    kept = [k for k, one in enumerate(inputs[1:]) if k < first or not isinstance(one.op, SizeConstant)]
     body = Graph(tuple(body.inputs[k] for k in kept), body.outputs)
-    return op.altered(body=body, steps=steps), (inputs[0], *(inputs[1 + k] for k in kept))
+    return op.altered(body=body, steps=steps, roomy=op.stops), (inputs[0], *(inputs[1 + k] for k in kept))
 
 
 def _constant(value: Any, like: Variable) -> Variable:
