@@ -30,6 +30,7 @@ from minigraph.graph import (
     replace,
 )
 from minigraph.ops.control import computed_by, default_updates, updated_value
+from minigraph.ops.loop_updates import carry_updates
 from minigraph.origin import warn
 from minigraph.printing import flat_text, graph_diff, op_text
 from minigraph.record import Record
@@ -392,7 +393,7 @@ def function(
         raise InvalidValueError(f"on_unused_input must be 'raise', 'warn' or 'ignore', not {on_unused_input!r}")
     structure, wanted = _structure(outputs)
     pairs = _checked_updates(updates)
-    roots = [*wanted, *(value for _, value in pairs)]
+    roots = carry_updates([*wanted, *(value for _, value in pairs)])
     leaves = {spec.variable: _as_leaf(spec.variable) for spec in specs}
     replaced = _given(roots, givens, {old: new for old, new in leaves.items() if new is not old}, on_unused_input)
     pairs = [(target, value) for (target, _), value in zip(pairs, replaced[len(wanted) :], strict=True)]

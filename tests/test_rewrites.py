@@ -26,6 +26,7 @@ m, d = mg.matrix("m", dtype="float64"), mg.matrix("d", dtype="float64")
 row, col = mg.row("row", dtype="float64"), mg.col("col", dtype="float64")
 scalar = mg.scalar("scalar", dtype="float64")
 known = mg.tensor("known", dtype="float64", shape=(2, 3))
+nothing = mg.zeros((2, 3), dtype="float64")
 single = mg.vector("single")
 small, short, whole = (mg.vector(name, dtype=name) for name in ("int8", "int32", "int64"))
 natural, truth = mg.vector("uint8", dtype="uint8"), mg.vector("bool", dtype="bool")
@@ -130,6 +131,17 @@ FIRES = {
         (known.reshape((3, 2)).reshape((2, 3)), known),
         (Reshape((2, 3))(known), known),
     ],
+    algebra.join_parts: [
+        (
+            mg.inc_subtensor(nothing[:, 1:], known[:, :2]) + mg.inc_subtensor(nothing[:, :1], known[:, 2:]),
+            mg.concatenate([known[:, 2:] + 0, known[:, :2] + 0], axis=1),
+        ),
+        (
+            mg.inc_subtensor(nothing[:1], known[1:]) + mg.inc_subtensor(nothing[1:], known[:1]),
+            mg.concatenate([known[1:] + 0, known[:1] + 0]),
+        ),
+    ],
+    algebra.multiply_outer: [(known[:, :1] @ known[:1], known[:, :1] * known[:1] + 0)],
     stability.log_of_softmax: [
         (mg.log(mg.softmax(m)), mg.log_softmax(m)),
         (mg.log(mg.softmax(m, 0)), mg.log_softmax(m, 0)),
@@ -233,6 +245,15 @@ LEAVES = {
         x.reshape((length, 3)).reshape((-1,)),
         mg.exp(known.reshape((6,))).reshape((3, 2)),
     ],
+    algebra.join_parts: [
+        mg.inc_subtensor(nothing[:, 1:], known[:, :2]) + mg.inc_subtensor(nothing[:, 1:], known[:, :2]),
+        mg.inc_subtensor(nothing[:, 1:], known[:, :2]) + mg.inc_subtensor(nothing[:1], known[1:]),
+        mg.inc_subtensor(nothing[:, 1:], known[:, :2]) + mg.inc_subtensor(known[:, :1], known[:, 2:]),
+        mg.inc_subtensor(nothing[:, 1:], known[:, :2]) + known,
+        mg.inc_subtensor(nothing[:, :1], known[:, 2:]) + mg.inc_subtensor(nothing[:, 2:], known[:, 2:]),
+        mg.inc_subtensor(nothing[:, 0], known[:, 2]) + mg.inc_subtensor(nothing[:, 1:], known[:, :2]),
+    ],
+    algebra.multiply_outer: [known.T @ known, x.reshape((9, 1)) @ x.reshape((-1, 9))],
     stability.log_of_softmax: [mg.log2(probabilities), mg.log(probabilities + 0.5), mg.log1p(probabilities)],
     stability.increment_of_quotient: [
         added_at_picked(d, over(probes, picked)),

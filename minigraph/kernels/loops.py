@@ -1,7 +1,7 @@
 """What runs a loop: the program of its body, once for each step, over memory that advances from row to row.
 
-It is itself a kernel, so that a loop is one step of the program around it, and loops may hold loops. The body finds its arguments
-in a table of addresses, which is filled anew for every step.
+It is itself a kernel, so that a loop is one step of the program around it, and loops may hold loops. The body finds its
+arguments in a table of addresses, which is filled anew for every step.
 """
 
 from __future__ import annotations

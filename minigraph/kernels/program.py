@@ -349,7 +349,7 @@ class Program:
         return walking((stack, first * row), (-row if backwards else row) * stack.dtype.itemsize)
 
     def _turns(self, result: Variable, steps: int) -> tuple[tuple[Variable, int], tuple[Variable, int]]:
-        """Where a state that is not kept lies after the first, third, ... step, and after the others; in the end in the result."""
+        """Where a state that is not kept lies after the first, third, ... step, and after the others; last, in the result."""
         other = self._spare.setdefault(result, _scratch(max(1, math.prod(sizes(result)) * result.dtype.itemsize), result))
         pair = ((result, 0), (other, 0))
         return pair if steps % 2 else (pair[1], pair[0])

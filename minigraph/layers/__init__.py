@@ -43,6 +43,16 @@ from minigraph.layers.mlp import MLP, BatchNormalizedMLP, Sequence
 from minigraph.layers.noise import Dropout
 from minigraph.layers.normalization import BatchNormalization, SpatialBatchNormalization, batch_normalization
 from minigraph.layers.population import PopulationNormalization
+from minigraph.layers.recurrent import (
+    GRU,
+    LSTM,
+    BatchNormalizedLSTM,
+    Bidirectional,
+    Recurrent,
+    RecurrentStack,
+    SimpleRecurrent,
+    recurrent,
+)
 from minigraph.layers.requests import Freeze
 from minigraph.layers.roles import add_role, has_roles, with_auxiliary
 from minigraph.layers.sample_normalization import (
@@ -57,14 +67,17 @@ __all__ = [
     "Application",
     "ApplicationCall",
     "BatchNormalization",
+    "BatchNormalizedLSTM",
     "BatchNormalizedMLP",
     "BatchRenormalization",
     "Bias",
+    "Bidirectional",
     "ComputationGraph",
     "Constant",
     "Dropout",
     "Elu",
     "Freeze",
+    "GRU",
     "Gelu",
     "Glorot",
     "He",
@@ -74,6 +87,7 @@ __all__ = [
     "Initializer",
     "InstanceNormalization",
     "IsotropicGaussian",
+    "LSTM",
     "Layer",
     "LayerNormalization",
     "LeakyRectifier",
@@ -84,8 +98,11 @@ __all__ = [
     "PopulationNormalization",
     "RMSNormalization",
     "Rectifier",
+    "Recurrent",
+    "RecurrentStack",
     "Sequence",
     "Silu",
+    "SimpleRecurrent",
     "Softmax",
     "Softplus",
     "Sparse",
@@ -103,6 +120,7 @@ __all__ = [
     "get_parameter_values",
     "get_parameters",
     "has_roles",
+    "recurrent",
     "set_parameter_values",
     "training",
     "with_auxiliary",

@@ -7,7 +7,7 @@ import re
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from inspect import signature
@@ -67,11 +67,17 @@ class Application:
             copies.append(_as_input(given, f"{layer.name}_{self.name}_{name}", call))
         ordered = sorted(options.items(), key=lambda option: names.index(option[0]) if option[0] in names else len(names))
         named = {name: _as_input(given, f"{layer.name}_{self.name}_{name}", call) for name, given in ordered}
-        with inside_layer(f"{current_layer()}/{layer.name}"):
+        with self._inside(layer):
             layer.allocate_for(*copies, *(given for given in named.values() if isinstance(given, Variable)))
             with holds(_call, call):
                 outputs = self.method(layer, *copies, **named)
             return _as_outputs(outputs, f"{layer.name}_{self.name}_output", call)
+
+    def _inside(self, layer: Layer) -> AbstractContextManager[None]:
+        """The path of the layer, which a step within its own application does not change."""
+        outer = _call.get()
+        within = outer is not None and (outer.layer, outer.application) == (layer, self.name)
+        return inside_layer(current_layer() if within else f"{current_layer()}/{layer.name}")
 
     def __reduce__(self) -> tuple[Any, ...]:
         owner, name = self.method.__qualname__.rpartition(".")[::2]

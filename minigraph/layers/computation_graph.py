@@ -7,9 +7,11 @@ from typing import Any
 
 from minigraph.errors import InvalidTypeError, MissingExtraError
 from minigraph.function import Function, function
-from minigraph.graph import Constant, Identity, Input, Shared, Variable, reachable, replace, toposort
+from minigraph.graph import Constant, Identity, Input, Shared, Variable, reachable, replace, toposort, with_bodies
 from minigraph.layers.roles import AUXILIARY, PARAMETER, has_roles
 from minigraph.ops.control import DisconnectedGrad, default_updates
+from minigraph.ops.loop import Scan
+from minigraph.ops.loop_updates import carry_updates
 from minigraph.printing import debugprint, to_dot, to_networkx, to_svg
 
 __all__ = ["ComputationGraph"]
@@ -77,13 +79,18 @@ class ComputationGraph:
         """The updates that computed variables ask for, as pairs (shared variable, new value)."""
         return default_updates(self.outputs)
 
+    @property
+    def scans(self) -> list[Variable]:
+        """The loops, each with all its results, those inside of loops before those around them."""
+        return [one for one in with_bodies(self.variables) if isinstance(one.op, Scan)]
+
     def has_inputs(self, variable: Variable) -> bool:
         """Whether a variable depends on an input."""
         return any(isinstance(one.op, Input) for one in toposort([variable]))
 
     def replace(self, replacements: Mapping[Variable, Variable] | Iterable[tuple[Variable, Variable]]) -> ComputationGraph:
         """The graph with variables replaced; replacements compose (see `minigraph.replace`), unknown keys warn."""
-        return ComputationGraph(replace(self.outputs, dict(replacements)))
+        return ComputationGraph(carry_updates(replace(self.outputs, dict(replacements))))
 
     def function(self, inputs: Sequence[Any] | None = None, **options: Any) -> Function:
         """`minigraph.function` of the outputs, over all inputs in graph order unless others are given."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from minigraph.errors import InvalidTypeError
-from minigraph.graph import Variable
+from minigraph.graph import Structural, Variable, with_bodies
 from minigraph.layers.base import Application, Layer, get_application_call, get_layer
 from minigraph.layers.roles import Role, has_roles
 
@@ -53,13 +53,11 @@ class VariableFilter:
         self._call_id = call_id
 
     def __call__(self, variables: Iterable[Variable]) -> list[Variable]:
-        """The variables for which all criteria hold, in their order."""
-        return [variable for variable in variables if self._accepts(variable)]
+        """The variables for which all criteria hold, in their order; those in the bodies of loops before the loop."""
+        return [variable for variable in _with_those_inside(variables) if self._accepts(variable)]
 
     def _accepts(self, variable: Variable) -> bool:
         """Whether all criteria hold for one variable."""
-        if not isinstance(variable, Variable):
-            raise InvalidTypeError(f"only variables can be filtered, not {variable!r}")
         call = get_application_call(variable)
         return (
             (self._roles is None or has_roles(variable, self._roles, self._each_role))
@@ -74,6 +72,17 @@ class VariableFilter:
         """Whether the variable belongs to one of the layers or layer classes."""
         layer = get_layer(variable)
         return any(isinstance(layer, wanted) if isinstance(wanted, type) else layer is wanted for wanted in self._layers or [])
+
+
+def _with_those_inside(variables: Iterable[Variable]) -> list[Variable]:
+    """The variables, and those that are computed in the bodies of loops among them."""
+    given = list(variables)
+    for one in given:
+        if not isinstance(one, Variable):
+            raise InvalidTypeError(f"only variables can be filtered, not {one!r}")
+    everything = with_bodies(given)
+    stand_ins = {inner for one in everything if isinstance(one.op, Structural) for inner in one.op.body.inputs}
+    return [one for one in everything if one not in stand_ins or one in given]
 
 
 def _listed(given: Any, what: str, allowed: Any) -> list[Any] | None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from minigraph.errors import InvalidTypeError, InvalidValueError
-from minigraph.graph import Variable, items
+from minigraph.graph import Structural, Variable, as_variable, items
 from minigraph.layers.base import (
     ApplicationCall,
     Layer,
@@ -17,9 +17,10 @@ from minigraph.layers.base import (
     get_application_call,
     is_in_training,
 )
-from minigraph.layers.conventions import BLOCKS, Batch, Convention, Stdev, Sums
+from minigraph.layers.conventions import BLOCKS, Batch, Convention, Stdev, Sums, pooled
 from minigraph.layers.ghost_batches import GhostBatches
 from minigraph.layers.initialization import Constant, as_initializer
+from minigraph.layers.loop_statistics import by_row, counts_steps, in_rows, is_constant
 from minigraph.layers.requests import Freeze, Request, as_freeze, checked_index, checked_mask, held
 from minigraph.layers.roles import (
     BATCH_NORM_DIVISOR,
@@ -33,6 +34,7 @@ from minigraph.ops.comparison import and_, eq, ge, gt, lt, where
 from minigraph.ops.control import ifelse
 from minigraph.ops.creation import arange
 from minigraph.ops.elementwise import cast
+from minigraph.ops.loop import exposed
 from minigraph.ops.normalization import (
     Center,
     FiniteOr,
@@ -43,7 +45,7 @@ from minigraph.ops.normalization import (
     check_epsilon,
     normalize_by,
 )
-from minigraph.ops.shape import broadcast_like, reshape, shape_padright
+from minigraph.ops.shape import broadcast_like, reshape, shape, shape_padright
 from minigraph.record import Record
 from minigraph.state import assign, locked
 
@@ -61,6 +63,12 @@ class Normalization(Record):
     request: Request
     population: tuple[Variable, ...]
     statistics: tuple[Variable, ...]
+    loops: tuple[Variable, ...] = ()
+    """The loops in whose bodies it stands, the outermost first."""
+
+    def within(self, loop: Variable) -> Normalization:
+        """The application as it stands in a loop around those that it is known to stand in."""
+        return Normalization(**(vars(self) | {"loops": (loop, *self.loops)}))
 
     @property
     def is_training(self) -> bool:
@@ -74,16 +82,58 @@ class Normalization(Record):
         return self.is_training and by_minibatch and not acting.freezes(Freeze.AVERAGES)
 
     @property
-    def batch(self) -> Batch:
-        """The statistics of its minibatch."""
+    def own_batch(self) -> Batch:
+        """The statistics of its minibatch, of the body's if it stands in a loop."""
         mean, *rest, count = self.statistics
         return Batch(mean, rest[1] if rest else None, count)
 
+    def outside(self, values: Sequence[Variable]) -> list[Variable]:
+        """What is computed where the application stands, outside of all loops, one row for each step of each loop."""
+        listed = list(values)
+        for whole in reversed(self.loops):
+            listed = exposed(whole, listed)
+        extra = len(self.loops) - 1
+        return [reshape(one, (-1, *shape(one)[extra + 1 :])) for one in listed] if extra > 0 else listed
+
+    @property
+    def steps(self) -> Batch:
+        """The statistics of every step of the loops it stands in, as rows laid out as the population, or a row of it, is."""
+        batch = self.layer.in_a_row(self.own_batch)
+        flag = self.request.freeze
+        count = where(lt(flag, int(Freeze.AVERAGES)), batch.count, 0) if isinstance(flag, Variable) else batch.count
+        mean, whole_count, *variance = self.outside([batch.mean, count, *([] if batch.variance is None else [batch.variance])])
+        missing = mean.ndim - whole_count.ndim
+        return Batch(mean, variance[0] if variance else None, broadcast_like(shape_padright(whole_count, missing), mean))
+
+    @property
+    def batch(self) -> Batch:
+        """The statistics of its minibatch; of all steps together, if it stands in a loop."""
+        return pooled(self.steps) if self.loops else self.own_batch
+
+    @property
+    def aligned(self) -> Batch:
+        """The statistics laid out as the population is, see `PopulationNormalization.aligned`; steps of a loop that are about
+        one row of it count together.
+        """
+        layer, index = self.layer, self.request.index
+        if not self.loops or layer.n_iter is None or index is None or is_constant(index):
+            return layer.aligned(self.batch, self.request if not self.loops else Request(index=index))
+        if len(self.loops) == 1 and counts_steps(self.loops[0], index):
+            return in_rows(self.steps, layer.n_iter)
+        (rows,) = self.outside([as_variable(self.request.row(layer.n_iter))])
+        return by_row(self.steps, rows, layer.n_iter)
+
 
 def find_normalizations(variables: Iterable[Variable]) -> list[Normalization]:
-    """The applications of normalizing layers among variables, in their order."""
-    found = (normalization_of(variable) for variable in variables)
-    return [one for one in found if one is not None]
+    """The applications of normalizing layers among variables, and in the bodies of loops among them, in their order."""
+    found: list[Normalization] = []
+    for variable in variables:
+        if isinstance(variable.op, Structural):
+            inner = find_normalizations(variable.op.body.variables)
+            found += [one.within(variable) for one in inner]
+        one = normalization_of(variable)
+        found += [] if one is None else [one]
+    return found
 
 
 def normalization_of(variable: Variable) -> Normalization | None:
@@ -376,15 +426,19 @@ class PopulationNormalization(Layer):
         """The statistics of a minibatch laid out as the population is; without finite values, and with a count of 0, in rows
         that the application is not about, or everywhere if a flag freezes them.
         """
-        shape = self.variables[self.convention.mean].type.shape if self.population_statistics else batch.mean.type.shape
-        row_shape = shape if self.n_iter is None else shape[1:]
-        mean, variance = (None if one is None else reshape(one, row_shape) for one in (batch.mean, batch.variance))
-        count = reshape(batch.count, row_shape) if batch.count.ndim else batch.count
-        there = self._is_estimated(request, len(shape))
+        row = self.in_a_row(batch)
+        there = self._is_estimated(request, row.mean.ndim + (self.n_iter is not None))
         if there is None:
-            return Batch(mean, variance, count)
-        known = None if variance is None else where(there, variance, np.nan)
-        return Batch(where(there, mean, np.nan), known, where(there, count, 0))
+            return row
+        known = None if row.variance is None else where(there, row.variance, np.nan)
+        return Batch(where(there, row.mean, np.nan), known, where(there, row.count, 0))
+
+    def in_a_row(self, batch: Batch) -> Batch:
+        """The statistics of a minibatch in the shape of the population, of one row of it if there are `n_iter`."""
+        stored = self.variables[self.convention.mean].type.shape if self.population_statistics else batch.mean.type.shape
+        row = stored if self.n_iter is None else stored[1:]
+        mean, variance = (None if one is None else reshape(one, row) for one in (batch.mean, batch.variance))
+        return Batch(mean, variance, reshape(batch.count, row) if batch.count.ndim else batch.count)
 
     def _is_estimated(self, request: Request, ndim: int) -> Variable | None:
         """Where an application says something about the population: in its row, unless a flag freezes it; None: everywhere."""

@@ -26,6 +26,7 @@ from minigraph.graph import (
     rebuild,
     toposort,
 )
+from minigraph.ops.control import DefaultUpdate
 from minigraph.ops.shape import BroadcastTo
 from minigraph.types import TensorType
 
@@ -184,8 +185,11 @@ class Scan(Structural):
         return (*kept, *rows_of, *([xp.asarray(0)] * self.stops))
 
     def with_body(self, roots: Sequence[Variable], inputs: tuple[Variable, ...]) -> tuple[Structural, tuple[Variable, ...]]:
-        outer, fresh, own = captured(self.body.inputs, roots)
-        return self.altered(body=Graph((*self.body.inputs, *fresh), tuple(own))), (*inputs, *outer)
+        own = self.body.inputs[: self.sequences + self.states]
+        stand_ins = self.split(list(zip(self.body.inputs, inputs[1:], strict=True)))[2]
+        outer, fresh, changed = captured(own, rebuild(roots, dict(stand_ins)))
+        body = Graph((*own, *fresh), tuple(changed))
+        return self.altered(body=body), (*inputs[: 1 + len(own)], *outer)
 
     def altered(self, **fields: Any) -> Scan:
         """The op with some fields changed."""
@@ -203,15 +207,20 @@ def _row_type(kind: TensorType, steps: int | None) -> TensorType:
 
 def stand_in(variable: Variable) -> Variable:
     """A fresh input in the place of a variable that a body captures."""
-    return Variable(Input(), (), variable.type, variable.name, (), variable.origin)
+    return Variable(Input(), (), variable.type, variable.name, variable.tags, variable.origin)
 
 
 def captured(inputs: Sequence[Variable], roots: Sequence[Variable]) -> tuple[list[Variable], list[Variable], list[Variable]]:
     """What the roots of a body take from outside, fresh inputs for it, and the roots over those.
 
     Taken is what depends on none of the body's inputs, as large parts as there are; constants, stretched or not, stay inside.
+    What the body asks to update is taken by itself.
     """
-    own, order = set(inputs), toposort(roots, stop=set(inputs))
+    targets = _updated(roots, set(inputs))
+    held = {target: stand_in(target) for target in targets}
+    roots = rebuild(roots, held)
+    own = {*inputs, *held.values()}
+    order = toposort(roots, stop=own)
     bound: set[Variable] = set()
     free: set[Variable] = set()
     for variable in order:
@@ -223,7 +232,13 @@ def captured(inputs: Sequence[Variable], roots: Sequence[Variable]) -> tuple[lis
     used = [one for variable in order if variable in bound for one in variable.inputs]
     outer = [one for one in dict.fromkeys([*used, *roots]) if one in free]
     fresh = [stand_in(one) for one in outer]
-    return outer, fresh, rebuild(roots, dict(zip(outer, fresh, strict=True)))
+    return [*targets, *outer], [*held.values(), *fresh], rebuild(roots, dict(zip(outer, fresh, strict=True)))
+
+
+def _updated(roots: Sequence[Variable], inside: set[Variable]) -> list[Variable]:
+    """The variables outside of a body that it asks to update: what depends on them is another value at each step."""
+    asking = [one for one in toposort(roots) if isinstance(one.op, DefaultUpdate)]
+    return [one for one in dict.fromkeys(target for ask in asking for target in ask.inputs[1::2]) if one not in inside]
 
 
 def loop(op: Scan, count: Variable, arguments: Sequence[Variable]) -> list[Variable]:
@@ -232,6 +247,20 @@ def loop(op: Scan, count: Variable, arguments: Sequence[Variable]) -> list[Varia
     whole = altered(*inputs)
     kinds: Any = whole.type
     return [Item(k)(whole) for k in range(len(kinds))]
+
+
+def exposed(variable: Variable, values: Sequence[Variable]) -> list[Variable]:
+    """Values of a loop's body outside of the loop: for each a stack with a row for every step.
+
+    They are further results of a loop that is otherwise the same; compiling unites the two.
+    """
+    op = variable.op
+    assert isinstance(op, Scan)
+    count = op.states + op.outputs
+    outputs = (*op.body.outputs[:count], *values, *op.body.outputs[count:])
+    more, inputs = op.with_body(outputs, variable.inputs)
+    whole = more(*inputs)
+    return [Item(count + k)(whole) for k in range(len(values))]
 
 
 def results_of(variable: Variable) -> Iterator[Variable]:

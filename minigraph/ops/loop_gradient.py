@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from typing import cast
 
+from minigraph.errors import InvalidValueError
 from minigraph.graph import Constant, Graph, Identity, Input, Item, Variable, rebuild, toposort
 from minigraph.ops.arithmetic import Add, minimum
 from minigraph.ops.arranging import concatenate
@@ -21,6 +22,7 @@ from minigraph.ops.elementwise import Elementwise
 from minigraph.ops.indexing import WHOLE, Increment, Index, Range, index
 from minigraph.ops.linear import MatMul
 from minigraph.ops.loop import Scan, loop, results_of, steps_constant
+from minigraph.ops.loop_updates import carried
 from minigraph.ops.reduction import Reduction
 from minigraph.ops.shape import BroadcastTo, Dimshuffle, Reshape, Size, shape
 
@@ -30,7 +32,13 @@ Pull = Callable[[Mapping[Variable, Variable], Sequence[Variable]], Mapping[Varia
 
 def loop_cotangents(variable: Variable, dy: Sequence[Variable | None], pull: Pull) -> list[Variable | None]:
     """The cotangents of a loop's inputs from those of its results."""
-    return _Backward(variable, dy, pull).cotangents()
+    changed, updates = carried(variable)
+    if updates:
+        raise InvalidValueError(
+            f"{variable!r} ({variable.origin}) holds updates that were put into it after it was made: give its graph to "
+            "ComputationGraph, and differentiate what that returns"
+        )
+    return _Backward(changed, dy, pull).cotangents()
 
 
 class _Backward:

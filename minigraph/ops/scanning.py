@@ -12,10 +12,11 @@ from minigraph.errors import InvalidTypeError, InvalidValueError
 from minigraph.graph import Constant, Graph, Input, Variable, as_variable, is_weak, rebuild, toposort
 from minigraph.ops.arithmetic import ceil, floor_divide, minimum
 from minigraph.ops.arranging import concatenate
-from minigraph.ops.control import default_updates, updated_value, with_default_update
+from minigraph.ops.control import with_default_update
 from minigraph.ops.elementwise import Operand, cast
 from minigraph.ops.indexing import index
 from minigraph.ops.loop import Scan, captured, loop, steps_constant
+from minigraph.ops.loop_updates import carry_updates
 from minigraph.ops.shape import reshape, shape
 from minigraph.ops.transcendental import sqrt
 from minigraph.record import Record
@@ -176,25 +177,17 @@ class _Loop:
             raise InvalidValueError(f"the step function returned {len(outputs)} outputs, outputs_info describes {len(infos)}")
         if not outputs:
             raise InvalidValueError("the step function must return at least one output: what travels with none is lost")
-        roots = outputs if condition is None else [*outputs, condition]
-        explicit = {target: updated_value(target, new) for target, new in updates.items()}
-        changed = explicit | dict(default_updates([*roots, *explicit.values()], explicit))
-        self.targets = list(changed)
         self._sequences = [row for row, _, _ in rows]
         self._infos = infos
         states = [one for former in before for one in former]
-        self._firsts = [first for one in infos if one for first in one.firsts()] + self.targets
+        self._firsts = [first for one in infos if one for first in one.firsts()]
         followed: list[Variable] = []
         for output, former in zip(outputs, before, strict=True):
             followed += [output, *former[:-1]] if former else []
         plain = [output for output, one in zip(outputs, infos, strict=True) if one is None]
-        stand_ins = [_element(target, target.name) for target in self.targets]
-        roots = rebuild(
-            [*followed, *changed.values(), *plain, *([] if condition is None else [condition])],
-            dict(zip(self.targets, stand_ins, strict=True)),
-        )
-        weak = [one.weak for one in infos if one for _ in range(one.depth)] + [False] * len(self.targets)
-        states, roots = self._settled([*states, *stand_ins], roots, weak)
+        roots = [*followed, *plain, *([] if condition is None else [condition])]
+        roots[0] = with_default_update(roots[0], updates)
+        states, roots = self._settled(states, roots, [one.weak for one in infos if one for _ in range(one.depth)])
         self._body = Graph((*elements, *states), tuple(roots))
         self._stops = condition is not None
         if strict:
@@ -216,7 +209,7 @@ class _Loop:
 
     def _refuse_captured(self, extra: Sequence[Variable]) -> None:
         """ValueError if the body uses what was not handed to it."""
-        allowed = {*extra, *self.targets}
+        allowed = set(extra)
         outer, _, _ = captured(self._body.inputs, self._body.outputs)
         missing = [one for one in toposort(outer, stop=allowed) if not one.inputs and not isinstance(one.op, Constant)]
         unexpected = [one for one in missing if one not in allowed]
@@ -236,27 +229,27 @@ class _Loop:
         """The stacked outputs."""
         if isinstance(truncated, bool) or not isinstance(truncated, int) or (truncated < 0 and truncated != -1):
             raise InvalidValueError(f"truncate_gradient must be a number of steps, or -1 for all, not {truncated!r}")
-        whole = loop(self._op(self._count, truncated=truncated), self._count, [*self._sequences, *self._firsts])
+        whole = self._computed(self._op(self._count, truncated))
         histories, rows = whole[: len(self._firsts)], whole[len(self._firsts) : len(whole) - self._stops]
-        return self._delivered(histories, [index(one, slice(1, None)) for one in histories], rows)
+        return self._delivered([index(one, slice(1, None)) for one in histories], rows)
 
     def last(self) -> Any:
         """The last outputs."""
         if any(one is None for one in self._infos):
             raise InvalidValueError("reduce needs a first value for every output in outputs_info")
-        whole = loop(self._op(self._count), self._count, [*self._sequences, *self._firsts])
-        return self._delivered(whole, [index(one, -1) for one in whole], [])
+        whole = self._computed(self._op(self._count))
+        return self._delivered([index(one, -1) for one in whole], [])
 
-    def _delivered(self, histories: Sequence[Variable], states: Sequence[Variable], rows: Sequence[Variable]) -> Any:
-        """The outputs in the order of the step function's, each with the updates that were made inside."""
-        count = len(self.targets)
-        finals = [index(one, -1) for one in histories[len(histories) - count :]]
-        updates = dict(zip(self.targets, finals, strict=True))
+    def _computed(self, op: Scan) -> list[Variable]:
+        """The results of the loop, each with the updates that were asked for inside."""
+        return carry_updates(loop(op, self._count, [*self._sequences, *self._firsts]))
+
+    def _delivered(self, states: Sequence[Variable], rows: Sequence[Variable]) -> Any:
+        """The outputs in the order of the step function's."""
         remaining, position, outputs = iter(rows), 0, []
         for info in self._infos:
             outputs.append(next(remaining) if info is None else states[position])
             position += info.depth if info else 0
-        outputs = [with_default_update(one, updates) for one in outputs]
         return outputs[0] if len(outputs) == 1 else outputs
 
     def checkpointed(self, every: int | None) -> Any:
@@ -286,7 +279,8 @@ class _Loop:
         head = [reshape(one, (done, *shape(one)[2:])) for one in whole[states:]]
         ends = [index(one, slice(1, None)) for one in tail[:states]]
         stacked = [concatenate([one, two]) for one, two in zip(head, [*ends, *tail[states:]], strict=True)]
-        return self._delivered(tail[:states], stacked[:states], stacked[states:])
+        stacked = carry_updates(stacked)
+        return self._delivered(stacked[:states], stacked[states:])
 
     def _part(self, length: Variable) -> tuple[Graph, list[Variable]]:
         """The body of the loop over parts: a loop over the steps of one."""

@@ -141,7 +141,7 @@ def merge_reshapes(variable: Variable) -> Variable | None:
 def join_parts(variable: Variable) -> Variable | None:
     """A sum of arrays that are zero but for a slice of one axis each, all slices together the axis -> the slices joined.
 
-    So the gradients of all slices of an array come together.
+    So the gradients of all slices of an array come together. To each the 0 is added that stood there.
     """
     if not isinstance(variable.op, Add):
         return None
@@ -162,7 +162,7 @@ def join_parts(variable: Variable) -> Variable | None:
                 if size is None or step != 1 or start in parts:
                     return None
                 axes.add(sliced[0])
-                parts[start] = part
+                parts[start] = part + 0
             case _:
                 return None
     axis = axes.pop()
@@ -180,10 +180,10 @@ def is_zeros(variable: Variable) -> bool:
 
 
 def multiply_outer(variable: Variable) -> Variable | None:
-    """A product of a column and a row of known size 1 in between -> one multiplication an element."""
+    """A product with a size of 1 in between -> a multiplication and the addition of 0, which a sum begins with."""
     match variable:
         case Variable(MatMul(), (column, row)) if column.type.shape[-1] == row.type.shape[-2] == 1 and row.dtype.kind == "f":
-            return column * row
+            return column * row + 0
     return None
 
 

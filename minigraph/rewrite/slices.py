@@ -48,8 +48,10 @@ def _is_static_slice(variable: Variable) -> bool:
     op = variable.op
     if not isinstance(op, Index) or len(variable.inputs) > 1:
         return False
+    if not all(isinstance(entry, Range) for entry in op.entries):
+        return False
     known = variable.inputs[0].type.shape
-    return all(isinstance(e, Range) and (e == WHOLE or size is not None) for e, size in zip(op.entries, known, strict=True))
+    return all(entry == WHOLE or size is not None for entry, size in zip(op.entries, known, strict=True))
 
 
 def _are_disjoint(variable: Variable, slices: list[Variable]) -> bool:

@@ -10,11 +10,9 @@ import numpy as np
 
 from minigraph.errors import InvalidValueError, MinigraphError
 from minigraph.graph import Constant, Graph, Input, Variable, describe_type, located, toposort
-from minigraph.ops.arithmetic import Multiply
 from minigraph.ops.creation import Arange
 from minigraph.ops.elementwise import Elementwise
 from minigraph.ops.indexing import Assign, Entry, Hole, Indexing, Range
-from minigraph.ops.linear import MatMul
 from minigraph.ops.loop import Scan
 from minigraph.ops.random import RandomBits
 from minigraph.ops.shape import BroadcastTo, Reshape, Size, fill_sizes
@@ -103,8 +101,6 @@ def _specialized(variable: Variable, inputs: tuple[Variable, ...]) -> Variable:
             op, inputs = _settled_broadcast(pattern, kept, inputs)
         case Scan():
             op, inputs = _settled_loop(op, inputs)
-        case MatMul() if inputs[0].type.shape[-1] == 1 and inputs[0].dtype.kind == "f":
-            op = Multiply()  # one product an element, which the nests around it can do
         case RandomBits(draw, pattern, dtype) if None in pattern:
             op, inputs = RandomBits(draw, _filled(pattern, inputs[1:]), dtype), inputs[:1]
         case Arange(None, dtype):

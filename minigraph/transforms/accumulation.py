@@ -50,7 +50,7 @@ class Accumulated:
         batch = self.batch
         for one in applications:
             with carry_origin(one.variable.origin):
-                batch = merged(batch, _wide(self.layer.aligned(one.batch, one.request), self.variables[0]))
+                batch = merged(batch, _wide(one.aligned, self.variables[0]))
         values = [batch.count, batch.mean, batch.variance]
         return list(zip(self.variables, values, strict=False))
 

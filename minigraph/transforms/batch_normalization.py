@@ -13,14 +13,14 @@ from minigraph.layers.computation_graph import ComputationGraph
 from minigraph.layers.conventions import Batch, pooled
 from minigraph.layers.population import Normalization, Pairs, find_normalizations, normalization_of
 from minigraph.layers.roles import BATCH_NORM_POPULATION_STATISTICS, PARAMETER, has_roles
-from minigraph.ops.arranging import stack
+from minigraph.ops.arranging import concatenate, stack
 from minigraph.ops.comparison import isfinite, where
 from minigraph.ops.control import DefaultUpdate
 from minigraph.ops.elementwise import cast
 from minigraph.ops.normalization import FiniteOr, FlowedThrough
 from minigraph.ops.reduction import mean
 from minigraph.ops.reduction import sum as sum_over
-from minigraph.ops.shape import broadcast_like
+from minigraph.ops.shape import broadcast_like, shape
 from minigraph.origin import carry_origin, warn
 
 Roots = ComputationGraph | Variable | Sequence[Variable]
@@ -172,6 +172,16 @@ def get_batch_normalization_updates(
 def _pairs_of(applications: Sequence[Normalization], duplicates: Duplicates, allow_nonfinite: bool) -> Pairs:
     """The pairs of one layer's applications."""
     layer = applications[0].layer
+    looping = next((one for one in applications if one.loops and layer.n_iter is None), None)
+    if looping and duplicates is Duplicates.ERROR:
+        raise InvalidValueError(
+            f"{layer!r} is applied at every step of a loop ({looping.variable.origin}): give the layer n_iter, for statistics "
+            "of every step, or say what shall become of its estimates, for instance duplicates=Duplicates.POOLED"
+        )
+    if looping and duplicates is Duplicates.SEQUENTIAL:
+        return [pair for one in applications for batch in _step_by_step(one) for pair in layer.pairs_of(batch, allow_nonfinite)]
+    if looping and duplicates is Duplicates.MEAN:
+        return _mean_of_steps(applications, allow_nonfinite)
     same_row = _by_row(applications)
     repeated = next((group for group in same_row if len(group) > 1), None)
     if repeated and duplicates is Duplicates.ERROR:
@@ -181,11 +191,48 @@ def _pairs_of(applications: Sequence[Normalization], duplicates: Duplicates, all
             "shall become of its estimates, for instance duplicates=Duplicates.POOLED"
         )
     if repeated and duplicates is Duplicates.SEQUENTIAL:
-        return [pair for one in applications for pair in layer.pairs(one.batch, one.request, allow_nonfinite)]
+        return [pair for one in applications for pair in layer.pairs_of(one.aligned, allow_nonfinite)]
     pairs: Pairs = []
     for group in same_row:
         pairs = _pairs_together(group, duplicates, allow_nonfinite, [estimate for _, estimate in pairs])
     return pairs
+
+
+def _step_by_step(one: Normalization) -> list[Batch]:
+    """The statistics of each step of the loop that an application stands in, which must be known in number; or its own."""
+    if not one.loops:
+        return [one.aligned]
+    steps = one.steps
+    known = shape(steps.mean)[0]
+    if not isinstance(known, int):
+        raise InvalidValueError(
+            f"{one.layer!r} ({one.variable.origin}) is applied in a loop of unknown length, so that its estimates cannot "
+            "follow one another: give its sequences a known number of rows, or use duplicates=Duplicates.POOLED or MEAN"
+        )
+    return [Batch(steps.mean[k], None if steps.variance is None else steps.variance[k], steps.count[k]) for k in range(known)]
+
+
+def _mean_of_steps(applications: Sequence[Normalization], allow_nonfinite: bool) -> Pairs:
+    """One pair for each statistic: the mean over all applications and steps, of those that are finite unless that matters."""
+    layer = applications[0].layer
+    stacks: list[Sequence[Variable]] = []
+    for one in applications:
+        batch = one.steps if one.loops else _as_one_step(one.aligned)
+        stacks.append(layer.convention.estimate(batch, layer.epsilon))
+    pairs: Pairs = []
+    for population, *parts in zip(layer.population_statistics, *stacks, strict=True):
+        raw = concatenate(parts)
+        counted = isfinite(raw)
+        found = sum_over(where(counted, raw, 0), 0) / cast(sum_over(cast(counted, "int64"), 0), raw.dtype)
+        value = cast(mean(raw, 0) if allow_nonfinite else found, population.dtype)
+        pairs.append((population, value if allow_nonfinite else FiniteOr()(value, population)))
+    return pairs
+
+
+def _as_one_step(batch: Batch) -> Batch:
+    """The statistics of a minibatch as those of a loop of one step."""
+    variance = None if batch.variance is None else batch.variance[None]
+    return Batch(batch.mean[None], variance, broadcast_like(batch.count, batch.mean)[None])
 
 
 def _by_row(applications: Sequence[Normalization]) -> list[list[Normalization]]:
@@ -202,14 +249,14 @@ def _pairs_together(
     """One pair for each statistic that a group of applications estimates; `before` is what it else is, if not itself."""
     first, layer = group[0], group[0].layer
     if len(group) == 1:
-        return layer.pairs(first.batch, first.request, allow_nonfinite, before)
+        return layer.pairs_of(first.aligned, allow_nonfinite, before)
     if duplicates is Duplicates.POOLED:
         if len({(one.request.row(layer.n_iter), one.request.freeze) for one in group}) > 1:
             raise InvalidValueError(f"{layer!r}: only applications with one index and one way of freezing can be pooled")
         return layer.pairs(_pooled([one.batch for one in group]), first.request, allow_nonfinite, before)
     if allow_nonfinite and not isinstance(first.request.row(layer.n_iter), int):
         raise InvalidValueError(f"{layer!r}: estimates for indices that are not known have no mean with allow_nonfinite")
-    each = [layer.pairs(one.batch, one.request, allow_nonfinite, before) for one in group]
+    each = [layer.pairs_of(one.aligned, allow_nonfinite, before) for one in group]
     return [
         (population, _mean_of([own[position][1] for own in each], allow_nonfinite))
         for position, (population, _) in enumerate(each[0])

@@ -88,7 +88,7 @@ def _with_population(graph: ComputationGraph, values: Mapping[Variable, Array]) 
     """The graph in which the layers whose population is known normalize by it, though their own variables are untouched."""
 
     def known(one: Normalization) -> Variable | None:
-        if not set(one.population) & set(values):
+        if not set(one.layer.population_statistics) & set(values):
             return None
         return one.layer.normalize(one.x, one.call, one.request, in_training=False)
 

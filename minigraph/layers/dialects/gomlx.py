@@ -126,7 +126,7 @@ def _averaging(graph: ComputationGraph, by_averages: bool) -> Pairs:
         layer = one.layer
         if not isinstance(layer, BatchNormalization) or not one.estimates:
             return None
-        own = layer.rule(layer.pairs(one.batch, one.request))
+        own = layer.rule(layer.pairs_of(one.aligned))
         updates.extend(own)
         becoming = [dict(own)[population] for population in layer.population_statistics]
         statistics = [layer.stretched(each, one.x) for each in GOMLX.read(becoming, layer.epsilon)]
