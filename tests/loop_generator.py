@@ -64,8 +64,8 @@ def random_loop(seed: int) -> RandomLoop:
         outputs = step(*elements)
         return (*outputs, mg.until(ends(outputs))) if kind == "until" else outputs
 
-    described = [dict(input=one, taps=list(taps)) for one, taps in zip(sequences, sequence_taps, strict=True)]
-    infos: list[Any] = [dict(initial=one, taps=list(taps)) for one, taps in zip(firsts, state_taps, strict=True)]
+    described = [{"input": one, "taps": list(taps)} for one, taps in zip(sequences, sequence_taps, strict=True)]
+    infos: list[Any] = [{"initial": one, "taps": list(taps)} for one, taps in zip(firsts, state_taps, strict=True)]
     infos += [None] * free
     cut = int(rng.integers(1, length + 2)) if kind == "truncated" else -1
     if kind == "checkpoints":

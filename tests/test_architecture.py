@@ -21,15 +21,17 @@ LEVELS = {
         rewrite.engine rewrite.lower rewrite.sizes rewrite.stability rewrite.algebra rewrite.folding rewrite.merge
         rewrite.specialize rewrite.loops rewrite.slices rewrite.fuse rewrite""",
     "L4": """kernels.disk kernels.jit kernels.scalar kernels.elementary kernels.namespace kernels.loopnest kernels.layout
-        kernels.effort kernels.accumulator kernels.llvm kernels.runtime kernels.loops kernels.blas kernels.gemm kernels.products kernels.arena
+        kernels.effort kernels.accumulator kernels.llvm kernels.runtime kernels.loops kernels.blas kernels.gemm kernels.products
+        kernels.arena
         kernels.fusion kernels.overwriting kernels.builder kernels.program kernels
         backends.interpreted backends.native backends.choice backends""",
     "L5": "schedule direct doctor",
     "L6": "function",
     "L7": """testing
         layers.roles layers.initialization layers.base layers.filter layers.computation_graph layers.linear layers.activations
-        layers.conventions layers.loop_statistics layers.ghost_batches layers.requests layers.population layers.normalization
-        layers.batch_renormalization layers.sample_normalization layers.weight_normalization layers.noise layers.mlp layers.recurrent layers""",
+        layers.conventions layers.loop_statistics layers.ghost_batches layers.requests layers.population
+        layers.normalization layers.batch_renormalization layers.sample_normalization layers.weight_normalization layers.noise
+        layers.mlp layers.recurrent layers""",
     "L8": """transforms.averages transforms.batch_normalization transforms.accumulation transforms.recomputation
         transforms.freezing transforms.folding transforms.monitoring transforms.noise transforms""",
     "L9": """layers.dialects.base layers.dialects.caffe layers.dialects.gomlx layers.dialects.keras layers.dialects.lasagne

@@ -286,7 +286,7 @@ class LSTM(Recurrent):
     >>> lstm = mg.layers.LSTM(dim=3, input_dim=2)
     >>> x = mg.tensor("x", shape=(None, None, 2))
     >>> states, cells = lstm.apply(x)
-    >>> states.eval({x: np.zeros((5, 4, 2))}).shape
+    >>> states.eval({x: np.zeros((5, 4, 2), "float32")}).shape
     (5, 4, 3)
     """
 

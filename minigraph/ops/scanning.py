@@ -13,7 +13,7 @@ from minigraph.graph import Constant, Graph, Input, Variable, as_variable, is_we
 from minigraph.ops.arithmetic import ceil, floor_divide, minimum
 from minigraph.ops.arranging import concatenate
 from minigraph.ops.control import with_default_update
-from minigraph.ops.elementwise import Operand, cast
+from minigraph.ops.elementwise import Operand, cast, promoted
 from minigraph.ops.indexing import index
 from minigraph.ops.loop import Scan, captured, loop, steps_constant
 from minigraph.ops.loop_updates import carry_updates
@@ -139,7 +139,6 @@ class _State(Record):
     initial: Variable
     taps: tuple[int, ...]
     stacked: bool
-    weak: bool
 
     @property
     def depth(self) -> int:
@@ -162,8 +161,8 @@ class _Loop:
             raise InvalidTypeError(f"scan takes a function of one step, not {fn!r}")
         self._name = name
         given = [_as_sequence(one) for one in _listed(sequences)]
-        infos = [_as_state(one) for one in _listed(outputs_info)]
         extra = [as_variable(one) for one in _listed(non_sequences)]
+        infos = [_as_state(one, [*(one.variable for one in given), *extra]) for one in _listed(outputs_info)]
         self._count, rows = _rows(given, n_steps, backwards)
         elements = [_element(row, f"{one.variable.name or 'sequence'}[t{tap:+d}]", 1) for row, one, tap in rows]
         before = [
@@ -187,24 +186,21 @@ class _Loop:
         plain = [output for output, one in zip(outputs, infos, strict=True) if one is None]
         roots = [*followed, *plain, *([] if condition is None else [condition])]
         roots[0] = with_default_update(roots[0], updates)
-        states, roots = self._settled(states, roots, [one.weak for one in infos if one for _ in range(one.depth)])
+        states, roots = self._settled(states, roots)
         self._body = Graph((*elements, *states), tuple(roots))
         self._stops = condition is not None
         if strict:
             self._refuse_captured(extra)
 
-    def _settled(
-        self, states: list[Variable], roots: list[Variable], weak: Sequence[bool]
-    ) -> tuple[list[Variable], list[Variable]]:
-        """States and roots over types that states keep: sizes that change are unknown, Python numbers yield."""
+    def _settled(self, states: list[Variable], roots: list[Variable]) -> tuple[list[Variable], list[Variable]]:
+        """States and roots over types that states keep: sizes that change are unknown."""
         for _ in range(1 + sum(one.ndim + 1 for one in states)):
-            wanted = [_kept_type(k, one, new, weak[k]) for k, (one, new) in enumerate(zip(states, roots, strict=False))]
+            wanted = [_kept_type(k, one, new) for k, (one, new) in enumerate(zip(states, roots, strict=False))]
             if all(kind == one.type for kind, one in zip(wanted, states, strict=True)):
                 break
             fresh = [Variable(Input(), (), kind, one.name) for kind, one in zip(wanted, states, strict=True)]
             roots = rebuild(roots, dict(zip(states, fresh, strict=True)))
             states = fresh
-        self._firsts = [cast(first, one.dtype) for first, one in zip(self._firsts, states, strict=True)]
         return states, roots
 
     def _refuse_captured(self, extra: Sequence[Variable]) -> None:
@@ -337,8 +333,8 @@ def _as_sequence(given: Any) -> _Sequence:
     return _Sequence(variable, _as_taps(taps, 0, f"sequence {variable!r}"))
 
 
-def _as_state(given: Any) -> _State | None:
-    """One of the `outputs_info`."""
+def _as_state(given: Any, others: Sequence[Variable]) -> _State | None:
+    """One of the `outputs_info`; a Python number takes the dtype that it would have beside the other operands of the loop."""
     if given is None:
         return None
     taps = None
@@ -351,7 +347,7 @@ def _as_state(given: Any) -> _State | None:
             if taps:
                 raise InvalidValueError(f"an output with taps {taps} needs the values before the first step: initial=...")
             return None
-    initial = as_variable(given)
+    initial = promoted([given, *others])[0] if is_weak(given) else as_variable(given)
     offsets = _as_taps(taps, -1, f"the output that begins with {initial!r}")
     if max(offsets) >= 0:
         raise InvalidValueError(f"taps of outputs reach back: they must be negative, not {taps}")
@@ -362,7 +358,7 @@ def _as_state(given: Any) -> _State | None:
             f"taps {offsets} of an output need the {depth} values before the first step as rows, and {initial!r} "
             f"({initial.origin}) is {initial.type}"
         )
-    return _State(initial, offsets, stacked, is_weak(given))
+    return _State(initial, offsets, stacked)
 
 
 def _element(variable: Variable, name: str | None, dropped: int = 0) -> Variable:
@@ -430,19 +426,18 @@ def _given_count(views: Sequence[Variable], n_steps: Any) -> Variable:
     return steps_constant(int(value))
 
 
-def _kept_type(position: int, state: Variable, new: Variable, weak: bool) -> TensorType:
+def _kept_type(position: int, state: Variable, new: Variable) -> TensorType:
     """The type that a state keeps, given what a step makes of it; TypeError if there is none."""
-    dtype = new.dtype if weak else state.dtype
     one_sided = state.ndim == new.ndim and any(
         (a == 1) != (b == 1) or (a != b and None not in (a, b)) for a, b in zip(state.type.shape, new.type.shape, strict=True)
     )
-    if dtype != new.dtype or state.ndim != new.ndim or one_sided:
+    if state.dtype != new.dtype or state.ndim != new.ndim or one_sided:
         raise InvalidTypeError(
             f"state {position} of the loop begins as {state.type} and is {new.type} ({new!r}, {new.origin}) after a step: give "
             "outputs_info, or cast the output, so that dtype, number of axes, and sizes of 1 agree"
         )
     sizes = tuple(a if b is not None else None for a, b in zip(state.type.shape, new.type.shape, strict=True))
-    return TensorType(dtype, sizes)
+    return TensorType(state.dtype, sizes)
 
 
 def _understood(returned: Any) -> tuple[list[Variable], Mapping[Variable, Operand], Variable | None]:

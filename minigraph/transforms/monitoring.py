@@ -105,9 +105,9 @@ def _on_host(array: Any) -> np.ndarray[Any, Any]:
 
 
 def _gaps(one: Normalization) -> list[Variable]:
-    """The gaps of the means and, unless there are none, of the deviations, for each feature."""
+    """The gaps of the means and, unless there are none, of the deviations, for each feature; in a loop for each step."""
     minibatch = [cast(statistic, "float64") for statistic in one.statistics]
     population = [cast(statistic, "float64") for statistic in one.layer.population_in(one.x, one.request)]
     if one.layer.mean_only:
-        return [minibatch[0] - population[0]]
-    return [(minibatch[0] - population[0]) / population[1], log(minibatch[1] / population[1])]
+        return one.outside([minibatch[0] - population[0]])
+    return one.outside([(minibatch[0] - population[0]) / population[1], log(minibatch[1] / population[1])])
