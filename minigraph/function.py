@@ -29,14 +29,14 @@ from minigraph.graph import (
     rebuild,
     replace,
 )
-from minigraph.ops.control import computed_by, default_updates, updated_value
+from minigraph.ops.control import asked_updates, computed_by, the_update, updated_value
 from minigraph.ops.loop_updates import carry_updates
 from minigraph.origin import warn
 from minigraph.printing import flat_text, graph_diff, op_text
 from minigraph.record import Record
 from minigraph.rewrite.algebra import simplify
 from minigraph.rewrite.folding import fold
-from minigraph.rewrite.loops import lift_loops, tidy_loops
+from minigraph.rewrite.loops import lift_loops, tidy_loops, unite_loops
 from minigraph.rewrite.lower import lower, strip
 from minigraph.rewrite.merge import merge
 from minigraph.rewrite.sizes import trace_sizes
@@ -393,7 +393,7 @@ def function(
         raise InvalidValueError(f"on_unused_input must be 'raise', 'warn' or 'ignore', not {on_unused_input!r}")
     structure, wanted = _structure(outputs)
     pairs = _checked_updates(updates)
-    roots = carry_updates([*wanted, *(value for _, value in pairs)])
+    roots = unite_loops(carry_updates([*wanted, *(value for _, value in pairs)]))
     leaves = {spec.variable: _as_leaf(spec.variable) for spec in specs}
     replaced = _given(roots, givens, {old: new for old, new in leaves.items() if new is not old}, on_unused_input)
     pairs = [(target, value) for (target, _), value in zip(pairs, replaced[len(wanted) :], strict=True)]
@@ -496,6 +496,22 @@ def _typed_like(old: Any, new: Any) -> Variable:
     if not isinstance(old, Variable):
         raise InvalidTypeError(f"givens replace variables, not {old!r}")
     return as_variable(fit(new, old.type, f"what is given for {old!r} ({old.origin})"))
+
+
+def default_updates(
+    roots: Sequence[Variable], explicit: Iterable[Variable] = (), disabled: bool | Sequence[Variable] = False
+) -> list[tuple[Variable, Variable]]:
+    """The updates that computed variables ask for, those that the new values ask for too, unless there is an explicit one."""
+    if disabled is True:
+        return []
+    excluded = set(explicit) | set(disabled or ())
+    asked = asked_updates(roots, lambda target: isinstance(target.op, Shared) and target not in excluded)
+    pairs = []
+    for target, news in asked.items():
+        same = merge(Graph((), tuple(new for _, new in news))).outputs if len(news) > 1 else [news[0][1]]
+        different = dict(zip(same, news, strict=True))
+        pairs.append((target, the_update(target, list(different.values()))[1]))
+    return pairs
 
 
 def _check_leaves(graph: Graph, on_unused: str) -> None:

@@ -10,6 +10,8 @@ from minigraph.backends.interpreted import Backend, Kernel, at_users_line
 from minigraph.graph import Array, Constant, Graph, Input, Item, Shared, Variable, reachable
 from minigraph.ops.control import IfElse
 from minigraph.ops.loop import Scan
+from minigraph.rewrite.specialize import has_settled_sizes, specialize
+from minigraph.types import TensorType
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,11 @@ def _plain_loop(op: Scan, backend: Backend) -> Kernel:
     for slot, value in plan.constants:
         empty[slot] = value
 
+    def shapes_alone(*values: Array) -> list[Array]:
+        """Arrays of the shapes that the body's outputs have."""
+        kinds = [TensorType(kind.type.dtype, value.shape) for kind, value in zip(op.body.inputs, values, strict=True)]
+        return [backend.xp.empty(one.type.shape, one.dtype) for one in specialize(op.body, kinds).outputs]
+
     def body(*values: Array) -> list[Array]:
         memory = empty.copy()
         for slot, value in zip(plan.inputs, values, strict=True):
@@ -104,7 +111,8 @@ def _plain_loop(op: Scan, backend: Backend) -> Kernel:
         run(plan, memory)
         return [memory[root] for root in plan.roots]
 
-    return lambda *arrays: op.run(backend.xp, body, *arrays)
+    settled = has_settled_sizes(op.body)
+    return lambda *arrays: op.run(backend.xp, shapes_alone if settled and not int(arrays[0]) else body, *arrays)
 
 
 def _is_leaf(variable: Variable) -> bool:

@@ -242,7 +242,7 @@ def test_mistakes_of_recurrent_layers():
     cases = {
         "2 features on the last axis": lambda: layer.apply(mg.matrix("x")),
         "needs the sequence 'inputs'": lambda: layer.apply(mask=mg.matrix("mask")),
-        "5 rows for 6 steps": lambda: layer.apply(x, mask=mg.tensor("mask", shape=(5, None))),
+        "has 5 rows, and 6 are needed": lambda: layer.apply(x, mask=mg.tensor("mask", shape=(5, None))),
         "input_dim": lambda: LSTM(3, 0),
         "dim must be": lambda: GRU(0),
         "recurrent layer": lambda: RecurrentStack([Linear(3, 2)]),

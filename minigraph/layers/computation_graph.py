@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from minigraph.errors import InvalidTypeError, MissingExtraError
-from minigraph.function import Function, function
+from minigraph.function import Function, default_updates, function
 from minigraph.graph import Constant, Identity, Input, Shared, Variable, reachable, replace, toposort, with_bodies
 from minigraph.layers.roles import AUXILIARY, PARAMETER, has_roles
-from minigraph.ops.control import DisconnectedGrad, default_updates
+from minigraph.ops.control import DisconnectedGrad
 from minigraph.ops.loop import Scan
 from minigraph.ops.loop_updates import carry_updates
 from minigraph.printing import debugprint, to_dot, to_networkx, to_svg

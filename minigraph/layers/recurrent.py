@@ -19,7 +19,7 @@ from minigraph.errors import InvalidTypeError, InvalidValueError
 from minigraph.graph import Variable
 from minigraph.layers.activations import Logistic, Tanh
 from minigraph.layers.base import Application, Layer, application
-from minigraph.layers.initialization import Glorot, Initializer, Orthogonal, as_initializer
+from minigraph.layers.initialization import Constant, Glorot, Initializer, Orthogonal, as_initializer
 from minigraph.layers.linear import Linear, last_size
 from minigraph.layers.normalization import BatchNormalization
 from minigraph.layers.roles import BIAS, INITIAL_STATE, WEIGHT
@@ -124,9 +124,8 @@ class _Loop:
         self.steps = n_steps if first is None or n_steps is not None else shape(first)[0]
         self.batch = batch_size if first is None else shape(first)[1]
         for name, one in self.sequences.items():
-            self.sequences[name] = (
-                _as_long_as(one, self.steps, f"{applied}: the sequence {name!r}") if one is not first else one
-            )
+            if one is not first:
+                self.sequences[name] = _fitting(one, self.steps, self.batch, f"{applied}: the sequence {name!r}")
         own = [] if all(name in given for name in applied.states) else self.layer.initial_states(self.batch)  # type: ignore[attr-defined]
         self.first = dict(zip(applied.states, own, strict=False)) | {n: given[n] for n in applied.states if n in given}
 
@@ -156,14 +155,13 @@ class _Loop:
         return listed if len(listed) > 1 else listed[0]
 
 
-def _as_long_as(sequence: Variable, steps: Any, what: str) -> Variable:
-    """A sequence, provided that it has as many rows as there are steps; ValueError where it is known not to."""
-    rows = shape(sequence)[0]
-    if isinstance(rows, int) and isinstance(steps, int):
-        if rows != steps:
-            raise InvalidValueError(f"{what} has {rows} rows for {steps} steps")
-        return sequence
-    return broadcast_to(sequence, (steps, *shape(sequence)[1:]))
+def _fitting(sequence: Variable, steps: Any, batch: Any, what: str) -> Variable:
+    """A sequence, provided that it has a row for every step, and each of those one for every element of the batch."""
+    for given, wanted, of in zip(shape(sequence), (steps, batch), ("rows", "elements of the batch"), strict=False):
+        known = isinstance(given, int) and isinstance(wanted, int)
+        if (known and given != wanted) or (given == 1 and not isinstance(wanted, int)):
+            raise InvalidValueError(f"{what} has {given} {of}, and {wanted if known else 'an unknown number'} are needed")
+    return broadcast_to(sequence, (steps, batch, *shape(sequence)[2:]))
 
 
 class Recurrent(Layer):
@@ -281,7 +279,7 @@ class LSTM(Recurrent):
     The gates stand in the order input, forget, cell, output: with z = inputs + states @ W,
     cells = sigmoid(z_forget) * cells + sigmoid(z_input) * tanh(z_cell), states = sigmoid(z_output) * tanh(cells).
     peepholes: let the gates see the cells, as Blocks does. forget_bias: what is added to the bias of the forget gate where the
-    layer has a bias, that is, with `input_dim` (Jozefowicz et al. 2015).
+    layer has a bias, that is, with `input_dim`, at first (Jozefowicz et al. 2015).
 
     >>> lstm = mg.layers.LSTM(dim=3, input_dim=2)
     >>> x = mg.tensor("x", shape=(None, None, 2))
@@ -409,7 +407,7 @@ class BatchNormalizedLSTM(LSTM):
 
     z = BN(inputs) + BN(states @ W), the gates as in an LSTM, and the output sees tanh(BN(cells)). What comes from the inputs,
     from the states, and the cells are normalized apart, by `normalize_input`, `normalize_states` and `normalize_cells`, whose
-    scales start at 0.1; the states' has no shift, and that of the inputs stands for the bias.
+    scales start at 0.1; the states' has no shift, and that of the inputs stands for the bias, `forget_bias` included.
 
     n_iter: for how many steps there are populations of their own, the last one of which serves for all later steps; None
     for one population of all steps. Other arguments are those of an LSTM.
@@ -431,14 +429,16 @@ class BatchNormalizedLSTM(LSTM):
         *,
         epsilon: float = 1e-4,
         scale_init: Any = 0.1,
+        forget_bias: float = 1.0,
         **options: Any,
     ) -> None:
         self.n_iter = n_iter
         shared_options: dict[str, Any] = {"n_iter": n_iter, "epsilon": epsilon, "scale_init": scale_init}
-        self.normalize_input = BatchNormalization(4 * dim, name="normalize_input", **shared_options)
+        shift = GatesOf(tuple(Constant(forget_bias if gate == 1 else 0.0) for gate in range(4)))
+        self.normalize_input = BatchNormalization(4 * dim, name="normalize_input", shift_init=shift, **shared_options)
         self.normalize_states = BatchNormalization(4 * dim, learn_shift=False, name="normalize_states", **shared_options)
         self.normalize_cells = BatchNormalization(dim, name="normalize_cells", **shared_options)
-        super().__init__(dim, input_dim, **options)
+        super().__init__(dim, input_dim, forget_bias=forget_bias, **options)
 
     def own_children(self, dim: int) -> list[Layer]:
         return [self.normalize_input, self.normalize_states, self.normalize_cells]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
 
 from minigraph.errors import InvalidTypeError, InvalidValueError
 from minigraph.graph import Array, Identity, Op, Shared, Variable, as_variable, reachable, toposort
-from minigraph.ops.arithmetic import clip
+from minigraph.ops.arithmetic import clip, maximum
 from minigraph.ops.elementwise import Cotangents, Operand, cast, promoted
 from minigraph.types import TensorType
 
@@ -26,6 +26,10 @@ class DefaultUpdate(Identity):
     """Its first input; whoever computes it also sets each target to the new value that follows it."""
 
     pure = False
+
+
+class Advance(DefaultUpdate):
+    """A request that goes with others of its kind: of several new values for one target the greatest counts."""
 
 
 def with_default_update(x: Operand, updates: Mapping[Variable, Operand]) -> Variable:
@@ -81,31 +85,46 @@ def widening_op(value: Variable, expected: TensorType) -> Variable | None:
     return None
 
 
-def default_updates(
-    roots: Sequence[Variable], explicit: Iterable[Variable] = (), disabled: bool | Sequence[Variable] = False
-) -> list[tuple[Variable, Variable]]:
-    """The updates that computed variables ask for, those that the new values ask for too, unless there is an explicit one."""
-    if disabled is True:
-        return []
-    excluded = set(explicit) | set(disabled or ())
-    found: dict[Variable, Variable] = {}
+Asked = dict[Variable, list[tuple[DefaultUpdate, Variable]]]
+"""For each variable that is to be updated its new values, as they are asked for, each once."""
+
+
+def asked_updates(roots: Sequence[Variable], accepts: Callable[[Variable], bool]) -> Asked:
+    """The updates that computed variables ask for, and those that the new values ask for, of targets that are accepted."""
+    found: dict[tuple[Variable, Variable], DefaultUpdate] = {}
     before = -1
     while before < len(found):
         before = len(found)
-        for target, new in _asked_updates([*roots, *found.values()]):
-            if target not in excluded and found.setdefault(target, new) is not new:
-                raise InvalidValueError(
-                    f"two computed variables ask for different updates of {target!r} ({target.origin}): {found[target]!r} "
-                    f"({found[target].origin}) and {new!r} ({new.origin}); give one in updates, or use no_default_updates"
-                )
-    return list(found.items())
+        for one in computed_by([*roots, *(new for _, new in found)]):
+            if isinstance(one.op, DefaultUpdate):
+                for target, new in zip(one.inputs[1::2], one.inputs[2::2], strict=True):
+                    if accepts(target):
+                        found.setdefault((target, new), one.op)
+    asked: Asked = {}
+    for (target, new), op in found.items():
+        asked.setdefault(target, []).append((op, new))
+    return asked
 
 
-def _asked_updates(roots: Sequence[Variable]) -> list[tuple[Variable, Variable]]:
-    """The updates recorded at the variables that computing `roots` computes, in graph order."""
-    recording = [variable for variable in computed_by(roots) if isinstance(variable.op, DefaultUpdate)]
-    pairs = [pair for one in recording for pair in zip(one.inputs[1::2], one.inputs[2::2], strict=True)]
-    return [(target, new) for target, new in pairs if isinstance(target.op, Shared)]
+def the_update(target: Variable, news: Sequence[tuple[DefaultUpdate, Variable]]) -> tuple[DefaultUpdate, Variable]:
+    """The new value of a target that several are asked for: the greatest, if all advance it; ValueError otherwise."""
+    op, new = news[0]
+    for other_op, other in news[1:]:
+        if not isinstance(op, Advance) or not isinstance(other_op, Advance):
+            raise InvalidValueError(
+                f"two computed variables ask for different updates of {target!r} ({target.origin}): {new!r} ({new.origin}) and "
+                f"{other!r} ({other.origin}); give one in updates, or use no_default_updates"
+            )
+        new = maximum(new, other)
+    return op, new
+
+
+def with_asked(x: Variable, updates: Mapping[Variable, tuple[DefaultUpdate, Variable]]) -> Variable:
+    """x, with the requests to update each target in the way that its op says."""
+    for op in dict.fromkeys(op for op, _ in updates.values()):
+        own = [part for target, (kind, new) in updates.items() if kind == op for part in (target, new)]
+        x = op(x, *own)
+    return x
 
 
 def computed_by(roots: Sequence[Variable], stop: Container[Variable] = ()) -> list[Variable]:

@@ -26,7 +26,8 @@ from minigraph.graph import (
     rebuild,
     toposort,
 )
-from minigraph.ops.control import DefaultUpdate
+from minigraph.ops.control import Assert, DefaultUpdate
+from minigraph.ops.indexing import Indexing, Range, index
 from minigraph.ops.shape import BroadcastTo
 from minigraph.types import TensorType
 
@@ -58,6 +59,8 @@ class Scan(Structural):
     """Through how many of the last steps gradients flow, -1 for all."""
     recomputed: bool = False
     """Whether gradients compute the body's values again instead of keeping them."""
+    updated: tuple[DefaultUpdate, ...] = ()
+    """How the last of the states, which begin with the values of shared variables, are to be updated outside of the loop."""
     least: int = 0
     """How many steps there must be for what is picked from histories to be there."""
     name: str | None = None
@@ -112,7 +115,7 @@ class Scan(Structural):
         return self.run(xp, evaluate, *arrays)
 
     def run(self, xp: Any, body: Body, count: Array, *arrays: Array) -> tuple[Array, ...]:
-        """The results, the body being computed by `body`."""
+        """The results, the body being computed by `body`, which is called with zeros where there are no steps."""
         steps = int(count)
         self.check_steps(steps)
         sequences, states, captured = self.split(arrays)
@@ -132,6 +135,8 @@ class Scan(Structural):
                 stacks = [self._memory(xp, k, steps, one) for k, one in enumerate(written)]
             for k, (target, value) in enumerate(zip(stacks, written, strict=True)):
                 if target is not None:
+                    if value.shape != target.shape[1:]:
+                        raise ValueError(f"rows {target.shape[1:]} and {value.shape} of an output of the loop do not stack")
                     target[row + (k < self.states and not self.backwards)] = value
             done += 1
             stopped = self.stops and bool(results[-1])
@@ -214,7 +219,7 @@ def captured(inputs: Sequence[Variable], roots: Sequence[Variable]) -> tuple[lis
     """What the roots of a body take from outside, fresh inputs for it, and the roots over those.
 
     Taken is what depends on none of the body's inputs, as large parts as there are; constants, stretched or not, stay inside.
-    What the body asks to update is taken by itself.
+    What the body asks to update is taken by itself; what may fail stays inside, where it is computed when its turn comes.
     """
     targets = _updated(roots, set(inputs))
     held = {target: stand_in(target) for target in targets}
@@ -224,8 +229,8 @@ def captured(inputs: Sequence[Variable], roots: Sequence[Variable]) -> tuple[lis
     bound: set[Variable] = set()
     free: set[Variable] = set()
     for variable in order:
-        stretched = isinstance(variable.op, BroadcastTo)  # inside of the body it takes no memory
-        if variable in own or any(one in bound for one in variable.inputs) or (stretched and variable.inputs[0] not in free):
+        stretched = isinstance(variable.op, BroadcastTo) and variable.inputs[0] not in free  # which takes no memory inside
+        if variable in own or any(one in bound for one in variable.inputs) or stretched or may_fail(variable):
             bound.add(variable)
         elif not isinstance(variable.op, Constant) and (not variable.inputs or any(one in free for one in variable.inputs)):
             free.add(variable)
@@ -233,6 +238,14 @@ def captured(inputs: Sequence[Variable], roots: Sequence[Variable]) -> tuple[lis
     outer = [one for one in dict.fromkeys([*used, *roots]) if one in free]
     fresh = [stand_in(one) for one in outer]
     return [*targets, *outer], [*held.values(), *fresh], rebuild(roots, dict(zip(outer, fresh, strict=True)))
+
+
+def may_fail(variable: Variable) -> bool:
+    """Whether computing a variable may raise for what it is given, so that it must not be done before it is asked for."""
+    op = variable.op
+    if isinstance(op, Indexing):
+        return any(not isinstance(entry, Range | None) for entry in op.entries)
+    return isinstance(op, Assert)
 
 
 def _updated(roots: Sequence[Variable], inside: set[Variable]) -> list[Variable]:
@@ -267,6 +280,18 @@ def results_of(variable: Variable) -> Iterator[Variable]:
     """The results of a loop as variables."""
     kinds: Any = variable.type
     return (Item(k)(variable) for k in range(len(kinds)))
+
+
+def updates_of(variable: Variable) -> dict[Variable, tuple[DefaultUpdate, Variable]]:
+    """What a loop asks to be updated, how, and with which values."""
+    op = variable.op
+    assert isinstance(op, Scan)
+    found: dict[Variable, tuple[DefaultUpdate, Variable]] = {}
+    for place, kind in enumerate(op.updated, op.states - len(op.updated)):
+        result = Item(place)(variable)
+        final = index(result, 0 if op.backwards else -1) if op.kept[place] else result
+        found[variable.inputs[1 + op.sequences + place]] = (kind, final)
+    return found
 
 
 def steps_constant(steps: int) -> Variable:

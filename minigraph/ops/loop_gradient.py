@@ -16,15 +16,17 @@ from minigraph.graph import Constant, Graph, Identity, Input, Item, Variable, re
 from minigraph.ops.arithmetic import Add, minimum
 from minigraph.ops.arranging import concatenate
 from minigraph.ops.comparison import gt, where
-from minigraph.ops.control import GradientOp
-from minigraph.ops.creation import zeros, zeros_like
+from minigraph.ops.control import GradientOp, with_asked
+from minigraph.ops.creation import Arange, zeros, zeros_like
 from minigraph.ops.elementwise import Elementwise
-from minigraph.ops.indexing import WHOLE, Increment, Index, Range, index
+from minigraph.ops.indexing import WHOLE, Increment, Index, Indexing, Range, index
 from minigraph.ops.linear import MatMul
-from minigraph.ops.loop import Scan, loop, results_of, steps_constant
+from minigraph.ops.loop import Scan, loop, results_of, steps_constant, updates_of
 from minigraph.ops.loop_updates import carried
+from minigraph.ops.random import RandomBits
 from minigraph.ops.reduction import Reduction
 from minigraph.ops.shape import BroadcastTo, Dimshuffle, Reshape, Size, shape
+from minigraph.types import TensorType
 
 Pull = Callable[[Mapping[Variable, Variable], Sequence[Variable]], Mapping[Variable, Variable]]
 """From cotangents of some variables those of others, for each that they depend on."""
@@ -32,13 +34,12 @@ Pull = Callable[[Mapping[Variable, Variable], Sequence[Variable]], Mapping[Varia
 
 def loop_cotangents(variable: Variable, dy: Sequence[Variable | None], pull: Pull) -> list[Variable | None]:
     """The cotangents of a loop's inputs from those of its results."""
-    changed, updates = carried(variable)
-    if updates:
+    if carried(variable) is not variable:
         raise InvalidValueError(
             f"{variable!r} ({variable.origin}) holds updates that were put into it after it was made: give its graph to "
             "ComputationGraph, and differentiate what that returns"
         )
-    return _Backward(changed, dy, pull).cotangents()
+    return _Backward(variable, dy, pull).cotangents()
 
 
 class _Backward:
@@ -103,13 +104,14 @@ class _Backward:
             if any(operand in backward for operand in one.inputs):
                 backward.add(one)
         inside = set(toposort(body.outputs))
+        ragged = _ragged(order, bound)
         needed: dict[Variable, Variable] = {}
         pending, seen = list(roots), set(roots)
         while pending:
             one = pending.pop()
             if one in seeds or one not in varies:
                 continue
-            if one not in backward and self._is_kept(one, inside):
+            if one not in backward and one not in ragged and self._is_kept(one, inside):
                 needed[one] = _behind_identities(one)
                 continue
             fresh = [operand for operand in one.inputs if operand not in seen]
@@ -162,7 +164,8 @@ class _Backward:
         outputs = (*body.outputs[: op.states + op.outputs], *extra, *body.outputs[op.states + op.outputs :])
         altered = op.altered(body=Graph(body.inputs, outputs), kept=kept)
         forward = self.forward if altered == op else altered(self.count, *self.given)
-        results = list(results_of(forward))
+        updates = updates_of(forward)
+        results = [with_asked(one, updates) for one in results_of(forward)]
         self.done = self._steps_done(altered, results)
         stacks = {}
         for one in values:
@@ -262,6 +265,30 @@ class _Backward:
         if self.op.stops:
             parts.append(zeros((shape(sequence)[0] - self.done, *around), sequence.dtype))
         return concatenate(parts) if len(parts) > 1 else parts[0]
+
+
+def _ragged(order: Sequence[Variable], bound: set[Variable]) -> set[Variable]:
+    """The variables whose sizes may differ from step to step, and whose values do not stack; `bound` are rows and states."""
+    found: set[Variable] = set()
+    varies = set(bound)
+    for one in order:
+        if not isinstance(one.op, Size) and any(operand in varies for operand in one.inputs):
+            varies.add(one)
+        op = one.op
+        given: Sequence[Variable] = ()
+        match op:
+            case BroadcastTo() | Reshape() | RandomBits():
+                given = one.inputs[1:]
+            case Arange():
+                given = one.inputs
+            case Scan():
+                given = one.inputs[: 1 + len(one.inputs) * op.stops]
+            case Indexing():
+                given = [filler for filler in one.inputs[1:] if not filler.ndim or filler.dtype.kind == "b"]
+        known = isinstance(one.type, TensorType) and None not in one.type.shape
+        if not known and (any(size in varies for size in given) or any(operand in found for operand in one.inputs)):
+            found.add(one)
+    return found
 
 
 def _split_last(dy: Variable, backwards: bool) -> tuple[Variable | None, Variable | None]:

@@ -15,7 +15,7 @@ import numpy as np
 from minigraph.errors import InvalidTypeError, InvalidValueError
 from minigraph.graph import Array, Op, Variable, as_variable, shared
 from minigraph.ops.comparison import lt
-from minigraph.ops.control import with_default_update
+from minigraph.ops.control import Advance
 from minigraph.ops.elementwise import Operand, cast
 from minigraph.ops.indexing import argsort, index, take
 from minigraph.ops.reduction import argmax, cumsum
@@ -115,7 +115,7 @@ class RandomStream:
         pattern, symbolic = split_sizes(shape)
         bits = RandomBits(self._draws, pattern, as_dtype(dtype))(self.state, *symbolic)
         self._draws += 1
-        return with_default_update(bits, {self.state: self._next_state})
+        return Advance()(bits, self.state, self._next_state)
 
     def _fractions(self, shape: Sizes, dtype: np.dtype[Any]) -> Variable:
         """Uniform numbers in [0, 1): as many bits as the dtype's fraction holds."""

@@ -12,11 +12,11 @@ from minigraph.errors import InvalidTypeError, InvalidValueError
 from minigraph.graph import Constant, Graph, Input, Variable, as_variable, is_weak, rebuild, toposort
 from minigraph.ops.arithmetic import ceil, floor_divide, minimum
 from minigraph.ops.arranging import concatenate
-from minigraph.ops.control import with_default_update
+from minigraph.ops.control import with_asked, with_default_update
 from minigraph.ops.elementwise import Operand, cast, promoted
 from minigraph.ops.indexing import index
-from minigraph.ops.loop import Scan, captured, loop, steps_constant
-from minigraph.ops.loop_updates import carry_updates
+from minigraph.ops.loop import Scan, captured, loop, steps_constant, updates_of
+from minigraph.ops.loop_updates import carried, carry_updates, matching_results
 from minigraph.ops.shape import reshape, shape
 from minigraph.ops.transcendental import sqrt
 from minigraph.record import Record
@@ -266,30 +266,48 @@ class _Loop:
         states = len(firsts)
         outer = Scan(body, len(self._sequences), states, known, (True,) * states, recomputed=True, name=self._name)
         chunks = [reshape(index(one, slice(0, done)), (parts, size, *shape(one)[1:])) for one in self._sequences]
-        whole = loop(outer, steps_constant(parts) if isinstance(parts, int) else parts, [*chunks, *firsts])
-        carried = [index(one, -1) for one in whole[:states]]
+        first = _whole(outer, steps_constant(parts) if isinstance(parts, int) else parts, [*chunks, *firsts])
+        updated = carried(first)
+        results = matching_results(first, updated)
         known_steps = length_of(count)
         remaining = count - done if known_steps is None else steps_constant(known_steps - done)
         rests = [index(one, slice(done, None)) for one in self._sequences]
-        tail = loop(self._op(remaining), remaining, [*rests, *carried])
-        head = [reshape(one, (done, *shape(one)[2:])) for one in whole[states:]]
+        rest = _whole(self._op(remaining), remaining, [*rests, *(index(one, -1) for one in results[:states])])
+        tail, updates = self._continued(rest, {target: new for target, (_, new) in updates_of(updated).items()})
+        head = [reshape(one, (done, *shape(one)[2:])) for one in results[states:]]
         ends = [index(one, slice(1, None)) for one in tail[:states]]
-        stacked = [concatenate([one, two]) for one, two in zip(head, [*ends, *tail[states:]], strict=True)]
-        stacked = carry_updates(stacked)
+        joined = [concatenate([one, two]) for one, two in zip(head, [*ends, *tail[states:]], strict=True)]
+        stacked = [with_asked(one, updates) for one in joined]
         return self._delivered(stacked[:states], stacked[states:])
+
+    def _continued(self, rest: Variable, reached: Mapping[Variable, Variable]) -> tuple[list[Variable], Any]:
+        """The results of a loop over what remains, and its updates, where shared variables have reached other values."""
+        whole = carried(rest)
+        updates = updates_of(whole)
+        found = rebuild([*matching_results(rest, whole), *(new for _, new in updates.values())], reached)
+        count = len(found) - len(updates)
+        asked = {target: (kind, new) for (target, (kind, _)), new in zip(updates.items(), found[count:], strict=True)}
+        return found[:count], asked
 
     def _part(self, length: Variable) -> tuple[Graph, list[Variable]]:
         """The body of the loop over parts: a loop over the steps of one."""
         rows = [TensorType(one.dtype, (length_of(length), *one.type.shape[1:])) for one in self._sequences]
         sequences = [Variable(Input(), (), kind) for kind in rows]
         states = [Variable(Input(), (), one.type) for one in self._body.inputs[len(sequences) :]]
-        whole = loop(self._op(length), length, [*sequences, *states])
-        histories, outputs = whole[: len(states)], whole[len(states) :]
+        whole = _whole(self._op(length), length, [*sequences, *states])
+        updated = carried(whole)
+        results = [with_asked(one, updates_of(updated)) for one in matching_results(whole, updated)]
+        histories, outputs = results[: len(states)], results[len(states) :]
         inner = Graph(
             (*sequences, *states),
             (*(index(one, -1) for one in histories), *(index(one, slice(1, None)) for one in histories), *outputs),
         )
         return inner, self._firsts
+
+
+def _whole(op: Scan, count: Variable, arguments: Sequence[Variable]) -> Variable:
+    """A loop with all its results."""
+    return loop(op, count, arguments)[0].inputs[0]
 
 
 def length_of(count: Variable) -> int | None:

@@ -14,10 +14,11 @@ from typing import Any, cast
 from minigraph.graph import Graph, Item, Variable, from_inside, rebuild, toposort
 from minigraph.ops.arithmetic import Add
 from minigraph.ops.arranging import Concatenate
+from minigraph.ops.control import IfElse
 from minigraph.ops.elementwise import Elementwise
-from minigraph.ops.indexing import WHOLE, Index, index
+from minigraph.ops.indexing import WHOLE, Hole, Index, index
 from minigraph.ops.linear import MatMul
-from minigraph.ops.loop import Scan, results_of, stand_in
+from minigraph.ops.loop import Scan, may_fail, results_of, stand_in
 from minigraph.ops.reduction import Reduction
 from minigraph.ops.shape import BroadcastTo, Dimshuffle, Reshape, Size, broadcast_to, dimshuffle, reshape, shape
 from minigraph.origin import carry_on, carry_origin, here
@@ -34,6 +35,14 @@ def tidy_loops(graph: Graph) -> Graph:
         return graph
     with carry_origin(here()):
         return graph.with_roots(from_inside(graph.roots, lambda roots: _pruned(_united(roots))))
+
+
+def unite_loops(roots: Roots) -> Roots:
+    """The roots of a graph as users made it with equal loops united, so that what they ask for is asked for once."""
+    if len(_loops(roots)) < 2:
+        return roots
+    with carry_origin(here()):
+        return _united(roots)
 
 
 def lift_loops(graph: Graph) -> Graph:
@@ -165,7 +174,7 @@ def _without_waste(roots: Roots, whole: Variable) -> tuple[dict[Variable, Variab
     shared = [pair for pair in shared if pair[0] in needed]
     kept = tuple(place in histories or op.stops for place in live)
     pairs = [*sequences, *states, *shared]
-    least = max(op.least, int(after_a_step))
+    least = max(op.least, int(after_a_step and op.steps is None))
     fields = {"sequences": len(sequences), "states": len(states), "kept": kept, "least": least}
     smaller = op.altered(body=Graph(tuple(inner for inner, _ in pairs), outputs), **fields)
     if smaller == op:
@@ -203,15 +212,16 @@ def _picked_last(roots: Roots, op: Scan, items: Sequence[tuple[int, Variable]]) 
         for operand in one.inputs:
             users.setdefault(operand, []).append(one)
     ends = set(roots)
+    lazy = not op.steps and any(isinstance(one.op, IfElse) for one in toposort(roots))  # what is picked may not be asked for
 
     def picks(variable: Variable, inner: bool = False) -> Roots | None:
         """The variables that pick the last row of a history, None if it is used otherwise, too."""
         found: Roots = []
         for one in users.get(variable, []):
-            entry = one.op.entries[0] if isinstance(one.op, Index) else None
+            entry = one.op.entries[0] if _is_slice(one) else None  # type: ignore[attr-defined]
             if entry == _last_row(op):
                 found.append(one)
-            elif not inner and _rows_after(one, op):
+            elif not inner and not lazy and _rows_after(one, op):
                 deeper = picks(one, inner=True)
                 if deeper is None:
                     return None
@@ -345,7 +355,8 @@ class _Lift:
         read = [operand for one in order if one in self.varying and one not in products for operand in one.inputs]
         wanted = [one for one in dict.fromkeys([*read, *body.outputs]) if one in work and not isinstance(one.type, tuple)]
         scalars = {one for one in wanted if not one.ndim and follows_from_sizes(one)}
-        wanted = [one for one in wanted if one not in scalars and one.op.pure]
+        fallible = {one for one in order if may_fail(one) or isinstance(one.op, IfElse)}
+        wanted = [one for one in wanted if one not in scalars and not fallible & set(toposort([one]))]
         values: dict[Variable, Variable] = {}
         for one in wanted:
             with suppress(_CannotBeStacked):
@@ -422,7 +433,8 @@ class _Lift:
                 pending += reversed(one.inputs)
             else:
                 terms.append(one)
-        alone = seen == 1 and state not in toposort([*terms, *(one for one in self.op.body.outputs if one is not new)])
+        others = [one for k, one in enumerate(self.op.body.outputs) if k != place]
+        alone = seen == 1 and state not in toposort([*terms, *others])
         multiplied = [one for one in terms if self._factors(one) is not None and 1 not in one.type.shape]
         return terms if alone and multiplied and len(multiplied) == len(terms) else []
 
@@ -498,6 +510,8 @@ class _Lift:
 
     def _fixed_value(self, variable: Variable) -> Variable:
         """A value that is the same at every step, outside of the loop."""
+        if variable in self.varying:
+            raise _CannotBeStacked
         measured = [one for one in toposort([variable]) if isinstance(one.op, Size) and one.inputs[0] in self.varying]
         return rebuild([variable], self.outer | {one: self._size_outside(one) for one in measured})[0]
 
@@ -535,13 +549,16 @@ class _Lift:
                 return self._product(*operands)
             case Dimshuffle(pattern):
                 return dimshuffle(self.stacks[first], 0, *("x" if one is None else one + 1 for one in pattern))
-            case Reshape(pattern):
+            case Reshape(pattern) if first in self.stacks:
                 return reshape(self.stacks[first], self._sizes(operands[1:], pattern))
             case BroadcastTo(pattern, _):
                 return broadcast_to(self._aligned(first, len(pattern)), self._sizes(operands[1:], pattern))
             case Index(entries):
-                fillers = [self._fixed_value(one) for one in operands[1:]]
-                return Index((WHOLE, *entries))(self.stacks[first], *fillers)
+                if first in self.stacks:
+                    fillers = [self._fixed_value(one) for one in operands[1:]]
+                    return Index((WHOLE, *entries))(self.stacks[first], *fillers)
+                if entries[0] == Hole() and all(entry == WHOLE for entry in entries[1:]):  # rows of a table, such as embeddings
+                    return Index(entries)(self._fixed_value(first), self.stacks[operands[1]])
             case Concatenate(axis) if all(one in self.stacks for one in operands):
                 return Concatenate(axis + 1)(*(self.stacks[one] for one in operands))
             case Reduction():

@@ -9,13 +9,16 @@ from typing import Any
 import numpy as np
 
 from minigraph.errors import InvalidValueError, MinigraphError
-from minigraph.graph import Constant, Graph, Input, Variable, describe_type, located, toposort
+from minigraph.graph import Constant, Graph, Input, Item, Variable, describe_type, located, toposort
+from minigraph.ops.arranging import Concatenate
 from minigraph.ops.creation import Arange
 from minigraph.ops.elementwise import Elementwise
 from minigraph.ops.indexing import Assign, Entry, Hole, Indexing, Range
+from minigraph.ops.linear import MatMul
 from minigraph.ops.loop import Scan
 from minigraph.ops.random import RandomBits
-from minigraph.ops.shape import BroadcastTo, Reshape, Size, fill_sizes
+from minigraph.ops.reduction import Reduction
+from minigraph.ops.shape import BroadcastTo, Dimshuffle, Reshape, Size, fill_sizes
 from minigraph.types import Shape, TensorType
 
 
@@ -39,6 +42,34 @@ def follows_from_sizes(variable: Variable) -> bool:
         if is_settled(one, settled):
             settled.add(one)
     return variable in settled
+
+
+def has_settled_sizes(graph: Graph) -> bool:
+    """Whether all sizes in a graph follow from those of its inputs."""
+    settled: set[Variable] = set()
+    for one in graph.variables:
+        if is_settled(one, settled):
+            settled.add(one)
+    masks = any(isinstance(one.op, Indexing) and any(filler.dtype.kind == "b" for filler in one.inputs[1:]) for one in graph)
+    open_types = any(isinstance(one.type, TensorType) and not isinstance(one.op, KNOWN) and one.inputs for one in graph)
+    return not masks and not open_types and all(size in settled for one in graph for size in sizes_of(one))
+
+
+KNOWN = (
+    Elementwise,
+    Reduction,
+    Size,
+    Dimshuffle,
+    Reshape,
+    BroadcastTo,
+    Arange,
+    RandomBits,
+    Indexing,
+    Concatenate,
+    MatMul,
+    Item,
+)
+"""Ops whose results' sizes follow from their inputs', and from sizes that are among their inputs."""
 
 
 def sizes_of(variable: Variable) -> tuple[Variable, ...]:

@@ -253,7 +253,7 @@ def _pairs_together(
     if duplicates is Duplicates.POOLED:
         if len({(one.request.row(layer.n_iter), one.request.freeze) for one in group}) > 1:
             raise InvalidValueError(f"{layer!r}: only applications with one index and one way of freezing can be pooled")
-        return layer.pairs(_pooled([one.batch for one in group]), first.request, allow_nonfinite, before)
+        return layer.pairs(_pooled([layer.in_a_row(one.batch) for one in group]), first.request, allow_nonfinite, before)
     if allow_nonfinite and not isinstance(first.request.row(layer.n_iter), int):
         raise InvalidValueError(f"{layer!r}: estimates for indices that are not known have no mean with allow_nonfinite")
     each = [layer.pairs_of(one.aligned, allow_nonfinite, before) for one in group]

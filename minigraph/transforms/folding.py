@@ -9,13 +9,14 @@ import numpy as np
 
 from minigraph.errors import InvalidValueError
 from minigraph.function import function
-from minigraph.graph import Identity, Input, Variable, constant, shared
+from minigraph.graph import Identity, Input, Variable, constant, rebuild, shared, toposort, with_bodies
 from minigraph.layers.base import Layer, find_layers
 from minigraph.layers.computation_graph import ComputationGraph
 from minigraph.layers.population import Normalization, find_normalizations
 from minigraph.layers.roles import BIAS, WEIGHT
 from minigraph.ops.arithmetic import Add, Divide, Multiply, Negative, Subtract
 from minigraph.ops.linear import MatMul
+from minigraph.ops.loop import Scan
 from minigraph.ops.normalization import NormalizeBy
 from minigraph.ops.shape import Reshape
 from minigraph.record import Record
@@ -81,12 +82,47 @@ class _Folder:
     def __init__(self, graph: ComputationGraph) -> None:
         self._users: dict[Variable, list[Variable | None]] = {output: [None] for output in graph.outputs}
         self._static: set[Variable] = set()
-        for variable in graph.variables:
+        self._outside: dict[Variable, Variable] = {}
+        """For the inputs of the bodies of loops what they are the same as at every step."""
+        everything = with_bodies(graph.variables)
+        for variable in everything:
+            if isinstance(variable.op, Scan):
+                _, _, captured = variable.op.split(list(zip(variable.op.body.inputs, variable.inputs[1:], strict=True)))
+                self._outside |= dict(captured)
+                for root in variable.op.body.outputs:
+                    self._users.setdefault(root, []).append(None)
+        for variable in everything:
             computed = variable.inputs[:1] if isinstance(variable.op, Identity) else variable.inputs
             for one in computed:
                 self._users.setdefault(one, []).append(variable)
-            if not isinstance(variable.op, Input) and variable.op.pure and all(one in self._static for one in computed):
+            known = self._outside.get(variable) in self._static
+            fixed = not isinstance(variable.op, Input) and variable.op.pure and all(one in self._static for one in computed)
+            if known or fixed:
                 self._static.add(variable)
+
+    def _value(self, variable: Variable) -> np.ndarray[Any, Any]:
+        """The value of a variable that depends on no input, in float64."""
+        while True:
+            inside = [one for one in toposort([variable]) if one in self._outside]
+            if not inside:
+                break
+            (variable,) = rebuild([variable], {one: self._outside[one] for one in inside})
+        return np.asarray(function([], variable, no_default_updates=True, backend="numpy")(), np.float64)
+
+    def _vector(self, row: Variable) -> np.ndarray[Any, Any]:
+        """The value of a row without its axes of size 1 before the last."""
+        value = self._value(row)
+        return value.reshape(value.shape[-1:])
+
+    def _values(self, steps: Sequence[Affine]) -> tuple[Any, Any]:
+        """The scale and the shift of steps one after another, as numbers or vectors."""
+        scale: Any = 1.0
+        shift: Any = 0.0
+        for step in steps:
+            factor, term = (None if one is None else self._vector(one) for one in (step.scale, step.shift))
+            scale, shift = (scale, shift) if factor is None else (scale * factor, shift * factor)
+            shift = shift if term is None else shift + term
+        return scale, shift
 
     def fold(self, one: Normalization) -> tuple[Variable, Variable] | str:
         """What to replace by what in order to fold a normalization, or why it cannot be folded."""
@@ -98,14 +134,14 @@ class _Folder:
         if not any(isinstance(step.variable.op, NormalizeBy) for step in steps):
             return "its statistics depend on an input, or vary along another axis than the last"
         bottom, top = steps[0].inner, steps[-1].variable
-        scale, shift = _values(steps)
+        scale, shift = self._values(steps)
         if self._is_product(bottom) and self._only_user(bottom) is steps[0].variable:
             x, weights = bottom.inputs
-            return top, _reshaped_like(steps, _product(x, _value(weights) * scale, shift, weights))
+            return top, _reshaped_like(steps, _product(x, self._value(weights) * scale, shift, weights))
         user = self._only_user(top)
         if user is not None and self._is_product(user) and user.inputs[0] is top:
             weights = user.inputs[1]
-            matrix = _value(weights)
+            matrix = self._value(weights)
             rows = np.broadcast_to(scale, matrix.shape[:1])[:, None]
             x = _reshaped_like(steps, bottom)
             return user, _product(x, matrix * rows, np.broadcast_to(shift, matrix.shape[:1]) @ matrix, weights)
@@ -180,17 +216,6 @@ class _Folder:
         return variable in self._static and all(size == 1 for size in variable.type.shape[:-1])
 
 
-def _values(steps: Sequence[Affine]) -> tuple[Any, Any]:
-    """The scale and the shift of steps one after another, as numbers or vectors."""
-    scale: Any = 1.0
-    shift: Any = 0.0
-    for step in steps:
-        factor, term = (None if one is None else _vector(one) for one in (step.scale, step.shift))
-        scale, shift = (scale, shift) if factor is None else (scale * factor, shift * factor)
-        shift = shift if term is None else shift + term
-    return scale, shift
-
-
 def _keeps_last_axis(reshaped: Variable, x: Variable) -> bool:
     """Whether a reshaped value has the same last axis, so that what varies along it alone may be added before or after."""
     return bool(reshaped.ndim and x.ndim) and reshaped.type.shape[-1] == x.type.shape[-1] is not None
@@ -202,17 +227,6 @@ def _reshaped_like(steps: Sequence[Affine], result: Variable) -> Variable:
         if isinstance(step.variable.op, Reshape):
             result = step.variable.with_inputs((result, *step.variable.inputs[1:]))
     return result
-
-
-def _value(variable: Variable) -> np.ndarray[Any, Any]:
-    """The value of a variable that depends on no input, in float64."""
-    return np.asarray(function([], variable, no_default_updates=True, backend="numpy")(), np.float64)
-
-
-def _vector(row: Variable) -> np.ndarray[Any, Any]:
-    """The value of a row without its axes of size 1 before the last."""
-    value = _value(row)
-    return value.reshape(value.shape[-1:])
 
 
 def _product(x: Variable, matrix: np.ndarray[Any, Any], bias: Any, weights: Variable) -> Variable:
