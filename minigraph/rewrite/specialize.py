@@ -11,6 +11,7 @@ import numpy as np
 from minigraph.errors import InvalidValueError, MinigraphError
 from minigraph.graph import Constant, Graph, Input, Item, Variable, describe_type, located, toposort
 from minigraph.ops.arranging import Concatenate
+from minigraph.ops.control import Assert
 from minigraph.ops.creation import Arange
 from minigraph.ops.elementwise import Elementwise
 from minigraph.ops.indexing import Assign, Entry, Hole, Indexing, Range
@@ -67,6 +68,7 @@ KNOWN = (
     Indexing,
     Concatenate,
     MatMul,
+    Assert,
     Item,
 )
 """Ops whose results' sizes follow from their inputs', and from sizes that are among their inputs."""
