@@ -15,6 +15,7 @@ examples: $(READY)
 	$(RUN) examples/logistic_regression.py
 	$(RUN) examples/graph_transforms.py
 	$(RUN) examples/conventions.py
+	$(RUN) examples/sequential_digits_lstm.py
 
 test: $(READY)
 	$(RUN) -m pytest --numprocesses 2 --dist worksteal tests

@@ -23,7 +23,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from frameworks.work import MICRO, MICRO_SIZES, NETS
+from frameworks.work import HIDDEN, MICRO, MICRO_SIZES, NETS
 from import_time import WITH_BYTECODE, import_seconds
 
 HERE = Path(__file__).parent
@@ -35,7 +35,7 @@ LIBRARIES = {
     "pytensor": "pytensor numba llvmlite numpy scipy",
 }
 """What has to be installed for each framework, itself included."""
-PEERS = ("numpy", "torch", "torch fused", "torch compiled", "jax", "pytensor", "limit")
+PEERS = ("numpy", "torch", "torch fused", "torch cells", "torch compiled", "jax", "pytensor", "limit")
 PAUSE = 0.1
 """Seconds between the turns of two frameworks. OpenBLAS' threads spin for some 25 ms after the last product, and would slow
 down whoever comes next: after a pause of 20 ms a training step of 0.9 ms was seen to take 1.7."""
@@ -117,7 +117,7 @@ def compare(title: str, case: list[Any], names: list[str], rounds: int, budget: 
 def measure(quick: bool, rounds: int, only: str) -> dict[str, Any]:
     """All cases, by title."""
     budget = 0.1 if quick else 0.2
-    peers = [name for name in PEERS if not (quick and name in ("torch compiled", "pytensor"))]
+    peers = [name for name in PEERS if name != "torch cells" and not (quick and name in ("torch compiled", "pytensor"))]
     everybody = ["minigraph", *peers]
     others = [name for name in everybody if name != "limit"]
     cases: list[tuple[str, list[Any], list[str]]] = []
@@ -131,6 +131,13 @@ def measure(quick: bool, rounds: int, only: str) -> dict[str, Any]:
     for kernel in MICRO:
         for elements in MICRO_SIZES:
             cases.append((f"{kernel} of {elements:.0e}", ["micro", kernel, elements], others))
+    recurrent = ["minigraph", "torch", "torch fused", "torch cells", *([] if quick else ["torch compiled"]), "jax"]
+    for kind, title in (("lstm_step", "training step of an LSTM"), ("lstm_inference", "inference of an LSTM")):
+        for hidden in HIDDEN:
+            for normalized in (False, True):
+                name = f"{title} of {hidden}{', normalized' if normalized else ''}"
+                able = [one for one in recurrent if not normalized or one not in ("torch", "torch fused")]
+                cases.append((name, [kind, hidden, normalized], able))
     chosen = [case for case in cases if only in case[0]]
     return {title: compare(title, case, names, rounds, budget) for title, case, names in chosen}
 

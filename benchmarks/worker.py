@@ -25,7 +25,9 @@ MODULES = {
     "pytensor": "pytensor_work",
     "limit": "limit_work",
 }
-TORCH = {"torch": (False, False), "torch fused": (True, False), "torch compiled": (True, True)}
+TORCH = {
+    "torch": (False, False), "torch fused": (True, False), "torch compiled": (True, True), "torch cells": (True, False, True),
+}  # fmt: skip
 
 
 def framework(name: str) -> Any:

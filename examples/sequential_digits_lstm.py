@@ -23,7 +23,7 @@ from tqdm.auto import tqdm
 
 import minigraph as mg
 from minigraph.layers import LSTM, BatchNormalizedLSTM, Freeze, Layer, Linear, batch_normalization
-from minigraph.training import adam, clip_gradient_norm
+from minigraph.training import adam, clip_gradient_norm, cosine_decay
 from minigraph.transforms import freeze_batch_normalization, get_batch_normalization_updates, overwrite
 
 STEPS, CLASSES = 64, 10
@@ -73,7 +73,8 @@ def train(lstm: Layer, name: str, epochs: int, data: tuple[np.ndarray, ...], opt
     graph = freeze_batch_normalization(graph, Freeze.AVERAGES)  # the population follows after each epoch, see below
     cost = graph.outputs[0]
     gradients = clip_gradient_norm(mg.grad(cost, graph.parameters), 1.0)
-    updates = adam(gradients, graph.parameters, options.learning_rate)
+    steps = epochs * max(1, len(data[1]) // options.batch_size)
+    updates = adam(gradients, graph.parameters, cosine_decay(options.learning_rate, steps))
     step = mg.function([x, labels], cost, updates=updates, backend=options.backend)
     # one pass over all digits leaves their exact statistics: those of a minibatch say little about pixels that are seldom set
     settle = mg.function([x], [], updates=overwrite(pairs), backend=options.backend) if pairs else None

@@ -38,6 +38,20 @@ def test_digits_mlp_refuses_impossible_options(arguments, capsys):
     assert "usage" in capsys.readouterr().err
 
 
+def test_sequential_digits_are_read_with_and_without_normalization(tmp_path, capsys):
+    picture = tmp_path / "curves" / "digits.png"
+    plain, normalized = load("sequential_digits_lstm")["main"](
+        ["--epochs", "6", "--hidden", "24", "--learning-rate", "0.01", "--output", str(picture)]
+    )
+    printed, progress = capsys.readouterr()
+    assert progress == "" and "batch-normalized LSTM" in printed
+    assert (len(plain.losses), len(normalized.losses)) == (6, 3)
+    assert plain.losses[-1] < 0.8 * plain.losses[0] and normalized.losses[-1] < 0.8 * normalized.losses[0]
+    assert normalized.accuracies[-1] > 0.4
+    assert [one.shape for one in normalized.population.values()] == [(64, 96)] * 4 + [(64, 24)] * 2
+    assert picture.read_bytes().startswith(b"\x89PNG") and picture.stat().st_size > 20_000
+
+
 def test_logistic_regression_separates_two_digits(capsys):
     assert load("logistic_regression")["main"]() > 0.95
     assert "cost = " in capsys.readouterr().out
@@ -54,10 +68,11 @@ def test_conventions_trains_under_every_system_and_prints_what_is_stored(capsys)
     assert "population_stdev" in stored[0] and "inv_std" in stored[1] and "weight_sum" in stored[5]
 
 
+@pytest.mark.parametrize("example", ["conventions", "sequential_digits_lstm"])
 @pytest.mark.parametrize("arguments", [["--epochs", "0"], ["--batch-size", "1"]])
-def test_conventions_refuses_impossible_options(arguments, capsys):
+def test_examples_refuse_impossible_options(example, arguments, capsys):
     with pytest.raises(SystemExit):
-        load("conventions")["main"](arguments)
+        load(example)["main"](arguments)
     assert "usage" in capsys.readouterr().err
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from frameworks import work
 
@@ -76,6 +77,94 @@ def mlp_inference(sizes: tuple[int, ...], count: int) -> Callable[[], Any]:
             x = jax.nn.relu((x @ matrix - mean) * jax.lax.rsqrt(variance + work.EPSILON) * scale + shift)
         return x @ p[-1][0] + p[-1][1]
 
+    return lambda: forward(parameters, averages, inputs).block_until_ready()
+
+
+def _lstm_parameters(hidden: int, normalized: bool) -> Any:
+    """Matrices of inputs and states, the bias, those of the classes, and with `normalized` the scales and shifts."""
+    rng = np.random.default_rng(1)
+    shapes = {"w": (1, 4 * hidden), "u": (hidden, 4 * hidden), "v": (hidden, work.CLASSES)}
+    drawn = {name: jnp.asarray(rng.normal(size=shape).astype("float32") * 0.1) for name, shape in shapes.items()}
+    drawn |= {"b": jnp.zeros(4 * hidden), "c": jnp.zeros(work.CLASSES), "h0": jnp.zeros(hidden), "c0": jnp.zeros(hidden)}
+    if normalized:
+        drawn |= {"gx": jnp.full(4 * hidden, 0.1), "gh": jnp.full(4 * hidden, 0.1), "gc": jnp.full(hidden, 0.1)}
+        drawn |= {"bc": jnp.zeros(hidden)}
+    return drawn
+
+
+def _normalized(z: Any, scale: Any, stored: Any) -> Any:
+    """z normalized by its batch, or by what is stored of it, and the statistics in use."""
+    mean = z.mean(0) if stored is None else stored[0]
+    variance = jnp.square(z - mean).mean(0) if stored is None else stored[1]
+    return (z - mean) * jax.lax.rsqrt(variance + work.EPSILON) * scale, (mean, variance)
+
+
+def _lstm_logits(p: Any, x: Any, stored: Any, in_training: bool) -> Any:
+    """The logits, and the statistics of every step."""
+    normalized = "gx" in p
+    projected = x @ p["w"] + (0 if normalized else p["b"])
+
+    def step(state: Any, row: Any) -> Any:
+        h, c = state
+        z, rows = row
+        kept = rows if normalized and not in_training else (None, None, None)
+        seen = ()
+        if normalized:
+            zx, sx = _normalized(z, p["gx"], kept[0])
+            zh, sh = _normalized(h @ p["u"], p["gh"], kept[1])
+            z = zx + zh + p["b"]
+        else:
+            z = z + h @ p["u"]
+        i, f, g, o = jnp.split(z, 4, 1)
+        c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
+        out = c
+        if normalized:
+            out, sc = _normalized(c, p["gc"], kept[2])
+            out, seen = out + p["bc"], (sx, sh, sc)
+        return (jax.nn.sigmoid(o) * jnp.tanh(out), c), seen
+
+    first = (jnp.tile(p["h0"], (x.shape[1], 1)), jnp.tile(p["c0"], (x.shape[1], 1)))
+    (h, _), seen = jax.lax.scan(step, first, (projected, stored if normalized else projected))
+    return h @ p["v"] + p["c"], seen
+
+
+def _lstm_averages(hidden: int) -> Any:
+    """Stored means and variances of every step."""
+    sizes = (4 * hidden, 4 * hidden, hidden)
+    return tuple((jnp.zeros((work.STEPS, size)), jnp.ones((work.STEPS, size))) for size in sizes)
+
+
+def lstm_step(hidden: int, normalized: bool) -> Callable[[], Any]:
+    """A training step of an LSTM whose last state is classified."""
+    inputs, classes = work.sequences()
+    parameters = _lstm_parameters(hidden, normalized)
+
+    def loss_of(p: Any, x: Any, t: Any) -> Any:
+        logits, seen = _lstm_logits(p, x, _lstm_averages(hidden), True)
+        return -jnp.take_along_axis(jax.nn.log_softmax(logits), t[:, None], 1).mean(), seen
+
+    @partial(jax.jit, donate_argnums=(0, 1, 2))
+    def update(p: Any, s: Any, m: Any, x: Any, t: Any) -> Any:
+        (loss, new), g = jax.value_and_grad(loss_of, has_aux=True)(p, x, t)
+        if normalized:
+            s = each(lambda a, b: (1 - work.AVERAGING) * a + work.AVERAGING * b, s, new)
+        m = each(lambda a, b: work.MOMENTUM * a - work.RATE * b, m, g)
+        return each(lambda a, b: a + b, p, m), s, m, loss
+
+    state = [parameters, _lstm_averages(hidden), each(jnp.zeros_like, parameters)]
+
+    def step() -> float:
+        *state[:], loss = update(*state, inputs, classes)
+        return float(loss)
+
+    return step
+
+
+def lstm_inference(hidden: int, normalized: bool) -> Callable[[], Any]:
+    """The logits of the same network."""
+    inputs, _ = work.sequences()
+    parameters, averages = _lstm_parameters(hidden, normalized), _lstm_averages(hidden)
+    forward = jax.jit(lambda p, s, x: _lstm_logits(p, x, s, False)[0])
     return lambda: forward(parameters, averages, inputs).block_until_ready()
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import minigraph as mg
 from frameworks import work
 from minigraph import layers, training
-from minigraph.transforms import get_batch_normalization_updates
+from minigraph.transforms import get_batch_normalization_updates, moving_average
 
 
 def network(sizes: tuple[int, ...]) -> Any:
@@ -51,6 +51,38 @@ def mlp_inference(sizes: tuple[int, ...], count: int) -> Callable[[], Any]:
     x = mg.matrix("x")
     f = mg.function([x], network(sizes).apply(x))
     inputs, _ = work.batch(sizes, count)
+    return lambda: f(inputs)
+
+
+def _lstm(hidden: int, normalized: bool) -> Any:
+    """An LSTM, perhaps normalized at every step, and a Linear."""
+    if normalized:
+        lstm: Any = layers.BatchNormalizedLSTM(hidden, work.STEPS, 1, epsilon=work.EPSILON)
+    else:
+        lstm = layers.LSTM(hidden, 1)
+    return lstm, layers.Linear(hidden, work.CLASSES)
+
+
+def lstm_step(hidden: int, normalized: bool) -> Callable[[], Any]:
+    """A training step of an LSTM whose last state is classified."""
+    x, t = mg.tensor("x", shape=(None, None, 1)), mg.ivector("t")
+    lstm, classify = _lstm(hidden, normalized)
+    with layers.batch_normalization(lstm):
+        cost = mg.softmax_crossentropy(classify.apply(lstm.apply(x, return_sequences=False)[0]), t).mean()
+    updates = training.momentum(cost, mg.ComputationGraph(cost).parameters, work.RATE, work.MOMENTUM)
+    if normalized:
+        updates += moving_average(get_batch_normalization_updates(cost), work.AVERAGING)
+    step = mg.function([x, t], cost, updates=updates)
+    inputs, classes = work.sequences()
+    return lambda: float(step(inputs, classes))
+
+
+def lstm_inference(hidden: int, normalized: bool) -> Callable[[], Any]:
+    """The logits of the same network."""
+    x = mg.tensor("x", shape=(None, None, 1))
+    lstm, classify = _lstm(hidden, normalized)
+    f = mg.function([x], classify.apply(lstm.apply(x, return_sequences=False)[0]))
+    inputs, _ = work.sequences()
     return lambda: f(inputs)
 
 

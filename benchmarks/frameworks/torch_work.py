@@ -18,11 +18,48 @@ def _network(sizes: tuple[int, ...]) -> torch.nn.Sequential:
     return torch.nn.Sequential(*layers, torch.nn.Linear(sizes[-2], sizes[-1]))
 
 
-class Torch:
-    """One way of using PyTorch."""
+class Recurrent(torch.nn.Module):
+    """An LSTM whose last state is classified: PyTorch's own, or its cells in a loop, perhaps normalized at every step."""
 
-    def __init__(self, fused: bool, compiled: bool) -> None:
-        self.fused, self.compiled = fused, compiled
+    def __init__(self, hidden: int, normalized: bool, cells: bool) -> None:
+        super().__init__()
+        self.hidden, self.normalized, self.cells = hidden, normalized, cells
+        self.lstm = torch.nn.LSTMCell(1, hidden) if cells else torch.nn.LSTM(1, hidden)
+        self.classify = torch.nn.Linear(hidden, work.CLASSES)
+        if normalized:
+            for name, size in (("x", 4 * hidden), ("h", 4 * hidden), ("c", hidden)):
+                self.register_parameter(f"scale_{name}", torch.nn.Parameter(torch.full((size,), 0.1)))
+                self.register_buffer(f"mean_{name}", torch.zeros(work.STEPS, size))
+                self.register_buffer(f"variance_{name}", torch.ones(work.STEPS, size))
+            self.shift = torch.nn.Parameter(torch.zeros(hidden))
+
+    def _normalize(self, name: str, z: torch.Tensor, step: int, shift: torch.Tensor | None = None) -> torch.Tensor:
+        mean, variance = getattr(self, f"mean_{name}")[step], getattr(self, f"variance_{name}")[step]
+        scale = getattr(self, f"scale_{name}")
+        return torch.nn.functional.batch_norm(z, mean, variance, scale, shift, self.training, work.AVERAGING, work.EPSILON)
+
+    def _step(self, x: torch.Tensor, h: torch.Tensor, c: torch.Tensor, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """One step of a normalized cell."""
+        z = self._normalize("x", x @ self.lstm.weight_ih.T, step) + self._normalize("h", h @ self.lstm.weight_hh.T, step)
+        i, f, g, o = (z + self.lstm.bias_ih).chunk(4, 1)
+        c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+        return torch.sigmoid(o) * torch.tanh(self._normalize("c", c, step, self.shift)), c
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """The logits of sequences (time, batch, 1)."""
+        if not self.cells:
+            return self.classify(self.lstm(x)[0][-1])
+        h = c = torch.zeros(x.shape[1], self.hidden)
+        for step in range(work.STEPS):
+            h, c = self._step(x[step], h, c, step) if self.normalized else self.lstm(x[step], (h, c))
+        return self.classify(h)
+
+
+class Torch:
+    """One way of using PyTorch; `cells` stand in loops over steps, instead of PyTorch's own LSTM."""
+
+    def __init__(self, fused: bool, compiled: bool, cells: bool = False) -> None:
+        self.fused, self.compiled, self.cells = fused, compiled, cells
 
     def _wrapped(self, function: Any) -> Any:
         return torch.compile(function) if self.compiled else function
@@ -53,6 +90,41 @@ class Torch:
         x = torch.from_numpy(work.batch(sizes, count)[0])
         net = _network(sizes).eval()
         forward = self._wrapped(net)
+
+        def run() -> Any:
+            with torch.inference_mode():
+                return forward(x)
+
+        return run
+
+    def _recurrent(self, hidden: int, normalized: bool) -> Recurrent:
+        cells = self.cells or self.compiled
+        if normalized and not cells:
+            raise ValueError("PyTorch's own LSTM cannot be normalized")
+        return Recurrent(hidden, normalized, cells)
+
+    def lstm_step(self, hidden: int, normalized: bool) -> Callable[[], Any]:
+        """A training step of an LSTM whose last state is classified."""
+        inputs, classes = work.sequences()
+        x, t = torch.from_numpy(inputs), torch.from_numpy(classes).long()
+        net, loss = self._recurrent(hidden, normalized), torch.nn.CrossEntropyLoss()
+        options = {"fused": True} if self.fused else {}
+        rule = torch.optim.SGD(net.parameters(), work.RATE, momentum=work.MOMENTUM, **options)
+        forward = self._wrapped(lambda a, b: loss(net(a), b))
+
+        def step() -> float:
+            rule.zero_grad(set_to_none=True)
+            value = forward(x, t)
+            value.backward()
+            rule.step()
+            return float(value.item())
+
+        return step
+
+    def lstm_inference(self, hidden: int, normalized: bool) -> Callable[[], Any]:
+        """The logits of the same network."""
+        x = torch.from_numpy(work.sequences()[0])
+        forward = self._wrapped(self._recurrent(hidden, normalized).eval())
 
         def run() -> Any:
             with torch.inference_mode():

@@ -17,6 +17,10 @@ NETS = {
     "784-2048-2048-10, 512": ((784, 2048, 2048, 10), 512),
 }
 
+STEPS, SEQUENCES, CLASSES = 64, 64, 10
+"""A recurrent network reads so many sequences of so many steps of one number each."""
+HIDDEN = (100, 512)
+
 MICRO = ("layer_norm", "softmax", "gelu", "adam")
 MICRO_SIZES = (10**6, 10**7)
 ROW = 1000
@@ -32,6 +36,12 @@ def weights(sizes: tuple[int, ...]) -> list[np.ndarray]:
     """A matrix for each layer, scaled as He et al. do."""
     rng = np.random.default_rng(1)
     return [(rng.normal(size=(a, b)) * np.sqrt(2 / a)).astype("float32") for a, b in zip(sizes[:-1], sizes[1:], strict=True)]
+
+
+def sequences() -> tuple[np.ndarray, np.ndarray]:
+    """Inputs (time, batch, 1), and class indices."""
+    rng = np.random.default_rng(4)
+    return rng.normal(size=(STEPS, SEQUENCES, 1)).astype("float32"), rng.integers(0, CLASSES, SEQUENCES).astype("int32")
 
 
 def rows(elements: int) -> np.ndarray:

@@ -261,12 +261,7 @@ def _product(w: Vectors) -> str:
     w.write("%one = icmp eq i64 %rows, 1")
     w.write("%is.line = and i1 %one, %b.plain")
     w.write("%is.block = xor i1 %is.line, true")
-    whole = w.integer("sdiv", w.integer("add", "%depth", DEPTH - 1), DEPTH)
-    blocks = w.let(f"select i1 {w.let('icmp eq i64 %depth, 0')}, i64 1, i64 {whole}")
-    with w.loop("0", blocks) as block:
-        begin = w.integer("sdiv", w.integer("mul", "%depth", block), blocks)
-        following = w.integer("mul", "%depth", w.integer("add", block, 1))
-        depth = w.integer("sub", w.integer("sdiv", following, blocks), begin)
+    with _blocks(w) as (block, begin, depth):
         more = w.let(f"icmp sgt i64 {block}, 0")
         a = w.at("%a", w.integer("mul", begin, "%a.column"))
         b = w.at("%b", w.integer("mul", begin, "%b.row"))
@@ -275,6 +270,62 @@ def _product(w: Vectors) -> str:
         with w.when("%is.block"):
             _block(w, a, b, depth, more)
     return w.function("gemm", GEMM)
+
+
+@contextmanager
+def _blocks(w: Vectors) -> Iterator[tuple[str, str, str]]:
+    """The number of each part of the sums, its first term, and how many terms it has; one part if there are no terms."""
+    whole = w.integer("sdiv", w.integer("add", "%depth", DEPTH - 1), DEPTH)
+    blocks = w.let(f"select i1 {w.let('icmp eq i64 %depth, 0')}, i64 1, i64 {whole}")
+    with w.loop("0", blocks) as block:
+        begin = w.integer("sdiv", w.integer("mul", "%depth", block), blocks)
+        following = w.integer("mul", "%depth", w.integer("add", block, 1))
+        yield block, begin, w.integer("sub", w.integer("sdiv", following, blocks), begin)
+
+
+def packed_size(columns: int, depth: int, lanes: int) -> tuple[int, int]:
+    """How many elements a packed second matrix takes, and how many its columns are, rounded up to whole panels."""
+    width = columns + -columns % (VECTORS * lanes)
+    return max(1, -(-depth // DEPTH)) * width * (DEPTH + lanes), width
+
+
+PACK_ALL = "i1 %b.turned, i64 %columns, i64 %depth, ptr %b, i64 %ldb, ptr %all, i64 %width"
+
+
+def _pack_all(w: Vectors) -> str:
+    """The function pack_all: the second matrix of a product packed as a whole, `width` columns with those that fill up."""
+    w.write("%b.plain = xor i1 %b.turned, true")
+    w.write("%b.row = select i1 %b.turned, i64 1, i64 %ldb")
+    with _blocks(w) as (block, begin, depth):
+        b = w.at("%b", w.integer("mul", begin, "%b.row"))
+        target = w.at("%all", w.integer("mul", w.integer("mul", block, "%width"), DEPTH + w.lanes))
+        for condition, pack in (("%b.turned", "pack_b_columns"), ("%b.plain", "pack_b_rows")):
+            with w.when(condition):
+                w.run(pack, PACK, b, "%ldb", depth, "%columns", target)
+    return w.function("pack_all", PACK_ALL)
+
+
+PACKED = "i1 %a.turned, i64 %rows, i64 %columns, i64 %depth, ptr %a, i64 %lda, ptr %all, i64 %width, ptr %c, i64 %ldc"
+
+
+def _packed_product(w: Vectors) -> str:
+    """The function gemm_packed: c = a @ b, of which b was packed as a whole, `width` columns with those that fill up."""
+    w.write(f"%packed.a = alloca [{TALL * (DEPTH + w.lanes)} x {w.scalar}], align {REGISTER_BYTES}")
+    w.write("%a.plain = xor i1 %a.turned, true")
+    w.write("%a.row = select i1 %a.turned, i64 1, i64 %lda")
+    w.write("%a.column = select i1 %a.turned, i64 %lda, i64 1")
+    with _blocks(w) as (block, begin, depth):
+        more = w.let(f"icmp sgt i64 {block}, 0")
+        a = w.at("%a", w.integer("mul", begin, "%a.column"))
+        panels = w.at("%all", w.integer("mul", w.integer("mul", block, "%width"), DEPTH + w.lanes))
+        with w.loop("0", "%rows", str(TALL)) as top:
+            rows = w.least(w.integer("sub", "%rows", top), TALL)
+            piece = w.at(a, w.integer("mul", top, "%a.row"))
+            for condition, pack in (("%a.turned", "pack_a_rows"), ("%a.plain", "pack_a_columns")):
+                with w.when(condition):
+                    w.run(pack, PACK, piece, "%lda", depth, rows, "%packed.a")
+            _tiles(w, rows, "%columns", depth, w.at("%c", w.integer("mul", top, "%ldc")), more, panels)
+    return w.function("gemm_packed", PACKED)
 
 
 def _line(w: Vectors, a: str, b: str, depth: str, more: str) -> None:
@@ -309,14 +360,14 @@ def _block(w: Vectors, a: str, b: str, depth: str, more: str) -> None:
             _tiles(w, rows, columns, depth, w.at(w.at("%c", w.integer("mul", top, "%ldc")), left), more)
 
 
-def _tiles(w: Vectors, rows: str, columns: str, depth: str, c: str, more: str) -> None:
+def _tiles(w: Vectors, rows: str, columns: str, depth: str, c: str, more: str, panels: str = "%packed.b") -> None:
     """All tiles of a block whose panels are packed."""
     panel = VECTORS * w.lanes
     with w.loop("0", columns, str(panel)) as left:
         remaining = w.least(w.integer("sub", columns, left), panel)
         narrow = w.let(f"icmp sle i64 {remaining}, {w.lanes}")
         wide = w.let(f"xor i1 {narrow}, true")
-        b = w.at("%packed.b", w.integer("mul", left, DEPTH + w.lanes))
+        b = w.at(panels, w.integer("mul", left, DEPTH + w.lanes))
         start = "0"
         for height in (ROWS, FEW):
             whole = w.integer("mul", w.integer("sdiv", w.integer("sub", rows, start), height), height)
@@ -350,5 +401,7 @@ def gemm_text(dtype: str) -> str:
         _pack_rows(new(), "pack_b_rows", panel, space),
         _pack_columns(new(), "pack_b_columns", panel, space),
         _product(new()),
+        _pack_all(new()),
+        _packed_product(new()),
     ]
     return "\n".join([*new().intrinsics(), *functions, 'attributes #0 = { noinline nounwind "prefer-vector-width"="512" }'])

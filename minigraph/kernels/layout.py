@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from minigraph.graph import Graph, Variable, transform
+from minigraph.graph import Graph, Op, Variable, transform
 from minigraph.ops.creation import Arange
 from minigraph.ops.elementwise import Cotangents, Elementwise
 from minigraph.ops.indexing import Hole, Index, Range
@@ -14,6 +14,7 @@ from minigraph.ops.linear import MatMul
 from minigraph.ops.loop import Scan
 from minigraph.ops.shape import BroadcastTo, Dimshuffle, Reshape
 from minigraph.record import Record
+from minigraph.types import TensorType
 
 
 class Copy(Elementwise):
@@ -26,6 +27,24 @@ class Copy(Elementwise):
 
     def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
         return (dy,)
+
+
+class Packed(Op):
+    """A matrix packed for products with it on the right, once for many of them; only products know what lies where."""
+
+    size: int
+
+    def infer(self, *types: TensorType) -> TensorType:
+        return TensorType(types[0].dtype, (self.size,))
+
+
+class PackedMatMul(Op):
+    """The product with a packed matrix of so many columns."""
+
+    columns: int
+
+    def infer(self, *types: TensorType) -> TensorType:
+        return TensorType(types[0].dtype, (types[0].shape[0], self.columns))
 
 
 class Layout(Record):
@@ -160,6 +179,8 @@ def with_copies(graph: Graph) -> tuple[Graph, dict[Variable, Layout]]:
                 if nowhere or not is_multipliable(layouts[one], sizes(one), stack):
                     spread = BroadcastTo((*stack, *sizes(one)[-2:]), ())(one)
                     operands[position] = copied(known(spread))
+        if isinstance(variable.op, Packed | PackedMatMul) and not is_multipliable(layouts[operands[0]], sizes(operands[0]), ()):
+            operands[0] = copied(operands[0])
         if isinstance(variable.op, Index) and not is_view(variable) and isinstance(layouts[operands[0]].storage.op, Arange):
             operands[0] = copied(operands[0])
         if isinstance(variable.op, Scan):

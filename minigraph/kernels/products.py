@@ -103,6 +103,26 @@ done:
 _OWN = """  call void @gemm(i1 %a.transposed, i1 %b.transposed, i64 %m, i64 %n, i64 %w10, ptr %a, i64 %w11, ptr %b, i64 %w12,
     ptr %c, i64 %w13)"""
 
+_PACKED = """  call void @gemm_packed(i1 %a.transposed, i64 %m, i64 %n, i64 %w10, ptr %a, i64 %w11, ptr %b, i64 %w16,
+    ptr %c, i64 %w13)"""
+"""Columns of a packed matrix lie as those of a transposed one do; how wide it is stands where the stride of a stack would."""
+
+_PACK = """
+define i32 @pack(ptr %bases, ptr %words, i64 %part, i64 %parts) {
+READ
+  %b.base.at = getelementptr ptr, ptr %bases, i64 %w0
+  %b.base = load ptr, ptr %b.base.at, align 8
+  %b = getelementptr i8, ptr %b.base, i64 %w1
+  %all.base.at = getelementptr ptr, ptr %bases, i64 %w2
+  %all.base = load ptr, ptr %all.base.at, align 8
+  %all = getelementptr i8, ptr %all.base, i64 %w3
+  %turned = icmp eq i64 %w4, TRANSPOSED
+  call void @pack_all(i1 %turned, i64 %w5, i64 %w6, ptr %b, i64 %w7, ptr %all, i64 %w8)
+  ret i32 0
+}
+"""
+PACK_WORDS = 9
+
 _DECLARATION = "declare void @minigraph_FLOAT_gemm(i32, i32, i32, i32, i32, i32, FLOAT, ptr, i32, ptr, i32, FLOAT, ptr, i32)"
 
 _BLAS = """  %ta = trunc i64 %w6 to i32
@@ -128,24 +148,55 @@ def is_own(rows: int, columns: int, depth: int, turned: bool) -> bool:
     return fast and columns >= NARROW and has_wide_registers()
 
 
+def is_worth_packing(rows: int, columns: int, depth: int, times: int) -> bool:
+    """Whether a second matrix that so many products share is packed once for all of them."""
+    work = rows * columns * depth
+    return has_wide_registers() and times > 1 and rows >= ROWS and columns >= NARROW and FAST_TURNED.start <= work < FAST.stop
+
+
+OWN, BLAS, PACKED, PACK = "own", "blas", "packed", "pack"
+"""Who computes a product: functions of our own, OpenBLAS, or the former from a packed matrix; and what packs that."""
+
+
 @cache
-def product_kernel(dtype: str, own: bool) -> Code:
-    """A kernel for stacks of products of a float dtype, by functions of our own or by OpenBLAS.
+def product_kernel(dtype: str, kind: str) -> int:
+    """The address of a kernel for stacks of products of a float dtype, of a kind, or of what packs a matrix for it.
 
     Its words: slot and offset of a, b and c; PLAIN or TRANSPOSED for a and for b; m, n, k; the leading dimensions; the
     height of the stack and the strides along it; what is split into parts (0 the stack, 1 rows, 2 columns).
     """
+    if kind == BLAS:
+        library = blas()
+        assert library is not None
+        define(f"minigraph_{_scalar(dtype)}_gemm", library.address("sgemm" if dtype == "float32" else "dgemm"))
+        return _blas_code(dtype).address("product")
+    names = {OWN: "product", PACKED: "packed", PACK: "pack"}
+    return _own_code(dtype).address(names[kind])
+
+
+@cache
+def _blas_code(dtype: str) -> Code:
+    """The kernel that has OpenBLAS compute products."""
+    return Code((_DECLARATION + _text(_PRODUCT, _BLAS)).replace("FLOAT", _scalar(dtype)), as_written=True)
+
+
+@cache
+def _own_code(dtype: str) -> Code:
+    """The kernels that compute products by functions of our own."""
+    parts = [gemm_text(dtype), _text(_PRODUCT, _OWN), _text(_PRODUCT, _PACKED).replace("@product", "@packed"), _text(_PACK)]
+    return Code("\n".join(parts).replace("FLOAT", _scalar(dtype)), as_written=True)
+
+
+def _scalar(dtype: str) -> str:
+    """LLVM's name of a float dtype."""
+    return "float" if dtype == "float32" else "double"
+
+
+def _text(kernel: str, call: str = "") -> str:
+    """A kernel that reads its words, with what it calls."""
     read = "\n".join(
         f"  %w{k}.at = getelementptr i64, ptr %words, i64 {k}\n  %w{k} = load i64, ptr %w{k}.at, align 8"
-        for k in range(PRODUCT_WORDS)
+        for k in range(PRODUCT_WORDS if call else PACK_WORDS)
     )
-    scalar = "float" if dtype == "float32" else "double"
-    text = _PRODUCT.replace("READ", read).replace("ROWS", str(ROWS)).replace("COLUMNS", str(NARROW))
-    text = text.replace("TRANSPOSED", str(TRANSPOSED))
-    if own:
-        text = f"{gemm_text(dtype)}\n{text.replace('CALL', _OWN)}"
-        return Code(text.replace("FLOAT", scalar), as_written=True)
-    library = blas()
-    assert library is not None
-    define(f"minigraph_{scalar}_gemm", library.address("sgemm" if dtype == "float32" else "dgemm"))
-    return Code((_DECLARATION + text.replace("CALL", _BLAS)).replace("FLOAT", scalar), as_written=True)
+    text = kernel.replace("READ", read).replace("ROWS", str(ROWS)).replace("COLUMNS", str(NARROW))
+    return text.replace("TRANSPOSED", str(TRANSPOSED)).replace("CALL", call)

@@ -15,8 +15,9 @@ from minigraph.kernels.arena import FreeSpace
 from minigraph.kernels.builder import Builder, Place, along_space
 from minigraph.kernels.effort import cost
 from minigraph.kernels.fusion import AxisMap, Group, Grouping
+from minigraph.kernels.gemm import DEPTH, REGISTER_BYTES, ROWS, packed_size
 from minigraph.kernels.jit import Code
-from minigraph.kernels.layout import Layout, contiguous, sizes, with_copies
+from minigraph.kernels.layout import Layout, Packed, PackedMatMul, contiguous, sizes, with_copies
 from minigraph.kernels.llvm import COLUMNS, kernel_text, module_text
 from minigraph.kernels.loopnest import (
     Bindings,
@@ -25,7 +26,8 @@ from minigraph.kernels.loopnest import (
 )
 from minigraph.kernels.loops import Argument, heading, loop_kernel, walking, walks
 from minigraph.kernels.overwriting import overwrite
-from minigraph.kernels.products import PLAIN, TRANSPOSED, is_own, product_kernel
+from minigraph.kernels.packing import pack_captured
+from minigraph.kernels.products import BLAS, OWN, PACK, PACKED, PLAIN, TRANSPOSED, is_own, product_kernel
 from minigraph.kernels.runtime import thread_count
 from minigraph.ops.arranging import Concatenate
 from minigraph.ops.indexing import Indexing
@@ -43,6 +45,8 @@ WORK_A_PART = 200_000
 """Operations on elements that are worth a part of their own."""
 MANY_PARTS = 8
 """How many parts large work has for each thread, so that none waits long for another."""
+SMALL_MATRIX = 2**20
+"""Bytes of a matrix that a core's cache holds while it is multiplied by."""
 WORK_OF_PRODUCTS = 500_000
 """Multiplications that are worth all threads."""
 
@@ -81,8 +85,8 @@ class Step(Record):
     words: tuple[int, ...]
     parts: int
     variables: tuple[Variable, ...]
-    product: str = ""
-    own: bool = False
+    product: tuple[str, str] = ("", "")
+    """The dtype of a product, and who computes it."""
     body: Program | None = None
     heading: tuple[int, ...] = ()
 
@@ -97,7 +101,7 @@ class Program:
 
     def __init__(self, graph: Graph, wanted: Sequence[tuple[int, int]] = ()) -> None:
         """wanted: positions of an input and of the output that shall be written over it, if that is safe."""
-        self.graph, self.layouts = with_copies(graph)
+        self.graph, self.layouts = with_copies(pack_captured(graph))
         self.grouping = Grouping(self.graph, self.layouts)
         groups, self._replaced = overwrite(self.graph, self.grouping, wanted)
         self.overwritten = {output: given for given, output in wanted if self.graph.outputs[output] in self._replaced}
@@ -131,6 +135,10 @@ class Program:
                 yield from self._loop(variable, results)
             case MatMul():
                 yield self._product(variable)
+            case Packed():
+                yield self._packing(variable)
+            case PackedMatMul():
+                yield self._packed_product(variable)
             case Concatenate(axis):
                 start = 0
                 for part in variable.inputs:
@@ -274,9 +282,38 @@ class Program:
             first[0], second[0], rows, columns, inner, first[1], second[1], max(columns, 1),
             height, stack[0], stack[1], rows * columns, split,
         )  # fmt: skip
-        places = tuple(Place(self.layouts[one].storage, one.dtype, (), self.layouts[one].offset) for one in (a, b, variable))
-        own = is_own(rows, columns, inner, second[0] == TRANSPOSED)
-        return Step(None, None, places, words, parts, (variable,), variable.dtype.name, own)
+        places = self._places_of(a, b, variable)
+        kind = OWN if is_own(rows, columns, inner, second[0] == TRANSPOSED) else BLAS
+        return Step(None, None, places, words, parts, (variable,), (variable.dtype.name, kind))
+
+    def _packing(self, variable: Variable) -> Step:
+        """The packing of a matrix."""
+        matrix = variable.inputs[0]
+        way, leading = _matrix(self.layouts[matrix], sizes(matrix))
+        depth, columns = sizes(matrix)
+        _, width = packed_size(columns, depth, REGISTER_BYTES // matrix.dtype.itemsize)
+        places = self._places_of(matrix, variable)
+        return Step(None, None, places, (way, columns, depth, leading, width), 1, (variable,), (variable.dtype.name, PACK))
+
+    def _packed_product(self, variable: Variable) -> Step:
+        """A product with a packed matrix: a small one, which each core's cache holds, is read by all, of a large one a part."""
+        a, b = variable.inputs
+        (rows, columns), inner = sizes(variable), sizes(a)[1]
+        way, leading = _matrix(self.layouts[a], sizes(a))
+        lanes = REGISTER_BYTES // a.dtype.itemsize
+        _, width = packed_size(columns, inner, lanes)
+        parts = 1 if inner * columns * (rows + 8) < WORK_OF_PRODUCTS else thread_count()
+        small = columns * inner * a.dtype.itemsize <= SMALL_MATRIX
+        split = 1 if rows >= 2 * ROWS and small else 2
+        words = (
+            way, TRANSPOSED, rows, columns, inner, leading, DEPTH + lanes, max(columns, 1), 1, 0, width, 0, split,
+        )  # fmt: skip
+        return Step(None, None, self._places_of(a, b, variable), words, parts, (variable,), (variable.dtype.name, PACKED))
+
+    def _places_of(self, *variables: Variable) -> tuple[Place, ...]:
+        """Where values lie that a kernel other than a nest reads or writes."""
+        layouts = [self.layouts[one] for one in variables]
+        return tuple(Place(one.storage, kind.dtype, (), one.offset) for one, kind in zip(layouts, variables, strict=True))
 
     # -- loops -------------------------------------------------------------------------------------------------------
 
@@ -412,7 +449,7 @@ class Program:
             if step.body is not None:
                 address = loop_kernel().address("loop")
             elif step.nest is None:
-                address = product_kernel(step.product, step.own).address("product")
+                address = product_kernel(*step.product)
             else:
                 address = self.kernels[step.nest].address
             rows.append((address, parameters.ctypes.data, step.parts))
@@ -442,6 +479,8 @@ class Program:
             if step.body is not None:
                 yield f"{step.heading[4]} times:"
                 yield from (f"    {line}" for line in step.body.lines(llvm))
+            elif step.product[1] == PACK:
+                yield f"{names[1]} = {names[0]}, packed"
             elif step.nest is None or step.bindings is None:
                 _, _, rows, columns, inner, *_ = step.words
                 yield f"{names[2]}[{rows}, {columns}] = {names[0]}[{rows}, {inner}] @ {names[1]}[{inner}, {columns}]"
