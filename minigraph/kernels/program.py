@@ -43,6 +43,8 @@ ARENA, CONSTANTS, FIRST = 0, 1, 2
 ALIGNMENT = 64
 WORK_A_PART = 200_000
 """Operations on elements that are worth a part of their own."""
+BYTES_A_PART = 100_000
+"""Bytes read and written that are worth a part of their own."""
 MANY_PARTS = 8
 """How many parts large work has for each thread, so that none waits long for another."""
 SMALL_MATRIX = 2**20
@@ -243,7 +245,9 @@ class Program:
         extent = kept[0] if kept else 1
         if nest.by_column and len(kept) == 1:
             extent = -(-extent // COLUMNS)
-        parts = 1 if nest.scatters else max(1, min(work // WORK_A_PART, extent))
+        walked = [math.prod(n for n, stride in zip(bindings.sizes, one, strict=True) if stride) for one in bindings.strides]
+        moved = sum(count * place.dtype.itemsize for count, place in zip(walked, builder.places, strict=True))
+        parts = 1 if nest.scatters else max(1, min(max(work // WORK_A_PART, moved // BYTES_A_PART), extent))
         if parts < MANY_PARTS * thread_count():  # each thread takes one, where it has worked on the same memory before
             parts = min(parts, thread_count())
         else:
