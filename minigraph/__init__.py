@@ -16,17 +16,20 @@ from minigraph.ops.arithmetic import *
 from minigraph.ops.arranging import *
 from minigraph.ops.comparison import *
 from minigraph.ops.control import *
+from minigraph.ops.convolution import *
 from minigraph.ops.creation import *
 from minigraph.ops.crossentropy import *
 from minigraph.ops.elementwise import *
 from minigraph.ops.indexing import *
 from minigraph.ops.linear import *
 from minigraph.ops.normalization import *
+from minigraph.ops.pooling import *
 from minigraph.ops.reduction import *
 from minigraph.ops.scanning import *
 from minigraph.ops.shape import *
 from minigraph.ops.special import *
 from minigraph.ops.transcendental import *
+from minigraph.ops.windows import *
 from minigraph.printing import debugprint, pprint, to_dot, to_networkx, to_svg
 
 __version__ = "0.1.0"

@@ -16,7 +16,8 @@ LEVELS = {
         ops.elementwise ops.comparison ops.arithmetic ops.transcendental ops.special ops.shape ops.creation ops.reduction
         ops.indexing ops.arranging
         ops.activation ops.linear ops.linalg ops.crossentropy ops.normalization ops.control ops.random
-        ops.loop ops.loop_updates ops.loop_gradient ops.scanning ops""",
+        ops.loop ops.loop_updates ops.loop_gradient ops.scanning
+        ops.windows ops.convolution ops.pooling ops""",
     "L3": """operators gradient
         rewrite.engine rewrite.lower rewrite.sizes rewrite.stability rewrite.algebra rewrite.folding rewrite.merge
         rewrite.specialize rewrite.loops rewrite.slices rewrite.fuse rewrite""",
@@ -31,7 +32,7 @@ LEVELS = {
         layers.roles layers.initialization layers.base layers.filter layers.computation_graph layers.linear layers.activations
         layers.conventions layers.loop_statistics layers.ghost_batches layers.requests layers.population
         layers.normalization layers.batch_renormalization layers.sample_normalization layers.weight_normalization layers.noise
-        layers.mlp layers.recurrent layers""",
+        layers.mlp layers.convolution layers.recurrent layers""",
     "L8": """transforms.averages transforms.batch_normalization transforms.accumulation transforms.recomputation
         transforms.freezing transforms.folding transforms.monitoring transforms.noise transforms""",
     "L9": """layers.dialects.base layers.dialects.caffe layers.dialects.gomlx layers.dialects.keras layers.dialects.lasagne

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 import numpy as np
 import pytest
 
@@ -205,7 +207,7 @@ def test_both_directions_and_stacks(rng):
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_allclose(one, other, 1e-10)
     row = mg.tensor("row", dtype="float64", shape=(None, 2))
-    given_states = {name: mg.constant(one[1]) for name, one in zip(sum(stack.names, []), expected, strict=True)}
+    given_states = {name: mg.constant(one[1]) for name, one in zip(chain(*stack.names), expected, strict=True)}
     one_step = stack.apply(row, iterate=False, **given_states)
     np.testing.assert_allclose(mg.function([row], one_step)(given[2])[3], expected[3][2], 1e-10)
     np.testing.assert_allclose(stack.apply(x, return_sequences=False)[3].eval({x: given}), expected[3][-1], 1e-10)
@@ -218,7 +220,7 @@ def test_inputs_that_were_projected_already(rng):
     given = rng.normal(size=(5, 4, 12))
     p = {**own(layer), "W_input": np.eye(12), "b": 0}
     np.testing.assert_allclose(h.eval({x: given}), by_hand(lstm_step, p, given, first_states(layer, 4))[0], 1e-12)
-    with pytest.raises(mg.errors.InvalidValueError, match="12 features.*or give input_dim"):
+    with pytest.raises(mg.errors.InvalidValueError, match=r"12 features.*or give input_dim"):
         LSTM(3).apply(mg.tensor("x", shape=(None, None, 2)))
 
 
@@ -335,7 +337,7 @@ def test_steps_beyond_the_last_row_count_together(rng):
     with batch_normalization(layer):
         h, _ = layer.apply(x)
     given = rng.normal(size=(8, 6, 2))
-    (population, mean), (_, stdev), *_ = get_batch_normalization_updates(h)
+    (_, mean), (_, stdev), *_ = get_batch_normalization_updates(h)
     z = given[4:].reshape(-1, 2) @ layer.variables["W_input"].get_value()
     found_mean, found_stdev = mg.function([x], [mean, stdev])(given)
     np.testing.assert_allclose(found_mean[4], z.mean(0), 1e-10)
@@ -384,7 +386,7 @@ def test_transform_and_context_manager_agree_node_for_node(n_iter, rng):
 
 
 def test_unrolled_calls_at_different_steps_are_no_duplicates(rng):
-    layer, x, _ = normalized_lstm(rng, 3)
+    layer, _, _ = normalized_lstm(rng, 3)
     rows = mg.tensor("rows", dtype="float64", shape=(3, None, 2))
     with batch_normalization(layer):
         states = layer.initial_states(rows.shape[1])

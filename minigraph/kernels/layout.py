@@ -13,6 +13,7 @@ from minigraph.ops.indexing import Hole, Index, Range
 from minigraph.ops.linear import MatMul
 from minigraph.ops.loop import Scan
 from minigraph.ops.shape import BroadcastTo, Dimshuffle, Reshape
+from minigraph.ops.windows import Windows
 from minigraph.record import Record
 from minigraph.types import TensorType
 
@@ -75,7 +76,7 @@ def contiguous(shape: Sequence[int]) -> tuple[int, ...]:
 def is_view(variable: Variable) -> bool:
     """Whether a variable shows another's memory."""
     match variable.op:
-        case Dimshuffle() | BroadcastTo() | Reshape():
+        case Dimshuffle() | BroadcastTo() | Reshape() | Windows():
             return True
         case Index():
             return len(variable.inputs) == 1
@@ -98,6 +99,12 @@ def layout_of(variable: Variable, known: dict[Variable, Layout]) -> Layout:
             added = len(pattern) - len(strides)
             kept = [0 if size == 1 else stride for size, stride in zip(shape, strides, strict=True)]
             return Layout(storage, (0,) * added + tuple(kept), offset)
+        case Windows(axes, _, steps, dilations):
+            own = list(strides)
+            for axis, step in zip(axes, steps, strict=True):
+                own[axis] *= step
+            inner = [strides[axis] * dilation for axis, dilation in zip(axes, dilations, strict=True)]
+            return Layout(storage, (*own, *inner), offset)
         case Reshape():
             return Layout(storage, contiguous(sizes(variable)), offset)
     return Layout(storage, *indexed(variable.op.entries, shape, strides, offset))  # type: ignore[attr-defined]

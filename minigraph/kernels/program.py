@@ -6,6 +6,7 @@ import math
 import weakref
 from collections import deque
 from collections.abc import Iterator, Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -19,21 +20,19 @@ from minigraph.kernels.gemm import DEPTH, REGISTER_BYTES, ROWS, packed_size
 from minigraph.kernels.jit import Code
 from minigraph.kernels.layout import Layout, Packed, PackedMatMul, contiguous, sizes, with_copies
 from minigraph.kernels.llvm import COLUMNS, kernel_text, module_text
-from minigraph.kernels.loopnest import (
-    Bindings,
-    LoopNest,
-    describe,
-)
+from minigraph.kernels.loopnest import Apply, Bindings, Literal, Load, LoopNest, describe
 from minigraph.kernels.loops import Argument, heading, loop_kernel, walking, walks
 from minigraph.kernels.overwriting import overwrite
 from minigraph.kernels.packing import pack_captured
 from minigraph.kernels.products import BLAS, OWN, PACK, PACKED, PLAIN, TRANSPOSED, is_own, product_kernel
 from minigraph.kernels.runtime import thread_count
+from minigraph.ops.arithmetic import Add
 from minigraph.ops.arranging import Concatenate
 from minigraph.ops.indexing import Indexing
 from minigraph.ops.linear import MatMul
 from minigraph.ops.loop import Scan
 from minigraph.ops.reduction import Reduction
+from minigraph.ops.windows import Overlap
 from minigraph.record import Record
 from minigraph.types import TensorType, as_dtype
 
@@ -149,6 +148,8 @@ class Program:
                     start += sizes(part)[axis]
                     if self._placed.get(part) != target:
                         yield self._copy(part, target, variable)
+            case Overlap():
+                yield from self._overlapping(variable)
             case Indexing():
                 x, value, *fillers = variable.inputs
                 yield self._copy(x, self.layouts[variable], variable)
@@ -265,6 +266,29 @@ class Program:
         builder, axes = self._over(value)
         builder.scatter(builder.read(value, axes), variable.op, variable, fillers, axes)
         return self._step(builder, (variable,))
+
+    def _overlapping(self, variable: Variable) -> Iterator[Step]:
+        """Nests that fill an array with zeros, and then add what has one place in all windows, a place after the other."""
+        op, (windows, *_) = variable.op, variable.inputs
+        assert isinstance(op, Overlap)
+        shape, own, given = sizes(variable), self.layouts[variable], self.layouts[windows]
+        zero, axes = self._over(variable)
+        zero.store(zero.node(Literal(variable.dtype, variable.dtype.type(0).tobytes())), own, variable.dtype, axes)
+        yield self._step(zero, (variable,))
+        ndim, patches = len(shape), sizes(windows)
+        counts = [patches[axis] for axis in op.axes]
+        for offsets in product(*map(range, op.sizes)):
+            place = op.placed(offsets, counts, ndim)
+            start = sum(one.start * stride for one, stride in zip(place, own.strides, strict=True) if one.start)
+            steps = [stride * (one.step or 1) for one, stride in zip(place, own.strides, strict=True)]
+            target = Layout(own.storage, tuple(steps), own.offset + start)
+            inner = sum(offset * stride for offset, stride in zip(offsets, given.strides[ndim:], strict=True))
+            source = Layout(given.storage, given.strides[:ndim], given.offset + inner)
+            builder = Builder(tuple(size for size in patches[:ndim] if size != 1), frozenset(), self.layouts)
+            along = along_space(patches[:ndim])
+            loads = [builder.node(Load(builder.place(one, variable.dtype, along))) for one in (target, source)]
+            builder.store(builder.node(Apply(Add(), tuple(loads), variable.dtype)), target, variable.dtype, along)
+            yield self._step(builder, (variable,))
 
     def _over(self, value: Variable) -> tuple[Builder, list[int | None]]:
         """The beginning of a nest over the elements of a value, and the axes of its space that the value's run along."""

@@ -26,6 +26,15 @@ from minigraph.layers.base import (
 )
 from minigraph.layers.batch_renormalization import BatchRenormalization
 from minigraph.layers.computation_graph import ComputationGraph
+from minigraph.layers.convolution import (
+    AveragePooling,
+    Convolutional,
+    ConvolutionalSequence,
+    ConvolutionalTranspose,
+    Flattener,
+    GlobalAveragePooling,
+    MaxPooling,
+)
 from minigraph.layers.filter import VariableFilter
 from minigraph.layers.initialization import (
     Constant,
@@ -66,6 +75,7 @@ from minigraph.layers.weight_normalization import WeightNormalizedLinear
 __all__ = [
     "Application",
     "ApplicationCall",
+    "AveragePooling",
     "BatchNormalization",
     "BatchNormalizedLSTM",
     "BatchNormalizedMLP",
@@ -74,11 +84,16 @@ __all__ = [
     "Bidirectional",
     "ComputationGraph",
     "Constant",
+    "Convolutional",
+    "ConvolutionalSequence",
+    "ConvolutionalTranspose",
     "Dropout",
     "Elu",
+    "Flattener",
     "Freeze",
     "GRU",
     "Gelu",
+    "GlobalAveragePooling",
     "Glorot",
     "He",
     "GroupNormalization",
@@ -94,6 +109,7 @@ __all__ = [
     "Linear",
     "Logistic",
     "MLP",
+    "MaxPooling",
     "Orthogonal",
     "PopulationNormalization",
     "RMSNormalization",

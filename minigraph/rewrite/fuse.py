@@ -19,6 +19,7 @@ from minigraph.ops.loop import Scan
 from minigraph.ops.random import RandomBits
 from minigraph.ops.reduction import Reduction
 from minigraph.ops.shape import BroadcastTo, Dimshuffle, Reshape, Size
+from minigraph.ops.windows import Overlap, Windows
 from minigraph.origin import carry_on, carry_origin, here
 from minigraph.rewrite.specialize import is_settled, sizes_of
 
@@ -109,7 +110,7 @@ def _is_compilable(variable: Variable) -> bool:
             return variable.dtype.kind == "f"  # an integer to a negative power is an error at run time
         case Elementwise() | Reduction() | Size() | Dimshuffle() | Reshape() | BroadcastTo() | Arange() | RandomBits():
             return True
-        case Concatenate():
+        case Concatenate() | Windows() | Overlap():
             return True
         case Index() | Assign():
             return all(one.dtype.kind in "iu" for one in variable.inputs[1 if isinstance(variable.op, Index) else 2 :])

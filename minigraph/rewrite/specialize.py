@@ -20,6 +20,7 @@ from minigraph.ops.loop import Scan
 from minigraph.ops.random import RandomBits
 from minigraph.ops.reduction import Reduction
 from minigraph.ops.shape import BroadcastTo, Dimshuffle, Reshape, Size, fill_sizes
+from minigraph.ops.windows import Overlap
 from minigraph.types import Shape, TensorType
 
 
@@ -77,7 +78,7 @@ KNOWN = (
 def sizes_of(variable: Variable) -> tuple[Variable, ...]:
     """The inputs that the shape of a variable's value depends on."""
     match variable.op:
-        case Reshape() | BroadcastTo() | RandomBits():
+        case Reshape() | BroadcastTo() | RandomBits() | Overlap():
             return variable.inputs[1:]
         case Arange():
             return variable.inputs
@@ -134,6 +135,9 @@ def _specialized(variable: Variable, inputs: tuple[Variable, ...]) -> Variable:
             op, inputs = _settled_broadcast(pattern, kept, inputs)
         case Scan():
             op, inputs = _settled_loop(op, inputs)
+        case Overlap(axes, within, strides, dilations, lengths) if None in lengths:
+            known = _filled(lengths, inputs[1:])
+            op, inputs = Overlap(axes, within, strides, dilations, known), inputs[:1]
         case RandomBits(draw, pattern, dtype) if None in pattern:
             op, inputs = RandomBits(draw, _filled(pattern, inputs[1:]), dtype), inputs[:1]
         case Arange(None, dtype):

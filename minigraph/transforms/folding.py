@@ -18,7 +18,7 @@ from minigraph.ops.arithmetic import Add, Divide, Multiply, Negative, Subtract
 from minigraph.ops.linear import MatMul
 from minigraph.ops.loop import Scan
 from minigraph.ops.normalization import NormalizeBy
-from minigraph.ops.shape import Reshape
+from minigraph.ops.shape import Dimshuffle, Reshape
 from minigraph.record import Record
 from minigraph.transforms.batch_normalization import Roots, outputs_of
 
@@ -68,12 +68,14 @@ def _selected(graph: ComputationGraph, chosen: set[Layer] | None) -> list[Normal
 
 
 class Affine(Record):
-    """A variable as another one times a scale plus a shift, neither of which depends on an input; None: 1, or 0."""
+    """A variable as another one times a scale plus a shift, which vary along one axis and depend on no input; None: 1, or 0."""
 
     variable: Variable
     inner: Variable
     scale: Variable | None = None
     shift: Variable | None = None
+    axis: int = -1
+    """The axis of the inner variable that they vary along."""
 
 
 class _Folder:
@@ -110,9 +112,9 @@ class _Folder:
         return np.asarray(function([], variable, no_default_updates=True, backend="numpy")(), np.float64)
 
     def _vector(self, row: Variable) -> np.ndarray[Any, Any]:
-        """The value of a row without its axes of size 1 before the last."""
+        """The value of what varies along one axis as a vector, or a number."""
         value = self._value(row)
-        return value.reshape(value.shape[-1:])
+        return value.reshape(-1) if value.ndim else value
 
     def _values(self, steps: Sequence[Affine]) -> tuple[Any, Any]:
         """The scale and the shift of steps one after another, as numbers or vectors."""
@@ -130,21 +132,26 @@ class _Folder:
             return "it is in training mode"
         if one.request.mask is not None:
             return "it has a mask"
-        steps = [*reversed(self._steps_below(one.variable)), *self._steps_above(one.variable)]
+        axis = _axis_of(one)
+        steps = [*reversed(self._steps_below(one.variable, axis)), *self._steps_above(one.variable, axis)]
         if not any(isinstance(step.variable.op, NormalizeBy) for step in steps):
-            return "its statistics depend on an input, or vary along another axis than the last"
+            return "its statistics depend on an input, or vary along another axis than that of a product alone"
         bottom, top = steps[0].inner, steps[-1].variable
+        last = steps[0].axis == bottom.ndim - 1
         scale, shift = self._values(steps)
-        if self._is_product(bottom) and self._only_user(bottom) is steps[0].variable:
+        if last and self._is_product(bottom) and self._only_user(bottom) is steps[0].variable:
             x, weights = bottom.inputs
             return top, _reshaped_like(steps, _product(x, self._value(weights) * scale, shift, weights))
         user = self._only_user(top)
-        if user is not None and self._is_product(user) and user.inputs[0] is top:
+        if user is not None and self._is_product(user) and user.inputs[0] is top and self._top_axis(steps) == top.ndim - 1:
             weights = user.inputs[1]
             matrix = self._value(weights)
             rows = np.broadcast_to(scale, matrix.shape[:1])[:, None]
             x = _reshaped_like(steps, bottom)
             return user, _product(x, matrix * rows, np.broadcast_to(shift, matrix.shape[:1]) @ matrix, weights)
+        beside = [bottom] + ([] if user is None else [user])
+        if any(self._is_product(neighbour) for neighbour in beside):
+            return "its statistics vary along another axis than the product beside it"
         return f"there is no product that it alone uses before it, at {bottom!r}, or that alone uses it after it, at {top!r}"
 
     def _only_user(self, variable: Variable) -> Variable | None:
@@ -156,75 +163,107 @@ class _Folder:
         """Whether a variable is something times a matrix that depends on no input."""
         return isinstance(variable.op, MatMul) and variable.inputs[1] in self._static and variable.inputs[1].ndim == 2
 
-    def _steps_below(self, variable: Variable) -> list[Affine]:
+    def _top_axis(self, steps: Sequence[Affine]) -> int | None:
+        """The axis of the last step's result that its scale and shift vary along."""
+        return _outer_axis(steps[-1].variable, steps[-1].axis)
+
+    def _steps_below(self, variable: Variable, axis: int) -> list[Affine]:
         """The affine steps that lead to a variable, last one first, as far as nothing else uses what they start from."""
         steps: list[Affine] = []
-        while (step := self._as_step(variable)) is not None:
+        while (step := self._as_step(variable, axis)) is not None:
             steps.append(step)
-            variable = step.inner
+            variable, axis = step.inner, step.axis
             if self._only_user(variable) is not step.variable:
                 break
         return steps
 
-    def _steps_above(self, variable: Variable) -> list[Affine]:
+    def _steps_above(self, variable: Variable, axis: int) -> list[Affine]:
         """The affine steps that follow a variable, as far as nothing else uses it."""
         steps: list[Affine] = []
         while (user := self._only_user(variable)) is not None:
-            step = self._as_step(user)
-            if step is None or step.inner is not variable:
+            outer = _outer_axis(user, axis)
+            step = None if outer is None else self._as_step(user, outer)
+            if step is None or outer is None or step.inner is not variable or step.axis != axis:
                 break
             steps.append(step)
-            variable = user
+            variable, axis = user, outer
         return steps
 
-    def _as_step(self, variable: Variable) -> Affine | None:
-        """A variable as an affine function of one of its inputs, if it is that, of the same kind and along the last axis."""
-        step = self._affine(variable) if variable.op.pure else None
-        if step is None or (variable.ndim != step.inner.ndim and not isinstance(variable.op, Reshape)):
+    def _as_step(self, variable: Variable, axis: int) -> Affine | None:
+        """A variable as an affine function of one of its inputs, if it is that, of the same kind and along one axis."""
+        step = self._affine(variable, axis) if variable.op.pure else None
+        if step is None or variable.dtype != step.inner.dtype:
             return None
-        return step if variable.dtype == step.inner.dtype and _keeps_last_axis(variable, step.inner) else None
+        inner = _inner_axis(variable, axis)
+        return None if inner is None else Affine(variable, step.inner, step.scale, step.shift, inner)
 
-    def _affine(self, variable: Variable) -> Affine | None:
-        """A variable as an affine function of one of its inputs, if its op is one and the other operands are rows."""
+    def _affine(self, variable: Variable, axis: int) -> Affine | None:
+        """A variable as an affine function of one of its inputs, if its op is one and the others vary along an axis of it."""
+        from_end = axis - variable.ndim
         match variable:
-            case Variable(Identity() | Reshape(), (x, *_)):
+            case Variable(Identity() | Reshape() | Dimshuffle(), (x, *_)):
                 return Affine(variable, x)
-            case Variable(NormalizeBy(), (x, mean)) if self._is_row(mean):
+            case Variable(NormalizeBy(), (x, mean)) if self._is_row(mean, from_end):
                 return Affine(variable, x, None, -mean)
-            case Variable(NormalizeBy(), (x, mean, stdev)) if self._is_row(mean) and self._is_row(stdev):
+            case Variable(NormalizeBy(), (x, mean, stdev)) if self._is_row(mean, from_end) and self._is_row(stdev, from_end):
                 return Affine(variable, x, 1 / stdev, -mean / stdev)
-            case Variable(Add(), (x, row)) if self._is_row(row):
+            case Variable(Add(), (x, row)) if self._is_row(row, from_end):
                 return Affine(variable, x, None, row)
-            case Variable(Add(), (row, x)) if self._is_row(row):
+            case Variable(Add(), (row, x)) if self._is_row(row, from_end):
                 return Affine(variable, x, None, row)
-            case Variable(Subtract(), (x, row)) if self._is_row(row):
+            case Variable(Subtract(), (x, row)) if self._is_row(row, from_end):
                 return Affine(variable, x, None, -row)
-            case Variable(Subtract(), (row, x)) if self._is_row(row):
+            case Variable(Subtract(), (row, x)) if self._is_row(row, from_end):
                 return Affine(variable, x, constant(-1.0), row)
             case Variable(Negative(), (x,)):
                 return Affine(variable, x, constant(-1.0))
-            case Variable(Multiply(), (x, row)) if self._is_row(row):
+            case Variable(Multiply(), (x, row)) if self._is_row(row, from_end):
                 return Affine(variable, x, row)
-            case Variable(Multiply(), (row, x)) if self._is_row(row):
+            case Variable(Multiply(), (row, x)) if self._is_row(row, from_end):
                 return Affine(variable, x, row)
-            case Variable(Divide(), (x, row)) if self._is_row(row):
+            case Variable(Divide(), (x, row)) if self._is_row(row, from_end):
                 return Affine(variable, x, 1 / row)
         return None
 
-    def _is_row(self, variable: Variable) -> bool:
-        """Whether a variable depends on no input, and varies along its last axis alone."""
-        return variable in self._static and all(size == 1 for size in variable.type.shape[:-1])
+    def _is_row(self, variable: Variable, from_end: int) -> bool:
+        """Whether a variable depends on no input, and varies along one axis alone, counted from the end."""
+        others = [size for k, size in enumerate(variable.type.shape, -variable.ndim) if k != from_end]
+        return variable in self._static and all(size == 1 for size in others)
 
 
-def _keeps_last_axis(reshaped: Variable, x: Variable) -> bool:
-    """Whether a reshaped value has the same last axis, so that what varies along it alone may be added before or after."""
-    return bool(reshaped.ndim and x.ndim) and reshaped.type.shape[-1] == x.type.shape[-1] is not None
+def _axis_of(one: Normalization) -> int:
+    """The axis of a normalized value that its statistics vary along, the last one if they do not vary."""
+    mean = one.statistics[0]
+    varying = [axis for axis, size in enumerate(mean.type.shape, one.variable.ndim - mean.ndim) if size != 1]
+    return varying[0] if len(varying) == 1 else one.variable.ndim - 1
+
+
+def _inner_axis(variable: Variable, axis: int) -> int | None:
+    """The axis of what a step starts from that becomes this axis of its result; None if it does not stay one."""
+    x = variable.inputs[0]
+    if isinstance(variable.op, Dimshuffle):
+        return variable.op.pattern[axis]
+    if isinstance(variable.op, Reshape):
+        kept = x.ndim and axis == variable.ndim - 1 and variable.type.shape[-1] == x.type.shape[-1] is not None
+        return x.ndim - 1 if kept else None
+    wide = [one for one in variable.inputs if one.ndim == variable.ndim]
+    return axis if wide else None
+
+
+def _outer_axis(variable: Variable, axis: int) -> int | None:
+    """The axis of a step's result that an axis of what it starts from becomes."""
+    x = variable.inputs[0]
+    if isinstance(variable.op, Dimshuffle):
+        return variable.op.pattern.index(axis) if axis in variable.op.pattern else None
+    if isinstance(variable.op, Reshape):
+        return variable.ndim - 1 if axis == x.ndim - 1 and _inner_axis(variable, variable.ndim - 1) is not None else None
+    return axis
 
 
 def _reshaped_like(steps: Sequence[Affine], result: Variable) -> Variable:
     """What took the place of the first step's value, reshaped as the steps do it."""
     for step in steps:
-        if isinstance(step.variable.op, Reshape):
+        if isinstance(step.variable.op, Reshape | Dimshuffle):
             result = step.variable.with_inputs((result, *step.variable.inputs[1:]))
     return result
 

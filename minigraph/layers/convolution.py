@@ -1,0 +1,257 @@
+"""Convolutional layers, pooling, and sequences of them, over (batch, channels, *spatial)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Listed
+from typing import Any
+
+from minigraph.errors import InvalidTypeError, InvalidValueError
+from minigraph.graph import Input, Variable
+from minigraph.layers.base import Application, Layer, application
+from minigraph.layers.initialization import He, as_initializer
+from minigraph.layers.mlp import Sequence
+from minigraph.layers.roles import BIAS, FILTER
+from minigraph.ops.convolution import conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d
+from minigraph.ops.pooling import average_pool, global_average_pool, max_pool
+from minigraph.ops.shape import expand_dims, flatten
+from minigraph.types import DEFAULT_FLOAT, TensorType, as_ints, as_sizes
+
+_CONVOLUTIONS = {1: conv1d, 2: conv2d, 3: conv3d}
+_TRANSPOSED = {1: conv_transpose1d, 2: conv_transpose2d, 3: conv_transpose3d}
+
+
+class Filtering(Layer):
+    """What convolutional layers have in common: filters, and biases that are tied over space or not.
+
+    filter_size: an int, or one for each spatial axis. num_channels is inferred at the first application if left out.
+    tied_biases: one bias for each filter, else one for each filter at each place, for which sizes must be known.
+    """
+
+    def __init__(
+        self,
+        filter_size: int | Listed[int],
+        num_filters: int,
+        num_channels: int | None = None,
+        *,
+        step: int | Listed[int] = 1,
+        dilation: int | Listed[int] = 1,
+        groups: int = 1,
+        use_bias: bool = True,
+        tied_biases: bool = True,
+        weights_init: Any = None,
+        biases_init: Any = 0.0,
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        self.filter_size = as_ints(filter_size, "filter_size", 1)
+        self._same_everywhere = not isinstance(filter_size, list | tuple)
+        (self.num_filters,) = as_ints(num_filters, "num_filters", 1)
+        self.num_channels = None if num_channels is None else as_ints(num_channels, "num_channels", 1)[0]
+        self.step, self.dilation, self.groups = step, dilation, groups
+        self.use_bias, self.tied_biases = use_bias, tied_biases
+        self.weights_init = He() if weights_init is None else as_initializer(weights_init, "weights_init")
+        self.biases_init = as_initializer(biases_init, "biases_init")
+
+    def infer_sizes(self, *inputs: Variable) -> None:
+        for x in inputs[:1]:
+            if x.ndim < 3:
+                raise InvalidValueError(f"{self!r} takes (batch, channels, *spatial), not {x!r}")
+            if self._same_everywhere and len(self.filter_size) == 1:
+                self.filter_size *= x.ndim - 2
+            self.num_channels = x.type.shape[1] if self.num_channels is None else self.num_channels
+
+    def filter_shape(self) -> tuple[int, ...]:
+        """The shape of the filters."""
+        raise TypeError(f"{type(self).__name__} does not define filter_shape")
+
+    def filtered(self, x: Variable, filters: Variable) -> Variable:
+        """x convolved with filters, without biases."""
+        raise TypeError(f"{type(self).__name__} does not define filtered")
+
+    def allocate_parameters(self) -> None:
+        self.need(num_channels=self.num_channels)
+        if len(self.filter_size) not in _CONVOLUTIONS:
+            raise InvalidValueError(f"{self!r} convolves along 1 to 3 axes, not {len(self.filter_size)}")
+        self.add_parameter("W", self.filter_shape(), self.weights_init, FILTER)
+        if self.use_bias and self.tied_biases:
+            self.add_parameter("b", (self.num_filters,), self.biases_init, BIAS)
+
+    def check_inputs(self, *inputs: Variable) -> None:
+        for x in inputs[:1]:
+            if x.ndim != len(self.filter_size) + 2 or x.type.shape[1] not in (None, self.num_channels):
+                spatial = f"{len(self.filter_size)} spatial axes"
+                raise InvalidValueError(f"{self!r} takes (batch, {self.num_channels} channels, {spatial}), not {x!r}")
+
+    @application
+    def apply(self, x: Variable) -> Variable:
+        """x, (batch, channels, *spatial), convolved with the filters, plus the biases."""
+        result = self.filtered(x, self.variables["W"])
+        if not self.use_bias:
+            return result
+        if self.tied_biases:
+            return result + expand_dims(self.variables["b"], list(range(1, result.ndim - 1)))
+        return result + self._untied_biases(result.type.shape[2:])
+
+    def _untied_biases(self, places: tuple[int | None, ...]) -> Variable:
+        """A bias for each filter at each place, made when the places are known."""
+        if "b" not in self.variables:
+            if None in places:
+                raise InvalidValueError(f"{self!r}: biases that are not tied need spatial sizes that are known")
+            self.add_parameter("b", (self.num_filters, *(size or 0 for size in places)), self.biases_init, BIAS)
+        biases = self.variables["b"]
+        if biases.type.shape[1:] != places:
+            raise InvalidValueError(f"{self!r} has biases for places {biases.type.shape[1:]}, not {places}")
+        return biases
+
+
+class Convolutional(Filtering):
+    """Filters slid over the input: W of shape (num_filters, num_channels / groups, *filter_size), b of shape (num_filters,).
+
+    border_mode: "valid", "same", "full", or numbers, as `padding` of `minigraph.conv2d`. Other arguments: see `Filtering`.
+
+    >>> layer = mg.layers.Convolutional((3, 3), num_filters=8, border_mode="same")
+    >>> layer.apply(mg.tensor4("x", shape=(None, 3, 28, 28))).type.shape
+    (None, 8, 28, 28)
+    """
+
+    def __init__(
+        self,
+        filter_size: int | Listed[int],
+        num_filters: int,
+        num_channels: int | None = None,
+        *,
+        border_mode: Any = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(filter_size, num_filters, num_channels, **options)
+        self.border_mode = border_mode
+
+    def filter_shape(self) -> tuple[int, ...]:
+        if (self.num_channels or 0) % self.groups:
+            raise InvalidValueError(f"{self!r}: {self.num_channels} channels do not fall into {self.groups} groups")
+        return (self.num_filters, (self.num_channels or 0) // self.groups, *self.filter_size)
+
+    def filtered(self, x: Variable, filters: Variable) -> Variable:
+        mode = "valid" if self.border_mode is None else self.border_mode
+        return _CONVOLUTIONS[len(self.filter_size)](x, filters, self.step, mode, self.dilation, self.groups)
+
+
+class ConvolutionalTranspose(Filtering):
+    """The input spread by filters, the way back of a `Convolutional` of the same step and border: W of shape
+    (num_channels, num_filters / groups, *filter_size).
+
+    border_mode: "valid", or how much is cut off at the ends, as `padding` of `minigraph.conv_transpose2d`. output_padding: how
+    much longer the result is at the end. Other arguments are those of `Filtering`.
+    """
+
+    def __init__(
+        self,
+        filter_size: int | Listed[int],
+        num_filters: int,
+        num_channels: int | None = None,
+        *,
+        border_mode: Any = "valid",
+        output_padding: int | Listed[int] = 0,
+        **options: Any,
+    ) -> None:
+        super().__init__(filter_size, num_filters, num_channels, **options)
+        self.border_mode, self.output_padding = border_mode, output_padding
+
+    def filter_shape(self) -> tuple[int, ...]:
+        if self.num_filters % self.groups:
+            raise InvalidValueError(f"{self!r}: {self.num_filters} filters do not fall into {self.groups} groups")
+        return (self.num_channels or 0, self.num_filters // self.groups, *self.filter_size)
+
+    def filtered(self, x: Variable, filters: Variable) -> Variable:
+        cut = 0 if self.border_mode == "valid" else self.border_mode
+        convolution = _TRANSPOSED[len(self.filter_size)]
+        return convolution(x, filters, self.step, cut, self.output_padding, self.dilation, self.groups)
+
+
+class MaxPooling(Layer):
+    """The greatest element of every window; arguments as those of `minigraph.max_pool`."""
+
+    def __init__(
+        self, pooling_size: int | Listed[int], step: Any = None, *, padding: Any = 0, ignore_border: bool = True, **options: Any
+    ) -> None:
+        super().__init__(**options)
+        self.pooling_size, self.step, self.padding, self.ignore_border = pooling_size, step, padding, ignore_border
+
+    @application
+    def apply(self, x: Variable) -> Variable:
+        """The maxima of the windows of x."""
+        return max_pool(x, self.pooling_size, self.step, self.padding, self.ignore_border)
+
+
+class AveragePooling(MaxPooling):
+    """The mean of every window; arguments as those of `minigraph.average_pool`, whose `count_padding` is `include_padding`."""
+
+    def __init__(
+        self, pooling_size: int | Listed[int], step: Any = None, *, include_padding: bool = True, **options: Any
+    ) -> None:
+        super().__init__(pooling_size, step, **options)
+        self.include_padding = include_padding
+
+    @application
+    def apply(self, x: Variable) -> Variable:
+        """The means of the windows of x."""
+        return average_pool(x, self.pooling_size, self.step, self.padding, self.ignore_border, self.include_padding)
+
+
+class GlobalAveragePooling(Layer):
+    """The mean over all spatial axes: (batch, channels)."""
+
+    @application
+    def apply(self, x: Variable) -> Variable:
+        """The means of x over space."""
+        return global_average_pool(x)
+
+
+class Flattener(Layer):
+    """All axes but that of the batch joined: (batch, features)."""
+
+    @application
+    def apply(self, x: Variable) -> Variable:
+        """x as a matrix."""
+        return flatten(x, 2)
+
+
+class ConvolutionalSequence(Sequence):
+    """Convolutional layers and others, one after another, with what the convolutional ones have in common.
+
+    num_channels, image_size: those of the input; with both, `allocate` makes all parameters without an application.
+    border_mode, tied_biases: for the convolutional layers to which none was given.
+    """
+
+    def __init__(
+        self,
+        stages: Listed[Layer | Application],
+        num_channels: int | None = None,
+        image_size: int | Listed[int | None] | None = None,
+        *,
+        border_mode: Any = None,
+        tied_biases: bool | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(stages, **options)
+        self.num_channels = None if num_channels is None else as_ints(num_channels, "num_channels", 1)[0]
+        self.image_size = None if image_size is None else as_sizes(image_size, "image_size")
+        for layer in self.children:
+            if isinstance(layer, Convolutional) and layer.border_mode is None:
+                layer.border_mode = border_mode
+            if isinstance(layer, Filtering) and tied_biases is not None:
+                layer.tied_biases = tied_biases
+
+    def check_inputs(self, *inputs: Variable) -> None:
+        for x in inputs[:1]:
+            wanted = (self.num_channels, *(self.image_size or ()))
+            if self.num_channels is not None and any(
+                None not in (one, other) and one != other for one, other in zip(wanted, x.type.shape[1:], strict=False)
+            ):
+                raise InvalidValueError(f"{self!r} takes (batch, channels, *spatial) of sizes {wanted}, not {x!r}")
+
+    def allocate(self) -> None:
+        if self.num_channels is None or self.image_size is None:
+            raise InvalidTypeError(f"{self!r}: give num_channels and image_size, or apply the layer to an input")
+        kind = TensorType(self.dtype or DEFAULT_FLOAT, (None, self.num_channels, *self.image_size))
+        self.apply(Variable(Input(), (), kind, "images"))
