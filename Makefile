@@ -16,6 +16,7 @@ examples: $(READY)
 	$(RUN) examples/graph_transforms.py
 	$(RUN) examples/conventions.py
 	$(RUN) examples/sequential_digits_lstm.py
+	$(RUN) examples/digits_cnn.py
 
 test: $(READY)
 	$(RUN) -m pytest --numprocesses 2 --dist worksteal tests

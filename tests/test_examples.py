@@ -52,6 +52,17 @@ def test_sequential_digits_are_read_with_and_without_normalization(tmp_path, cap
     assert picture.read_bytes().startswith(b"\x89PNG") and picture.stat().st_size > 20_000
 
 
+def test_digits_are_read_by_a_convolutional_network(tmp_path, capsys):
+    picture = tmp_path / "digits.png"
+    run = load("digits_cnn")["main"](["--epochs", "3", "--output", str(picture)])
+    printed, progress = capsys.readouterr()
+    assert progress == "" and "folding changes logits" in printed
+    assert run.losses[-1] < 0.5 * run.losses[0]
+    assert run.accuracies[-1] > 0.9 and run.recomputed_accuracy > 0.9
+    assert run.folded_difference < 1e-4
+    assert picture.read_bytes().startswith(b"\x89PNG") and picture.stat().st_size > 20_000
+
+
 def test_logistic_regression_separates_two_digits(capsys):
     assert load("logistic_regression")["main"]() > 0.95
     assert "cost = " in capsys.readouterr().out
@@ -68,7 +79,7 @@ def test_conventions_trains_under_every_system_and_prints_what_is_stored(capsys)
     assert "population_stdev" in stored[0] and "inv_std" in stored[1] and "weight_sum" in stored[5]
 
 
-@pytest.mark.parametrize("example", ["conventions", "sequential_digits_lstm"])
+@pytest.mark.parametrize("example", ["conventions", "sequential_digits_lstm", "digits_cnn"])
 @pytest.mark.parametrize("arguments", [["--epochs", "0"], ["--batch-size", "1"]])
 def test_examples_refuse_impossible_options(example, arguments, capsys):
     with pytest.raises(SystemExit):
