@@ -35,6 +35,7 @@ from minigraph.origin import warn
 from minigraph.printing import flat_text, graph_diff, op_text
 from minigraph.record import Record
 from minigraph.rewrite.algebra import simplify
+from minigraph.rewrite.axes import sink_axes
 from minigraph.rewrite.folding import fold
 from minigraph.rewrite.loops import lift_loops, tidy_loops, unite_loops
 from minigraph.rewrite.lower import lower, strip
@@ -58,6 +59,7 @@ PIPELINE: tuple[Callable[[Graph], Graph], ...] = (
     lift_loops,
     simplify,
     push_slices,
+    sink_axes,
     fold,
     merge,
     tidy_loops,
