@@ -6,6 +6,7 @@ that follows, up to the next convolution, is computed with the channels last as 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ from minigraph.ops.reduction import Reduction
 from minigraph.ops.shape import BroadcastTo, Dimshuffle, Reshape, broadcast_to, dimshuffle, reshape
 from minigraph.ops.windows import Overlap, Windows
 from minigraph.origin import carry_on, carry_origin, here
+from minigraph.rewrite.algebra import merge_dimshuffles
 
 Order = tuple[int, ...]
 
@@ -31,6 +33,8 @@ def _sunk(variable: Variable) -> Variable:
     carry_on(variable.origin)
     result: Variable | None = None
     match variable.op:
+        case Dimshuffle():
+            result = merge_dimshuffles(variable)
         case Elementwise():
             result = _elementwise(variable)
         case Reduction():
@@ -98,8 +102,16 @@ def _elementwise(variable: Variable) -> Variable | None:
         return None
     order = found[0]
     operands = [_reordered(one, _inverse(order)) for one in variable.inputs]
+    for k, one in enumerate(variable.inputs):
+        if operands[k] is None and 2 * _known_size(one) <= _known_size(variable):  # it is read less often than the others
+            operands[k] = dimshuffle(one, *_inverse(order))
     given = [one for one in operands if one is not None]
     return dimshuffle(variable.op(*given), order) if len(given) == len(operands) else None
+
+
+def _known_size(variable: Variable) -> int:
+    """How many elements a variable has along the axes whose sizes are known."""
+    return math.prod(size for size in variable.type.shape if size is not None)
 
 
 def _reduction(variable: Variable) -> Variable | None:
