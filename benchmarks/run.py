@@ -23,7 +23,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from frameworks.work import HIDDEN, MICRO, MICRO_SIZES, NETS
+from frameworks.work import HIDDEN, IMAGES, MICRO, MICRO_SIZES, NETS
 from import_time import WITH_BYTECODE, import_seconds
 
 HERE = Path(__file__).parent
@@ -138,6 +138,10 @@ def measure(quick: bool, rounds: int, only: str) -> dict[str, Any]:
                 name = f"{title} of {hidden}{', normalized' if normalized else ''}"
                 able = [one for one in recurrent if not normalized or one not in ("torch", "torch fused")]
                 cases.append((name, [kind, hidden, normalized], able))
+    spatial = ["minigraph", "torch", "torch fused", *([] if quick else ["torch compiled"]), "jax"]
+    for kind, title in (("cnn_step", "training step of a CNN"), ("cnn_inference", "inference of a CNN")):
+        for name, (channels, size) in IMAGES.items():
+            cases.append((f"{title} on {name}", [kind, channels, size], spatial))
     chosen = [case for case in cases if only in case[0]]
     return {title: compare(title, case, names, rounds, budget) for title, case, names in chosen}
 

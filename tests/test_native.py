@@ -356,6 +356,28 @@ def test_sums_of_ten_million_numbers_keep_their_digits(shape, axes):
     np.testing.assert_allclose(spread, exact.var(axes), rtol=1e-5)
 
 
+@pytest.mark.parametrize("shape", [(20000, 7), (64, 200, 3, 5), (8192, 300), (8209, 4)])
+def test_long_columns_are_folded_in_blocks(shape, monkeypatch):
+    rng = np.random.default_rng(3)
+    x, w = (
+        mg.tensor("x", shape=(None,) * (len(shape) - 1) + shape[-1:]),
+        mg.shared(rng.normal(size=shape[-1]).astype("float32")),
+    )
+    axes = tuple(range(len(shape) - 1))
+    z = mg.tanh(x) * w - x.mean(axes)
+    wanted = [z.sum(axes), mg.square(z).mean(axes), z.max(axes), mg.standardize(x, axes, 1e-4)[0], mg.gt(z, 0).any(axes)]
+    data = (rng.normal(size=shape) + 3).astype("float32")
+    f = mg.function([x], wanted, backend="native")
+    found = f(data)
+    expected = mg.function([x], wanted, backend="numpy")(data.astype("float32"))
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=2e-4, atol=2e-3)
+    exact = data.astype("float64").mean(axes)
+    np.testing.assert_allclose(mg.function([x], x.mean(axes))(data), exact, rtol=1e-6)
+    if shape[0] != 8209:  # a prime: no blocks
+        assert any(f"i1 < {shape[-1]}" in line and "i0" in line for line in f.source().splitlines())
+
+
 # -- products --------------------------------------------------------------------------------------------------------
 
 

@@ -168,6 +168,68 @@ def lstm_inference(hidden: int, normalized: bool) -> Callable[[], Any]:
     return lambda: forward(parameters, averages, inputs).block_until_ready()
 
 
+def _cnn_parameters(channels: int, size: int) -> Any:
+    """Filters, scales and shifts of two convolutions, and the matrix and bias of the classes."""
+    rng = np.random.default_rng(1)
+    found = []
+    for before, filters in zip((channels, *work.FILTERS), work.FILTERS, strict=False):
+        kernel = jnp.asarray((rng.normal(size=(3, 3, before, filters)) * 0.1).astype("float32"))
+        found.append((kernel, jnp.ones(filters), jnp.zeros(filters)))
+    features = work.FILTERS[-1] * (size // 4) ** 2
+    matrix = jnp.asarray((rng.normal(size=(features, work.CLASSES)) * 0.05).astype("float32"))
+    return [*found, (matrix, jnp.zeros(work.CLASSES))]
+
+
+def _cnn_logits(p: Any, x: Any, stored: Any) -> Any:
+    """The logits of images with the channels last, normalized by the batch or by what is stored; and the statistics."""
+    seen = []
+    for k, (kernel, scale, shift) in enumerate(p[:-1]):
+        x = jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+        mean = x.mean((0, 1, 2)) if stored is None else stored[k][0]
+        variance = jnp.square(x - mean).mean((0, 1, 2)) if stored is None else stored[k][1]
+        seen.append((mean, variance))
+        x = jax.nn.relu((x - mean) * jax.lax.rsqrt(variance + work.EPSILON) * scale + shift)
+        x = jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
+    return x.reshape(x.shape[0], -1) @ p[-1][0] + p[-1][1], seen
+
+
+def cnn_step(channels: int, size: int) -> Callable[[], Any]:
+    """A training step of a small convolutional network."""
+    inputs, classes = work.images(channels, size)
+    inputs = np.ascontiguousarray(inputs.transpose(0, 2, 3, 1))
+    parameters = _cnn_parameters(channels, size)
+
+    def loss_of(p: Any, x: Any, t: Any) -> Any:
+        logits, seen = _cnn_logits(p, x, None)
+        return -jnp.take_along_axis(jax.nn.log_softmax(logits), t[:, None], 1).mean(), seen
+
+    @partial(jax.jit, donate_argnums=(0, 1, 2))
+    def update(p: Any, s: Any, m: Any, x: Any, t: Any) -> Any:
+        (loss, new), g = jax.value_and_grad(loss_of, has_aux=True)(p, x, t)
+        s = each(lambda a, b: (1 - work.AVERAGING) * a + work.AVERAGING * b, s, new)
+        m = each(lambda a, b: work.MOMENTUM * a - work.RATE * b, m, g)
+        return each(lambda a, b: a + b, p, m), s, m, loss
+
+    averages = [(jnp.zeros(filters), jnp.ones(filters)) for filters in work.FILTERS]
+    state = [parameters, averages, each(jnp.zeros_like, parameters)]
+
+    def step() -> float:
+        *state[:], loss = update(*state, inputs, classes)
+        return float(loss)
+
+    return step
+
+
+def cnn_inference(channels: int, size: int) -> Callable[[], Any]:
+    """The logits of the same network."""
+    inputs, _ = work.images(channels, size)
+    inputs = np.ascontiguousarray(inputs.transpose(0, 2, 3, 1))
+    parameters = _cnn_parameters(channels, size)
+    averages = [(jnp.zeros(filters), jnp.ones(filters)) for filters in work.FILTERS]
+    forward = jax.jit(lambda p, s, x: _cnn_logits(p, x, s)[0])
+    return lambda: forward(parameters, averages, inputs).block_until_ready()
+
+
 def micro(name: str, elements: int) -> Callable[[], Any]:
     """One kernel over so many elements."""
     if name == "adam":

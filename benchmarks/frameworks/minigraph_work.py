@@ -86,6 +86,36 @@ def lstm_inference(hidden: int, normalized: bool) -> Callable[[], Any]:
     return lambda: f(inputs)
 
 
+def _cnn() -> Any:
+    """Two convolutions, each normalized, rectified and pooled, and a Linear."""
+    parts: list[Any] = []
+    for filters in work.FILTERS:
+        convolution = layers.Convolutional((3, 3), filters, use_bias=False)
+        parts += [convolution, layers.SpatialBatchNormalization(epsilon=work.EPSILON), layers.Rectifier(), layers.MaxPooling(2)]
+    parts += [layers.Flattener(), layers.Linear(output_dim=work.CLASSES)]
+    return layers.ConvolutionalSequence(parts, border_mode="same")
+
+
+def cnn_step(channels: int, size: int) -> Callable[[], Any]:
+    """A training step of a small convolutional network."""
+    x, t, net = mg.tensor4("x", shape=(None, channels, size, size)), mg.ivector("t"), _cnn()
+    with layers.batch_normalization(net):
+        cost = mg.softmax_crossentropy(net.apply(x), t).mean()
+    updates = training.momentum(cost, mg.ComputationGraph(cost).parameters, work.RATE, work.MOMENTUM)
+    averages = moving_average(get_batch_normalization_updates(cost), work.AVERAGING)
+    step = mg.function([x, t], cost, updates=[*updates, *averages])
+    inputs, classes = work.images(channels, size)
+    return lambda: float(step(inputs, classes))
+
+
+def cnn_inference(channels: int, size: int) -> Callable[[], Any]:
+    """The logits of the same network."""
+    x = mg.tensor4("x", shape=(None, channels, size, size))
+    f = mg.function([x], _cnn().apply(x))
+    inputs, _ = work.images(channels, size)
+    return lambda: f(inputs)
+
+
 def micro(name: str, elements: int) -> Callable[[], Any]:
     """One kernel over so many elements."""
     if name == "adam":

@@ -132,6 +132,46 @@ class Torch:
 
         return run
 
+    def _cnn(self, channels: int, size: int) -> tuple[torch.nn.Module, torch.Tensor, torch.Tensor]:
+        """Two convolutions, each normalized, rectified and pooled, and a Linear, in PyTorch's best layout; and a batch."""
+        parts: list[torch.nn.Module] = []
+        for before, filters in zip((channels, *work.FILTERS), work.FILTERS, strict=False):
+            parts += [torch.nn.Conv2d(before, filters, 3, padding=1, bias=False), torch.nn.BatchNorm2d(filters, work.EPSILON)]
+            parts += [torch.nn.ReLU(), torch.nn.MaxPool2d(2)]
+        classify = torch.nn.Linear(work.FILTERS[-1] * (size // 4) ** 2, work.CLASSES)
+        net = torch.nn.Sequential(*parts, torch.nn.Flatten(), classify).to(memory_format=torch.channels_last)
+        inputs, classes = work.images(channels, size)
+        x = torch.from_numpy(inputs).to(memory_format=torch.channels_last)
+        return net, x, torch.from_numpy(classes).long()
+
+    def cnn_step(self, channels: int, size: int) -> Callable[[], Any]:
+        """A training step of a small convolutional network."""
+        net, x, t = self._cnn(channels, size)
+        loss = torch.nn.CrossEntropyLoss()
+        options = {"fused": True} if self.fused else {}
+        rule = torch.optim.SGD(net.parameters(), work.RATE, momentum=work.MOMENTUM, **options)
+        forward = self._wrapped(lambda a, b: loss(net(a), b))
+
+        def step() -> float:
+            rule.zero_grad(set_to_none=True)
+            value = forward(x, t)
+            value.backward()
+            rule.step()
+            return float(value.item())
+
+        return step
+
+    def cnn_inference(self, channels: int, size: int) -> Callable[[], Any]:
+        """The logits of the same network."""
+        net, x, _ = self._cnn(channels, size)
+        forward = self._wrapped(net.eval())
+
+        def run() -> Any:
+            with torch.inference_mode():
+                return forward(x)
+
+        return run
+
     def micro(self, name: str, elements: int) -> Callable[[], Any]:
         """One kernel over so many elements."""
         if name == "adam":

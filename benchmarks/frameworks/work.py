@@ -21,6 +21,10 @@ STEPS, SEQUENCES, CLASSES = 64, 64, 10
 """A recurrent network reads so many sequences of so many steps of one number each."""
 HIDDEN = (100, 512)
 
+IMAGES = {"1x28x28": (1, 28), "3x32x32": (3, 32), "1x8x8": (1, 8)}
+"""Channels and sizes of the images that a small convolutional network classifies, 64 at a time."""
+IMAGE_COUNT, FILTERS = 64, (32, 64)
+
 MICRO = ("layer_norm", "softmax", "gelu", "adam")
 MICRO_SIZES = (10**6, 10**7)
 ROW = 1000
@@ -42,6 +46,13 @@ def sequences() -> tuple[np.ndarray, np.ndarray]:
     """Inputs (time, batch, 1), and class indices."""
     rng = np.random.default_rng(4)
     return rng.normal(size=(STEPS, SEQUENCES, 1)).astype("float32"), rng.integers(0, CLASSES, SEQUENCES).astype("int32")
+
+
+def images(channels: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Images (batch, channels, size, size), and class indices."""
+    rng = np.random.default_rng(5)
+    shape = (IMAGE_COUNT, channels, size, size)
+    return rng.normal(size=shape).astype("float32"), rng.integers(0, CLASSES, IMAGE_COUNT).astype("int32")
 
 
 def rows(elements: int) -> np.ndarray:

@@ -25,6 +25,7 @@ from minigraph.kernels.loops import Argument, heading, loop_kernel, walking, wal
 from minigraph.kernels.overwriting import overwrite
 from minigraph.kernels.packing import pack_captured
 from minigraph.kernels.products import BLAS, OWN, PACK, PACKED, PLAIN, TRANSPOSED, is_own, product_kernel
+from minigraph.kernels.rows import split_rows
 from minigraph.kernels.runtime import thread_count
 from minigraph.ops.arithmetic import Add
 from minigraph.ops.arranging import Concatenate
@@ -102,7 +103,7 @@ class Program:
 
     def __init__(self, graph: Graph, wanted: Sequence[tuple[int, int]] = ()) -> None:
         """wanted: positions of an input and of the output that shall be written over it, if that is safe."""
-        self.graph, self.layouts = with_copies(pack_captured(graph))
+        self.graph, self.layouts = with_copies(pack_captured(split_rows(graph)))
         self.grouping = Grouping(self.graph, self.layouts)
         groups, self._replaced = overwrite(self.graph, self.grouping, wanted)
         self.overwritten = {output: given for given, output in wanted if self.graph.outputs[output] in self._replaced}
