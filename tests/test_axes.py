@@ -23,7 +23,7 @@ def random_chain(rng, x, other):
     """A value computed from x, the axes of which were reordered, by ops of all kinds."""
     value = x.transpose(ORDERS[rng.integers(len(ORDERS))])
     for _ in range(rng.integers(3, 9)):
-        match rng.integers(12):
+        match rng.integers(13):
             case 0:
                 value = mg.tanh(value)
             case 1:
@@ -51,6 +51,8 @@ def random_chain(rng, x, other):
                 a, b, c, d = value.type.shape
                 value = mg.reshape(value, (a, 1, b, c, d)).max(1) if rng.random() < 0.5 else mg.reshape(value, (a, b, c * d))
                 value = value if value.ndim == 4 else mg.reshape(value, (a, b, c, d))
+            case 12:
+                value = value * mg.tanh(value.mean((0, 1) if rng.random() < 0.5 else 0))
     return value + other[0, 0, 0, 0] if rng.random() < 0.5 else value
 
 

@@ -10,6 +10,7 @@ import minigraph as mg
 from minigraph.kernels import jit
 from minigraph.layers import (
     AveragePooling,
+    Constant,
     Convolutional,
     ConvolutionalSequence,
     ConvolutionalTranspose,
@@ -69,6 +70,33 @@ def test_windows_take_no_memory_and_their_patches_add_up(backend):
     assert found.tolist() == [[1, 2, 3], [3, 4, 5]]
     assert back.tolist() == [1, 2, 6, 4, 5, 0]
     assert f([1, 2, 3])[1].tolist() == [1, 2, 3]
+
+
+@on_each
+def test_windows_slide_along_axes_in_any_order_counted_from_either_end(backend, rng):
+    given = rng.normal(size=(4, 6, 5))
+    x = mg.tensor3("x", dtype="float64")
+    patches = mg.windows(x, (2, 3), (-1, 0), (1, 2), (3, 1))
+    f = mg.function([x], [patches, mg.overlap(patches, (5, 4), (-1, 0), (1, 2), (3, 1))], backend=backend)
+    found, back = f(given)
+    assert found.shape == (1, 6, 2, 2, 3)
+    counts = np.zeros_like(given)
+    for place in np.ndindex(found.shape):
+        i, j, k, last, first = place
+        where = (2 * i + first, j, k + 3 * last)
+        assert found[place] == given[where]
+        counts[where] += 1
+    np.testing.assert_allclose(back, given * counts)
+
+
+@on_each
+def test_a_window_that_does_not_fit_is_refused_in_a_call(backend):
+    x = mg.tensor4("x", dtype="float64")
+    for stride in (None, 2):
+        f = mg.function([x], mg.max_pool(x, 4, stride), backend=backend)
+        assert f(np.ones((1, 2, 5, 4))).shape == (1, 2, 1, 1)
+        with pytest.raises(mg.errors.MinigraphError, match=r"(?s)does not fit.*test_convolution.py"):
+            f(np.ones((1, 2, 5, 3)))
 
 
 @pytest.mark.parametrize("dims", [1, 2, 3])
@@ -172,6 +200,17 @@ def test_normalizations_are_folded_into_convolutions(backend, rng):
         fold_batch_normalization(before.apply(mg.tensor4("x", shape=(None, 2, 8, 6))))
 
 
+@pytest.mark.parametrize("size", [3, (8, 6)])
+def test_a_normalization_of_one_channel_is_folded(size, rng):
+    x = mg.tensor("x", dtype="float64", shape=(None, 2, 8, 6))
+    normalization = SpatialBatchNormalization(scale_init=Constant(3.0), shift_init=Constant(2.0), dtype="float64")
+    y = ConvolutionalSequence([Convolutional(size, 1), normalization], dtype="float64").apply(x)
+    given = rng.normal(size=(3, 2, 8, 6))
+    folded = fold_batch_normalization(y)
+    assert len(folded.shared_variables) == 2
+    np.testing.assert_allclose(folded.outputs[0].eval({x: given}), y.eval({x: given}), 1e-10)
+
+
 def test_biases_of_their_own_for_every_place():
     x = mg.tensor4("x", shape=(None, 2, 5, 5))
     layer = Convolutional(3, 4, tied_biases=False)
@@ -198,8 +237,11 @@ MISTAKES = {
     "filter size": (lambda: Convolutional(0, 4), "filter_size"),
     "filters": (lambda: Convolutional(3, 0), "num_filters"),
     "too large": (lambda: Convolutional(3, 4).apply(mg.tensor4("x", shape=(None, 2, 2, 5))), "does not fit"),
+    "cut away": (lambda: mg.conv_transpose1d(np.ones((1, 1, 2)), np.ones((1, 1, 2)), padding=2), "none is left"),
+    "an axis too many": (lambda: mg.overlap(np.ones((4, 3)), [6], [1]), "out of bounds"),
+    "an axis twice": (lambda: mg.windows(np.ones((4, 3)), 2, [0, -2]), "twice"),
     "allocation": (lambda: network().allocate(), "image_size"),
-    "pooling": (lambda: MaxPooling(3).apply(mg.tensor4("x", shape=(None, 2, 2, 5))), "do not fit"),
+    "pooling": (lambda: MaxPooling(3).apply(mg.tensor4("x", shape=(None, 2, 2, 5))), "does not fit"),
 }  # fmt: skip
 
 

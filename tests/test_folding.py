@@ -10,10 +10,12 @@ from minigraph.layers import (
     MLP,
     BatchNormalization,
     BatchNormalizedMLP,
+    Constant,
     Dropout,
     Linear,
     Rectifier,
     Sequence,
+    SpatialBatchNormalization,
     Tanh,
     batch_normalization,
     training,
@@ -94,6 +96,18 @@ def test_sequences_of_steps_fold_too(rng):
     values = rng.normal(2, 3, (5, 7, 4)).astype("float32")
     x, y = shaken(Sequence([Linear(4, 6), BatchNormalization(feature_axes=-1)]), values)
     folded = fold_batch_normalization(y)
+    np.testing.assert_allclose(folded.outputs[0].eval({x: values}), y.eval({x: values}), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("sizes", [(None, 3, 6, 5), (None, 3, None, None)])
+def test_reading_the_size_of_a_value_does_not_keep_it(sizes, rng):
+    """Products of arrays with more than two axes, and reshapes, read sizes that are known only in a call."""
+    values = rng.normal(2, 3, (4, 3, 6, 5)).astype("float32")
+    x = mg.tensor4("x", shape=sizes)
+    normalized = SpatialBatchNormalization(shift_init=Constant(2.0)).apply(x)
+    y = Linear(3, 4, seed=1).apply(mg.dimshuffle(normalized, 0, 2, 3, 1))
+    folded = fold_batch_normalization(y)
+    assert counted(folded, NormalizeBy) == 0
     np.testing.assert_allclose(folded.outputs[0].eval({x: values}), y.eval({x: values}), rtol=1e-4, atol=1e-5)
 
 

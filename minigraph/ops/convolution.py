@@ -180,6 +180,11 @@ def _transposed(
     cuts = _explicit(padding, count)
     if not any(map(any, cuts)):
         return spread
+    for length, (before, after) in zip(spread.type.shape[2:], cuts, strict=True):
+        if length is not None and length <= before + after:
+            raise InvalidValueError(
+                f"padding={padding!r} cuts {before} + {after} off an axis of {length} elements; none is left"
+            )
     kept = tuple(slice(before, -after if after else None) for before, after in cuts)
     return index(spread, (slice(None), slice(None), *kept))
 

@@ -10,6 +10,8 @@ import numpy as np
 from minigraph.errors import InvalidTypeError, InvalidValueError
 from minigraph.graph import Variable, as_variable
 from minigraph.ops.arranging import pad
+from minigraph.ops.comparison import ge
+from minigraph.ops.control import assert_
 from minigraph.ops.creation import ones
 from minigraph.ops.elementwise import Operand
 from minigraph.ops.indexing import index
@@ -129,13 +131,20 @@ def _missing(length: Any, size: int, stride: int, padding: int) -> int:
 def _tiled(x: Variable, sizes: Sequence[int], first: int, kind: Pooling) -> Variable:
     """Pooling of windows side by side: axes are split in two, of which one is pooled over."""
     lengths = shape(x)[first:]
-    known = [length for length in lengths if isinstance(length, int)]
-    if len(known) == len(lengths) and any(length < size for length, size in zip(known, sizes, strict=True)):
-        raise InvalidValueError(f"windows of {tuple(sizes)} elements do not fit into {tuple(known)}")
-    counts = [length // size for length, size in zip(lengths, sizes, strict=True)]
+    counts = [_whole_windows(length, size) for length, size in zip(lengths, sizes, strict=True)]
     if not all(isinstance(length, int) and length % size == 0 for length, size in zip(lengths, sizes, strict=True)):
         kept = tuple(slice(0, count * size) for count, size in zip(counts, sizes, strict=True))
         x = index(x, (slice(None),) * first + kept)
     pairs = [part for count, size in zip(counts, sizes, strict=True) for part in (count, size)]
     split = reshape(x, (*shape(x)[:first], *pairs))
     return kind.whole(split, [first + 2 * k + 1 for k in range(len(sizes))])
+
+
+def _whole_windows(length: Any, size: int) -> Any:
+    """How many windows fit side by side into an axis of a length that may be symbolic; an error where none does."""
+    message = f"a window of {size} elements does not fit into an axis"
+    if not isinstance(length, int):
+        return assert_(length // size, ge(length, size), f"{message} that is shorter")
+    if length < size:
+        raise InvalidValueError(f"{message} of {length}")
+    return length // size

@@ -16,7 +16,7 @@ from minigraph.errors import InvalidValueError
 from minigraph.graph import Array, Op, Variable, as_variable
 from minigraph.ops.elementwise import Cotangents, Operand
 from minigraph.ops.shape import Sizes, fill_sizes, shape, split_sizes
-from minigraph.types import Shape, TensorType, as_ints, check_axes
+from minigraph.types import Shape, TensorType, as_ints, check_axes, check_axis
 
 __all__ = ["overlap", "windows"]
 
@@ -114,7 +114,9 @@ class Overlap(Windowing):
         return Windows(self.axes, self.sizes, self.strides, self.dilations)(dy), *(None for _ in symbolic)
 
 
-def windows(x: Operand, sizes: int | Sequence[int], axes: Sequence[int], strides: Any = 1, dilations: Any = 1) -> Variable:
+def windows(
+    x: Operand, sizes: int | Sequence[int], axes: int | Sequence[int], strides: Any = 1, dilations: Any = 1
+) -> Variable:
     """Every window of `sizes` elements along `axes` of x, `strides` apart, whose elements lie `dilations` apart.
 
     The result has the axes of x, as long as there are windows, then one of size sizes[k] for each of `axes`; nothing is copied.
@@ -125,20 +127,28 @@ def windows(x: Operand, sizes: int | Sequence[int], axes: Sequence[int], strides
            [2, 3, 4]])
     """
     variable = as_variable(x)
-    places = check_axes(axes, variable.ndim)
+    places = _in_order(axes, variable.ndim)
     return Windows(places, *(per_axis(one, len(places), what) for one, what in _named(sizes, strides, dilations)))(variable)
 
 
-def overlap(patches: Operand, lengths: Sizes, axes: Sequence[int], strides: Any = 1, dilations: Any = 1) -> Variable:
+def overlap(patches: Operand, lengths: Sizes, axes: int | Sequence[int], strides: Any = 1, dilations: Any = 1) -> Variable:
     """Patches, as `windows` shows them, added to where they came from, in an array whose `axes` have these lengths."""
     variable = as_variable(patches)
-    places = tuple(axes)
-    sizes = variable.type.shape[variable.ndim - len(places) :]
+    ndim = variable.ndim - (1 if isinstance(axes, int | np.integer) else len(axes))
+    places = _in_order(axes, ndim)
+    sizes = variable.type.shape[ndim:]
     if None in sizes:
         raise InvalidValueError(f"the sizes of windows must be known, not {sizes} of {variable!r}")
     pattern, symbolic = split_sizes(lengths)
     within, steps, apart = (per_axis(one, len(places), what) for one, what in _named(sizes, strides, dilations))
     return Overlap(places, within, steps, apart, pattern)(variable, *symbolic)
+
+
+def _in_order(axes: int | Sequence[int], ndim: int) -> tuple[int, ...]:
+    """The axes of an array with so many, counted from the front, in the order in which they are given."""
+    listed = (axes,) if isinstance(axes, int | np.integer) else tuple(axes)
+    check_axes(listed, ndim)
+    return tuple(check_axis(one, ndim) for one in listed)
 
 
 def _named(sizes: Any, strides: Any, dilations: Any) -> list[tuple[Any, str]]:

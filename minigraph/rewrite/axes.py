@@ -71,12 +71,10 @@ def _inverse(order: Order) -> Order:
 
 def _reordered(variable: Variable, order: Order) -> Variable | None:
     """An operand with its axes, those that it lacks at the front included, in another order, if it is walked along then."""
-    ndim = len(order)
     if not variable.ndim:
         return variable
-    if variable.ndim < ndim:
-        padded = dimshuffle(variable, *("x",) * (ndim - variable.ndim), *range(variable.ndim))
-        return _reordered(padded, order)
+    if variable.ndim < len(order):
+        return _reordered(_padded(variable, len(order)), order)
     if sum(size != 1 for size in variable.type.shape) <= 1 or isinstance(variable.op, Constant):
         return dimshuffle(variable, *order)
     if isinstance(variable.op, Dimshuffle):
@@ -87,6 +85,11 @@ def _reordered(variable: Variable, order: Order) -> Variable | None:
         inner = _reordered(variable.inputs[0], order)
         return None if inner is None else broadcast_to(inner, [_sizes(variable)[axis] for axis in order])
     return None
+
+
+def _padded(variable: Variable, ndim: int) -> Variable:
+    """A variable with the axes that it lacks at the front."""
+    return dimshuffle(variable, *("x",) * (ndim - variable.ndim), *range(variable.ndim))
 
 
 def _sizes(variable: Variable) -> list[Any]:
@@ -104,7 +107,7 @@ def _elementwise(variable: Variable) -> Variable | None:
     operands = [_reordered(one, _inverse(order)) for one in variable.inputs]
     for k, one in enumerate(variable.inputs):
         if operands[k] is None and 2 * _known_size(one) <= _known_size(variable):  # it is read less often than the others
-            operands[k] = dimshuffle(one, *_inverse(order))
+            operands[k] = dimshuffle(_padded(one, len(order)), *_inverse(order))
     given = [one for one in operands if one is not None]
     return dimshuffle(variable.op(*given), order) if len(given) == len(operands) else None
 

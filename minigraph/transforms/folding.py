@@ -18,7 +18,7 @@ from minigraph.ops.arithmetic import Add, Divide, Multiply, Negative, Subtract
 from minigraph.ops.linear import MatMul
 from minigraph.ops.loop import Scan
 from minigraph.ops.normalization import NormalizeBy
-from minigraph.ops.shape import Dimshuffle, Reshape
+from minigraph.ops.shape import Dimshuffle, Reshape, Size
 from minigraph.record import Record
 from minigraph.transforms.batch_normalization import Roots, outputs_of
 
@@ -46,8 +46,8 @@ def fold_batch_normalization(graph: Roots, layers: Layer | Iterable[Layer] | Non
         outcomes = {one.variable: folder.fold(one) for one in _selected(result, chosen)}
         replacements: dict[Variable, Variable] = {}
         for outcome in outcomes.values():
-            if not isinstance(outcome, str):
-                replacements.setdefault(*outcome)
+            if not isinstance(outcome, str) and not outcome.keys() & replacements.keys():
+                replacements |= outcome
         if not replacements:
             break
         result, folded = result.replace(replacements), True
@@ -83,6 +83,8 @@ class _Folder:
 
     def __init__(self, graph: ComputationGraph) -> None:
         self._users: dict[Variable, list[Variable | None]] = {output: [None] for output in graph.outputs}
+        self._sizes: dict[Variable, list[Variable]] = {}
+        """What reads nothing but the shape of a variable, and so would be content with any other of that shape."""
         self._static: set[Variable] = set()
         self._outside: dict[Variable, Variable] = {}
         """For the inputs of the bodies of loops what they are the same as at every step."""
@@ -95,8 +97,9 @@ class _Folder:
                     self._users.setdefault(root, []).append(None)
         for variable in everything:
             computed = variable.inputs[:1] if isinstance(variable.op, Identity) else variable.inputs
+            readers = self._sizes if isinstance(variable.op, Size) else self._users
             for one in computed:
-                self._users.setdefault(one, []).append(variable)
+                readers.setdefault(one, []).append(variable)
             known = self._outside.get(variable) in self._static
             fixed = not isinstance(variable.op, Input) and variable.op.pure and all(one in self._static for one in computed)
             if known or fixed:
@@ -126,7 +129,7 @@ class _Folder:
             shift = shift if term is None else shift + term
         return scale, shift
 
-    def fold(self, one: Normalization) -> tuple[Variable, Variable] | str:
+    def fold(self, one: Normalization) -> dict[Variable, Variable] | str:
         """What to replace by what in order to fold a normalization, or why it cannot be folded."""
         if one.is_training:
             return "it is in training mode"
@@ -141,21 +144,32 @@ class _Folder:
         scale, shift = self._values(steps)
         if last and self._is_product(bottom) and self._only_user(bottom) is steps[0].variable:
             x, weights = bottom.inputs
-            return top, _reshaped_like(steps, _product(x, self._value(weights) * scale, shift, weights))
+            product = _product(x, self._value(weights) * scale, shift, weights)
+            result, sizes = self._without(steps, product)
+            return {top: result, **sizes}
         user = self._only_user(top)
         if user is not None and self._is_product(user) and user.inputs[0] is top and self._top_axis(steps) == top.ndim - 1:
             weights = user.inputs[1]
             matrix = self._value(weights)
             rows = np.broadcast_to(scale, matrix.shape[:1])[:, None]
-            x = _reshaped_like(steps, bottom)
-            return user, _product(x, matrix * rows, np.broadcast_to(shift, matrix.shape[:1]) @ matrix, weights)
+            x, sizes = self._without(steps, bottom)
+            return {user: _product(x, matrix * rows, np.broadcast_to(shift, matrix.shape[:1]) @ matrix, weights), **sizes}
         beside = [bottom] + ([] if user is None else [user])
         if any(self._is_product(neighbour) for neighbour in beside):
             return "its statistics vary along another axis than the product beside it"
         return f"there is no product that it alone uses before it, at {bottom!r}, or that alone uses it after it, at {top!r}"
 
+    def _without(self, steps: Sequence[Affine], result: Variable) -> tuple[Variable, dict[Variable, Variable]]:
+        """What took the place of the value that steps start from, reshaped as they do it; what to read sizes off instead."""
+        sizes: dict[Variable, Variable] = {}
+        for variable, op in [(steps[0].inner, None), *((step.variable, step.variable.op) for step in steps)]:
+            if isinstance(op, Reshape | Dimshuffle):
+                result = variable.with_inputs((result, *rebuild(variable.inputs[1:], sizes)))
+            sizes |= {size: size.with_inputs((result,)) for size in self._sizes.get(variable, ())}
+        return result, sizes
+
     def _only_user(self, variable: Variable) -> Variable | None:
-        """The one variable that uses another; None if there are several, or if it is an output."""
+        """The one variable that uses the elements of another; None if there are several, or if it is an output."""
         users = self._users.get(variable, [])
         return users[0] if len(users) == 1 else None
 
@@ -232,9 +246,9 @@ class _Folder:
 
 
 def _axis_of(one: Normalization) -> int:
-    """The axis of a normalized value that its statistics vary along, the last one if they do not vary."""
-    mean = one.statistics[0]
-    varying = [axis for axis, size in enumerate(mean.type.shape, one.variable.ndim - mean.ndim) if size != 1]
+    """The axis of a normalized value that its statistics vary along, the last one if they do not vary along any."""
+    averaged = one.layer.averaged_axes(one.x)
+    varying = [axis for axis in range(one.variable.ndim) if axis not in averaged]
     return varying[0] if len(varying) == 1 else one.variable.ndim - 1
 
 
@@ -258,14 +272,6 @@ def _outer_axis(variable: Variable, axis: int) -> int | None:
     if isinstance(variable.op, Reshape):
         return variable.ndim - 1 if axis == x.ndim - 1 and _inner_axis(variable, variable.ndim - 1) is not None else None
     return axis
-
-
-def _reshaped_like(steps: Sequence[Affine], result: Variable) -> Variable:
-    """What took the place of the first step's value, reshaped as the steps do it."""
-    for step in steps:
-        if isinstance(step.variable.op, Reshape | Dimshuffle):
-            result = step.variable.with_inputs((result, *step.variable.inputs[1:]))
-    return result
 
 
 def _product(x: Variable, matrix: np.ndarray[Any, Any], bias: Any, weights: Variable) -> Variable:
