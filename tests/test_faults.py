@@ -329,9 +329,13 @@ def test_ctrl_c_leaves_two_variables_in_step():
 
 
 def test_ctrl_c_at_any_step_releases_the_locks():
+    def interrupt(message):
+        signal.raise_signal(signal.SIGINT)
+        time.sleep(10)  # until Python has seen it
+
     f, one, two = counting_function()
     for k in range(len(f._plan.steps)):
-        with failing_step(f, k, lambda message: signal.raise_signal(signal.SIGINT)), pytest.raises(KeyboardInterrupt):
+        with failing_step(f, k, interrupt), pytest.raises(KeyboardInterrupt):
             f(1)
         assert not one.get_value().any()
         elsewhere = threading.Thread(target=f, args=(0,), daemon=True)

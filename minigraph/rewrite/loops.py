@@ -7,7 +7,7 @@ those of sequences come before, for all steps at once; those that only results n
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, cast
 
@@ -27,6 +27,9 @@ from minigraph.rewrite.merge import merge
 from minigraph.rewrite.specialize import follows_from_sizes
 
 Roots = list[Variable]
+
+Change = tuple[dict[Variable, Variable], Variable]
+"""What to put in the place of results of a loop, and the loop that these are results of then."""
 
 
 def tidy_loops(graph: Graph) -> Graph:
@@ -61,6 +64,21 @@ def _loops(roots: Sequence[Variable]) -> Roots:
 def _items(roots: Sequence[Variable], whole: Variable) -> list[tuple[int, Variable]]:
     """The variables that are results of a loop, with the positions of the results."""
     return [(one.op.index, one) for one in toposort(roots) if isinstance(one.op, Item) and one.inputs[0] is whole]
+
+
+def _with_each(roots: Roots, change: Callable[[Roots, Variable], Change]) -> Roots:
+    """The roots with every loop changed, those that use others first."""
+    done: Roots = []
+    while True:
+        seen = set(done)
+        whole = next((one for one in reversed(_loops(roots)) if one not in seen), None)
+        if whole is None:
+            return roots
+        substitutes, changed = change(roots, whole)
+        done.append(changed)
+        if substitutes:  # which makes the loops that use this one anew
+            renewed = rebuild([*roots, *done], substitutes)
+            roots, done = renewed[: len(roots)], renewed[len(roots) :]
 
 
 def _last_row(op: Scan) -> int:
@@ -132,18 +150,10 @@ def _union(roots: Roots, first: Variable, second: Variable) -> dict[Variable, Va
 
 def _pruned(roots: Roots) -> Roots:
     """The roots with every loop computing only what is used of it."""
-    done: set[Variable] = set()
-    while True:
-        whole = next((one for one in reversed(_loops(roots)) if one not in done), None)
-        if whole is None:
-            return roots
-        done.add(whole)
-        substitutes, pruned = _without_waste(roots, whole)
-        done.add(pruned)
-        roots = rebuild(roots, substitutes)
+    return _with_each(roots, _without_waste)
 
 
-def _without_waste(roots: Roots, whole: Variable) -> tuple[dict[Variable, Variable], Variable]:
+def _without_waste(roots: Roots, whole: Variable) -> Change:
     """What results of a loop, or what is picked from them, are in a loop without what is not used; and that loop."""
     op, body = cast(Scan, whole.op), cast(Scan, whole.op).body
     items = _items(roots, whole)
@@ -271,20 +281,8 @@ def _live_states(op: Scan, wanted: set[int], rows: Sequence[Variable]) -> list[i
 
 def _lifted(roots: Roots) -> Roots:
     """The roots with products of matrices taken out of every loop."""
-    done: set[Variable] = set()
-    while True:
-        whole = next((one for one in reversed(_loops(roots)) if one not in done), None)
-        if whole is None:
-            return _pruned(roots)
-        done.add(whole)
-        if cast(Scan, whole.op).stops:
-            continue
-        whole_before, substitutes = _Lift(roots, whole).taken_before()
-        done.add(whole_before)
-        roots = rebuild(roots, substitutes)
-        whole_after, substitutes = _Lift(roots, whole_before).taken_after()
-        done.add(whole_after)
-        roots = rebuild(roots, substitutes)
+    roots = _with_each(roots, lambda now, whole: _Lift(now, whole).taken_before())
+    return _pruned(_with_each(roots, lambda now, whole: _Lift(now, whole).taken_after()))
 
 
 class _CannotBeStacked(Exception):
@@ -316,9 +314,11 @@ class _Lift:
 
     # -- before the loop -----------------------------------------------------------------------------------------------
 
-    def taken_before(self) -> tuple[Variable, dict[Variable, Variable]]:
-        """The loop with products of sequences, and what does not vary, computed before it; and its results in terms of that."""
+    def taken_before(self) -> Change:
+        """The results of the loop, and that, with products of sequences, and what does not vary, computed before it."""
         body, op = self.op.body, self.op
+        if op.stops:
+            return {}, self.whole
         waiting = self._depending(inner for inner, _ in self.inputs[op.sequences : op.sequences + op.states])
         products: dict[Variable, Variable] = {}
         for one in body.variables:
@@ -327,7 +327,7 @@ class _Lift:
                     products[one] = self.stacked(one)
         fixed = self._fixed(products)
         if not products and not fixed:
-            return self.whole, {}
+            return {}, self.whole
         sequences, states, shared = op.split(self.inputs)
         stand_ins = {one: stand_in(one) for one in (*products, *fixed)}
         roots = rebuild(body.outputs, stand_ins)
@@ -338,7 +338,7 @@ class _Lift:
         carry_on(self.whole.origin)
         whole = changed(self.count, *(outer for _, outer in pairs))
         results = list(results_of(whole))
-        return whole, {item: results[place] for place, item in _items(self.roots, self.whole)}
+        return {item: results[place] for place, item in _items(self.roots, self.whole)}, whole
 
     def _fixed(self, products: Mapping[Variable, Variable]) -> dict[Variable, Variable]:
         """The largest parts of the body that are the same at every step and take computing, with their values."""
@@ -365,14 +365,16 @@ class _Lift:
 
     # -- after the loop ------------------------------------------------------------------------------------------------
 
-    def taken_after(self) -> tuple[Variable, dict[Variable, Variable]]:
-        """The loop with products that only results need, and sums of products over all steps, computed after it."""
+    def taken_after(self) -> Change:
+        """The results of the loop, and that, with products that only results need, and sums of them, computed after it."""
+        if self.op.stops:
+            return {}, self.whole
         try:
             return self._taken_after()
         except _CannotBeStacked:
-            return self.whole, {}
+            return {}, self.whole
 
-    def _taken_after(self) -> tuple[Variable, dict[Variable, Variable]]:
+    def _taken_after(self) -> Change:
         """What `taken_after` returns, unless it raises."""
         op, body = self.op, self.op.body
         new, rows = list(body.outputs[: op.states]), list(body.outputs[op.states :])
@@ -382,7 +384,7 @@ class _Lift:
         self.inside = set(toposort(staying)) & self.varying
         late = [k for k, row in enumerate(rows) if row not in self.inside and self._multiplies(row)]
         if not sums and not late:
-            return self.whole, {}
+            return {}, self.whole
         self.extra: dict[Variable, None] = {}
         for row in rows:
             if row not in [rows[k] for k in late]:
@@ -416,7 +418,7 @@ class _Lift:
                 position = kept_states.index(place)
                 same = kept[position] == op.kept[place]
                 found[item] = results[position] if same else index(results[position], _last_row(op))
-        return whole, found
+        return found, whole
 
     def _summed(self, place: int, state: Variable, new: Variable) -> Roots:
         """What is added to a state at every step, if that is all that happens to it, the sum alone is asked for, and products
