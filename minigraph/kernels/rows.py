@@ -1,7 +1,8 @@
 """Long columns are folded in two steps: many rows at a time, each by whichever core is free, then the few results.
 
-A fold over the leading axes of an array with few columns would be the work of one core. Seen as so many blocks of rows, it is
-that of many, and always of the same blocks, however many cores there are.
+A fold over the leading axes of an array with few columns would be the work of one core, and so would a product of matrices be
+whose few elements are sums of many terms. Seen as so many blocks of rows, it is that of many, and always of the same blocks,
+however many cores there are.
 """
 
 from __future__ import annotations
@@ -12,13 +13,20 @@ from minigraph.graph import Graph, Variable, transform
 from minigraph.kernels.effort import cost
 from minigraph.kernels.layout import sizes
 from minigraph.ops.elementwise import Elementwise
+from minigraph.ops.linear import MatMul
 from minigraph.ops.reduction import Reduction
-from minigraph.ops.shape import dimshuffle, reshape
+from minigraph.ops.reduction import sum as sum_over
+from minigraph.ops.shape import Dimshuffle, dimshuffle, reshape
+from minigraph.origin import carry_on, carry_origin, here
 
 BLOCKS = 16
 """Into how many blocks rows are split, at most."""
 MANY_ROWS, FEW_COLUMNS = 8192, 512
 """From how many rows on, and up to how many columns, a fold is split."""
+MANY_TERMS, TERMS_A_BLOCK, FEW_ELEMENTS = 4096, 1024, 256
+"""From how many terms on the sums of a product are split, in blocks of how many, and up to how many elements for each that
+both matrices have along the sides of the result.
+"""
 
 
 def split_rows(graph: Graph) -> Graph:
@@ -41,18 +49,49 @@ def split_rows(graph: Graph) -> Graph:
         return blocks[key]
 
     def step(variable: Variable) -> Variable:
+        carry_on(variable.origin)
         op = variable.op
+        if isinstance(op, MatMul):
+            return _sum_of_products(variable)
         if not isinstance(op, Reduction) or not _is_long(variable):
             return variable
         x = variable.inputs[0]
         leading = len(op.axes)
-        count = next(k for k in range(BLOCKS, 0, -1) if math.prod(sizes(x)[:leading]) % k == 0)
+        count = _parts(math.prod(sizes(x)[:leading]), BLOCKS)
         if count == 1:
             return variable
         once, twice = (type(op)(**(vars(op) | {"axes": (axis,)})) for axis in (1, 0))
         return twice(once(in_blocks(x, leading, count)))
 
-    return graph.with_roots(transform(graph.roots, step))
+    with carry_origin(here()):
+        return graph.with_roots(transform(graph.roots, step))
+
+
+def _parts(length: int, most: int) -> int:
+    """The largest number of equal parts that there are of a length, up to a number."""
+    return next(count for count in range(most, 0, -1) if length % count == 0)
+
+
+def _sum_of_products(variable: Variable) -> Variable:
+    """A product of two matrices whose sums have many terms as the sum of a stack of products of parts."""
+    a, b = variable.inputs
+    if variable.ndim != 2:
+        return variable
+    (rows, columns), terms = sizes(variable), sizes(a)[1]
+    if terms < MANY_TERMS or rows * columns > FEW_ELEMENTS * (rows + columns):
+        return variable
+    count = _parts(terms, min(BLOCKS, terms // TERMS_A_BLOCK))
+    return variable if count == 1 else sum_over(MatMul()(_in_stack(a, 1, count), _in_stack(b, 0, count)), 0)
+
+
+def _in_stack(matrix: Variable, axis: int, count: int) -> Variable:
+    """A stack of so many parts that a matrix has along an axis, as views of its memory."""
+    if isinstance(matrix.op, Dimshuffle) and matrix.op.pattern == (1, 0):
+        return dimshuffle(_in_stack(matrix.inputs[0], 1 - axis, count), 0, 2, 1)
+    rows, columns = sizes(matrix)
+    if axis == 0:
+        return reshape(matrix, (count, rows // count, columns))
+    return dimshuffle(reshape(matrix, (rows, count, columns // count)), 1, 0, 2)
 
 
 def _is_long(variable: Variable) -> bool:

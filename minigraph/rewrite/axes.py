@@ -12,7 +12,7 @@ from typing import Any
 
 from minigraph.graph import Constant, Graph, Variable, transform
 from minigraph.ops.elementwise import Elementwise
-from minigraph.ops.indexing import Assign, Index, Range
+from minigraph.ops.indexing import Assign, Index, Indexing, Range
 from minigraph.ops.reduction import Reduction
 from minigraph.ops.shape import BroadcastTo, Dimshuffle, Reshape, broadcast_to, dimshuffle, reshape
 from minigraph.ops.windows import Overlap, Windows
@@ -41,9 +41,9 @@ def _sunk(variable: Variable) -> Variable:
             result = _reduction(variable)
         case BroadcastTo() if variable.inputs[0].ndim == variable.ndim:
             result = _broadcast(variable)
-        case Index() if _is_plain(variable.op.entries) and len(variable.inputs) == 1:
+        case Index():
             result = _index(variable)
-        case Assign() if _is_plain(variable.op.entries) and len(variable.inputs) == 2:
+        case Assign():
             result = _assign(variable)
         case Windows():
             result = _windows(variable)
@@ -105,11 +105,14 @@ def _elementwise(variable: Variable) -> Variable | None:
         return None
     order = found[0]
     operands = [_reordered(one, _inverse(order)) for one in variable.inputs]
-    for k, one in enumerate(variable.inputs):
-        if operands[k] is None and 2 * _known_size(one) <= _known_size(variable):  # it is read less often than the others
-            operands[k] = dimshuffle(_padded(one, len(order)), *_inverse(order))
-    given = [one for one in operands if one is not None]
-    return dimshuffle(variable.op(*given), order) if len(given) == len(operands) else None
+    others = [one for one, moved in zip(variable.inputs, operands, strict=True) if moved is None]
+    if sum(map(_known_size, others)) > _known_size(variable):  # more would be read in another order than is now
+        return None
+    turned = [
+        dimshuffle(_padded(one, len(order)), *_inverse(order)) if moved is None else moved
+        for one, moved in zip(variable.inputs, operands, strict=True)
+    ]
+    return dimshuffle(variable.op(*turned), order)
 
 
 def _known_size(variable: Variable) -> int:
@@ -139,33 +142,43 @@ def _broadcast(variable: Variable) -> Variable | None:
     return dimshuffle(broadcast_to(inner, [sizes[axis] for axis in _inverse(order)]), order)
 
 
-def _is_plain(entries: Sequence[Any]) -> bool:
-    """Whether an index is made of slices with known bounds alone."""
-    return all(isinstance(entry, Range) and not entry.holes for entry in entries)
+def _slices(op: Indexing, fillers: Sequence[Variable]) -> list[tuple[Range, list[Variable]]] | None:
+    """The slice that an index takes of each axis, with what fills its holes; None if it is not made of slices alone."""
+    remaining = list(fillers)
+    found = []
+    for entry in op.entries:
+        if not isinstance(entry, Range):
+            return None
+        found.append((entry, [remaining.pop(0) for _ in range(entry.holes)]))
+    return found
+
+
+def _sliced(op: Indexing, slices: Sequence[tuple[Range, list[Variable]]], *operands: Variable) -> Variable:
+    """An index like another of other slices, of or into some operands."""
+    return type(op)(tuple(entry for entry, _ in slices))(*operands, *(one for _, own in slices for one in own))
 
 
 def _index(variable: Variable) -> Variable | None:
     """Slices of a reordered operand."""
-    found = _shown(variable.inputs[0])
-    if found is None:
+    op, (shown, *fillers) = variable.op, variable.inputs
+    found = _shown(shown)
+    if found is None or not isinstance(op, Indexing) or (slices := _slices(op, fillers)) is None:
         return None
     order, inner = found
-    entries = variable.op.entries  # type: ignore[attr-defined]
-    return dimshuffle(Index(tuple(entries[axis] for axis in _inverse(order)))(inner), order)
+    return dimshuffle(_sliced(op, [slices[axis] for axis in _inverse(order)], inner), order)
 
 
 def _assign(variable: Variable) -> Variable | None:
     """A reordered value put, or added, into slices of another."""
-    whole, part = variable.inputs
+    op, (whole, part, *fillers) = variable.op, variable.inputs
     found = _shown(part)
-    if found is None:
+    if found is None or not isinstance(op, Indexing) or (slices := _slices(op, fillers)) is None:
         return None
     order, inner = found
     frame = _reordered(whole, _inverse(order))
-    entries = variable.op.entries  # type: ignore[attr-defined]
     if frame is None:
         return None
-    return dimshuffle(type(variable.op)(tuple(entries[axis] for axis in _inverse(order)))(frame, inner), order)
+    return dimshuffle(_sliced(op, [slices[axis] for axis in _inverse(order)], frame, inner), order)
 
 
 def _windows(variable: Variable) -> Variable | None:
