@@ -8,9 +8,10 @@ Each element is summed in one order, wherever a part of the work begins, so that
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
+from typing import Any
 
 import numpy as np
 
@@ -25,6 +26,9 @@ LINE = 16
 """Registers of a product of one row, which is as fast as the second matrix can be read."""
 DEPTH, TALL, WIDE = 264, 24 * ROWS, 8
 """A block: terms of a sum, rows of the first matrix, registers of columns of the second; together they fit a core's cache."""
+
+Pack = Callable[[str, str], None]
+"""Writes what packs so many rows of the first matrix, from one on."""
 
 
 class Vectors(Writer):
@@ -43,6 +47,9 @@ class Vectors(Writer):
         yield f"declare {self.vector} @llvm.fma.{self.suffix}({self.vector}, {self.vector}, {self.vector})"
         yield f"declare {self.vector} @llvm.masked.load.{self.suffix}.p0(ptr, i32, {self.mask}, {self.vector})"
         yield f"declare void @llvm.masked.store.{self.suffix}.p0({self.vector}, ptr, i32, {self.mask})"
+        pointers = f"<{self.lanes} x ptr>"
+        gather = f"@llvm.masked.gather.{self.suffix}.v{self.lanes}p0"
+        yield f"declare {self.vector} {gather}({pointers}, i32, {self.mask}, {self.vector})"
         yield "declare i64 @llvm.smin.i64(i64, i64)"
 
     def load(self, place: str, mask: str) -> str:
@@ -78,9 +85,36 @@ class Vectors(Writer):
         """A mask, or one that is nowhere set."""
         return self.let(f"select i1 {condition}, {self.mask} {mask}, {self.mask} zeroinitializer")
 
-    def least(self, a: str, b: int) -> str:
+    def least(self, a: str, b: str | int) -> str:
         """The smaller of two integers."""
         return self.let(f"call i64 @llvm.smin.i64(i64 {a}, i64 {b})")
+
+    def element_at(self, start: str, entry: str) -> str:
+        """The place that an entry of a table says, counted from another place."""
+        return self.at(start, self.integer("ashr", entry, 1))
+
+    def gather(self, starts: Sequence[str], table: str, mask: str) -> list[str]:
+        """For each place the elements that lie, where a mask is set, as a table says, counted from the place."""
+        name = self.fresh("gather")
+        first = self.let(f"load i64, ptr {table}, align 8")
+        self.write(f"br i1 {self.let(f'trunc i64 {first} to i1')}, label %{name}.even, label %{name}.odd")
+        self.label(f"{name}.even")
+        together = [self.load(self.element_at(start, first), mask) for start in starts]
+        self.write(f"br label %{name}.after")
+        self.label(f"{name}.odd")
+        vector = f"<{self.lanes} x i64>"
+        offsets = self.let(f"ashr {vector} {self.let(f'load {vector}, ptr {table}, align 8')}, {self.spread('1', 'i64')}")
+        apart = []
+        for start in starts:
+            places = self.let(f"getelementptr {self.scalar}, ptr {start}, {vector} {offsets}")
+            given = f"<{self.lanes} x ptr> {places}, i32 {self.item}, {self.mask} {mask}, {self.vector} zeroinitializer"
+            apart.append(self.let(f"call {self.vector} @llvm.masked.gather.{self.suffix}.v{self.lanes}p0({given})"))
+        self.write(f"br label %{name}.after")
+        self.label(f"{name}.after")
+        return [
+            self.let(f"phi {self.vector} [ {one}, %{name}.even ], [ {other}, %{name}.odd ]")
+            for one, other in zip(together, apart, strict=True)
+        ]
 
     @contextmanager
     def when(self, condition: str) -> Iterator[None]:
@@ -233,6 +267,61 @@ def _pack_columns(w: Vectors, name: str, width: int, space: int) -> str:
     return w.function(name, PACK)
 
 
+GATHER = "ptr noalias %a, ptr noalias %along, ptr noalias %across, i64 %depth, i64 %columns, ptr noalias %packed"
+"""A matrix whose elements lie where two tables say: that of the term k in column i at a[along[k] + across[i]]."""
+
+
+def table_of(offsets: np.ndarray[Any, Any], width: int, lanes: int) -> np.ndarray[Any, Any]:
+    """Offsets as a table: each doubled, and 1 more where so many, as far as there are, lie side by side from there on.
+
+    What reads whole registers of it can read beyond the end.
+    """
+    breaks = np.flatnonzero(np.diff(offsets) != 1) + 1
+    ends = np.append(breaks, len(offsets))[np.searchsorted(breaks, np.arange(len(offsets)), side="right")]
+    even = ends >= np.minimum(np.arange(len(offsets)) + width, len(offsets))
+    return np.concatenate([2 * offsets + even, np.zeros(ROWS + lanes, np.int64)])
+
+
+def _gather_rows(w: Vectors, name: str, width: int, space: int) -> str:
+    """The function that packs such a matrix, of which most neighbours in a row lie side by side, as `_pack_rows` does."""
+    offsets = range(0, width, w.lanes)
+    kept = [w.first(str(width), offset) for offset in offsets]
+    with w.loop("0", "%depth") as k:
+        row = w.element_at("%a", w.let(f"load i64, ptr {w.let(f'getelementptr i64, ptr %along, i64 {k}')}, align 8"))
+        line = w.at("%packed", w.integer("mul", k, width))
+        with w.loop("0", "%columns", str(width)) as column:
+            remaining = w.least(w.integer("sub", "%columns", column), width)
+            target = w.at(line, w.integer("mul", column, space))
+            for offset, keep in zip(offsets, kept, strict=True):
+                table = w.let(f"getelementptr i64, ptr %across, i64 {w.integer('add', column, offset)}")
+                (value,) = w.gather([row], table, w.first(remaining, offset))
+                w.store(value, w.at(target, offset), keep)
+    return w.function(name, GATHER)
+
+
+def _gather_columns(w: Vectors, name: str, width: int, space: int) -> str:
+    """The function that packs such a matrix, of which most neighbours in a column lie side by side, as `_pack_columns` does."""
+    lanes = w.lanes
+    step = max(one for one in range(1, lanes + 1) if width % one == 0)
+    last = w.integer("sub", "%columns", 1)
+    with w.loop("0", "%columns", str(step)) as column:
+        inside = w.integer("srem", column, width)
+        place = w.integer("add", w.integer("mul", w.integer("sub", column, inside), space), inside)
+        first = w.at("%packed", place)
+        starts = []
+        for i in range(step):
+            entry = w.let(f"getelementptr i64, ptr %across, i64 {w.least(w.integer('add', column, i), last)}")
+            starts.append(w.element_at("%a", w.let(f"load i64, ptr {entry}, align 8")))
+        kept = w.first(str(step))
+        with w.loop("0", "%depth", str(lanes)) as k:
+            mask = w.first(w.integer("sub", "%depth", k))
+            square = w.gather(starts, w.let(f"getelementptr i64, ptr %along, i64 {k}"), mask)
+            target = w.at(first, w.integer("mul", k, width))
+            for i, value in enumerate(_transposed(w, square + ["poison"] * (lanes - step))):
+                w.store(value, w.at(target, i * width), kept)
+    return w.function(name, GATHER)
+
+
 def _transposed(w: Vectors, square: list[str]) -> list[str]:
     """The transposed square: interleaving the first with the second half of the vectors, once for each doubling of a size."""
     half = w.lanes // 2
@@ -268,7 +357,7 @@ def _product(w: Vectors) -> str:
         with w.when("%is.line"):
             _line(w, a, b, depth, more)
         with w.when("%is.block"):
-            _block(w, a, b, depth, more)
+            _block(w, _packing(w, a, depth), b, depth, more)
     return w.function("gemm", GEMM)
 
 
@@ -318,14 +407,43 @@ def _packed_product(w: Vectors) -> str:
         more = w.let(f"icmp sgt i64 {block}, 0")
         a = w.at("%a", w.integer("mul", begin, "%a.column"))
         panels = w.at("%all", w.integer("mul", w.integer("mul", block, "%width"), DEPTH + w.lanes))
+        pack = _packing(w, a, depth)
         with w.loop("0", "%rows", str(TALL)) as top:
             rows = w.least(w.integer("sub", "%rows", top), TALL)
-            piece = w.at(a, w.integer("mul", top, "%a.row"))
-            for condition, pack in (("%a.turned", "pack_a_rows"), ("%a.plain", "pack_a_columns")):
-                with w.when(condition):
-                    w.run(pack, PACK, piece, "%lda", depth, rows, "%packed.a")
+            pack(top, rows)
             _tiles(w, rows, "%columns", depth, w.at("%c", w.integer("mul", top, "%ldc")), more, panels)
     return w.function("gemm_packed", PACKED)
+
+
+SCATTERED = (
+    "i1 %a.turned, i1 %b.turned, i64 %rows, i64 %columns, i64 %depth, ptr %a, ptr %across, ptr %along, ptr %b, i64 %ldb, "
+    "ptr %c, i64 %ldc"
+)
+
+
+def _scattered_product(w: Vectors) -> str:
+    """The function gemm_scattered: c = a @ b, of which the element (i, k) of a lies at a[across[i] + along[k]], those of a row
+    mostly side by side, or those of a column if a is given transposed.
+    """
+    w.write(f"%packed.a = alloca [{TALL * (DEPTH + w.lanes)} x {w.scalar}], align {REGISTER_BYTES}")
+    w.write(f"%packed.b = alloca [{WIDE * w.lanes * (DEPTH + w.lanes)} x {w.scalar}], align {REGISTER_BYTES}")
+    w.write("%a.plain = xor i1 %a.turned, true")
+    w.write("%b.plain = xor i1 %b.turned, true")
+    w.write("%b.row = select i1 %b.turned, i64 1, i64 %ldb")
+    w.write("%b.column = select i1 %b.turned, i64 %ldb, i64 1")
+    with _blocks(w) as (block, begin, depth):
+        more = w.let(f"icmp sgt i64 {block}, 0")
+        b = w.at("%b", w.integer("mul", begin, "%b.row"))
+        along = w.let(f"getelementptr i64, ptr %along, i64 {begin}")
+
+        def pack(top: str, rows: str) -> None:
+            across = w.let(f"getelementptr i64, ptr %across, i64 {top}")
+            for condition, gather in (("%a.turned", "gather_a_rows"), ("%a.plain", "gather_a_columns")):
+                with w.when(condition):
+                    w.run(gather, GATHER, "%a", along, across, depth, rows, "%packed.a")
+
+        _block(w, pack, b, depth, more)
+    return w.function("gemm_scattered", SCATTERED)
 
 
 def _line(w: Vectors, a: str, b: str, depth: str, more: str) -> None:
@@ -342,21 +460,30 @@ def _line(w: Vectors, a: str, b: str, depth: str, more: str) -> None:
         start = stop
 
 
-def _block(w: Vectors, a: str, b: str, depth: str, more: str) -> None:
+def _packing(w: Vectors, a: str, depth: str) -> Pack:
+    """What packs some rows of the first matrix, from `top` on."""
+
+    def pack(top: str, rows: str) -> None:
+        piece = w.at(a, w.integer("mul", top, "%a.row"))
+        for condition, function in (("%a.turned", "pack_a_rows"), ("%a.plain", "pack_a_columns")):
+            with w.when(condition):
+                w.run(function, PACK, piece, "%lda", depth, rows, "%packed.a")
+
+    return pack
+
+
+def _block(w: Vectors, pack: Pack, b: str, depth: str, more: str) -> None:
     """The product over a part of the sums, both matrices packed piece by piece."""
     width = WIDE * w.lanes
     with w.loop("0", "%rows", str(TALL)) as top:
         rows = w.least(w.integer("sub", "%rows", top), TALL)
-        piece = w.at(a, w.integer("mul", top, "%a.row"))
-        for condition, pack in (("%a.turned", "pack_a_rows"), ("%a.plain", "pack_a_columns")):
-            with w.when(condition):
-                w.run(pack, PACK, piece, "%lda", depth, rows, "%packed.a")
+        pack(top, rows)
         with w.loop("0", "%columns", str(width)) as left:
             columns = w.least(w.integer("sub", "%columns", left), width)
             piece = w.at(b, w.integer("mul", left, "%b.column"))
-            for condition, pack in (("%b.turned", "pack_b_columns"), ("%b.plain", "pack_b_rows")):
+            for condition, function in (("%b.turned", "pack_b_columns"), ("%b.plain", "pack_b_rows")):
                 with w.when(condition):
-                    w.run(pack, PACK, piece, "%ldb", depth, columns, "%packed.b")
+                    w.run(function, PACK, piece, "%ldb", depth, columns, "%packed.b")
             _tiles(w, rows, columns, depth, w.at(w.at("%c", w.integer("mul", top, "%ldc")), left), more)
 
 
@@ -400,7 +527,10 @@ def gemm_text(dtype: str) -> str:
         _pack_columns(new(), "pack_a_columns", ROWS, space),
         _pack_rows(new(), "pack_b_rows", panel, space),
         _pack_columns(new(), "pack_b_columns", panel, space),
+        _gather_rows(new(), "gather_a_rows", ROWS, space),
+        _gather_columns(new(), "gather_a_columns", ROWS, space),
         _product(new()),
+        _scattered_product(new()),
         _pack_all(new()),
         _packed_product(new()),
     ]

@@ -48,6 +48,22 @@ class PackedMatMul(Op):
         return TensorType(types[0].dtype, (types[0].shape[0], self.columns))
 
 
+class ScatteredMatMul(Op):
+    """The product of a matrix and another, of which the first is an array, so many of whose axes make rows, the others columns;
+    `turned`: of its transposed. Sums of a turned one are left in so many parts, in a stack.
+    """
+
+    rows: int
+    turned: bool
+    parts: int
+
+    def infer(self, *types: TensorType) -> TensorType:
+        shown, matrix = types
+        height = math.prod(size or 0 for size in (shown.shape[self.rows :] if self.turned else shown.shape[: self.rows]))
+        stack = (self.parts,) if self.parts > 1 else ()
+        return TensorType(shown.dtype, (*stack, height, matrix.shape[1]))
+
+
 class Layout(Record):
     """The variable whose memory it is, a stride in elements for each axis, and where the first element lies."""
 
@@ -186,6 +202,11 @@ def with_copies(graph: Graph) -> tuple[Graph, dict[Variable, Layout]]:
                 if nowhere or not is_multipliable(layouts[one], sizes(one), stack):
                     spread = BroadcastTo((*stack, *sizes(one)[-2:]), ())(one)
                     operands[position] = copied(known(spread))
+        if isinstance(variable.op, ScatteredMatMul):
+            if isinstance(layouts[operands[0]].storage.op, Arange):
+                operands[0] = copied(operands[0])
+            if not is_multipliable(layouts[operands[1]], sizes(operands[1]), ()):
+                operands[1] = copied(operands[1])
         if isinstance(variable.op, Packed | PackedMatMul) and not is_multipliable(layouts[operands[0]], sizes(operands[0]), ()):
             operands[0] = copied(operands[0])
         if isinstance(variable.op, Index) and not is_view(variable) and isinstance(layouts[operands[0]].storage.op, Arange):

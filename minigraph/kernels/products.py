@@ -105,6 +105,19 @@ _PACKED = """  call void @gemm_packed(i1 %a.transposed, i64 %m, i64 %n, i64 %w10
     ptr %c, i64 %w13)"""
 """Columns of a packed matrix lie as those of a transposed one do; how wide it is stands where the stride of a stack would."""
 
+_SCATTERED = """  %scattered.rows.all = inttoptr i64 %w19 to ptr
+  %scattered.columns.all = inttoptr i64 %w20 to ptr
+  %scattered.turned = icmp eq i64 %w21, TRANSPOSED
+  %scattered.shift = select i1 %split.rows, i64 %from, i64 0
+  %scattered.rows = getelementptr i64, ptr %scattered.rows.all, i64 %scattered.shift
+  %scattered.step = mul i64 %s, %w10
+  %scattered.columns = getelementptr i64, ptr %scattered.columns.all, i64 %scattered.step
+  call void @gemm_scattered(i1 %scattered.turned, i1 %b.transposed, i64 %m, i64 %n, i64 %w10, ptr %a,
+    ptr %scattered.rows, ptr %scattered.columns, ptr %b, i64 %w12, ptr %c, i64 %w13)"""
+"""A stack of these is one matrix whose terms are split."""
+
+SCATTERED_WORDS = PRODUCT_WORDS + 3
+
 _PACK = """
 define i32 @pack(ptr %bases, ptr %words, i64 %part, i64 %parts) {
 READ
@@ -152,8 +165,10 @@ def is_worth_packing(rows: int, columns: int, depth: int, times: int) -> bool:
     return has_wide_registers() and times > 1 and rows >= ROWS and columns >= NARROW and FAST_TURNED.start <= work < FAST.stop
 
 
-OWN, BLAS, PACKED, PACK = "own", "blas", "packed", "pack"
-"""Who computes a product: functions of our own, OpenBLAS, or the former from a packed matrix; and what packs that."""
+OWN, BLAS, PACKED, PACK, SCATTERED = "own", "blas", "packed", "pack", "scattered"
+"""Who computes a product: functions of our own, OpenBLAS, the former from a packed matrix, and what packs that; or the former
+from a matrix whose elements lie where two tables say.
+"""
 
 
 @cache
@@ -161,27 +176,34 @@ def product_kernel(dtype: str, kind: str) -> int:
     """The address of a kernel for stacks of products of a float dtype, of a kind, or of what packs a matrix for it.
 
     Its words: slot and offset of a, b and c; PLAIN or TRANSPOSED for a and for b; m, n, k; the leading dimensions; the
-    height of the stack and the strides along it; what is split into parts (0 the stack, 1 rows, 2 columns).
+    height of the stack and the strides along it; what is split into parts (0 the stack, 1 rows, 2 columns). Of a scattered
+    matrix, the addresses of two tables, where rows and columns begin; and TRANSPOSED if columns, not rows, are in one piece.
     """
     if kind == BLAS:
         library = blas()
         assert library is not None
         define(f"minigraph_{_scalar(dtype)}_gemm", library.address("sgemm" if dtype == "float32" else "dgemm"))
         return _blas_code(dtype).address("product")
-    names = {OWN: "product", PACKED: "packed", PACK: "pack"}
+    names = {OWN: "product", PACKED: "packed", PACK: "pack", SCATTERED: "scattered"}
     return _own_code(dtype).address(names[kind])
 
 
 @cache
 def _blas_code(dtype: str) -> Code:
     """The kernel that has OpenBLAS compute products."""
-    return Code((_DECLARATION + _text(_PRODUCT, _BLAS)).replace("FLOAT", _scalar(dtype)), as_written=True)
+    return Code((_DECLARATION + _text(_PRODUCT, PRODUCT_WORDS, _BLAS)).replace("FLOAT", _scalar(dtype)), as_written=True)
 
 
 @cache
 def _own_code(dtype: str) -> Code:
     """The kernels that compute products by functions of our own."""
-    parts = [gemm_text(dtype), _text(_PRODUCT, _OWN), _text(_PRODUCT, _PACKED).replace("@product", "@packed"), _text(_PACK)]
+    parts = [
+        gemm_text(dtype),
+        _text(_PRODUCT, PRODUCT_WORDS, _OWN),
+        _text(_PRODUCT, PRODUCT_WORDS, _PACKED).replace("@product", "@packed"),
+        _text(_PRODUCT, SCATTERED_WORDS, _SCATTERED).replace("@product", "@scattered"),
+        _text(_PACK, PACK_WORDS),
+    ]
     return Code("\n".join(parts).replace("FLOAT", _scalar(dtype)), as_written=True)
 
 
@@ -190,11 +212,10 @@ def _scalar(dtype: str) -> str:
     return "float" if dtype == "float32" else "double"
 
 
-def _text(kernel: str, call: str = "") -> str:
-    """A kernel that reads its words, with what it calls."""
+def _text(kernel: str, words: int, call: str = "") -> str:
+    """A kernel that reads so many words, with what it calls."""
     read = "\n".join(
-        f"  %w{k}.at = getelementptr i64, ptr %words, i64 {k}\n  %w{k} = load i64, ptr %w{k}.at, align 8"
-        for k in range(PRODUCT_WORDS if call else PACK_WORDS)
+        f"  %w{k}.at = getelementptr i64, ptr %words, i64 {k}\n  %w{k} = load i64, ptr %w{k}.at, align 8" for k in range(words)
     )
-    text = kernel.replace("READ", read).replace("ROWS", str(ROWS)).replace("COLUMNS", str(NARROW))
-    return text.replace("TRANSPOSED", str(TRANSPOSED)).replace("CALL", call)
+    text = kernel.replace("READ", read).replace("CALL", call).replace("ROWS", str(ROWS)).replace("COLUMNS", str(NARROW))
+    return text.replace("TRANSPOSED", str(TRANSPOSED))

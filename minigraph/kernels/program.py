@@ -16,17 +16,18 @@ from minigraph.kernels.arena import FreeSpace
 from minigraph.kernels.builder import Builder, Place, along_space
 from minigraph.kernels.effort import cost
 from minigraph.kernels.fusion import AxisMap, Group, Grouping
-from minigraph.kernels.gemm import DEPTH, REGISTER_BYTES, ROWS, packed_size
+from minigraph.kernels.gemm import DEPTH, REGISTER_BYTES, ROWS, packed_size, table_of
 from minigraph.kernels.jit import Code
-from minigraph.kernels.layout import Layout, Packed, PackedMatMul, contiguous, sizes, with_copies
+from minigraph.kernels.layout import Layout, Packed, PackedMatMul, ScatteredMatMul, contiguous, sizes, with_copies
 from minigraph.kernels.llvm import COLUMNS, kernel_text, module_text
 from minigraph.kernels.loopnest import Apply, Bindings, Literal, Load, LoopNest, describe
 from minigraph.kernels.loops import Argument, heading, loop_kernel, walking, walks
 from minigraph.kernels.overwriting import overwrite
 from minigraph.kernels.packing import pack_captured
-from minigraph.kernels.products import BLAS, OWN, PACK, PACKED, PLAIN, TRANSPOSED, is_own, product_kernel
+from minigraph.kernels.products import BLAS, OWN, PACK, PACKED, PLAIN, SCATTERED, TRANSPOSED, is_own, product_kernel
 from minigraph.kernels.rows import split_rows
 from minigraph.kernels.runtime import thread_count
+from minigraph.kernels.scattered import multiply_windows
 from minigraph.ops.arithmetic import Add
 from minigraph.ops.arranging import Concatenate
 from minigraph.ops.indexing import Indexing
@@ -103,11 +104,13 @@ class Program:
 
     def __init__(self, graph: Graph, wanted: Sequence[tuple[int, int]] = ()) -> None:
         """wanted: positions of an input and of the output that shall be written over it, if that is safe."""
-        self.graph, self.layouts = with_copies(pack_captured(split_rows(graph)))
+        self.graph, self.layouts = with_copies(pack_captured(split_rows(multiply_windows(graph))))
         self.grouping = Grouping(self.graph, self.layouts)
         groups, self._replaced = overwrite(self.graph, self.grouping, wanted)
         self.overwritten = {output: given for given, output in wanted if self.graph.outputs[output] in self._replaced}
         self.steps: list[Step] = []
+        self._tables: list[np.ndarray[Any, Any]] = []
+        """What products of scattered matrices look up, at addresses that they are given."""
         self._placed = self._parts_in_place()
         self._spare: dict[Variable, Variable] = {}
         """For each state of a loop that is not kept memory besides that of the result."""
@@ -141,6 +144,8 @@ class Program:
                 yield self._packing(variable)
             case PackedMatMul():
                 yield self._packed_product(variable)
+            case ScatteredMatMul():
+                yield self._scattered_product(variable)
             case Concatenate(axis):
                 start = 0
                 for part in variable.inputs:
@@ -339,6 +344,28 @@ class Program:
         )  # fmt: skip
         return Step(None, None, self._places_of(a, b, variable), words, parts, (variable,), (variable.dtype.name, PACKED))
 
+    def _scattered_product(self, variable: Variable) -> Step:
+        """A product with a matrix that is read where it lies."""
+        op, (shown, b) = variable.op, variable.inputs
+        assert isinstance(op, ScatteredMatMul)
+        shape, layout = sizes(shown), self.layouts[shown]
+        lanes = REGISTER_BYTES // variable.dtype.itemsize
+        offsets = [_offsets(shape[part], layout.strides[part]) for part in (slice(op.rows), slice(op.rows, None))]
+        across, along = offsets[::-1] if op.turned else offsets
+        rows, columns, inner = len(across), sizes(b)[1], len(along) // op.parts
+        tables = [table_of(across, min(ROWS, lanes) if op.turned else lanes, lanes), table_of(along, lanes, lanes)]
+        self._tables += tables
+        way, leading = _matrix(self.layouts[b], sizes(b))
+        split = 0 if op.parts > 1 else 1 if rows >= columns else 2
+        parts = 1 if rows * columns * len(along) < WORK_OF_PRODUCTS else thread_count()
+        words = (
+            PLAIN, way, rows, columns, inner, 0, leading, max(columns, 1),
+            op.parts, 0, inner * (leading if way == PLAIN else 1), rows * columns, split,
+            *(table.ctypes.data for table in tables), TRANSPOSED if op.turned else PLAIN,
+        )  # fmt: skip
+        places = self._places_of(shown, b, variable)
+        return Step(None, None, places, words, parts, (variable,), (variable.dtype.name, SCATTERED))
+
     def _places_of(self, *variables: Variable) -> tuple[Place, ...]:
         """Where values lie that a kernel other than a nest reads or writes."""
         layouts = [self.layouts[one] for one in variables]
@@ -531,6 +558,14 @@ def _matrix(layout: Layout, shape: Sequence[int]) -> tuple[int, int]:
     if (near == 1 or columns == 1) and (far >= columns or rows == 1):
         return PLAIN, max(far, columns, 1) if rows != 1 else max(columns, 1)
     return TRANSPOSED, max(near, rows, 1) if columns != 1 else max(rows, 1)
+
+
+def _offsets(shape: Sequence[int], strides: Sequence[int]) -> np.ndarray[Any, Any]:
+    """Where the elements of an array lie, counted from the first, in C order."""
+    result = np.zeros(1, np.int64)
+    for size, stride in zip(shape, strides, strict=True):
+        result = np.add.outer(result, stride * np.arange(size)).reshape(-1)
+    return result
 
 
 def _stack_stride(layout: Layout, shape: Sequence[int]) -> int:

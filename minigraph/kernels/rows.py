@@ -72,15 +72,20 @@ def _parts(length: int, most: int) -> int:
     return next(count for count in range(most, 0, -1) if length % count == 0)
 
 
+def blocks_of_terms(terms: int) -> int:
+    """In how many blocks of equal length sums of so many terms are computed."""
+    return _parts(terms, min(BLOCKS, terms // TERMS_A_BLOCK)) if terms >= MANY_TERMS else 1
+
+
 def _sum_of_products(variable: Variable) -> Variable:
     """A product of two matrices whose sums have many terms as the sum of a stack of products of parts."""
     a, b = variable.inputs
     if variable.ndim != 2:
         return variable
     (rows, columns), terms = sizes(variable), sizes(a)[1]
-    if terms < MANY_TERMS or rows * columns > FEW_ELEMENTS * (rows + columns):
+    if rows * columns > FEW_ELEMENTS * (rows + columns):
         return variable
-    count = _parts(terms, min(BLOCKS, terms // TERMS_A_BLOCK))
+    count = blocks_of_terms(terms)
     return variable if count == 1 else sum_over(MatMul()(_in_stack(a, 1, count), _in_stack(b, 0, count)), 0)
 
 

@@ -1,0 +1,166 @@
+"""Windows are multiplied where they lie, instead of being copied into a matrix.
+
+The first matrix of a convolution has a row for each window. Neighbouring windows share most of their elements, so that the
+matrix is many times as large as the array that it shows. A product that packs the matrix panel by panel anyway can read it off
+that array. The gradient by the array, patches that overlap, is another convolution, with filters that are flipped.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from minigraph.graph import Graph, Variable, transform
+from minigraph.kernels.gemm import REGISTER_BYTES
+from minigraph.kernels.layout import Layout, ScatteredMatMul, contiguous, is_contiguous, is_view, layout_of, sizes
+from minigraph.kernels.products import FAST, has_wide_registers
+from minigraph.kernels.rows import blocks_of_terms
+from minigraph.ops.arranging import flip, pad
+from minigraph.ops.indexing import Index, Range, index
+from minigraph.ops.linear import MatMul
+from minigraph.ops.reduction import sum as sum_over
+from minigraph.ops.shape import Dimshuffle, Reshape, dimshuffle, reshape
+from minigraph.ops.windows import Overlap, Windows
+from minigraph.origin import carry_on, carry_origin, here
+
+FEWEST_COLUMNS = 16
+"""Of the second matrix, from which on packing the first does not take longer than the product."""
+MOST_WORK = 1.5
+"""How many times as many windows a gradient may have as the convolution had."""
+
+
+def multiply_windows(graph: Graph) -> Graph:
+    """The graph, all of whose sizes are known, with products of windows that read them where they lie."""
+    if not has_wide_registers() or not any(isinstance(one.op, Windows | Overlap) for one in graph.variables):
+        return graph
+    spread: dict[Variable, Variable] = {}
+    """For sums of patches that became convolutions what they were."""
+
+    def step(variable: Variable) -> Variable:
+        carry_on(variable.origin)
+        found: Variable | None = None
+        match variable.op:
+            case MatMul():
+                found = _with_windows(variable)
+            case Overlap():
+                found = _as_convolution(variable, [(0, size) for size in sizes(variable)])
+                if found is not None:
+                    spread[found] = variable
+            case Index() if variable.inputs[0] in spread:
+                found = _cut(spread[variable.inputs[0]], variable)
+        return variable if found is None else found
+
+    with carry_origin(here()):
+        return graph.with_roots(transform(graph.roots, step))
+
+
+def _with_windows(variable: Variable) -> Variable | None:
+    """A product with windows, or with their transposed, as one that reads them where they lie."""
+    a, b = variable.inputs
+    turned = isinstance(a.op, Dimshuffle) and a.op.pattern == (1, 0)
+    matrix = a.inputs[0] if turned else a
+    if variable.ndim != 2 or not isinstance(matrix.op, Reshape):
+        return None
+    shown, (height, _) = matrix.inputs[0], sizes(matrix)
+    shape = sizes(shown)
+    rows = next((k for k in range(1, len(shape)) if math.prod(shape[:k]) == height), None)
+    if rows is None or math.prod(sizes(variable)) * sizes(a)[1] not in range(FAST.start, 2**40):
+        return None
+    return _product(shown, rows, turned, b) if _is_worth_it(shown, rows, b) else None
+
+
+def _is_worth_it(shown: Variable, rows: int, b: Variable) -> bool:
+    """Whether an array is scattered, but most of what a row shows lies in pieces that fill a register."""
+    source = shown
+    while is_view(source) and not isinstance(source.op, Reshape):
+        source = source.inputs[0]
+    known = {source: Layout(source, contiguous(sizes(source)), 0)}
+    _trace(shown, known)
+    layout, shape = known[shown], sizes(shown)
+    run = 1
+    for size, stride in zip(reversed(shape[rows:]), reversed(layout.strides[rows:]), strict=True):
+        if size != 1 and stride != run:
+            break
+        run *= size
+    lanes = REGISTER_BYTES // shown.dtype.itemsize
+    wide = sizes(b)[1] >= FEWEST_COLUMNS and shown.dtype in (np.float32, np.float64)
+    return wide and run >= lanes and not is_contiguous(layout, shape)
+
+
+def _trace(shown: Variable, known: dict[Variable, Layout]) -> None:
+    """Find the layout of a view of what has a known one."""
+    if shown not in known:
+        _trace(shown.inputs[0], known)
+        known[shown] = layout_of(shown, known)
+
+
+def _product(shown: Variable, rows: int, turned: bool, b: Variable) -> Variable:
+    """The product of an array, so many of whose axes are rows and the others columns, and a matrix."""
+    terms = sizes(b)[0]
+    parts = blocks_of_terms(terms) if turned else 1
+    product = ScatteredMatMul(rows, turned, parts)(shown, b)
+    return sum_over(product, 0) if parts > 1 else product
+
+
+def _as_convolution(variable: Variable, kept: Sequence[tuple[int, int]]) -> Variable | None:
+    """The part, from a place on each axis to another, of a sum of patches that are a product, as a convolution of the latter's
+    first matrix; None if it is none, or has too many windows.
+    """
+    op, patches = variable.op, variable.inputs[0]
+    assert isinstance(op, Overlap)
+    if not isinstance(patches.op, Dimshuffle) or set(op.strides) != {1}:
+        return None
+    order = [axis for axis in patches.op.pattern if axis is not None]
+    parts = patches.inputs[0]
+    if not isinstance(parts.op, Reshape) or len(order) != parts.ndim or not isinstance(parts.inputs[0].op, MatMul):
+        return None
+    rows, filters = parts.inputs[0].inputs
+    shape = sizes(parts)
+    split = next((k for k in range(1, len(shape)) if math.prod(shape[:k]) == sizes(rows)[0]), None)
+    slid, taps = [order[axis] for axis in op.axes], order[variable.ndim :]
+    if rows.ndim != 2 or split is None or any(axis >= split for axis in slid) or any(axis < split for axis in taps):
+        return None
+    reach = dict(zip(slid, zip(op.axes, op.extents, strict=True), strict=True))
+    widths = []
+    wanted = list(shape[:split])
+    for axis in range(split):
+        place, extent = reach.get(axis, (order.index(axis), 1))
+        start, stop = kept[place]
+        widths.append((extent - 1 - start, extent - 1 - (sizes(variable)[place] - stop)))
+        wanted[axis] = stop - start
+    if any(width < 0 for pair in widths for width in pair) or math.prod(wanted) > MOST_WORK * math.prod(shape[:split]):
+        return None
+    around = [*widths, (0, 0)]
+    image = reshape(rows, (*shape[:split], sizes(rows)[1]))
+    slid_windows = Windows(tuple(slid), op.sizes, op.strides, op.dilations)(pad(image, around))
+    shown = dimshuffle(slid_windows, *range(split), *range(split + 1, slid_windows.ndim), split)
+    others = [axis for axis in range(split, len(shape)) if axis not in taps]
+    apart = flip(reshape(filters, (sizes(rows)[1], *shape[split:])), [axis - split + 1 for axis in taps])
+    turned = dimshuffle(apart, *(axis - split + 1 for axis in taps), 0, *(axis - split + 1 for axis in others))
+    matrix = reshape(turned, (math.prod(sizes(turned)[: len(taps) + 1]), math.prod(shape[axis] for axis in others)))
+    if not _is_worth_it(shown, split, matrix):
+        return None
+    result = reshape(_product(shown, split, False, matrix), (*wanted, *(shape[axis] for axis in others)))
+    places = {axis: k for k, axis in enumerate([*range(split), *others])}
+    return dimshuffle(result, *(places[axis] for axis in order[: variable.ndim]))
+
+
+def _cut(variable: Variable, cut: Variable) -> Variable | None:
+    """Slices of a sum of patches as a convolution that computes no more; None if they are not that."""
+    shape = sizes(variable)
+    kept = []
+    rest: list[slice] = []
+    slid = variable.op.axes  # type: ignore[attr-defined]
+    for axis, entry in enumerate(cut.op.entries):  # type: ignore[attr-defined]
+        if not isinstance(entry, Range) or entry.holes or entry.step not in (None, 1):
+            return None
+        start, stop, _ = slice(entry.start, entry.stop).indices(shape[axis])
+        kept.append((start, stop) if axis in slid else (0, shape[axis]))
+        rest.append(slice(None) if axis in slid else slice(start, stop))
+    if len(kept) != len(shape) or any(start >= stop for start, stop in kept):
+        return None
+    found = _as_convolution(variable, kept)
+    whole = all(one in (slice(None), slice(0, size)) for one, size in zip(rest, shape, strict=True))
+    return found if found is None or whole else index(found, tuple(rest))

@@ -1,0 +1,111 @@
+"""Products of windows that are read where they lie: convolutions of every kind equal those of the interpreter."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import minigraph as mg
+from minigraph.kernels import jit
+
+if not jit.is_available():
+    pytest.skip("llvmlite is not installed", allow_module_level=True)
+
+from minigraph.graph import Graph
+from minigraph.kernels import scattered
+from minigraph.kernels.gemm import table_of
+from minigraph.kernels.layout import ScatteredMatMul
+from minigraph.kernels.products import has_wide_registers
+from minigraph.kernels.scattered import multiply_windows
+from minigraph.ops.windows import Overlap
+
+pytestmark = pytest.mark.skipif(not has_wide_registers(), reason="products of our own need AVX-512")
+
+
+@pytest.fixture
+def of_any_size(monkeypatch):
+    """Windows are read where they lie even where that takes longer."""
+    monkeypatch.setattr(scattered, "FAST", range(1, 2))
+    monkeypatch.setattr(scattered, "FEWEST_COLUMNS", 1)
+    monkeypatch.setattr(scattered, "MOST_WORK", 100)
+
+
+def random_convolution(seed):
+    """A function of inputs that convolves, with its arguments."""
+    rng = np.random.default_rng(seed)
+    dims = int(rng.integers(1, 4))
+    dtype = ("float32", "float64")[seed % 2]
+    sizes, dilation = rng.integers(1, 4, dims), rng.integers(1, 3, dims)
+    lengths = (sizes - 1) * dilation + rng.integers(1, 7, dims)
+    channels, outputs = int(rng.integers(1, 40)), int(rng.integers(1, 40))
+    options = {
+        "stride": tuple(map(int, rng.integers(1, 3, dims))) if rng.random() < 0.3 else 1,
+        "padding": tuple((int(a), int(b)) for a, b in rng.integers(0, 3, (dims, 2))) if rng.random() < 0.7 else "valid",
+        "dilation": tuple(map(int, dilation)),
+    }
+    x = rng.normal(size=(int(rng.integers(1, 5)), channels, *lengths)).astype(dtype)
+    w = rng.normal(size=(outputs, channels, *sizes)).astype(dtype)
+    return getattr(mg, f"conv{dims}d"), options, x, w
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_values_and_gradients_are_those_of_the_interpreter(seed, of_any_size):
+    convolve, options, x, w = random_convolution(seed)
+    given, filters = mg.tensor("x", dtype=x.dtype, shape=x.shape), mg.tensor("w", dtype=w.dtype, shape=w.shape)
+    # channels last, as a convolution leaves them
+    y = mg.tanh(convolve(mg.moveaxis(mg.moveaxis(given, 1, -1) * 0.5, -1, 1), filters, **options))
+    wanted = [y, *mg.grad(mg.square(y).sum(), [given, filters])]
+    expected = mg.function([given, filters], wanted, backend="numpy")(x, w)
+    found = mg.function([given, filters], wanted, backend="native")(x, w)
+    margin = 1e-3 if x.dtype == np.float32 else 1e-9
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, margin, margin * np.abs(other).max())
+
+
+def network(size, channels, outputs):
+    """The loss of two convolutions, channels last in between, and its gradients, as a program is made of them."""
+    x = mg.tensor4("x", shape=(4, channels, size, size))
+    first, second = (mg.tensor4(name, shape=(outputs, inner, 3, 3)) for name, inner in (("v", channels), ("w", outputs)))
+    y = mg.conv2d(mg.relu(mg.conv2d(x, first, padding="same")), second, padding="same")
+    inputs = [x, first, second]
+    f = mg.function(inputs, [y, *mg.grad(mg.square(y).sum(), inputs[1:])], backend="native")
+    f(*(np.zeros(one.type.shape, "float32") for one in inputs))
+    return f
+
+
+def test_no_windows_are_copied_and_no_patches_added_between_convolutions():
+    source = network(16, 1, 32).source()
+    assert source.count("ScatteredMatMul") == 3  # the second one forward, and both of its gradients
+    assert "Overlap" not in source
+
+
+def test_few_channels_are_copied_as_before():
+    assert "ScatteredMatMul" not in network(16, 1, 4).source()
+
+
+def test_only_the_part_that_is_kept_of_a_gradient_is_computed(of_any_size):
+    patches = mg.matrix("patches", shape=(2 * 6 * 6, 16))
+    filters = mg.matrix("filters", shape=(16, 3 * 3 * 8))
+    split = mg.reshape(patches @ filters, (2, 6, 6, 3, 3, 8))
+    whole = Overlap((1, 2), (3, 3), (1, 1), (1, 1), (8, 8))(mg.dimshuffle(split, 0, 1, 2, 5, 3, 4))
+    for wanted, windows in ((whole, 8 * 8), (whole[:, 1:7, 1:7], 6 * 6), (whole[:, 1:7, 2:6, 3:6], 6 * 4)):
+        graph = multiply_windows(Graph((patches, filters), (wanted,)))
+        (product,) = (one for one in graph.variables if isinstance(one.op, ScatteredMatMul))
+        assert product.type.shape == (2 * windows, 8)
+        rng = np.random.default_rng(0)
+        given = [rng.normal(size=one.type.shape).astype("float32") for one in (patches, filters)]
+        found, expected = (mg.function([patches, filters], wanted, backend=backend)(*given) for backend in ("native", "numpy"))
+        np.testing.assert_allclose(found, expected, 1e-3, 1e-4)
+
+
+def test_tables_say_what_lies_side_by_side():
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        offsets = np.concatenate([start + np.arange(rng.integers(1, 9)) for start in rng.integers(-50, 50, 6)])
+        width, lanes = int(rng.integers(1, 9)), 8
+        table = table_of(offsets, width, lanes)
+        assert len(table) >= len(offsets) + lanes
+        for k, offset in enumerate(offsets):
+            following = offsets[k : k + width]
+            assert table[k] >> 1 == offset
+            assert table[k] & 1 == np.array_equal(following, offset + np.arange(len(following)))
