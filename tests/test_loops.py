@@ -45,6 +45,20 @@ def test_random_loops_equal_their_steps_written_out(seed):
             np.testing.assert_allclose(found, expected, 1e-9, 1e-9, err_msg=f"{one.title}, {backend}, output {k}")
 
 
+@on_each
+def test_a_step_may_pick_rows_by_numbers_that_it_computes(backend):
+    table, count = mg.matrix("table", dtype="float64"), mg.lscalar("count")
+    rows = mg.scan(lambda k, rows: mg.tanh(rows[k]) + rows[-k - 1, 0], mg.arange(count), non_sequences=table)
+    f = mg.function([table, count], [rows, mg.grad(rows.sum(), table)], backend=backend)
+    given = np.arange(12.0).reshape(4, 3)
+    found, slope = f(given, 4)
+    np.testing.assert_allclose(found, np.tanh(given) + given[::-1, :1])
+    np.testing.assert_allclose(slope, 1 - np.tanh(given) ** 2 + 3 * (np.arange(3) == 0))
+    with pytest.raises(IndexError, match=r"(?s)index 4 is out of bounds.*test_loops.py"):
+        f(given, 5)
+    assert backend != "native" or "times:" in f.source()
+
+
 def recurrence(x, w, first):
     return mg.scan(lambda row, state: mg.tanh(row + state @ w), x, first)
 

@@ -85,8 +85,15 @@ def sizes_of(variable: Variable) -> tuple[Variable, ...]:
         case Scan():
             return variable.inputs[:1]
         case Indexing():
-            return tuple(one for one in variable.inputs[_first_filler(variable.op) :] if not one.ndim)
+            fillers = iter(variable.inputs[_first_filler(variable.op) :])
+            taken = [(entry, next(fillers)) for entry in variable.op.entries for _ in range(_holes(entry))]
+            return tuple(filler for entry, filler in taken if isinstance(entry, Range))
     return ()
+
+
+def _holes(entry: Entry) -> int:
+    """How many inputs fill an entry of an index."""
+    return entry.holes if isinstance(entry, Range) else int(isinstance(entry, Hole))
 
 
 def _first_filler(op: Indexing) -> int:
@@ -194,7 +201,7 @@ def _settled_broadcast(pattern: Shape, kept: tuple[int, ...], inputs: tuple[Vari
 
 
 def _settled_index(op: Indexing, entries: tuple[Entry, ...], inputs: tuple[Variable, ...]) -> tuple[Any, Any]:
-    """An index with its scalars filled in; arrays stay where they are."""
+    """An index with what is known of its scalars filled in; the others, and arrays, stay where they are."""
     first = _first_filler(op)
     fillers = iter(inputs[first:])
     kept: list[Variable] = []
@@ -203,13 +210,13 @@ def _settled_index(op: Indexing, entries: tuple[Entry, ...], inputs: tuple[Varia
 
 
 def _settled_entry(entry: Entry, fillers: Iterator[Variable], kept: list[Variable]) -> Entry:
-    """One entry of an index with its scalars filled in; arrays go to `kept`."""
+    """One entry of an index with a known scalar filled in; what else fills it goes to `kept`."""
     if isinstance(entry, Range):
         bounds = (entry.start, entry.stop, entry.step)
         return Range(*(_number(next(fillers)) if isinstance(one, Hole) else one for one in bounds))
     if isinstance(entry, Hole):
         filler = next(fillers)
-        if not filler.ndim:
+        if isinstance(filler.op, Constant) and not filler.ndim:
             return _number(filler)
         kept.append(filler)
     return entry
