@@ -11,7 +11,7 @@ from minigraph.ops.arranging import concatenate
 from minigraph.ops.comparison import eq, gt, where
 from minigraph.ops.creation import Arange, arange, full
 from minigraph.ops.elementwise import cast
-from minigraph.ops.indexing import index
+from minigraph.ops.indexing import Index, Range, index
 from minigraph.ops.loop import Scan
 from minigraph.ops.shape import expand_dims, shape, shape_padright
 
@@ -28,6 +28,8 @@ def counts_steps(loop: Variable, number: Variable) -> bool:
     inner = _behind_copies(number)
     places = [k for k, one in enumerate(op.body.inputs[: op.sequences]) if one is inner]
     outer = _behind_copies(loop.inputs[1 + places[0]]) if places and not op.backwards else None
+    while outer is not None and _shows_the_first(outer):  # as many rows as there are steps
+        outer = _behind_copies(outer.inputs[0])
     if outer is None:
         return False
     if isinstance(outer.op, Constant):
@@ -36,6 +38,12 @@ def counts_steps(loop: Variable, number: Variable) -> bool:
         return False
     start, _, step = (_behind_copies(one) for one in outer.inputs)
     return all(isinstance(one.op, Constant) and one.op.value == value for one, value in ((start, 0), (step, 1)))
+
+
+def _shows_the_first(variable: Variable) -> bool:
+    """Whether a variable is the beginning of another."""
+    entries = variable.op.entries if isinstance(variable.op, Index) else ()
+    return len(entries) == 1 and isinstance(entries[0], Range) and entries[0].start in (None, 0) and entries[0].step in (None, 1)
 
 
 def _behind_copies(variable: Variable) -> Variable:

@@ -177,8 +177,10 @@ def _without_waste(roots: Roots, whole: Variable) -> Change:
     new_place = {place: k for k, place in enumerate(live)}
     stop = body.outputs[len(body.outputs) - op.stops :]
     outputs = (*(body.outputs[place] for place in live), *rows, *stop)
-    needed = set(toposort(outputs))
     sequences, states, shared = op.split(list(zip(body.inputs, whole.inputs[1:], strict=True)))
+    twice = _twice(sequences) | _twice(shared)
+    outputs = tuple(rebuild(outputs, twice))
+    needed = set(toposort(outputs))
     sequences = [pair for pair in sequences if pair[0] in needed]
     states = [states[place] for place in live]
     shared = [pair for pair in shared if pair[0] in needed]
@@ -211,6 +213,12 @@ def _without_waste(roots: Roots, whole: Variable) -> Change:
                 final = results[new_place[place]]
                 substitutes[pick] = type(pick.op)(rest)(final, *pick.inputs[1:]) if rest else final
     return substitutes, pruned
+
+
+def _twice(pairs: Sequence[tuple[Variable, Variable]]) -> dict[Variable, Variable]:
+    """For inputs of a body that stand for the same as an earlier one that one."""
+    first: dict[Variable, Variable] = {}
+    return {inner: first[outer] for inner, outer in pairs if first.setdefault(outer, inner) is not inner}
 
 
 def _picked_last(roots: Roots, op: Scan, items: Sequence[tuple[int, Variable]]) -> tuple[dict[int, Roots], bool]:
