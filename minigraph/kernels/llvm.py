@@ -21,7 +21,7 @@ from minigraph.kernels.scalar import INT64, DType, Value, Writer, llvm_type, sel
 from minigraph.ops.arithmetic import Add, Multiply, MultiplyOrZero, Square, Subtract
 from minigraph.ops.elementwise import Elementwise
 
-COLUMNS = 64
+COLUMNS = 16
 """Parts of a kernel that folds columns get a multiple of so many."""
 
 WIDTH = 256
