@@ -24,6 +24,7 @@ from minigraph.ops.reduction import sum as sum_over
 from minigraph.ops.shape import Dimshuffle, Reshape, dimshuffle, reshape
 from minigraph.ops.windows import Overlap, Windows
 from minigraph.origin import carry_on, carry_origin, here
+from minigraph.record import Record
 
 FEWEST_COLUMNS = 16
 """Of the second matrix, from which on packing the first does not take longer than the product."""
@@ -104,47 +105,68 @@ def _product(shown: Variable, rows: int, turned: bool, b: Variable) -> Variable:
     return sum_over(product, 0) if parts > 1 else product
 
 
-def _as_convolution(variable: Variable, kept: Sequence[tuple[int, int]]) -> Variable | None:
-    """The part, from a place on each axis to another, of a sum of patches that are a product, as a convolution of the latter's
-    first matrix; None if it is none, or has too many windows.
+class Patches(Record):
+    """Patches that are a product of `rows`, one for each patch, and `filters`: the product's elements have the axes `shape`, of
+    which the first `split` are those of its rows; `order` says which of them each axis of the patches is.
     """
-    op, patches = variable.op, variable.inputs[0]
-    assert isinstance(op, Overlap)
-    if not isinstance(patches.op, Dimshuffle) or set(op.strides) != {1}:
+
+    rows: Variable
+    filters: Variable
+    shape: tuple[int, ...]
+    split: int
+    order: tuple[int, ...]
+
+
+def _as_patches(variable: Variable) -> Patches | None:
+    """A value as patches that are a product, if it is that."""
+    if not isinstance(variable.op, Dimshuffle):
         return None
-    order = [axis for axis in patches.op.pattern if axis is not None]
-    parts = patches.inputs[0]
+    order = tuple([axis for axis in variable.op.pattern if axis is not None])
+    parts = variable.inputs[0]
     if not isinstance(parts.op, Reshape) or len(order) != parts.ndim or not isinstance(parts.inputs[0].op, MatMul):
         return None
     rows, filters = parts.inputs[0].inputs
     shape = sizes(parts)
     split = next((k for k in range(1, len(shape)) if math.prod(shape[:k]) == sizes(rows)[0]), None)
-    slid, taps = [order[axis] for axis in op.axes], order[variable.ndim :]
-    if rows.ndim != 2 or split is None or any(axis >= split for axis in slid) or any(axis < split for axis in taps):
+    return None if rows.ndim != 2 or split is None else Patches(rows, filters, shape, split, order)
+
+
+def _as_convolution(variable: Variable, kept: Sequence[tuple[int, int]]) -> Variable | None:
+    """The part, from a place on each axis to another, of a sum of patches as a convolution of the rows whose products they are;
+    None if they are none, or if the convolution has too many windows.
+    """
+    op, patches = variable.op, _as_patches(variable.inputs[0])
+    assert isinstance(op, Overlap)
+    if patches is None or set(op.strides) != {1}:
         return None
-    reach = dict(zip(slid, zip(op.axes, op.extents, strict=True), strict=True))
-    widths = []
-    wanted = list(shape[:split])
-    for axis in range(split):
-        place, extent = reach.get(axis, (order.index(axis), 1))
+    rows, filters, shape, split, order = vars(patches).values()
+    slid, taps = [order[axis] for axis in op.axes], order[variable.ndim :]
+    if any(axis >= split for axis in slid) or any(axis < split for axis in taps):
+        return None
+    wanted, widths = list(shape[:split]), [(0, 0)] * split
+    for axis, place, extent in zip(slid, op.axes, op.extents, strict=True):
         start, stop = kept[place]
-        widths.append((extent - 1 - start, extent - 1 - (sizes(variable)[place] - stop)))
+        widths[axis] = (extent - 1 - start, extent - 1 - (sizes(variable)[place] - stop))
         wanted[axis] = stop - start
     if any(width < 0 for pair in widths for width in pair) or math.prod(wanted) > MOST_WORK * math.prod(shape[:split]):
         return None
-    around = [*widths, (0, 0)]
-    image = reshape(rows, (*shape[:split], sizes(rows)[1]))
-    slid_windows = Windows(tuple(slid), op.sizes, op.strides, op.dilations)(pad(image, around))
-    shown = dimshuffle(slid_windows, *range(split), *range(split + 1, slid_windows.ndim), split)
+    image = pad(reshape(rows, (*shape[:split], -1)), [*widths, (0, 0)])
+    windows = Windows(tuple(slid), op.sizes, op.strides, op.dilations)(image)
+    shown = dimshuffle(windows, *range(split), *range(split + 1, windows.ndim), split)
     others = [axis for axis in range(split, len(shape)) if axis not in taps]
-    apart = flip(reshape(filters, (sizes(rows)[1], *shape[split:])), [axis - split + 1 for axis in taps])
-    turned = dimshuffle(apart, *(axis - split + 1 for axis in taps), 0, *(axis - split + 1 for axis in others))
-    matrix = reshape(turned, (math.prod(sizes(turned)[: len(taps) + 1]), math.prod(shape[axis] for axis in others)))
+    matrix = _flipped(filters, shape[split:], [axis - split for axis in taps], [axis - split for axis in others])
     if not _is_worth_it(shown, split, matrix):
         return None
     result = reshape(_product(shown, split, False, matrix), (*wanted, *(shape[axis] for axis in others)))
     places = {axis: k for k, axis in enumerate([*range(split), *others])}
     return dimshuffle(result, *(places[axis] for axis in order[: variable.ndim]))
+
+
+def _flipped(filters: Variable, shape: Sequence[int], taps: Sequence[int], others: Sequence[int]) -> Variable:
+    """The matrix of a convolution's filters, a row an output, as that of its gradient's: taps and outputs make the rows."""
+    apart = flip(reshape(filters, (-1, *shape)), [axis + 1 for axis in taps])
+    turned = dimshuffle(apart, *(axis + 1 for axis in taps), 0, *(axis + 1 for axis in others))
+    return reshape(turned, (-1, math.prod(shape[axis] for axis in others)))
 
 
 def _cut(variable: Variable, cut: Variable) -> Variable | None:

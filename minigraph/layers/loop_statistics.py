@@ -42,8 +42,10 @@ def counts_steps(loop: Variable, number: Variable) -> bool:
 
 def _shows_the_first(variable: Variable) -> bool:
     """Whether a variable is the beginning of another."""
-    entries = variable.op.entries if isinstance(variable.op, Index) else ()
-    return len(entries) == 1 and isinstance(entries[0], Range) and entries[0].start in (None, 0) and entries[0].step in (None, 1)
+    match variable.op.entries if isinstance(variable.op, Index) else ():
+        case (Range(start=None | 0, step=None | 1),):
+            return True
+    return False
 
 
 def _behind_copies(variable: Variable) -> Variable:
