@@ -7,6 +7,7 @@ element for element; groups are kept in an order in which each comes after those
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 
 from minigraph.graph import Graph, Item, Variable
@@ -25,7 +26,9 @@ AxisMap = tuple[int | None, ...]
 
 MOST_REPEATED = 8
 """How many cheap ops one value may be computed again with."""
-MOST_MEMBERS = 64
+MOST_MEMBERS = 96
+MOST_APART = 16
+"""How many places after a group another may stand that takes its members."""
 LOOKED_AT = 6
 """How many of the latest groups a variable may join without reading from them."""
 
@@ -48,8 +51,9 @@ class Group:
 class Grouping:
     """The groups of a graph, and which variables must lie in memory."""
 
-    def __init__(self, graph: Graph, layouts: dict[Variable, Layout]) -> None:
-        self.layouts = layouts
+    def __init__(self, graph: Graph, layouts: dict[Variable, Layout], new: Iterable[Variable] = ()) -> None:
+        """new: values of state that shall be written over old ones, which no group that folds can do."""
+        self.layouts, self.new = layouts, frozenset(new)
         self.groups: list[Group] = []
         self.group_of: dict[Variable, Group] = {}
         for variable in graph.variables:
@@ -157,36 +161,62 @@ class Grouping:
     # -- merging -----------------------------------------------------------------------------------------------------
 
     def _merge(self) -> None:
-        """Let each group be computed by the first that reads from it, where one nest can do the work of both."""
+        """Let one nest do the work of several groups, where nothing has to come between."""
         readers: dict[Group, set[Group]] = {group: set() for group in self.groups}
-        for variable, group in self.group_of.items():
-            for operand in variable.inputs:
-                producer = self.group_of.get(self.layouts[operand].storage, group)
-                if producer is not group:
-                    readers[producer].add(group)
-        for group in reversed(self.groups):
-            reader = min(readers[group], key=lambda one: one.position, default=None)
-            if reader is None or not self._absorb(group, reader):
+        for group in self.groups:
+            for producer in self._producers(group):
+                readers[producer].add(group)
+        pending = list(self.groups)
+        while pending:
+            group = pending.pop()
+            if group not in readers:
                 continue
-            for storage in reader.reads:
-                producer = self.group_of.get(storage, reader)
-                if group in readers[producer]:
-                    readers[producer] = readers[producer] - {group} | ({reader} - {producer})
-            readers[reader] |= readers.pop(group) - {reader}
-        self.groups = [group for group in self.groups if group in readers]
+            for other in self.groups[group.position + 1 : group.position + 1 + MOST_APART]:
+                if (other in readers[group] or _share(group, other)) and self._absorb(group, other, readers):
+                    pending += [*self._producers(other), other]
+                    break
 
-    def _absorb(self, group: Group, reader: Group) -> bool:
-        """Make the members of a group members of a later one over the same space, if they fit."""
-        few = len(group.members) + len(reader.members) <= MOST_MEMBERS
-        if group.alone or reader.alone or group.folded or group.space != reader.space or not few:
+    def _producers(self, group: Group) -> set[Group]:
+        """The groups that a group reads from."""
+        return {self.group_of[one] for one in group.reads if one in self.group_of} - {group}
+
+    def _absorb(self, group: Group, later: Group, readers: dict[Group, set[Group]]) -> bool:
+        """Make the members of a group members of a later one, if they fit, and nothing that reads the first leads there."""
+        both = self._united(group, later)
+        after = self._dependents(group, later, readers) if both else None
+        if both is None or after is None:
             return False
-        both = Group(reader.position, reader.space)
-        if not all(self._join(variable, both) for variable in (*group.members, *reader.members)):
-            return False
-        reader.members = both.members
-        reader.reads |= group.reads
-        self.group_of.update(dict.fromkeys(group.members, reader))
+        later.space, later.folded, later.members = both.space, both.folded, both.members
+        later.reads |= group.reads
+        self.group_of.update(dict.fromkeys(group.members, later))
+        for producer in self._producers(later):
+            readers[producer] = readers[producer] - {group} | {later}
+        readers[later] = (readers[later] | readers.pop(group)) - {later}
+        first, between = group.position, self.groups[group.position + 1 : later.position]
+        before = [one for one in between if one not in after]
+        self.groups[first : later.position + 1] = [*before, later, *(one for one in between if one in after)]
+        for position in range(first, len(self.groups)):
+            self.groups[position].position = position
         return True
+
+    def _united(self, group: Group, later: Group) -> Group | None:
+        """A group of the members of both, if they fit."""
+        if group.alone or later.alone or len(group.members) + len(later.members) > MOST_MEMBERS:
+            return None
+        if any(one.folded and not self.new.isdisjoint(other.members) for one, other in ((group, later), (later, group))):
+            return None
+        both = Group(later.position, max(group.space, later.space, key=len))
+        both.folded = group.folded if group.space == both.space and group.folded else later.folded
+        fit = all(self._join(variable, both) for variable in (*group.members, *later.members))
+        return both if fit else None
+
+    def _dependents(self, group: Group, later: Group, readers: dict[Group, set[Group]]) -> set[Group] | None:
+        """The groups between two that read from the first, or from such; None if the last reads from one of them."""
+        found = {group}
+        for other in self.groups[group.position + 1 : later.position]:
+            if not found.isdisjoint(self._producers(other)):
+                found.add(other)
+        return None if self._producers(later) & found - {group} else found
 
     # -- memory ------------------------------------------------------------------------------------------------------
 
@@ -286,6 +316,11 @@ class Grouping:
         if isinstance(reader.op, Reduction):
             return _spread(sizes(reader.inputs[0]), range(len(home.space)))
         return home.members[reader]
+
+
+def _share(group: Group, other: Group) -> bool:
+    """Whether two groups read the same memory, no less of it than they compute."""
+    return any(math.prod(sizes(one)) >= math.prod(group.space) > 1 for one in group.reads & other.reads)
 
 
 def is_gather(variable: Variable) -> bool:

@@ -27,6 +27,11 @@ COLUMNS = 16
 WIDTH = 256
 """How many columns are folded at once, where the innermost axis is kept."""
 
+AHEAD, FEW_WRITTEN, CACHE_LINE = 2, 3, 64
+"""How many rows of columns ahead memory is asked for; so few operands may be written to that it is asked for theirs, too; and
+bytes that come at once.
+"""
+
 PIECE = 1024
 """How many elements are stored before they are folded, where slow values are: they stay in the first cache."""
 
@@ -264,10 +269,33 @@ class Printer:
         """Loops along `axes`, and along the columns, around a body."""
         if axes:
             with self.along(axes[0], "0", self.size(axes[0])):
+                if len(axes) == 1 and self.nest.by_column:
+                    self._fetch(axes[0])
                 self._nested(axes[1:], body)
         else:
-            with self.columns():
-                body()
+            body()
+
+    def _fetch(self, axis: int) -> None:
+        """Ask for a row of columns before it is needed: memory that lies in pieces is not foreseen in time by the processor."""
+        writes = {
+            operand: [self.level[one.node] for one in self.inner if one.operand == operand] for operand in self._apart(axis)
+        }
+        many = len({one.operand for one in self.inner}) > FEW_WRITTEN
+        for k, levels in writes.items():
+            if min(levels, default=0) != self.stage or (levels and many):
+                continue
+            dtype = self.nest.operands[k].dtype
+            distance = self.writer.let(f"mul nsw i64 {self.stride(k, axis)}, {AHEAD}")
+            row = self.writer.let(f"getelementptr {memory_type(dtype)}, ptr {self.places[k]}, i64 {distance}")
+            with self.writer.loop("0", "%columns", str(CACHE_LINE // dtype.itemsize)) as column:
+                place = self.writer.let(f"getelementptr {memory_type(dtype)}, ptr {row}, i64 {column}")
+                self.writer.write(f"call void @llvm.prefetch.p0(ptr {place}, i32 {int(bool(levels))}, i32 2, i32 1)")
+                self.writer.declarations["declare void @llvm.prefetch.p0(ptr, i32, i32, i32)"] = None
+
+    def _apart(self, axis: int) -> list[int]:
+        """The operands whose columns lie side by side, and whose rows along an axis lie apart."""
+        operands = enumerate(self.nest.operands)
+        return [k for k, one in operands if one.in_memory and one.strides[-1] == 1 and one.strides[axis] != 0]
 
     def _begin(self, ending: list[int]) -> None:
         """Set the folds of a stage to their initial state."""
@@ -278,10 +306,43 @@ class Printer:
                 self.store(value, self._slot(name, value.dtype))
 
     def _body(self, stage: int, ending: list[int]) -> None:
-        """One element of a stage: what it adds to the folds, and what it stores."""
-        known: dict[int, Value] = {}
-        self._add(ending, known)
-        self._write(stage, known)
+        """One element of a stage, or one of each column: what it adds to the folds, and what it stores."""
+        with self.columns():
+            known: dict[int, Value] = {}
+            if not (self.nest.by_column and self._widens(ending) and self._is_slow(stage, ending)):
+                self._add(ending, known)
+                self._write(stage, known)
+                return
+            buffers: dict[int, str] = {}
+            for argument in dict.fromkeys(one for k in ending for one in self.nest.arguments_of(k)):
+                value = self.compute(argument, known)
+                buffers[argument] = self._variable(value.dtype)
+                self.store(value, self._slot(buffers[argument], value.dtype))
+            self._write(stage, known)
+        with self.columns():
+            self._add(ending, {one: self._read_spilled(name, self.dtype(one)) for one, name in buffers.items()})
+
+    def _widens(self, ending: list[int]) -> bool:
+        """Whether folds add up in wider floats, for which LLVM would compute in fewer lanes."""
+        return bool(ending) and all(
+            one.state[0].itemsize > one.dtype.itemsize for one in (self.accumulators[k] for k in ending)
+        )
+
+    def _is_slow(self, stage: int, ending: list[int]) -> bool:
+        """Whether what a stage folds or stores takes long to compute."""
+        pending = [one for k in ending for one in self.nest.arguments_of(k)]
+        pending += [one.node for one in self.nest.stores if one in self.inner and self.level[one.node] == stage]
+        seen: set[int] = set()
+        while pending:
+            current = pending.pop()
+            node = self.nest.nodes[current]
+            if current in seen or not self.full[current] or (current in self.written and self.level[current] < stage):
+                continue
+            if isinstance(node, Apply) and cost(node.op) > 1:
+                return True
+            seen.add(current)
+            pending += self.nest.arguments_of(current)
+        return False
 
     def _add(self, ending: list[int], known: dict[int, Value]) -> None:
         """Add an element to the folds of a stage."""
@@ -309,9 +370,8 @@ class Printer:
         """
         stored = {one.node for one in self.nest.stores if one in self.inner and self.level[one.node] == stage}
         slow = {k for k in stored if isinstance(node := self.nest.nodes[k], Apply) and cost(node.op) > 1}
-        wider = all(one.state[0].itemsize > one.dtype.itemsize for one in (self.accumulators[k] for k in ending))
         folded = {one for k in ending for one in self.nest.arguments_of(k)}
-        return bool(folded) and folded <= slow and wider and not self.nest.by_column
+        return folded <= slow and self._widens(ending) and not self.nest.by_column
 
     def _piece_by_piece(self, stage: int, ending: list[int]) -> None:
         """The innermost loop of a stage: a piece is stored, then read again from the cache, and folded."""

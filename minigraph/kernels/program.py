@@ -105,7 +105,7 @@ class Program:
     def __init__(self, graph: Graph, wanted: Sequence[tuple[int, int]] = ()) -> None:
         """wanted: positions of an input and of the output that shall be written over it, if that is safe."""
         self.graph, self.layouts = with_copies(pack_captured(split_rows(multiply_windows(graph))))
-        self.grouping = Grouping(self.graph, self.layouts)
+        self.grouping = Grouping(self.graph, self.layouts, [self.graph.outputs[output] for _, output in wanted])
         groups, self._replaced = overwrite(self.graph, self.grouping, wanted)
         self.overwritten = {output: given for given, output in wanted if self.graph.outputs[output] in self._replaced}
         self.steps: list[Step] = []
@@ -255,7 +255,9 @@ class Program:
         walked = [math.prod(n for n, stride in zip(bindings.sizes, one, strict=True) if stride) for one in bindings.strides]
         moved = sum(count * place.dtype.itemsize for count, place in zip(walked, builder.places, strict=True))
         parts = 1 if nest.scatters else max(1, min(max(work // WORK_A_PART, moved // BYTES_A_PART), extent))
-        if parts < MANY_PARTS * thread_count():  # each thread takes one, where it has worked on the same memory before
+        if (
+            nest.by_column or parts < MANY_PARTS * thread_count()
+        ):  # each thread takes one, where it has worked on the same memory before
             parts = min(parts, thread_count())
         else:
             parts = MANY_PARTS * thread_count()
