@@ -18,7 +18,7 @@ from test_threads import in_threads
 import minigraph as mg
 from minigraph.graph import Constant, Graph, Input, Shared
 from minigraph.kernels import products, program
-from minigraph.kernels.llvm import PIECE
+from minigraph.kernels.llvm import PIECE, WIDTH
 from minigraph.record import Record
 from minigraph.rewrite.fuse import Region
 
@@ -703,6 +703,67 @@ def test_slow_values_that_are_stored_are_folded_piece_by_piece(length, dtype):
         np.testing.assert_allclose(ours, theirs, rtol=tolerance)
     in_pieces = re.search(rf"add nsw i64 %\S+, {PIECE}\n", f.source(llvm=True))
     assert bool(in_pieces) == (dtype != "float64")  # float64 is summed in float64
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("shape", [(1, 300), (7, 15), (64, WIDTH), (65, 2 * WIDTH + 7)])
+def test_slow_values_are_folded_by_column(shape, dtype):
+    """Slow values that are stored or not, folded several times, and in a later stage."""
+    x = mg.matrix("x", dtype=dtype)
+    y = mg.tanh(x)
+    centred = mg.exp(y - y.mean(0))
+    outputs = [y, centred, centred.sum(0), mg.exp(x).sum(0), (y * x).max(0)]
+    given = np.random.default_rng(shape[1]).normal(size=shape).astype(dtype)
+    expected = mg.function([x], outputs, backend="numpy")(given)
+    tolerance = {"float16": 2e-3, "float32": 2e-6, "float64": 1e-14}[dtype]
+    for ours, theirs in zip(native([x], outputs)(given), expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=tolerance, atol=tolerance)
+
+
+def titles(f):
+    """What a function's kernels compute, in order."""
+    return re.findall(r"^# step \d+: (.*?)(?:, in \d+ parts)?$", f.source(), re.MULTILINE)
+
+
+def test_work_over_one_space_is_one_kernel_wherever_it_stands():
+    """A normalization's gradient needs what does not vary along columns, and a product comes before what reads the same."""
+    names = [mg.matrix("x"), mg.matrix("dy"), mg.vector("scale"), mg.vector("stdev"), mg.matrix("weights")]
+    x, dy, scale, stdev, weights = names
+    scaled = dy * scale
+    dx = (scaled - scaled.mean(0) - x * (scaled * x).mean(0)) * mg.sqrt(stdev)
+    outputs = [mg.dot(dx, weights), (dy * x).sum(0), dy.sum(0) + mg.exp(stdev)]
+    rng = np.random.default_rng(0)
+    given = [rng.uniform(1, 2, shape).astype("float32") for shape in ((20, 30), (20, 30), (30,), (30,), (30, 40))]
+    f = native(names, outputs)
+    for ours, theirs in zip(f(*given), mg.function(names, outputs, backend="numpy")(*given), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-4)
+    assert [title == "MatMul" for title in titles(f)] == [False, True]
+
+
+def test_kernels_are_not_merged_around_what_lies_between():
+    """What reads a product of another's result cannot be done with it."""
+    x, weights = mg.matrix("x"), mg.matrix("weights")
+    y = mg.tanh(x)
+    f = native([x, weights], [mg.dot(y, weights) * x + y.sum(0), y])
+    given = np.random.default_rng(1).normal(size=(2, 20, 20)).astype("float32")
+    expected = np.tanh(given[0]) @ given[1] * given[0] + np.tanh(given[0]).sum(0)
+    np.testing.assert_allclose(f(*given)[0], expected, rtol=1e-5, atol=1e-5)
+    assert [title == "MatMul" for title in titles(f)] == [False, True, False]
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_vector_times_what_is_computed_is_a_fold(turned):
+    """One product of a vector goes with the computation of its matrix, one with a given matrix stays a product."""
+    x, v, given = mg.matrix("x"), mg.vector("v"), mg.matrix("given")
+    pairs = [(mg.exp(x), v), (mg.concatenate([x, 2 * x], 0), mg.concatenate([v, v])), (given, v)]
+    outputs = [mg.dot(b, a[:, None]) if turned else mg.dot(a[None, :], b) for b, a in pairs]
+    if turned:
+        outputs[1] = mg.dot(mg.concatenate([x, 2 * x], 1), mg.concatenate([v, v])[:, None])
+    values = [np.random.default_rng(2).normal(size=shape).astype("float32") for shape in ((30, 30), (30,), (30, 30))]
+    f = native([x, v, given], outputs)
+    for ours, theirs in zip(f(*values), mg.function([x, v, given], outputs, backend="numpy")(*values), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
+    assert titles(f).count("MatMul") == 1
 
 
 def test_dropped_functions_leave_no_memory_behind():

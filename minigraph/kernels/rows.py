@@ -1,8 +1,11 @@
-"""Long columns are folded in two steps: many rows at a time, each by whichever core is free, then the few results.
+"""Folds as cores like them.
 
-A fold over the leading axes of an array with few columns would be the work of one core, and so would a product of matrices be
-whose few elements are sums of many terms. Seen as so many blocks of rows, it is that of many, and always of the same blocks,
-however many cores there are.
+Long columns are folded in two steps: many rows at a time, each by whichever core is free, then the few results. A fold
+over the leading axes of an array with few columns would be the work of one core, and so would a product of matrices be whose
+few elements are sums of many terms. Seen as so many blocks of rows, it is that of many, and always of the same blocks, however
+many cores there are.
+
+A product of a vector and a matrix that is computed element for element is a fold, which goes with that computation.
 """
 
 from __future__ import annotations
@@ -12,6 +15,8 @@ import math
 from minigraph.graph import Graph, Variable, transform
 from minigraph.kernels.effort import cost
 from minigraph.kernels.layout import sizes
+from minigraph.ops.arithmetic import multiply
+from minigraph.ops.arranging import Concatenate
 from minigraph.ops.elementwise import Elementwise
 from minigraph.ops.linear import MatMul
 from minigraph.ops.reduction import Reduction
@@ -23,6 +28,8 @@ BLOCKS = 16
 """Into how many blocks rows are split, at most."""
 MANY_ROWS, FEW_COLUMNS = 8192, 512
 """From how many rows on, and up to how many columns, a fold is split."""
+SOME_RESULTS = 16
+"""How many results a product must have to be computed as that many folds."""
 MANY_TERMS, TERMS_A_BLOCK, FEW_ELEMENTS = 4096, 1024, 256
 """From how many terms on the sums of a product are split, in blocks of how many, and up to how many elements for each that
 both matrices have along the sides of the result.
@@ -52,7 +59,8 @@ def split_rows(graph: Graph) -> Graph:
         carry_on(variable.origin)
         op = variable.op
         if isinstance(op, MatMul):
-            return _sum_of_products(variable)
+            folds = _as_folds(variable)
+            return _sum_of_products(variable) if folds is None else folds
         if not isinstance(op, Reduction) or not _is_long(variable):
             return variable
         x = variable.inputs[0]
@@ -75,6 +83,18 @@ def _parts(length: int, most: int) -> int:
 def blocks_of_terms(terms: int) -> int:
     """In how many blocks of equal length sums of so many terms are computed."""
     return _parts(terms, min(BLOCKS, terms // TERMS_A_BLOCK)) if terms >= MANY_TERMS else 1
+
+
+def _as_folds(variable: Variable) -> Variable | None:
+    """A product of a vector and a matrix that is computed element for element as folds; None if it is none."""
+    a, b = variable.inputs
+    if variable.ndim != 2 or sizes(a)[1] >= MANY_ROWS or math.prod(sizes(variable)) < SOME_RESULTS:
+        return None
+    if sizes(a)[0] == 1 and isinstance(b.op, Elementwise | Concatenate):
+        return dimshuffle(sum_over(multiply(dimshuffle(a, 1, 0), b), 0), None, 0)
+    if sizes(b)[1] == 1 and isinstance(a.op, Elementwise | Concatenate):
+        return dimshuffle(sum_over(multiply(a, dimshuffle(b, 1, 0)), 1), 0, None)
+    return None
 
 
 def _sum_of_products(variable: Variable) -> Variable:
