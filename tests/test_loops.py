@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gc
 import pickle
+import re
 import tracemalloc
 
 import numpy as np
@@ -14,7 +15,7 @@ from loop_generator import random_loop
 import minigraph as mg
 from minigraph.backends.native import CompiledLoop, CompiledRegion
 from minigraph.graph import with_bodies
-from minigraph.kernels import jit
+from minigraph.kernels import jit, recompute
 from minigraph.ops.linear import MatMul
 from minigraph.ops.loop import Scan
 from minigraph.testing import verify_grad
@@ -25,7 +26,11 @@ on_each = pytest.mark.parametrize("backend", BACKENDS)
 
 
 @pytest.mark.parametrize("seed", range(100))
-def test_random_loops_equal_their_steps_written_out(seed):
+def test_random_loops_equal_their_steps_written_out(seed, monkeypatch):
+    """In half of them rows are computed again wherever that can be, however large what they are computed from."""
+    if seed % 4 > 1:
+        monkeypatch.setattr(recompute, "MANY_BYTES", 0)
+        monkeypatch.setattr(recompute, "TIMES_SMALLER", 0.1)
     one = random_loop(seed)
     wanted = [[*outputs] for outputs in (one.looped, one.unrolled)]
     for outputs in wanted:
@@ -43,6 +48,33 @@ def test_random_loops_equal_their_steps_written_out(seed):
         assert f.backend == backend
         for k, (found, expected) in enumerate(zip(f(*one.values.values()), reference, strict=True)):
             np.testing.assert_allclose(found, expected, 1e-9, 1e-9, err_msg=f"{one.title}, {backend}, output {k}")
+
+
+@compiled
+@pytest.mark.parametrize("many", [0, 1 << 40])
+def test_rows_that_are_quickly_computed_are_not_kept(many, monkeypatch):
+    """What a scale's gradient needs at all steps is read in slices and as a whole, and computed from much less."""
+    monkeypatch.setattr(recompute, "MANY_BYTES", many)
+    width, leaves = (
+        64,
+        [mg.tensor("x", shape=(None, None, 1)), mg.vector("weights", shape=(64,)), mg.vector("scale", shape=(64,))],
+    )
+    x, weights, scale = leaves
+
+    def step(row, state):
+        centred = row * weights - (row * weights).mean(0)
+        scaled = centred * scale
+        return mg.tanh(scaled[:, : width // 2] + state) * mg.tanh(scaled[:, width // 2 :])
+
+    states = mg.scan(step, x, mg.zeros((x.shape[1], width // 2)))
+    outputs = [states[-1], *mg.grad(mg.square(states[-1]).sum(), leaves)]
+    f = mg.function(leaves, outputs, backend="native")
+    rng = np.random.default_rng(0)
+    given = [rng.normal(size=shape).astype("float32") for shape in ((5, 32, 1), (width,), (width,))]
+    for found, expected in zip(f(*given), mg.function(leaves, outputs, backend="numpy")(*given), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+    kept = re.findall(rf"output\d+\[{width} \* i0 \+ i1\] =", f.source())
+    assert len(kept) == bool(many)
 
 
 @on_each

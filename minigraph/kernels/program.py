@@ -25,6 +25,7 @@ from minigraph.kernels.loops import Argument, heading, loop_kernel, walking, wal
 from minigraph.kernels.overwriting import overwrite
 from minigraph.kernels.packing import pack_captured
 from minigraph.kernels.products import BLAS, OWN, PACK, PACKED, PLAIN, SCATTERED, TRANSPOSED, is_own, product_kernel
+from minigraph.kernels.recompute import recompute_rows
 from minigraph.kernels.rows import split_rows
 from minigraph.kernels.runtime import thread_count
 from minigraph.kernels.scattered import multiply_windows
@@ -104,7 +105,7 @@ class Program:
 
     def __init__(self, graph: Graph, wanted: Sequence[tuple[int, int]] = ()) -> None:
         """wanted: positions of an input and of the output that shall be written over it, if that is safe."""
-        self.graph, self.layouts = with_copies(pack_captured(split_rows(multiply_windows(graph))))
+        self.graph, self.layouts = with_copies(pack_captured(split_rows(multiply_windows(recompute_rows(graph)))))
         self.grouping = Grouping(self.graph, self.layouts, [self.graph.outputs[output] for _, output in wanted])
         groups, self._replaced = overwrite(self.graph, self.grouping, wanted)
         self.overwritten = {output: given for given, output in wanted if self.graph.outputs[output] in self._replaced}
@@ -383,6 +384,7 @@ class Program:
         results = [Variable(Input(), (), kind, None, (), variable.origin) for kind in kinds]
         for one in picked:
             results[one.op.index] = one  # type: ignore[attr-defined]
+        assert len({one.op.index for one in picked}) == len(picked), "only one of equal results would get memory"  # type: ignore[attr-defined]
         last = int(op.steps or 0)
         states = op.split(variable.inputs[1:])[1]
         for state, result, kept in zip(states, results, op.kept, strict=False):
