@@ -51,15 +51,35 @@ def random_convolution(seed):
 @pytest.mark.parametrize("seed", range(40))
 def test_values_and_gradients_are_those_of_the_interpreter(seed, of_any_size):
     convolve, options, x, w = random_convolution(seed)
+    compare(convolve, options, x, w)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_windows_of_planes_are_read_along_their_rows(seed, of_any_size):
+    """An image's channels lie apart, so that windows side by side are in one piece, but none of their own elements are."""
+    rng = np.random.default_rng(seed)
+    dtype = ("float32", "float64")[seed % 2]
+    width = int(rng.integers(18, 40))
+    options = {"padding": int(rng.integers(0, 3)), "dilation": int(rng.integers(1, 3))}
+    x = rng.normal(size=(int(rng.integers(1, 4)), int(rng.integers(1, 4)), int(rng.integers(5, 20)), width)).astype(dtype)
+    w = rng.normal(size=(int(rng.integers(1, 20)), x.shape[1], 3, int(rng.integers(1, 4)))).astype(dtype)
+    assert compare(mg.conv2d, options, x, w, planes=True).count("ScatteredMatMul") >= 2
+
+
+def compare(convolve, options, x, w, planes=False):
+    """Compare a convolution and its gradients with the interpreter's; how it was computed."""
     given, filters = mg.tensor("x", dtype=x.dtype, shape=x.shape), mg.tensor("w", dtype=w.dtype, shape=w.shape)
     # channels last, as a convolution leaves them
-    y = mg.tanh(convolve(mg.moveaxis(mg.moveaxis(given, 1, -1) * 0.5, -1, 1), filters, **options))
+    image = given if planes else mg.moveaxis(mg.moveaxis(given, 1, -1) * 0.5, -1, 1)
+    y = mg.tanh(convolve(image, filters, **options))
     wanted = [y, *mg.grad(mg.square(y).sum(), [given, filters])]
     expected = mg.function([given, filters], wanted, backend="numpy")(x, w)
-    found = mg.function([given, filters], wanted, backend="native")(x, w)
+    f = mg.function([given, filters], wanted, backend="native")
+    found = f(x, w)
     margin = 1e-3 if x.dtype == np.float32 else 1e-9
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_allclose(one, other, margin, margin * np.abs(other).max())
+    return f.source()
 
 
 def network(size, channels, outputs):
@@ -77,6 +97,23 @@ def test_no_windows_are_copied_and_no_patches_added_between_convolutions():
     source = network(16, 1, 32).source()
     assert source.count("ScatteredMatMul") == 3  # the second one forward, and both of its gradients
     assert "Overlap" not in source
+
+
+def test_what_follows_a_convolution_is_one_kernel_with_the_pooling():
+    """The second convolution finds what was pooled within the zeros that it pads it with."""
+    x, v, w = (
+        mg.tensor4("x", shape=(4, 3, 16, 16)),
+        *(mg.tensor4(name, shape=(32, k, 3, 3)) for name, k in (("v", 3), ("w", 32))),
+    )
+    scale, shift = mg.tensor3("scale", shape=(32, 1, 1)), mg.tensor3("shift", shape=(32, 1, 1))
+    pooled = mg.max_pool(mg.relu(mg.conv2d(x, v, padding="same") * scale + shift), 2)
+    inputs, wanted = [x, v, w, scale, shift], mg.conv2d(pooled, w, padding="same")
+    f = mg.function(inputs, wanted, backend="native")
+    given = [np.random.default_rng(0).normal(size=one.type.shape).astype("float32") for one in inputs]
+    np.testing.assert_allclose(f(*given), mg.function(inputs, wanted, backend="numpy")(*given), 1e-4, 1e-4)
+    source = f.source()
+    assert "Multiply, Add, Relu, Max" in source
+    assert source.count(": Assign") == 3  # x in zeros, and zeros around what is pooled
 
 
 def test_few_channels_are_copied_as_before():

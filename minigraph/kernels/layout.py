@@ -145,6 +145,16 @@ def indexed(entries: Sequence[Any], shape: Sequence[int], strides: Sequence[int]
     return tuple(result), offset
 
 
+def piece(shape: Sequence[int], strides: Sequence[int]) -> int:
+    """How many elements in C order lie side by side."""
+    length = 1
+    for size, stride in zip(reversed(shape), reversed(strides), strict=True):
+        if size != 1 and stride != length:
+            break
+        length *= size
+    return length
+
+
 def is_contiguous(layout: Layout, shape: Sequence[int]) -> bool:
     """Whether elements lie one after the other in C order."""
     return 0 in shape or all(

@@ -18,7 +18,18 @@ from minigraph.kernels.effort import cost
 from minigraph.kernels.fusion import AxisMap, Group, Grouping
 from minigraph.kernels.gemm import DEPTH, REGISTER_BYTES, ROWS, packed_size, table_of
 from minigraph.kernels.jit import Code
-from minigraph.kernels.layout import Layout, Packed, PackedMatMul, ScatteredMatMul, contiguous, sizes, with_copies
+from minigraph.kernels.layout import (
+    Layout,
+    Packed,
+    PackedMatMul,
+    ScatteredMatMul,
+    contiguous,
+    indexed,
+    is_view,
+    piece,
+    sizes,
+    with_copies,
+)
 from minigraph.kernels.llvm import COLUMNS, kernel_text, module_text
 from minigraph.kernels.loopnest import Apply, Bindings, Literal, Load, LoopNest, describe
 from minigraph.kernels.loops import Argument, heading, loop_kernel, walking, walks
@@ -31,7 +42,7 @@ from minigraph.kernels.runtime import thread_count
 from minigraph.kernels.scattered import multiply_windows
 from minigraph.ops.arithmetic import Add
 from minigraph.ops.arranging import Concatenate
-from minigraph.ops.indexing import Indexing
+from minigraph.ops.indexing import Assign, Indexing
 from minigraph.ops.linear import MatMul
 from minigraph.ops.loop import Scan
 from minigraph.ops.reduction import Reduction
@@ -132,6 +143,9 @@ class Program:
         """The kernels that compute a group."""
         if not group.alone:
             live = self._live(group)
+            for whole in dict.fromkeys(self._placed[one].storage for one in live if one in self._placed):
+                if isinstance(whole.op, Assign):
+                    yield self._copy(whole.inputs[0], self.layouts[whole], whole)
             if live:
                 yield self._nest(group, live)
             return
@@ -159,8 +173,9 @@ class Program:
                 yield from self._overlapping(variable)
             case Indexing():
                 x, value, *fillers = variable.inputs
-                yield self._copy(x, self.layouts[variable], variable)
-                yield self._write(variable, value, fillers)
+                if variable not in [one.storage for one in self._placed.values()]:
+                    yield self._copy(x, self.layouts[variable], variable)
+                    yield self._write(variable, value, fillers)
             case _:
                 raise AssertionError(f"no kernel for {variable!r}")
 
@@ -187,22 +202,37 @@ class Program:
         return self._step(builder, tuple(members))
 
     def _parts_in_place(self) -> dict[Variable, Layout]:
-        """The values that are only parts of joined ones, and where in those they are written to at once."""
+        """The values that are only parts of others, and where in those they are written to at once: in joined ones, and in
+        those that are constant around them.
+        """
         readers: dict[Variable, list[Variable]] = {}
         for variable in self.graph.variables:
             for operand in variable.inputs:
-                readers.setdefault(self.layouts[operand].storage, []).append(variable)
+                if not is_view(variable):
+                    readers.setdefault(self.layouts[operand].storage, []).append(variable)
         kept = {self.layouts[root].storage for root in self.graph.outputs}
         found: dict[Variable, Layout] = {}
-        for variable in self.graph.variables:
-            if isinstance(variable.op, Concatenate):
-                start, own = 0, self.layouts[variable]
-                for part in variable.inputs:
-                    group = self.grouping.group_of.get(part)
-                    if group and not group.alone and readers[part] == [variable] and part not in kept:
-                        found[part] = Layout(variable, own.strides, own.offset + start * own.strides[variable.op.axis])
-                    start += sizes(part)[variable.op.axis]
+        for whole in self.graph.variables:
+            own = self.layouts.get(whole)
+            for part, strides, offset in self._parts(whole):
+                storage = self.layouts[part].storage
+                group = self.grouping.group_of.get(storage)
+                placeable = group and not group.alone and readers[storage] == [whole] and storage not in kept
+                if own and placeable and self.layouts[part] == self.layouts[storage] and sizes(part) == sizes(storage):
+                    found[storage] = Layout(whole, strides, offset)
         return found
+
+    def _parts(self, whole: Variable) -> Iterator[tuple[Variable, tuple[int, ...], int]]:
+        """The parts of a value that others are written to, with the strides and the offset of each."""
+        match whole.op:
+            case Concatenate(axis):
+                start, own = 0, self.layouts[whole]
+                for part in whole.inputs:
+                    yield part, own.strides, own.offset + start * own.strides[axis]
+                    start += sizes(part)[axis]
+            case Assign(entries) if len(whole.inputs) == 2 and isinstance(self.layouts[whole.inputs[0]].storage.op, Constant):
+                own = self.layouts[whole]
+                yield whole.inputs[1], *indexed(entries, sizes(whole), own.strides, own.offset)
 
     def _memory_of(self, variable: Variable) -> Layout:
         """Where a member is written to: the memory of the input that it takes the place of, or of what it is part of, or its
@@ -255,7 +285,8 @@ class Program:
             extent = -(-extent // COLUMNS)
         walked = [math.prod(n for n, stride in zip(bindings.sizes, one, strict=True) if stride) for one in bindings.strides]
         moved = sum(count * place.dtype.itemsize for count, place in zip(walked, builder.places, strict=True))
-        parts = 1 if nest.scatters else max(1, min(max(work // WORK_A_PART, moved // BYTES_A_PART), extent))
+        alone = any(one.indices for one in nest.scatters)  # elements may meet where they are put
+        parts = 1 if alone else max(1, min(max(work // WORK_A_PART, moved // BYTES_A_PART), extent))
         if (
             nest.by_column or parts < MANY_PARTS * thread_count()
         ):  # each thread takes one, where it has worked on the same memory before
@@ -356,7 +387,8 @@ class Program:
         offsets = [_offsets(shape[part], layout.strides[part]) for part in (slice(op.rows), slice(op.rows, None))]
         across, along = offsets[::-1] if op.turned else offsets
         rows, columns, inner = len(across), sizes(b)[1], len(along) // op.parts
-        tables = [table_of(across, min(ROWS, lanes) if op.turned else lanes, lanes), table_of(along, lanes, lanes)]
+        upright = op.turned == (piece(shape[op.rows :], layout.strides[op.rows :]) >= lanes)  # its columns are in one piece
+        tables = [table_of(across, min(ROWS, lanes) if upright else lanes, lanes), table_of(along, lanes, lanes)]
         self._tables += tables
         way, leading = _matrix(self.layouts[b], sizes(b))
         split = 0 if op.parts > 1 else 1 if rows >= columns else 2
@@ -364,7 +396,7 @@ class Program:
         words = (
             PLAIN, way, rows, columns, inner, 0, leading, max(columns, 1),
             op.parts, 0, inner * (leading if way == PLAIN else 1), rows * columns, split,
-            *(table.ctypes.data for table in tables), TRANSPOSED if op.turned else PLAIN,
+            *(table.ctypes.data for table in tables), TRANSPOSED if upright else PLAIN,
         )  # fmt: skip
         places = self._places_of(shown, b, variable)
         return Step(None, None, places, words, parts, (variable,), (variable.dtype.name, SCATTERED))

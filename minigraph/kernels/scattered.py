@@ -14,7 +14,7 @@ import numpy as np
 
 from minigraph.graph import Graph, Variable, transform
 from minigraph.kernels.gemm import REGISTER_BYTES
-from minigraph.kernels.layout import Layout, ScatteredMatMul, contiguous, is_contiguous, is_view, layout_of, sizes
+from minigraph.kernels.layout import Layout, ScatteredMatMul, contiguous, is_contiguous, is_view, layout_of, piece, sizes
 from minigraph.kernels.products import FAST, has_wide_registers
 from minigraph.kernels.rows import blocks_of_terms
 from minigraph.ops.arranging import flip, pad
@@ -73,21 +73,16 @@ def _with_windows(variable: Variable) -> Variable | None:
 
 
 def _is_worth_it(shown: Variable, rows: int, b: Variable) -> bool:
-    """Whether an array is scattered, but most of what a row shows lies in pieces that fill a register."""
+    """Whether an array is scattered, but most of what a row or a column shows lies in pieces that fill a register."""
     source = shown
     while is_view(source) and not isinstance(source.op, Reshape):
         source = source.inputs[0]
     known = {source: Layout(source, contiguous(sizes(source)), 0)}
     _trace(shown, known)
     layout, shape = known[shown], sizes(shown)
-    run = 1
-    for size, stride in zip(reversed(shape[rows:]), reversed(layout.strides[rows:]), strict=True):
-        if size != 1 and stride != run:
-            break
-        run *= size
-    lanes = REGISTER_BYTES // shown.dtype.itemsize
+    run = max(piece(shape[part], layout.strides[part]) for part in (slice(rows), slice(rows, None)))
     wide = sizes(b)[1] >= FEWEST_COLUMNS and shown.dtype in (np.float32, np.float64)
-    return wide and run >= lanes and not is_contiguous(layout, shape)
+    return wide and run >= REGISTER_BYTES // shown.dtype.itemsize and not is_contiguous(layout, shape)
 
 
 def _trace(shown: Variable, known: dict[Variable, Layout]) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 from minigraph.graph import Constant, Graph, Variable, transform
 from minigraph.ops.elementwise import Elementwise
@@ -18,6 +17,7 @@ from minigraph.ops.shape import BroadcastTo, Dimshuffle, Reshape, broadcast_to, 
 from minigraph.ops.windows import Overlap, Windows
 from minigraph.origin import carry_on, carry_origin, here
 from minigraph.rewrite.algebra import merge_dimshuffles
+from minigraph.rewrite.slices import pattern_sizes, split_axes
 
 Order = tuple[int, ...]
 
@@ -83,19 +83,13 @@ def _reordered(variable: Variable, order: Order) -> Variable | None:
         return dimshuffle(base, ["x" if axis is None else axis for axis in pattern]) if axes == sorted(axes) else None
     if isinstance(variable.op, BroadcastTo):
         inner = _reordered(variable.inputs[0], order)
-        return None if inner is None else broadcast_to(inner, [_sizes(variable)[axis] for axis in order])
+        return None if inner is None else broadcast_to(inner, [pattern_sizes(variable)[axis] for axis in order])
     return None
 
 
 def _padded(variable: Variable, ndim: int) -> Variable:
     """A variable with the axes that it lacks at the front."""
     return dimshuffle(variable, *("x",) * (ndim - variable.ndim), *range(variable.ndim))
-
-
-def _sizes(variable: Variable) -> list[Any]:
-    """The shape that a broadcast or reshaped variable is given, known sizes as numbers."""
-    remaining = iter(variable.inputs[1:])
-    return [next(remaining) if size is None else size for size in variable.op.pattern]  # type: ignore[attr-defined]
 
 
 def _elementwise(variable: Variable) -> Variable | None:
@@ -138,7 +132,7 @@ def _broadcast(variable: Variable) -> Variable | None:
     if found is None:
         return None
     order, inner = found
-    sizes = _sizes(variable)
+    sizes = pattern_sizes(variable)
     return dimshuffle(broadcast_to(inner, [sizes[axis] for axis in _inverse(order)]), order)
 
 
@@ -216,34 +210,16 @@ def _reshape(variable: Variable) -> Variable | None:
     if found is None:
         return None
     order, inner = found
-    groups = _split(variable.inputs[0].type.shape, variable.type.shape)
+    groups = split_axes(variable.inputs[0].type.shape, variable.type.shape)
     if groups is not None:
         return _split_apart(variable, inner, order, groups)
-    groups = _split(variable.type.shape, variable.inputs[0].type.shape)
+    groups = split_axes(variable.type.shape, variable.inputs[0].type.shape)
     return None if groups is None else _joined(variable, inner, order, groups)
-
-
-def _split(whole: Sequence[int | None], parts: Sequence[int | None]) -> list[list[int]] | None:
-    """For each axis of one shape the axes of another that it is split into; None if that is not how they belong together."""
-    groups: list[list[int]] = []
-    remaining = list(enumerate(parts))
-    for size in whole:
-        if not remaining:
-            return None
-        group = [remaining.pop(0)]
-        product = group[0][1]
-        while None not in (size, product) and product != size and remaining and remaining[0][1] is not None:
-            group.append(remaining.pop(0))
-            product = (product or 0) * (group[-1][1] or 0)
-        if product != size:
-            return None
-        groups.append([axis for axis, _ in group])
-    return groups if not remaining and whole.count(None) <= 1 else None
 
 
 def _split_apart(variable: Variable, inner: Variable, order: Order, groups: list[list[int]]) -> Variable:
     """The operand's own axes split as those that it shows are, and then reordered."""
-    sizes = _sizes(variable)
+    sizes = pattern_sizes(variable)
     own = [groups[axis] for axis in _inverse(order)]
     split = reshape(inner, [sizes[axis] for group in own for axis in group])
     flat = [axis for group in own for axis in group]
@@ -256,6 +232,6 @@ def _joined(variable: Variable, inner: Variable, order: Order, groups: list[list
     if any(group != list(range(group[0], group[0] + len(group))) for group in own):
         return None
     lying = sorted(range(len(own)), key=lambda k: own[k][0])
-    sizes = _sizes(variable)
+    sizes = pattern_sizes(variable)
     joined = reshape(inner, [sizes[k] for k in lying])
     return dimshuffle(joined, [lying.index(k) for k in range(len(own))])
