@@ -720,6 +720,30 @@ def test_slow_values_are_folded_by_column(shape, dtype):
         np.testing.assert_allclose(ours, theirs, rtol=tolerance, atol=tolerance)
 
 
+def test_parts_are_written_in_place_only_where_nothing_else_is_meant():
+    """Into joined values through views, into constants, but not where they are added, or read otherwise, too."""
+    x = mg.matrix("x")
+    y, frame = mg.tanh(x), mg.ones((5, 8)) * 0.5
+    outputs = [
+        mg.stack([x.mean(0), mg.exp(x).mean(0)]).sum(0),
+        mg.pad(y, [(1, 1), (2, 2)]) + 1,
+        mg.set_subtensor(frame[1:4, ::2], mg.sin(x)) + 1,
+        mg.inc_subtensor(frame[1:4, :4], mg.cos(x)) + 1,
+        mg.pad(mg.sqrt(x), 1),
+        mg.concatenate([mg.pad(y * x, 1), frame[:, :6]]),
+        y.sum(),
+    ]
+    given = np.random.default_rng(0).uniform(0.1, 1, (3, 4)).astype("float32")
+    for one in outputs:
+        both = [one, mg.grad(mg.square(one).sum(), x)]
+        found, expected = (mg.function([x], both, backend=backend)(given) for backend in ("native", "numpy"))
+        for ours, theirs in zip(found, expected, strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+    together = [mg.function([x], outputs, backend=backend)(given) for backend in ("native", "numpy")]
+    for ours, theirs in zip(*together, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+
+
 def titles(f):
     """What a function's kernels compute, in order."""
     return re.findall(r"^# step \d+: (.*?)(?:, in \d+ parts)?$", f.source(), re.MULTILINE)

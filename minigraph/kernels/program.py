@@ -42,7 +42,7 @@ from minigraph.kernels.runtime import thread_count
 from minigraph.kernels.scattered import multiply_windows
 from minigraph.ops.arithmetic import Add
 from minigraph.ops.arranging import Concatenate
-from minigraph.ops.indexing import Assign, Indexing
+from minigraph.ops.indexing import Assign, Increment, Indexing
 from minigraph.ops.linear import MatMul
 from minigraph.ops.loop import Scan
 from minigraph.ops.reduction import Reduction
@@ -167,7 +167,7 @@ class Program:
                     own = self.layouts[variable]
                     target = Layout(variable, own.strides, own.offset + start * own.strides[axis])
                     start += sizes(part)[axis]
-                    if self._placed.get(part) != target:
+                    if self._placed.get(self.layouts[part].storage) != target:
                         yield self._copy(part, target, variable)
             case Overlap():
                 yield from self._overlapping(variable)
@@ -230,6 +230,8 @@ class Program:
                 for part in whole.inputs:
                     yield part, own.strides, own.offset + start * own.strides[axis]
                     start += sizes(part)[axis]
+            case Increment():
+                return
             case Assign(entries) if len(whole.inputs) == 2 and isinstance(self.layouts[whole.inputs[0]].storage.op, Constant):
                 own = self.layouts[whole]
                 yield whole.inputs[1], *indexed(entries, sizes(whole), own.strides, own.offset)

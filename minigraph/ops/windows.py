@@ -68,7 +68,10 @@ class Windows(Windowing):
 
     def forward(self, xp: Any, x: Array) -> Array:
         self.counts([x.shape[axis] for axis in self.axes])
-        view = xp.lib.stride_tricks.sliding_window_view(x, self.extents, self.axes)
+        order = sorted(range(len(self.axes)), key=lambda k: self.axes[k])  # which is the only one that CuPy gets right
+        extents, axes = ([what[k] for k in order] for what in (self.extents, self.axes))
+        view = xp.lib.stride_tricks.sliding_window_view(x, extents, axes)
+        view = view.transpose(*range(x.ndim), *(x.ndim + order.index(k) for k in range(len(order))))
         every = [slice(None)] * view.ndim
         for k, (axis, stride, dilation) in enumerate(zip(self.axes, self.strides, self.dilations, strict=True), x.ndim):
             every[axis], every[k] = slice(None, None, stride), slice(None, None, dilation)
