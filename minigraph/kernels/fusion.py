@@ -183,7 +183,7 @@ class Grouping:
     def _absorb(self, group: Group, later: Group, readers: dict[Group, set[Group]]) -> bool:
         """Make the members of a group members of a later one, if they fit, and nothing that reads the first leads there."""
         both = self._united(group, later)
-        after = self._dependents(group, later, readers) if both else None
+        after = self._dependents(group, later)
         if both is None or after is None:
             return False
         later.space, later.folded, later.members = both.space, both.folded, both.members
@@ -210,7 +210,7 @@ class Grouping:
         fit = all(self._join(variable, both) for variable in (*group.members, *later.members))
         return both if fit else None
 
-    def _dependents(self, group: Group, later: Group, readers: dict[Group, set[Group]]) -> set[Group] | None:
+    def _dependents(self, group: Group, later: Group) -> set[Group] | None:
         """The groups between two that read from the first, or from such; None if the last reads from one of them."""
         found = {group}
         for other in self.groups[group.position + 1 : later.position]:

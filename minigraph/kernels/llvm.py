@@ -277,19 +277,17 @@ class Printer:
 
     def _fetch(self, axis: int) -> None:
         """Ask for a row of columns before it is needed: memory that lies in pieces is not foreseen in time by the processor."""
-        writes = {
-            operand: [self.level[one.node] for one in self.inner if one.operand == operand] for operand in self._apart(axis)
-        }
         many = len({one.operand for one in self.inner}) > FEW_WRITTEN
-        for k, levels in writes.items():
-            if min(levels, default=0) != self.stage or (levels and many):
+        for k in self._apart(axis):
+            written = [self.level[one.node] for one in self.inner if one.operand == k]
+            if min(written, default=0) != self.stage or (written and many):
                 continue
             dtype = self.nest.operands[k].dtype
             distance = self.writer.let(f"mul nsw i64 {self.stride(k, axis)}, {AHEAD}")
             row = self.writer.let(f"getelementptr {memory_type(dtype)}, ptr {self.places[k]}, i64 {distance}")
             with self.writer.loop("0", "%columns", str(CACHE_LINE // dtype.itemsize)) as column:
                 place = self.writer.let(f"getelementptr {memory_type(dtype)}, ptr {row}, i64 {column}")
-                self.writer.write(f"call void @llvm.prefetch.p0(ptr {place}, i32 {int(bool(levels))}, i32 2, i32 1)")
+                self.writer.write(f"call void @llvm.prefetch.p0(ptr {place}, i32 {int(bool(written))}, i32 2, i32 1)")
                 self.writer.declarations["declare void @llvm.prefetch.p0(ptr, i32, i32, i32)"] = None
 
     def _apart(self, axis: int) -> list[int]:

@@ -213,12 +213,11 @@ class Program:
         kept = {self.layouts[root].storage for root in self.graph.outputs}
         found: dict[Variable, Layout] = {}
         for whole in self.graph.variables:
-            own = self.layouts.get(whole)
             for part, strides, offset in self._parts(whole):
                 storage = self.layouts[part].storage
                 group = self.grouping.group_of.get(storage)
                 placeable = group and not group.alone and readers[storage] == [whole] and storage not in kept
-                if own and placeable and self.layouts[part] == self.layouts[storage] and sizes(part) == sizes(storage):
+                if placeable and self.layouts[part] == self.layouts[storage] and sizes(part) == sizes(storage):
                     found[storage] = Layout(whole, strides, offset)
         return found
 
@@ -289,9 +288,8 @@ class Program:
         moved = sum(count * place.dtype.itemsize for count, place in zip(walked, builder.places, strict=True))
         alone = any(one.indices for one in nest.scatters)  # elements may meet where they are put
         parts = 1 if alone else max(1, min(max(work // WORK_A_PART, moved // BYTES_A_PART), extent))
-        if (
-            nest.by_column or parts < MANY_PARTS * thread_count()
-        ):  # each thread takes one, where it has worked on the same memory before
+        few = nest.by_column or parts < MANY_PARTS * thread_count()
+        if few:  # each thread takes one, where it has worked on the same memory before
             parts = min(parts, thread_count())
         else:
             parts = MANY_PARTS * thread_count()
