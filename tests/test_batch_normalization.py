@@ -36,6 +36,7 @@ from minigraph.layers.roles import (
     PARAMETER,
     has_roles,
 )
+from minigraph.ops.reduction import Sum
 from minigraph.transforms import (
     apply_batch_normalization,
     apply_dropout,
@@ -668,6 +669,29 @@ def test_one_block_object_serves_several_threads():
     left.set()
     thread.join()
     assert found == [False, True]
+
+
+@pytest.mark.parametrize(("factor", "sums"), [("scale", 2), ("rows", 4)])
+def test_gradients_share_the_sums_of_scale_and_shift(factor, sums, rng):
+    """A factor of each column is taken out of the sums over it; one that varies along the columns is not."""
+    x, scale, shift, dy = mg.dmatrix("x"), mg.dvector("scale"), mg.dvector("shift"), mg.dmatrix("dy")
+    given = scale if factor == "scale" else scale[:, None]
+    x_hat = mg.standardize(x, 0)[0]
+    slopes = mg.grad((dy * (x_hat * given + shift)).sum(), [x, scale, shift])
+    count = 4
+    f = mg.function([x, scale, shift, dy], slopes, backend="numpy")
+    total = [one for one in f.graph.variables if isinstance(one.op, Sum)]
+    assert len(total) == 3 + sums  # three of them forward: the mean, what corrects it, the variance
+    values = [rng.normal(size=shape) for shape in ((count, count), (count,), (count,), (count, count))]
+
+    def loss(number):
+        return mg.function(
+            [x], (dy * (x_hat * given + shift)).sum(), givens=dict(zip([scale, shift, dy], values[1:], strict=True))
+        )(number)
+
+    step = 1e-6 * np.eye(count)[1][:, None] * np.eye(count)[2]
+    expected = (loss(values[0] + step) - loss(values[0] - step)) / 2e-6
+    np.testing.assert_allclose(f(*values)[0][1, 2], expected, rtol=1e-6)
 
 
 def test_a_graph_that_holds_gradients_through_an_application_is_not_switched():

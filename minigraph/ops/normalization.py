@@ -15,7 +15,7 @@ import numpy as np
 
 from minigraph.errors import InvalidTypeError, InvalidValueError
 from minigraph.graph import Array, Composite, Identity, Op, Variable, as_variable, items
-from minigraph.ops.arithmetic import reciprocal, square
+from minigraph.ops.arithmetic import Multiply, reciprocal, square
 from minigraph.ops.comparison import gt, isfinite, where
 from minigraph.ops.elementwise import Cotangents, Operand, cast
 from minigraph.ops.reduction import mean
@@ -151,15 +151,18 @@ class Standardize(Normalizing):
     def gradient(self, dy: Any, y: Variable, x: Variable, *weights: Variable) -> Cotangents:
         # dx = (dx_hat - mean(dx_hat) - x_hat * mean(dx_hat * x_hat)) / stdev
         #      + dmean / m + dstdev * x_hat / m + dvariance * 2 * x_hat * stdev / m
+        # A scale is taken out of dx_hat, so that the sums are those of its own gradient, and of its shift's.
         dx_hat, dmean, dstdev, dvariance = dy
         normalized, _, stdev, _ = items(y)
         sample = self.sample(x, weights)
         x_hat = cast(normalized, sample.dtype)
         terms = []
         if dx_hat is not None:
-            wide = sample.present(cast(dx_hat, sample.dtype))
+            scale, varying = (None, dx_hat) if self.all_reduce else _factors(dx_hat, sample.axes)
+            wide = sample.present(cast(varying, sample.dtype))
             projection = sample.weighed(x_hat * sample.share(wide * x_hat))
-            terms.append((wide - sample.weighed(sample.share(wide)) - projection) * reciprocal(stdev))
+            slope = reciprocal(stdev) if scale is None else reciprocal(stdev) * cast(scale, sample.dtype)
+            terms.append((wide - sample.weighed(sample.share(wide)) - projection) * slope)
         if dmean is not None:
             terms.append(broadcast_like(sample.each(dmean), x))
         if dstdev is not None:
@@ -169,6 +172,18 @@ class Standardize(Normalizing):
         if not terms:
             return (None, *(None for _ in weights))
         return (cast(sample.present(sum(terms[1:], terms[0])), x.dtype), *(None for _ in weights))
+
+
+def _factors(dy: Variable, axes: tuple[int, ...]) -> tuple[Variable | None, Variable]:
+    """A factor of a cotangent that does not vary along axes, if it has one, and the rest."""
+    if isinstance(dy.op, FlowedThrough):
+        factor, rest = _factors(dy.inputs[0], axes)
+        return factor, dy if factor is None else FlowedThrough()(rest, *dy.inputs[1:])
+    for one, rest in zip(dy.inputs, reversed(dy.inputs), strict=True) if isinstance(dy.op, Multiply) else ():
+        shape = (1,) * (dy.ndim - one.ndim) + one.type.shape
+        if rest.type == dy.type and all(shape[axis] == 1 for axis in axes):
+            return one, rest
+    return None, dy
 
 
 def statistics_dtype(x: Variable) -> Any:
