@@ -69,7 +69,7 @@ class Windows(Windowing):
     def forward(self, xp: Any, x: Array) -> Array:
         self.counts([x.shape[axis] for axis in self.axes])
         order = sorted(range(len(self.axes)), key=lambda k: self.axes[k])  # which is the only one that CuPy gets right
-        extents, axes = ([what[k] for k in order] for what in (self.extents, self.axes))
+        extents, axes = (tuple([what[k] for k in order]) for what in (self.extents, self.axes))
         view = xp.lib.stride_tricks.sliding_window_view(x, extents, axes)
         view = view.transpose(*range(x.ndim), *(x.ndim + order.index(k) for k in range(len(order))))
         every = [slice(None)] * view.ndim
