@@ -26,7 +26,8 @@ AxisMap = tuple[int | None, ...]
 
 MOST_REPEATED = 8
 """How many cheap ops one value may be computed again with."""
-MOST_MEMBERS = 96
+MOST_MEMBERS, MOST_AROUND_FOLDS = 64, 96
+"""How many variables a group may have; more if it folds, since apart they would run through the same memory once more."""
 MOST_APART = 16
 """How many places after a group another may stand that takes its members."""
 LOOKED_AT = 6
@@ -201,7 +202,8 @@ class Grouping:
 
     def _united(self, group: Group, later: Group) -> Group | None:
         """A group of the members of both, if they fit."""
-        if group.alone or later.alone or len(group.members) + len(later.members) > MOST_MEMBERS:
+        most = MOST_AROUND_FOLDS if group.folded or later.folded else MOST_MEMBERS
+        if group.alone or later.alone or len(group.members) + len(later.members) > most:
             return None
         if any(one.folded and not self.new.isdisjoint(other.members) for one, other in ((group, later), (later, group))):
             return None
