@@ -18,7 +18,6 @@ from minigraph.graph import (
     Graph,
     Input,
     Item,
-    Op,
     Structural,
     Types,
     Variable,
@@ -297,8 +296,3 @@ def updates_of(variable: Variable) -> dict[Variable, tuple[DefaultUpdate, Variab
 def steps_constant(steps: int) -> Variable:
     """A number of steps as a variable."""
     return constant(np.int64(steps))
-
-
-def is_loop(op: Op) -> bool:
-    """Whether an op is a loop."""
-    return isinstance(op, Scan)
