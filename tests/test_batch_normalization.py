@@ -671,27 +671,25 @@ def test_one_block_object_serves_several_threads():
     assert found == [False, True]
 
 
-@pytest.mark.parametrize(("factor", "sums"), [("scale", 2), ("rows", 4)])
-def test_gradients_share_the_sums_of_scale_and_shift(factor, sums, rng):
-    """A factor of each column is taken out of the sums over it; one that varies along the columns is not."""
-    x, scale, shift, dy = mg.dmatrix("x"), mg.dvector("scale"), mg.dvector("shift"), mg.dmatrix("dy")
-    given = scale if factor == "scale" else scale[:, None]
-    x_hat = mg.standardize(x, 0)[0]
-    slopes = mg.grad((dy * (x_hat * given + shift)).sum(), [x, scale, shift])
-    count = 4
-    f = mg.function([x, scale, shift, dy], slopes, backend="numpy")
-    total = [one for one in f.graph.variables if isinstance(one.op, Sum)]
-    assert len(total) == 3 + sums  # three of them forward: the mean, what corrects it, the variance
-    values = [rng.normal(size=shape) for shape in ((count, count), (count,), (count,), (count, count))]
+@pytest.mark.parametrize(("shape", "more"), [((3,), 0), ((1, 3), 0), ((), 1), ((4, 1), 2), ((4, 3), 1)])
+def test_gradients_share_the_sums_of_scale_and_shift(shape, more, rng):
+    """A factor of whole columns is taken out of the sums over them, which are then those of scale and shift, but for one over
+    all columns; of one that varies along the columns, they are others.
+    """
 
-    def loss(number):
-        return mg.function(
-            [x], (dy * (x_hat * given + shift)).sum(), givens=dict(zip([scale, shift, dy], values[1:], strict=True))
-        )(number)
+    def build(x, scale, shift):
+        return (mg.standardize(x, 0)[0] * scale + shift) ** 3
 
-    step = 1e-6 * np.eye(count)[1][:, None] * np.eye(count)[2]
-    expected = (loss(values[0] + step) - loss(values[0] - step)) / 2e-6
-    np.testing.assert_allclose(f(*values)[0][1, 2], expected, rtol=1e-6)
+    points = [rng.normal(size=one) for one in ((4, 3), shape, (3,))]
+    mg.testing.verify_grad(build, points, order=2, rtol=1e-4, atol=1e-5)
+    x, scale, shift = (mg.tensor(dtype="float64", shape=one.shape) for one in points)
+    dy = mg.tensor(dtype="float64", shape=(4, 3))
+    cost = (dy * (mg.standardize(x, 0)[0] * scale + shift)).sum()
+    graph = mg.function([x, scale, shift, dy], mg.grad(cost, [x]), on_unused_input="ignore", backend="numpy").graph
+    both = mg.function([x, scale, shift, dy], mg.grad(cost, [x, scale, shift]), on_unused_input="ignore", backend="numpy").graph
+    sums = [sum(isinstance(one.op, Sum) for one in each.variables) for each in (graph, both)]
+    forward, backward = 3, 2  # the mean, what corrects it, and the variance
+    assert sums == [forward + backward, forward + backward + more]
 
 
 def test_a_graph_that_holds_gradients_through_an_application_is_not_switched():

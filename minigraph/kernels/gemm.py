@@ -339,14 +339,24 @@ def _transposed(w: Vectors, square: list[str]) -> list[str]:
 GEMM = "i1 %a.turned, i1 %b.turned, i64 %rows, i64 %columns, i64 %depth, ptr %a, i64 %lda, ptr %b, i64 %ldb, ptr %c, i64 %ldc"
 
 
+def _make_room(w: Vectors, **lengths: int) -> None:
+    """Memory for packed panels of matrices, of so many rows or columns each."""
+    for name, length in lengths.items():
+        w.write(f"%packed.{name} = alloca [{length * (DEPTH + w.lanes)} x {w.scalar}], align {REGISTER_BYTES}")
+
+
+def _walk(w: Vectors, name: str) -> None:
+    """How far apart the rows and the columns of a matrix lie that may be given transposed, and whether it is not."""
+    w.write(f"%{name}.plain = xor i1 %{name}.turned, true")
+    w.write(f"%{name}.row = select i1 %{name}.turned, i64 1, i64 %ld{name}")
+    w.write(f"%{name}.column = select i1 %{name}.turned, i64 %ld{name}, i64 1")
+
+
 def _product(w: Vectors) -> str:
     """The function gemm: c = a @ b, for row-major matrices, of which a and b may be given transposed."""
-    w.write(f"%packed.a = alloca [{TALL * (DEPTH + w.lanes)} x {w.scalar}], align {REGISTER_BYTES}")
-    w.write(f"%packed.b = alloca [{WIDE * w.lanes * (DEPTH + w.lanes)} x {w.scalar}], align {REGISTER_BYTES}")
+    _make_room(w, a=TALL, b=WIDE * w.lanes)
     for name in "ab":
-        w.write(f"%{name}.plain = xor i1 %{name}.turned, true")
-        w.write(f"%{name}.row = select i1 %{name}.turned, i64 1, i64 %ld{name}")
-        w.write(f"%{name}.column = select i1 %{name}.turned, i64 %ld{name}, i64 1")
+        _walk(w, name)
     w.write("%one = icmp eq i64 %rows, 1")
     w.write("%is.line = and i1 %one, %b.plain")
     w.write("%is.block = xor i1 %is.line, true")
@@ -383,8 +393,7 @@ PACK_ALL = "i1 %b.turned, i64 %columns, i64 %depth, ptr %b, i64 %ldb, ptr %all, 
 
 def _pack_all(w: Vectors) -> str:
     """The function pack_all: the second matrix of a product packed as a whole, `width` columns with those that fill up."""
-    w.write("%b.plain = xor i1 %b.turned, true")
-    w.write("%b.row = select i1 %b.turned, i64 1, i64 %ldb")
+    _walk(w, "b")
     with _blocks(w) as (block, begin, depth):
         b = w.at("%b", w.integer("mul", begin, "%b.row"))
         target = w.at("%all", w.integer("mul", w.integer("mul", block, "%width"), DEPTH + w.lanes))
@@ -399,10 +408,8 @@ PACKED = "i1 %a.turned, i64 %rows, i64 %columns, i64 %depth, ptr %a, i64 %lda, p
 
 def _packed_product(w: Vectors) -> str:
     """The function gemm_packed: c = a @ b, of which b was packed as a whole, `width` columns with those that fill up."""
-    w.write(f"%packed.a = alloca [{TALL * (DEPTH + w.lanes)} x {w.scalar}], align {REGISTER_BYTES}")
-    w.write("%a.plain = xor i1 %a.turned, true")
-    w.write("%a.row = select i1 %a.turned, i64 1, i64 %lda")
-    w.write("%a.column = select i1 %a.turned, i64 %lda, i64 1")
+    _make_room(w, a=TALL)
+    _walk(w, "a")
     with _blocks(w) as (block, begin, depth):
         more = w.let(f"icmp sgt i64 {block}, 0")
         a = w.at("%a", w.integer("mul", begin, "%a.column"))
@@ -425,12 +432,9 @@ def _scattered_product(w: Vectors) -> str:
     """The function gemm_scattered: c = a @ b, of which the element (i, k) of a lies at a[across[i] + along[k]], those of a row
     mostly side by side, or those of a column if a is given transposed.
     """
-    w.write(f"%packed.a = alloca [{TALL * (DEPTH + w.lanes)} x {w.scalar}], align {REGISTER_BYTES}")
-    w.write(f"%packed.b = alloca [{WIDE * w.lanes * (DEPTH + w.lanes)} x {w.scalar}], align {REGISTER_BYTES}")
+    _make_room(w, a=TALL, b=WIDE * w.lanes)
     w.write("%a.plain = xor i1 %a.turned, true")
-    w.write("%b.plain = xor i1 %b.turned, true")
-    w.write("%b.row = select i1 %b.turned, i64 1, i64 %ldb")
-    w.write("%b.column = select i1 %b.turned, i64 %ldb, i64 1")
+    _walk(w, "b")
     with _blocks(w) as (block, begin, depth):
         more = w.let(f"icmp sgt i64 {block}, 0")
         b = w.at("%b", w.integer("mul", begin, "%b.row"))

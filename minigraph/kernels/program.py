@@ -24,8 +24,6 @@ from minigraph.kernels.layout import (
     PackedMatMul,
     ScatteredMatMul,
     contiguous,
-    indexed,
-    is_view,
     piece,
     sizes,
     with_copies,
@@ -35,6 +33,7 @@ from minigraph.kernels.loopnest import Apply, Bindings, Literal, Load, LoopNest,
 from minigraph.kernels.loops import Argument, heading, loop_kernel, walking, walks
 from minigraph.kernels.overwriting import overwrite
 from minigraph.kernels.packing import pack_captured
+from minigraph.kernels.parts import parts_in_place, parts_of
 from minigraph.kernels.products import BLAS, OWN, PACK, PACKED, PLAIN, SCATTERED, TRANSPOSED, is_own, product_kernel
 from minigraph.kernels.recompute import recompute_rows
 from minigraph.kernels.rows import split_rows
@@ -42,7 +41,7 @@ from minigraph.kernels.runtime import thread_count
 from minigraph.kernels.scattered import multiply_windows
 from minigraph.ops.arithmetic import Add
 from minigraph.ops.arranging import Concatenate
-from minigraph.ops.indexing import Assign, Increment, Indexing
+from minigraph.ops.indexing import Assign, Indexing
 from minigraph.ops.linear import MatMul
 from minigraph.ops.loop import Scan
 from minigraph.ops.reduction import Reduction
@@ -123,7 +122,7 @@ class Program:
         self.steps: list[Step] = []
         self._tables: list[np.ndarray[Any, Any]] = []
         """What products of scattered matrices look up, at addresses that they are given."""
-        self._placed = self._parts_in_place()
+        self._placed = parts_in_place(self.graph, self.grouping)
         self._spare: dict[Variable, Variable] = {}
         """For each state of a loop that is not kept memory besides that of the result."""
         for group in groups:
@@ -161,21 +160,18 @@ class Program:
                 yield self._packed_product(variable)
             case ScatteredMatMul():
                 yield self._scattered_product(variable)
-            case Concatenate(axis):
-                start = 0
-                for part in variable.inputs:
-                    own = self.layouts[variable]
-                    target = Layout(variable, own.strides, own.offset + start * own.strides[axis])
-                    start += sizes(part)[axis]
-                    if self._placed.get(self.layouts[part].storage) != target:
-                        yield self._copy(part, target, variable)
+            case Concatenate():
+                for part, place in parts_of(variable, self.layouts):
+                    if self._placed.get(self.layouts[part].storage) != place:
+                        yield self._copy(part, place, variable)
             case Overlap():
                 yield from self._overlapping(variable)
-            case Indexing():
+            case Indexing() if variable not in [one.storage for one in self._placed.values()]:
                 x, value, *fillers = variable.inputs
-                if variable not in [one.storage for one in self._placed.values()]:
-                    yield self._copy(x, self.layouts[variable], variable)
-                    yield self._write(variable, value, fillers)
+                yield self._copy(x, self.layouts[variable], variable)
+                yield self._write(variable, value, fillers)
+            case Indexing():
+                return
             case _:
                 raise AssertionError(f"no kernel for {variable!r}")
 
@@ -200,40 +196,6 @@ class Program:
                 memory = self._memory_of(kept.get(variable, variable))
                 builder.store(builder.computed[variable], memory, variable.dtype, axes)
         return self._step(builder, tuple(members))
-
-    def _parts_in_place(self) -> dict[Variable, Layout]:
-        """The values that are only parts of others, and where in those they are written to at once: in joined ones, and in
-        those that are constant around them.
-        """
-        readers: dict[Variable, list[Variable]] = {}
-        for variable in self.graph.variables:
-            for operand in variable.inputs:
-                if not is_view(variable):
-                    readers.setdefault(self.layouts[operand].storage, []).append(variable)
-        kept = {self.layouts[root].storage for root in self.graph.outputs}
-        found: dict[Variable, Layout] = {}
-        for whole in self.graph.variables:
-            for part, strides, offset in self._parts(whole):
-                storage = self.layouts[part].storage
-                group = self.grouping.group_of.get(storage)
-                placeable = group and not group.alone and readers[storage] == [whole] and storage not in kept
-                if placeable and self.layouts[part] == self.layouts[storage] and sizes(part) == sizes(storage):
-                    found[storage] = Layout(whole, strides, offset)
-        return found
-
-    def _parts(self, whole: Variable) -> Iterator[tuple[Variable, tuple[int, ...], int]]:
-        """The parts of a value that others are written to, with the strides and the offset of each."""
-        match whole.op:
-            case Concatenate(axis):
-                start, own = 0, self.layouts[whole]
-                for part in whole.inputs:
-                    yield part, own.strides, own.offset + start * own.strides[axis]
-                    start += sizes(part)[axis]
-            case Increment():
-                return
-            case Assign(entries) if len(whole.inputs) == 2 and isinstance(self.layouts[whole.inputs[0]].storage.op, Constant):
-                own = self.layouts[whole]
-                yield whole.inputs[1], *indexed(entries, sizes(whole), own.strides, own.offset)
 
     def _memory_of(self, variable: Variable) -> Layout:
         """Where a member is written to: the memory of the input that it takes the place of, or of what it is part of, or its

@@ -17,7 +17,7 @@ from minigraph.ops.shape import BroadcastTo, Dimshuffle, Reshape, broadcast_to, 
 from minigraph.ops.windows import Overlap, Windows
 from minigraph.origin import carry_on, carry_origin, here
 from minigraph.rewrite.algebra import merge_dimshuffles
-from minigraph.rewrite.slices import pattern_sizes, split_axes
+from minigraph.rewrite.sizes import pattern_sizes, split_axes
 
 Order = tuple[int, ...]
 

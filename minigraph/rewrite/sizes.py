@@ -1,6 +1,9 @@
-"""Sizes are read where they are known earliest, so that nothing is computed for its shape alone."""
+"""Sizes are read where they are known earliest, so that nothing is computed for its shape alone; what passes ask of shapes."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
 
 from minigraph.graph import Graph, Variable, transform
 from minigraph.ops.elementwise import Elementwise
@@ -40,3 +43,27 @@ def _sources(variable: Variable, known: dict[Variable, tuple[Source, ...]]) -> t
         inner = known[variable.inputs[0]]
         return tuple(mine if axis is None else inner[axis] for mine, axis in zip(own, op.pattern, strict=True))
     return own
+
+
+def split_axes(whole: Sequence[int | None], parts: Sequence[int | None]) -> list[list[int]] | None:
+    """For each axis of one shape the axes of another that it is split into; None if that is not how they belong together."""
+    groups: list[list[int]] = []
+    remaining = list(enumerate(parts))
+    for size in whole:
+        if not remaining:
+            return None
+        group = [remaining.pop(0)]
+        product = group[0][1]
+        while None not in (size, product) and product != size and remaining and remaining[0][1] is not None:
+            group.append(remaining.pop(0))
+            product = (product or 0) * (group[-1][1] or 0)
+        if product != size:
+            return None
+        groups.append([axis for axis, _ in group])
+    return groups if not remaining and whole.count(None) <= 1 else None
+
+
+def pattern_sizes(variable: Variable) -> list[Any]:
+    """The shape that a broadcast or reshaped variable is given, known sizes as numbers."""
+    remaining = iter(variable.inputs[1:])
+    return [next(remaining) if size is None else size for size in variable.op.pattern]  # type: ignore[attr-defined]

@@ -6,14 +6,13 @@ So is what shows it with axes split in several, as pooling does, which is then c
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
 
 from minigraph.graph import Graph, Variable, from_inside, rebuild, toposort
 from minigraph.ops.elementwise import Elementwise
 from minigraph.ops.indexing import WHOLE, Index, Range
 from minigraph.ops.shape import Reshape, Size, reshape
 from minigraph.origin import carry_on, carry_origin, here
+from minigraph.rewrite.sizes import pattern_sizes, split_axes
 
 MOST_ROUNDS = 16
 
@@ -117,27 +116,3 @@ def _split(operand: Variable, shown: Variable) -> Variable:
         for group, size in zip(groups[missing:], operand.type.shape, strict=True)
     ]
     return reshape(operand, [size for group in own for size in group])
-
-
-def split_axes(whole: Sequence[int | None], parts: Sequence[int | None]) -> list[list[int]] | None:
-    """For each axis of one shape the axes of another that it is split into; None if that is not how they belong together."""
-    groups: list[list[int]] = []
-    remaining = list(enumerate(parts))
-    for size in whole:
-        if not remaining:
-            return None
-        group = [remaining.pop(0)]
-        product = group[0][1]
-        while None not in (size, product) and product != size and remaining and remaining[0][1] is not None:
-            group.append(remaining.pop(0))
-            product = (product or 0) * (group[-1][1] or 0)
-        if product != size:
-            return None
-        groups.append([axis for axis, _ in group])
-    return groups if not remaining and whole.count(None) <= 1 else None
-
-
-def pattern_sizes(variable: Variable) -> list[Any]:
-    """The shape that a broadcast or reshaped variable is given, known sizes as numbers."""
-    remaining = iter(variable.inputs[1:])
-    return [next(remaining) if size is None else size for size in variable.op.pattern]  # type: ignore[attr-defined]
