@@ -24,7 +24,7 @@ LEVELS = {
     "L4": """kernels.disk kernels.jit kernels.scalar kernels.elementary kernels.namespace kernels.loopnest kernels.layout
         kernels.effort kernels.accumulator kernels.llvm kernels.runtime kernels.loops kernels.blas kernels.gemm kernels.products
         kernels.arena kernels.packing kernels.recompute kernels.rows kernels.scattered
-        kernels.fusion kernels.overwriting kernels.parts kernels.builder kernels.program kernels
+        kernels.fusion kernels.overwriting kernels.parts kernels.builder kernels.product_calls kernels.program kernels
         backends.interpreted backends.native backends.choice backends""",
     "L5": "schedule direct doctor",
     "L6": "function",

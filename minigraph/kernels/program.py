@@ -16,7 +16,6 @@ from minigraph.kernels.arena import FreeSpace
 from minigraph.kernels.builder import Builder, Place, along_space
 from minigraph.kernels.effort import cost
 from minigraph.kernels.fusion import AxisMap, Group, Grouping
-from minigraph.kernels.gemm import DEPTH, REGISTER_BYTES, ROWS, packed_size, table_of
 from minigraph.kernels.jit import Code
 from minigraph.kernels.layout import (
     Layout,
@@ -24,7 +23,6 @@ from minigraph.kernels.layout import (
     PackedMatMul,
     ScatteredMatMul,
     contiguous,
-    piece,
     sizes,
     with_copies,
 )
@@ -34,7 +32,8 @@ from minigraph.kernels.loops import Argument, heading, loop_kernel, walking, wal
 from minigraph.kernels.overwriting import overwrite
 from minigraph.kernels.packing import pack_captured
 from minigraph.kernels.parts import parts_in_place, parts_of
-from minigraph.kernels.products import BLAS, OWN, PACK, PACKED, PLAIN, SCATTERED, TRANSPOSED, is_own, product_kernel
+from minigraph.kernels.product_calls import call_of
+from minigraph.kernels.products import PACK, product_kernel
 from minigraph.kernels.recompute import recompute_rows
 from minigraph.kernels.rows import split_rows
 from minigraph.kernels.runtime import thread_count
@@ -59,10 +58,6 @@ BYTES_A_PART = 100_000
 """Bytes read and written that are worth a part of their own."""
 MANY_PARTS = 8
 """How many parts large work has for each thread, so that none waits long for another."""
-SMALL_MATRIX = 2**20
-"""Bytes of a matrix that a core's cache holds while it is multiplied by."""
-WORK_OF_PRODUCTS = 500_000
-"""Multiplications that are worth all threads."""
 
 
 class Kernel:
@@ -152,14 +147,8 @@ class Program:
         match variable.op:
             case Scan():
                 yield from self._loop(variable, results)
-            case MatMul():
+            case MatMul() | Packed() | PackedMatMul() | ScatteredMatMul():
                 yield self._product(variable)
-            case Packed():
-                yield self._packing(variable)
-            case PackedMatMul():
-                yield self._packed_product(variable)
-            case ScatteredMatMul():
-                yield self._scattered_product(variable)
             case Concatenate():
                 for part, place in parts_of(variable, self.layouts):
                     if self._placed.get(self.layouts[part].storage) != place:
@@ -298,70 +287,11 @@ class Program:
         return Builder(tuple(size for size in shape if size != 1), frozenset(), self.layouts), along_space(shape)
 
     def _product(self, variable: Variable) -> Step:
-        """A product of matrices, or a stack of them."""
-        a, b = variable.inputs
-        shape = sizes(variable)
-        rows, columns, inner = shape[-2], shape[-1], sizes(a)[-1]
-        first, second = (_matrix(self.layouts[one], sizes(one)) for one in (a, b))
-        height = math.prod(shape[:-2])
-        stack = [_stack_stride(self.layouts[one], sizes(one)) for one in (a, b)]
-        split = 0 if height > 1 else 1 if rows >= columns else 2
-        work = height * inner * columns * (rows + 8)  # of few rows, the columns are what must be read
-        parts = 1 if work < WORK_OF_PRODUCTS else thread_count()
-        words = (
-            first[0], second[0], rows, columns, inner, first[1], second[1], max(columns, 1),
-            height, stack[0], stack[1], rows * columns, split,
-        )  # fmt: skip
-        places = self._places_of(a, b, variable)
-        kind = OWN if is_own(rows, columns, inner, second[0] == TRANSPOSED) else BLAS
-        return Step(None, None, places, words, parts, (variable,), (variable.dtype.name, kind))
-
-    def _packing(self, variable: Variable) -> Step:
-        """The packing of a matrix."""
-        matrix = variable.inputs[0]
-        way, leading = _matrix(self.layouts[matrix], sizes(matrix))
-        depth, columns = sizes(matrix)
-        _, width = packed_size(columns, depth, REGISTER_BYTES // matrix.dtype.itemsize)
-        places = self._places_of(matrix, variable)
-        return Step(None, None, places, (way, columns, depth, leading, width), 1, (variable,), (variable.dtype.name, PACK))
-
-    def _packed_product(self, variable: Variable) -> Step:
-        """A product with a packed matrix: a small one, which each core's cache holds, is read by all, of a large one a part."""
-        a, b = variable.inputs
-        (rows, columns), inner = sizes(variable), sizes(a)[1]
-        way, leading = _matrix(self.layouts[a], sizes(a))
-        lanes = REGISTER_BYTES // a.dtype.itemsize
-        _, width = packed_size(columns, inner, lanes)
-        parts = 1 if inner * columns * (rows + 8) < WORK_OF_PRODUCTS else thread_count()
-        small = columns * inner * a.dtype.itemsize <= SMALL_MATRIX
-        split = 1 if rows >= 2 * ROWS and small else 2
-        words = (
-            way, TRANSPOSED, rows, columns, inner, leading, DEPTH + lanes, max(columns, 1), 1, 0, width, 0, split,
-        )  # fmt: skip
-        return Step(None, None, self._places_of(a, b, variable), words, parts, (variable,), (variable.dtype.name, PACKED))
-
-    def _scattered_product(self, variable: Variable) -> Step:
-        """A product with a matrix that is read where it lies."""
-        op, (shown, b) = variable.op, variable.inputs
-        assert isinstance(op, ScatteredMatMul)
-        shape, layout = sizes(shown), self.layouts[shown]
-        lanes = REGISTER_BYTES // variable.dtype.itemsize
-        offsets = [_offsets(shape[part], layout.strides[part]) for part in (slice(op.rows), slice(op.rows, None))]
-        across, along = offsets[::-1] if op.turned else offsets
-        rows, columns, inner = len(across), sizes(b)[1], len(along) // op.parts
-        upright = op.turned == (piece(shape[op.rows :], layout.strides[op.rows :]) >= lanes)  # its columns are in one piece
-        tables = [table_of(across, min(ROWS, lanes) if upright else lanes, lanes), table_of(along, lanes, lanes)]
-        self._tables += tables
-        way, leading = _matrix(self.layouts[b], sizes(b))
-        split = 0 if op.parts > 1 else 1 if rows >= columns else 2
-        parts = 1 if rows * columns * len(along) < WORK_OF_PRODUCTS else thread_count()
-        words = (
-            PLAIN, way, rows, columns, inner, 0, leading, max(columns, 1),
-            op.parts, 0, inner * (leading if way == PLAIN else 1), rows * columns, split,
-            *(table.ctypes.data for table in tables), TRANSPOSED if upright else PLAIN,
-        )  # fmt: skip
-        places = self._places_of(shown, b, variable)
-        return Step(None, None, places, words, parts, (variable,), (variable.dtype.name, SCATTERED))
+        """A product of matrices, or the packing of one."""
+        call = call_of(variable, self.layouts)
+        self._tables += call.tables
+        places = self._places_of(*variable.inputs, variable)
+        return Step(None, None, places, call.words, call.parts, (variable,), (variable.dtype.name, call.kind))
 
     def _places_of(self, *variables: Variable) -> tuple[Place, ...]:
         """Where values lie that a kernel other than a nest reads or writes."""
@@ -547,26 +477,3 @@ class Program:
 def _scratch(size: int, like: Variable) -> Variable:
     """So many bytes of memory that a loop works in."""
     return Variable(Input(), (), TensorType(np.dtype(np.uint8), (max(1, size),)), None, (), like.origin)
-
-
-def _matrix(layout: Layout, shape: Sequence[int]) -> tuple[int, int]:
-    """How BLAS takes a matrix, as it is or transposed, and its leading dimension."""
-    rows, columns = shape[-2:]
-    far, near = layout.strides[-2:]
-    if (near == 1 or columns == 1) and (far >= columns or rows == 1):
-        return PLAIN, max(far, columns, 1) if rows != 1 else max(columns, 1)
-    return TRANSPOSED, max(near, rows, 1) if columns != 1 else max(rows, 1)
-
-
-def _offsets(shape: Sequence[int], strides: Sequence[int]) -> np.ndarray[Any, Any]:
-    """Where the elements of an array lie, counted from the first, in C order."""
-    result = np.zeros(1, np.int64)
-    for size, stride in zip(shape, strides, strict=True):
-        result = np.add.outer(result, stride * np.arange(size)).reshape(-1)
-    return result
-
-
-def _stack_stride(layout: Layout, shape: Sequence[int]) -> int:
-    """The one stride along a stack of matrices, 0 where one matrix stands for all."""
-    own = [(size, stride) for size, stride in zip(shape[:-2], layout.strides[:-2], strict=True) if size != 1]
-    return own[-1][1] if own else 0

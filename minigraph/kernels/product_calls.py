@@ -1,0 +1,135 @@
+"""How products of matrices are called: who computes each, with which words, in how many parts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from minigraph.graph import Variable
+from minigraph.kernels.gemm import DEPTH, REGISTER_BYTES, ROWS, packed_size, table_of
+from minigraph.kernels.layout import Layout, Packed, PackedMatMul, ScatteredMatMul, piece, sizes
+from minigraph.kernels.products import BLAS, OWN, PACK, PACKED, PLAIN, SCATTERED, TRANSPOSED, is_own
+from minigraph.kernels.runtime import thread_count
+from minigraph.ops.linear import MatMul
+from minigraph.record import Record
+
+SMALL_MATRIX = 2**20
+"""Bytes of a matrix that a core's cache holds while it is multiplied by."""
+WORK_OF_PRODUCTS = 500_000
+"""Multiplications that are worth all threads."""
+
+Layouts = Mapping[Variable, Layout]
+
+
+class Call(Record):
+    """Who computes a product, words that say how, and in how many parts; and tables, whose addresses are among the words."""
+
+    kind: str
+    words: tuple[int, ...]
+    parts: int = 1
+    tables: tuple[np.ndarray[Any, Any], ...] = ()
+
+
+def call_of(variable: Variable, layouts: Layouts) -> Call:
+    """How a product, or the packing of a matrix, is called."""
+    match variable.op:
+        case MatMul():
+            return _plain(variable, layouts)
+        case Packed():
+            return _packing(variable, layouts)
+        case PackedMatMul():
+            return _packed(variable, layouts)
+        case ScatteredMatMul():
+            return _scattered(variable, layouts)
+    raise AssertionError(f"{variable!r} is no product")
+
+
+def _plain(variable: Variable, layouts: Layouts) -> Call:
+    """A product of matrices, or a stack of them."""
+    a, b = variable.inputs
+    shape = sizes(variable)
+    rows, columns, inner = shape[-2], shape[-1], sizes(a)[-1]
+    first, second = (_matrix(layouts[one], sizes(one)) for one in (a, b))
+    height = math.prod(shape[:-2])
+    stack = [_stack_stride(layouts[one], sizes(one)) for one in (a, b)]
+    split = 0 if height > 1 else 1 if rows >= columns else 2
+    work = height * inner * columns * (rows + 8)  # of few rows, the columns are what must be read
+    parts = 1 if work < WORK_OF_PRODUCTS else thread_count()
+    words = (
+        first[0], second[0], rows, columns, inner, first[1], second[1], max(columns, 1),
+        height, stack[0], stack[1], rows * columns, split,
+    )  # fmt: skip
+    return Call(OWN if is_own(rows, columns, inner, second[0] == TRANSPOSED) else BLAS, words, parts)
+
+
+def _packing(variable: Variable, layouts: Layouts) -> Call:
+    """The packing of a matrix."""
+    matrix = variable.inputs[0]
+    way, leading = _matrix(layouts[matrix], sizes(matrix))
+    depth, columns = sizes(matrix)
+    _, width = packed_size(columns, depth, REGISTER_BYTES // matrix.dtype.itemsize)
+    return Call(PACK, (way, columns, depth, leading, width))
+
+
+def _packed(variable: Variable, layouts: Layouts) -> Call:
+    """A product with a packed matrix: a small one, which each core's cache holds, is read by all, of a large one a part."""
+    a = variable.inputs[0]
+    (rows, columns), inner = sizes(variable), sizes(a)[1]
+    way, leading = _matrix(layouts[a], sizes(a))
+    lanes = REGISTER_BYTES // a.dtype.itemsize
+    _, width = packed_size(columns, inner, lanes)
+    parts = 1 if inner * columns * (rows + 8) < WORK_OF_PRODUCTS else thread_count()
+    small = columns * inner * a.dtype.itemsize <= SMALL_MATRIX
+    split = 1 if rows >= 2 * ROWS and small else 2
+    words = (
+        way, TRANSPOSED, rows, columns, inner, leading, DEPTH + lanes, max(columns, 1), 1, 0, width, 0, split,
+    )  # fmt: skip
+    return Call(PACKED, words, parts)
+
+
+def _scattered(variable: Variable, layouts: Layouts) -> Call:
+    """A product with a matrix that is read where it lies."""
+    op, (shown, b) = variable.op, variable.inputs
+    assert isinstance(op, ScatteredMatMul)
+    shape, layout = sizes(shown), layouts[shown]
+    lanes = REGISTER_BYTES // variable.dtype.itemsize
+    offsets = [_offsets(shape[part], layout.strides[part]) for part in (slice(op.rows), slice(op.rows, None))]
+    across, along = offsets[::-1] if op.turned else offsets
+    rows, columns, inner = len(across), sizes(b)[1], len(along) // op.parts
+    upright = op.turned == (piece(shape[op.rows :], layout.strides[op.rows :]) >= lanes)  # its columns are in one piece
+    tables = (table_of(across, min(ROWS, lanes) if upright else lanes, lanes), table_of(along, lanes, lanes))
+    way, leading = _matrix(layouts[b], sizes(b))
+    split = 0 if op.parts > 1 else 1 if rows >= columns else 2
+    parts = 1 if rows * columns * len(along) < WORK_OF_PRODUCTS else thread_count()
+    words = (
+        PLAIN, way, rows, columns, inner, 0, leading, max(columns, 1),
+        op.parts, 0, inner * (leading if way == PLAIN else 1), rows * columns, split,
+        *(table.ctypes.data for table in tables), TRANSPOSED if upright else PLAIN,
+    )  # fmt: skip
+    return Call(SCATTERED, words, parts, tables)
+
+
+def _matrix(layout: Layout, shape: Sequence[int]) -> tuple[int, int]:
+    """How BLAS takes a matrix, as it is or transposed, and its leading dimension."""
+    rows, columns = shape[-2:]
+    far, near = layout.strides[-2:]
+    if (near == 1 or columns == 1) and (far >= columns or rows == 1):
+        return PLAIN, max(far, columns, 1) if rows != 1 else max(columns, 1)
+    return TRANSPOSED, max(near, rows, 1) if columns != 1 else max(rows, 1)
+
+
+def _offsets(shape: Sequence[int], strides: Sequence[int]) -> np.ndarray[Any, Any]:
+    """Where the elements of an array lie, counted from the first, in C order."""
+    result = np.zeros(1, np.int64)
+    for size, stride in zip(shape, strides, strict=True):
+        result = np.add.outer(result, stride * np.arange(size)).reshape(-1)
+    return result
+
+
+def _stack_stride(layout: Layout, shape: Sequence[int]) -> int:
+    """The one stride along a stack of matrices, 0 where one matrix stands for all."""
+    own = [(size, stride) for size, stride in zip(shape[:-2], layout.strides[:-2], strict=True) if size != 1]
+    return own[-1][1] if own else 0
