@@ -207,15 +207,15 @@ class Function:
 
         return Profile(self._call(args, kwargs, timed), tuple(measured))
 
-    def source(self, llvm: bool = False) -> str:
+    def source(self, code: bool = False) -> str:
         """What runs, a line a step, and for compiled steps the loop nests of every set of input shapes that was met.
 
-        With `llvm` the code of their kernels follows.
+        With `code` that of their kernels follows.
         """
         lines = flat_text(self.graph)
         reused = sum(step.reused is not None for step in self._plan.steps)
         regions = [step.kernel for step in self._plan.steps if isinstance(step.kernel, CompiledRegion)]
-        nests = [line for region in regions for line in region.lines(llvm)]
+        nests = [line for region in regions for line in region.lines(code)]
         return "\n".join([f"# {len(self._plan.steps)} steps on {self.backend}, {reused} of them in place", *lines, *nests])
 
     def memory(self) -> Memory:

@@ -21,10 +21,11 @@ LEVELS = {
     "L3": """operators gradient
         rewrite.engine rewrite.lower rewrite.sizes rewrite.stability rewrite.algebra rewrite.folding rewrite.merge
         rewrite.specialize rewrite.loops rewrite.slices rewrite.axes rewrite.fuse rewrite""",
-    "L4": """kernels.disk kernels.jit kernels.scalar kernels.elementary kernels.namespace kernels.loopnest kernels.layout
-        kernels.effort kernels.accumulator kernels.llvm kernels.runtime kernels.loops kernels.blas kernels.gemm kernels.products
-        kernels.arena kernels.packing kernels.recompute kernels.rows kernels.scattered
-        kernels.fusion kernels.overwriting kernels.parts kernels.builder kernels.product_calls kernels.program kernels
+    "L4": """kernels.disk kernels.jit kernels.scalar kernels.llvm_scalar kernels.elementary kernels.namespace kernels.loopnest
+        kernels.layout kernels.effort kernels.accumulator kernels.llvm kernels.runtime kernels.loops kernels.blas kernels.gemm
+        kernels.products kernels.arena kernels.packing kernels.recompute kernels.rows kernels.scattered
+        kernels.fusion kernels.overwriting kernels.parts kernels.builder kernels.program
+        kernels.product_calls kernels.native_program kernels
         backends.interpreted backends.native backends.choice backends""",
     "L5": "schedule direct doctor",
     "L6": "function",

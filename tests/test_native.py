@@ -17,7 +17,7 @@ from test_threads import in_threads
 
 import minigraph as mg
 from minigraph.graph import Constant, Graph, Input, Shared
-from minigraph.kernels import products, program
+from minigraph.kernels import native_program, products
 from minigraph.kernels.llvm import PIECE, WIDTH
 from minigraph.record import Record
 from minigraph.rewrite.fuse import Region
@@ -55,13 +55,13 @@ def in_a_process(script, **environment):
 def kernels(monkeypatch):
     """The kernels that are compiled from now on."""
     made = []
-    plain = program.Kernel
+    plain = native_program.Kernel
 
     def kernel(*arguments):
         made.append(plain(*arguments))
         return made[-1]
 
-    monkeypatch.setattr(program, "Kernel", kernel)
+    monkeypatch.setattr(native_program, "Kernel", kernel)
     return made
 
 
@@ -106,7 +106,7 @@ def check_against_interpreter(graph, seed):
 def test_compiled_graphs_give_what_the_interpreter_gives(chunk, monkeypatch):
     for seed in range(chunk * EACH, (chunk + 1) * EACH):
         if seed % 3 == 0:
-            monkeypatch.setattr(program, "WORK_A_PART", 40)  # so that small loops are split over threads, too
+            monkeypatch.setattr(native_program, "WORK_A_PART", 40)  # so that small loops are split over threads, too
         check_against_interpreter(fusion_graph(seed), seed)
         monkeypatch.undo()
 
@@ -602,7 +602,7 @@ def test_state_that_nobody_else_holds_is_written_over(order):
 
 
 def test_random_numbers_come_from_the_state_before_it_moves_on(monkeypatch):
-    monkeypatch.setattr(program, "WORK_A_PART", 1)  # the state has as many words as numbers are drawn, and as there are threads
+    monkeypatch.setattr(native_program, "WORK_A_PART", 1)  # the state has as many words as numbers are drawn
     f = native([], mg.random.RandomStream(3).uniform((2,)))
     twin = mg.function([], mg.random.RandomStream(3).uniform((2,)), backend="numpy")
     for _ in range(200):
@@ -701,7 +701,7 @@ def test_slow_values_that_are_stored_are_folded_piece_by_piece(length, dtype):
     tolerance = {"float16": 2e-3, "float32": 2e-6, "float64": 1e-14}[dtype]
     for ours, theirs in zip(f(given), expected, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=tolerance)
-    in_pieces = re.search(rf"add nsw i64 %\S+, {PIECE}\n", f.source(llvm=True))
+    in_pieces = re.search(rf"add nsw i64 %\S+, {PIECE}\n", f.source(code=True))
     assert bool(in_pieces) == (dtype != "float64")  # float64 is summed in float64
 
 
@@ -1024,7 +1024,7 @@ def test_source_shows_the_loops_of_the_shapes_that_were_met():
     assert re.search(r"for i0 < 3.*\n(.*\n)*.*for i1 < 5", source)
     assert re.search(r"v\d+ = Exp\(v\d+\)", source) and re.search(r"v\d+ = Sum of v\d+", source)
     assert re.search(line_of(y), source)
-    assert "define" not in source and "define" in f.source(llvm=True)
+    assert "define" not in source and "define" in f.source(code=True)
     f(np.ones((4, 6)))
     assert "(3, 5)" in f.source() and "(4, 6)" in f.source()
 

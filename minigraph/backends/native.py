@@ -16,7 +16,8 @@ from minigraph.context import collector_paused
 from minigraph.graph import Array, Graph, Input, Variable, items
 from minigraph.kernels.blas import library_path
 from minigraph.kernels.layout import sizes
-from minigraph.kernels.program import ALIGNMENT, FIRST, Program
+from minigraph.kernels.native_program import NativeProgram
+from minigraph.kernels.program import FIRST
 from minigraph.kernels.runtime import ANYHOW, REFUSED, pool
 from minigraph.ops.loop import Scan
 from minigraph.rewrite.fuse import Region, computed, fuse, is_compilable_loop
@@ -51,7 +52,7 @@ class Plan:
 
     def __init__(self, graph: Graph, wanted: Sequence[tuple[int, int]] = ()) -> None:
         """wanted: positions of an input and of the output that shall be written over it, if that is safe."""
-        self.program = Program(graph, wanted)
+        self.program = NativeProgram(graph, wanted)
         self.overwritten = self.program.overwritten
         """The input over which an output is written, by their positions."""
         self._new = [one for k, one in enumerate(self.program.outputs) if k not in self.overwritten]
@@ -61,7 +62,7 @@ class Plan:
         self._call, self._pool = pool().call, pool().address
         self._pieces: list[Piece] = []
         count = len(graph.inputs) + len(graph.outputs)
-        self._before_arena = 8 * (FIRST + count) + -8 * (FIRST + count) % ALIGNMENT
+        self._before_arena = 8 * (FIRST + count) + -8 * (FIRST + count) % NativeProgram.alignment
         words = [self.program.address, len(self.program.steps), len(graph.inputs), count, self._before_arena]
         words += [self.program.constants.ctypes.data, id(np.ndarray)]
         for k, one in enumerate(graph.inputs):
@@ -129,9 +130,9 @@ class Plan:
         try:
             return self._pieces.pop()
         except IndexError:
-            memory = np.empty(self._before_arena + self.program.arena_bytes + ALIGNMENT, np.uint8)
+            memory = np.empty(self._before_arena + self.program.arena_bytes + NativeProgram.alignment, np.uint8)
             address = memory.ctypes.data
-            return address + -address % ALIGNMENT, memory
+            return address + -address % NativeProgram.alignment, memory
 
     def give(self, piece: Piece) -> None:
         """Keep memory for the next call."""
@@ -198,11 +199,11 @@ class CompiledRegion:
         steps = zip(plan.program.steps, seconds, strict=True)
         return outputs, [(step.title, str(step.variables[-1].origin), time) for step, time in steps]
 
-    def lines(self, llvm: bool) -> Iterator[str]:
-        """Every plan as readable text, with `llvm` the code of its kernels, too."""
+    def lines(self, code: bool) -> Iterator[str]:
+        """Every plan as readable text, with `code` that of its kernels, too."""
         for key, plan in self.plans.items():
             yield f"## inputs of shapes {', '.join(map(str, key))}; {plan.program.arena_bytes} bytes of working memory"
-            yield from plan.program.lines(llvm)
+            yield from plan.program.lines(code)
 
 
 class CompiledLoop:

@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from minigraph.kernels.scalar import DType, Writer, llvm_type
+from minigraph.kernels.llvm_scalar import LLVMWriter, llvm_type
+from minigraph.kernels.scalar import DType
 
 REGISTER_BYTES = 64
 ROWS, VECTORS = 12, 2
@@ -31,7 +32,7 @@ Pack = Callable[[str, str], None]
 """Writes what packs so many rows of the first matrix, from one on."""
 
 
-class Vectors(Writer):
+class Vectors(LLVMWriter):
     """The text of a function on vectors of one dtype that fill a register."""
 
     def __init__(self, dtype: DType) -> None:

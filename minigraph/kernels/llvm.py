@@ -15,9 +15,10 @@ from typing import Any
 from minigraph.kernels.accumulator import Accumulator
 from minigraph.kernels.effort import cost
 from minigraph.kernels.jit import register_bytes
+from minigraph.kernels.llvm_scalar import LLVMWriter, llvm_type
 from minigraph.kernels.loopnest import Apply, Fold, Gather, Literal, Load, LoopNest, Scatter, Store
 from minigraph.kernels.namespace import SCALARS
-from minigraph.kernels.scalar import INT64, DType, Value, Writer, llvm_type, select
+from minigraph.kernels.scalar import INT64, DType, Value, select
 from minigraph.ops.arithmetic import Add, Multiply, MultiplyOrZero, Square, Subtract
 from minigraph.ops.elementwise import Elementwise
 
@@ -49,7 +50,7 @@ class Printer:
 
     def __init__(self, nest: LoopNest) -> None:
         self.nest = nest
-        self.writer = Writer()
+        self.writer = LLVMWriter()
         self.level, self.full = nest.levels(), nest.is_full()
         self.axes = len(nest.folded)
         self.kept = [axis for axis, fold in enumerate(nest.folded) if not fold]

@@ -6,13 +6,10 @@ arguments in a table of addresses, which is filled anew for every step.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cache
 
-from minigraph.graph import Variable
 from minigraph.kernels.jit import Code
 from minigraph.kernels.runtime import pool
-from minigraph.record import Record
 
 _IR = """
 ; The words: what runs a program, for which threads, the program and how many steps it has, how often, how many arguments, the
@@ -120,29 +117,6 @@ def loop_kernel() -> Code:
     return Code(_IR)
 
 
-Where = tuple[Variable, int]
-"""A memory, and how many elements into it."""
-
-
-class Argument(Record):
-    """Where an argument of a body lies: its places at the first step, at the second and every second one from there, and at the
-    others; and how many bytes further it lies with each step.
-    """
-
-    places: tuple[Where, Where, Where]
-    stride: int = 0
-
-
-def walking(place: Where, stride: int = 0) -> Argument:
-    """An argument that lies `stride` bytes further with each step."""
-    return Argument((place, place, place), stride)
-
-
-def heading(program: int, steps: int, times: int, arguments: Sequence[Argument], constants: int, stop: int) -> list[int]:
+def heading(program: int, steps: int, times: int, arguments: int, constants: int, stop: int) -> list[int]:
     """The words before the places."""
-    return [*pool().running, program, steps, times, len(arguments), constants, stop]
-
-
-def walks(arguments: Sequence[Argument]) -> list[int]:
-    """The words after the places."""
-    return [word for one in arguments for word in (one.stride, int(one.places.count(one.places[0]) < 3))]
+    return [*pool().running, program, steps, times, arguments, constants, stop]

@@ -1,13 +1,16 @@
-"""A graph of known sizes as a program: kernels in order, with their parameters, over memory that is planned once."""
+"""A graph of known sizes as a program: kernels in order, over memory that is planned once.
+
+What a kernel is, how it is called, and how the graph is prepared for it is the matter of each kind of machine.
+"""
 
 from __future__ import annotations
 
 import math
-import weakref
-from collections import deque
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from itertools import product
-from typing import Any
+from operator import itemgetter
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -16,7 +19,6 @@ from minigraph.kernels.arena import FreeSpace
 from minigraph.kernels.builder import Builder, Place, along_space
 from minigraph.kernels.effort import cost
 from minigraph.kernels.fusion import AxisMap, Group, Grouping
-from minigraph.kernels.jit import Code
 from minigraph.kernels.layout import (
     Layout,
     Packed,
@@ -26,18 +28,9 @@ from minigraph.kernels.layout import (
     sizes,
     with_copies,
 )
-from minigraph.kernels.llvm import COLUMNS, kernel_text, module_text
-from minigraph.kernels.loopnest import Apply, Bindings, Literal, Load, LoopNest, describe
-from minigraph.kernels.loops import Argument, heading, loop_kernel, walking, walks
+from minigraph.kernels.loopnest import Apply, Bindings, Literal, Load, LoopNest
 from minigraph.kernels.overwriting import overwrite
-from minigraph.kernels.packing import pack_captured
 from minigraph.kernels.parts import parts_in_place, parts_of
-from minigraph.kernels.product_calls import call_of
-from minigraph.kernels.products import PACK, product_kernel
-from minigraph.kernels.recompute import recompute_rows
-from minigraph.kernels.rows import split_rows
-from minigraph.kernels.runtime import thread_count
-from minigraph.kernels.scattered import multiply_windows
 from minigraph.ops.arithmetic import Add
 from minigraph.ops.arranging import Concatenate
 from minigraph.ops.indexing import Assign, Indexing
@@ -51,53 +44,12 @@ from minigraph.types import TensorType, as_dtype
 ARENA, CONSTANTS, FIRST = 0, 1, 2
 """The slots of the memory that a program works in: its own, its constants', then inputs and outputs."""
 
-ALIGNMENT = 64
-WORK_A_PART = 200_000
-"""Operations on elements that are worth a part of their own."""
-BYTES_A_PART = 100_000
-"""Bytes read and written that are worth a part of their own."""
-MANY_PARTS = 8
-"""How many parts large work has for each thread, so that none waits long for another."""
-
-
-class Kernel:
-    """Compiled machine code for one structure of loops."""
-
-    def __init__(self, code: Code, name: str, text: str) -> None:
-        self.code, self.name, self.text = code, name, text
-        self.address = code.address(name)
-
-
-_kernels: weakref.WeakValueDictionary[LoopNest, Kernel] = weakref.WeakValueDictionary()
-_recent: deque[Kernel] = deque(maxlen=256)
-
-
-def compile_nests(nests: Sequence[LoopNest]) -> dict[LoopNest, Kernel]:
-    """Kernels for these structures: those that this process has, and the others compiled together."""
-    found = {nest: kernel for nest in nests if (kernel := _kernels.get(nest)) is not None}
-    missing = [nest for nest in dict.fromkeys(nests) if nest not in found]
-    if missing:
-        texts = [kernel_text(nest, f"kernel{k}") for k, nest in enumerate(missing)]
-        code = Code(module_text(texts))
-        for k, nest in enumerate(missing):
-            found[nest] = _kernels[nest] = Kernel(code, f"kernel{k}", texts[k])
-            _recent.append(found[nest])
-    return found
-
 
 class Step(Record):
-    """One kernel of a program, with what it is called with and how it reads."""
+    """One kernel of a program: where what it reads and writes lies, and which variables it computes."""
 
-    nest: LoopNest | None
-    bindings: Bindings | None
     places: tuple[Place, ...]
-    words: tuple[int, ...]
-    parts: int
     variables: tuple[Variable, ...]
-    product: tuple[str, str] = ("", "")
-    """The dtype of a product, and who computes it."""
-    body: Program | None = None
-    heading: tuple[int, ...] = ()
 
     @property
     def title(self) -> str:
@@ -105,18 +57,65 @@ class Step(Record):
         return ", ".join(dict.fromkeys(type(one.op).__name__ for one in self.variables))
 
 
-class Program:
+class NestStep(Step):
+    """A loop nest, and its numbers."""
+
+    nest: LoopNest
+    bindings: Bindings
+
+
+class ProductStep(Step):
+    """A product of two matrices into a third, or the packing of one."""
+
+
+Where = tuple[Variable, int]
+"""A memory, and how many elements into it."""
+
+
+class Argument(Record):
+    """Where an argument of a loop's body lies: its places at the first step, at the second and every second one from there, and
+    at the others; and how many bytes further it lies with each step.
+    """
+
+    places: tuple[Where, Where, Where]
+    stride: int = 0
+
+    @property
+    def takes_turns(self) -> bool:
+        """Whether its place depends on the step's parity."""
+        return any(place != self.places[0] for place in self.places)
+
+
+def walking(place: Where, stride: int = 0) -> Argument:
+    """An argument that lies `stride` bytes further with each step."""
+    return Argument((place, place, place), stride)
+
+
+class LoopStep(Step):
+    """So many steps of a body over arguments that advance; the argument `stop` tells to stop early, if it is not -1.
+
+    Its places are those of a table of addresses, of the body's memory, of the number of steps done, and of the arguments.
+    """
+
+    body: Program
+    times: int
+    arguments: tuple[Argument, ...]
+    stop: int
+
+
+class Program(ABC):
     """Kernels in order, the memory they need, and how inputs and outputs are bound to them."""
+
+    alignment: ClassVar[int]
+    """Of the values in its memory, in bytes."""
 
     def __init__(self, graph: Graph, wanted: Sequence[tuple[int, int]] = ()) -> None:
         """wanted: positions of an input and of the output that shall be written over it, if that is safe."""
-        self.graph, self.layouts = with_copies(pack_captured(split_rows(multiply_windows(recompute_rows(graph)))))
+        self.graph, self.layouts = with_copies(self.prepared(graph))
         self.grouping = Grouping(self.graph, self.layouts, [self.graph.outputs[output] for _, output in wanted])
         groups, self._replaced = overwrite(self.graph, self.grouping, wanted)
         self.overwritten = {output: given for given, output in wanted if self.graph.outputs[output] in self._replaced}
         self.steps: list[Step] = []
-        self._tables: list[np.ndarray[Any, Any]] = []
-        """What products of scattered matrices look up, at addresses that they are given."""
         self._placed = parts_in_place(self.graph, self.grouping)
         self._spare: dict[Variable, Variable] = {}
         """For each state of a loop that is not kept memory besides that of the result."""
@@ -128,8 +127,20 @@ class Program:
         self._slots: dict[Variable, tuple[int, int]] = {}
         self._bind_constants()
         self._bind_arguments()
-        self.arena_bytes = self._plan_arena()
-        self._assemble()
+        self.arena_bytes = self._plan_arena(self.moments())
+        self.assemble()
+
+    @abstractmethod
+    def prepared(self, graph: Graph) -> Graph:
+        """An equal graph that suits the machine."""
+
+    @abstractmethod
+    def moments(self) -> Sequence[int]:
+        """For each step when it runs; those that do at the same time must not share memory."""
+
+    @abstractmethod
+    def assemble(self) -> None:
+        """Make what runs of the steps, whose places are known now."""
 
     # -- kernels -----------------------------------------------------------------------------------------------------
 
@@ -228,23 +239,9 @@ class Program:
         return kept
 
     def _step(self, builder: Builder, variables: tuple[Variable, ...]) -> Step:
-        """A loop nest as a step, with the number of parts that it is worth."""
+        """A loop nest as a step."""
         nest, bindings = builder.build()
-        work = math.prod(bindings.sizes) * sum(cost(one.op) for one in variables)
-        kept = [size for size, fold in zip(bindings.sizes, nest.folded, strict=True) if not fold]
-        extent = kept[0] if kept else 1
-        if nest.by_column and len(kept) == 1:
-            extent = -(-extent // COLUMNS)
-        walked = [math.prod(n for n, stride in zip(bindings.sizes, one, strict=True) if stride) for one in bindings.strides]
-        moved = sum(count * place.dtype.itemsize for count, place in zip(walked, builder.places, strict=True))
-        alone = any(one.indices for one in nest.scatters)  # elements may meet where they are put
-        parts = 1 if alone else max(1, min(max(work // WORK_A_PART, moved // BYTES_A_PART), extent))
-        few = nest.by_column or parts < MANY_PARTS * thread_count()
-        if few:  # each thread takes one, where it has worked on the same memory before
-            parts = min(parts, thread_count())
-        else:
-            parts = MANY_PARTS * thread_count()
-        return Step(nest, bindings, tuple(builder.places), (), parts, variables)
+        return NestStep(tuple(builder.places), variables, nest, bindings)
 
     def _copy(self, source: Variable, target: Layout, result: Variable) -> Step:
         """A nest that writes a value into part of another's memory."""
@@ -288,10 +285,7 @@ class Program:
 
     def _product(self, variable: Variable) -> Step:
         """A product of matrices, or the packing of one."""
-        call = call_of(variable, self.layouts)
-        self._tables += call.tables
-        places = self._places_of(*variable.inputs, variable)
-        return Step(None, None, places, call.words, call.parts, (variable,), (variable.dtype.name, call.kind))
+        return ProductStep(self._places_of(*variable.inputs, variable), (variable,))
 
     def _places_of(self, *variables: Variable) -> tuple[Place, ...]:
         """Where values lie that a kernel other than a nest reads or writes."""
@@ -318,15 +312,14 @@ class Program:
                 yield self._copy(state, Layout(result, strides[1:] if kept else strides, start), result)
         if not last:
             return
-        program = Program(op.body)
+        program = type(self)(op.body)
         arguments = [*self._loop_inputs(variable, results), *self._loop_outputs(variable, results)]
         table = _scratch(8 * (FIRST + len(arguments)), variable)
         memory, done = _scratch(program.arena_bytes, variable), results[-1] if op.stops else _scratch(8, variable)
         pairs = [(table, 0), (memory, 0), (done, 0), *(place for one in arguments for place in one.places)]
         places = tuple(Place(storage, storage.dtype, (), offset) for storage, offset in pairs)
         stop = len(arguments) - 1 if op.stops else -1
-        before = heading(program.address, len(program.steps), last, arguments, program.constants.ctypes.data, stop)
-        yield Step(None, None, places, tuple(walks(arguments)), 1, (variable,), body=program, heading=tuple(before))
+        yield LoopStep(places, (variable,), program, last, tuple(arguments), stop)
 
     def _loop_inputs(self, variable: Variable, results: Sequence[Variable]) -> Iterator[Argument]:
         """Where the body finds rows of sequences, states, and what it captures."""
@@ -384,61 +377,45 @@ class Program:
         for one in (one for one in used if isinstance(one.op, Constant)):
             self._slots[one] = (CONSTANTS, offset)
             data = np.ascontiguousarray(one.op.value).tobytes()  # type: ignore[attr-defined]
-            padding = -len(data) % ALIGNMENT
+            padding = -len(data) % self.alignment
             chunks.append(data + bytes(padding))
             offset += len(data) + padding
-        self.constants = np.frombuffer(b"".join(chunks) or bytes(ALIGNMENT), np.uint8)
+        self.constants = np.frombuffer(b"".join(chunks) or bytes(self.alignment), np.uint8)
 
     def _bind_arguments(self) -> None:
         """Give inputs and outputs their slots."""
         for k, one in enumerate([*self.graph.inputs, *self.graph.outputs]):
             self._slots[one] = (FIRST + k, 0)
 
-    def _plan_arena(self) -> int:
+    def _plan_arena(self, moments: Sequence[int]) -> int:
         """Give every other value a place in the arena for as long as it is needed; the size of the arena in bytes."""
         lives: dict[Variable, list[int]] = {}
-        for position, step in enumerate(self.steps):
+        for moment, step in sorted(zip(moments, self.steps, strict=True), key=itemgetter(0)):
             for place in step.places:
                 if place.in_memory and place.storage not in self._slots:
-                    lives.setdefault(place.storage, [position, position])[1] = position
+                    lives.setdefault(place.storage, [moment, moment])[1] = moment
         begin: dict[int, list[Variable]] = {}
         for variable, (first, _) in lives.items():
             begin.setdefault(first, []).append(variable)
         free = FreeSpace()
         ends: dict[int, list[tuple[int, int]]] = {}
-        for position in range(len(self.steps)):
-            for variable in begin.get(position, ()):
+        for moment in sorted(set(moments)):
+            for variable in begin.get(moment, ()):
                 size = max(1, math.prod(sizes(variable)) * variable.dtype.itemsize)
-                size += -size % ALIGNMENT
+                size += -size % self.alignment
                 offset = free.take(size)
                 self._slots[variable] = (ARENA, offset)
                 ends.setdefault(lives[variable][1], []).append((offset, size))
-            for offset, size in ends.get(position, ()):
+            for offset, size in ends.get(moment, ()):
                 free.give(offset, size)
         return free.total
 
-    def _assemble(self) -> None:
-        """Compile the kernels, and lay out the program."""
-        self.kernels = compile_nests([step.nest for step in self.steps if step.nest is not None])
-        self._parameters = []
-        rows = []
-        for step in self.steps:
-            words = [*step.heading]
-            for place in step.places:
-                slot, offset = self._slots[place.storage] if place.in_memory else (0, place.offset)
-                words += [slot, offset + place.offset * place.dtype.itemsize if place.in_memory else offset]
-            words += step.bindings.words() if step.bindings is not None else step.words
-            parameters = np.array(words, np.int64)
-            self._parameters.append(parameters)
-            if step.body is not None:
-                address = loop_kernel().address("loop")
-            elif step.nest is None:
-                address = product_kernel(*step.product)
-            else:
-                address = self.kernels[step.nest].address
-            rows.append((address, parameters.ctypes.data, step.parts))
-        self._words = np.array(rows, np.int64).reshape(-1, 3)
-        self.address: int = self._words.ctypes.data
+    def slot_of(self, place: Place) -> tuple[int, int]:
+        """The slot of a place, and how many bytes into it; of what counts positions, where that starts."""
+        if not place.in_memory:
+            return 0, place.offset
+        slot, offset = self._slots[place.storage]
+        return slot, offset + place.offset * place.dtype.itemsize
 
     def name_of(self, storage: Variable) -> str:
         """How a memory is called in the source."""
@@ -451,27 +428,6 @@ class Program:
             return f"constant{offset}"
         count = len(self.graph.inputs)
         return storage.name or f"input{slot - FIRST}" if slot - FIRST < count else f"output{slot - FIRST - count}"
-
-    def lines(self, llvm: bool) -> Iterator[str]:
-        """The program as readable text, with `llvm` followed by the code of its kernels."""
-        for k, step in enumerate(self.steps):
-            origins = dict.fromkeys(str(one.origin) for one in step.variables)
-            parts = f", in {step.parts} parts" if step.parts > 1 else ""
-            yield f"# step {k}: {step.title}{parts}"
-            yield from (f"#   {origin}" for origin in list(origins)[:4])
-            names = [self.name_of(place.storage) for place in step.places]
-            if step.body is not None:
-                yield f"{step.heading[4]} times:"
-                yield from (f"    {line}" for line in step.body.lines(llvm))
-            elif step.product[1] == PACK:
-                yield f"{names[1]} = {names[0]}, packed"
-            elif step.nest is None or step.bindings is None:
-                _, _, rows, columns, inner, *_ = step.words
-                yield f"{names[2]}[{rows}, {columns}] = {names[0]}[{rows}, {inner}] @ {names[1]}[{inner}, {columns}]"
-            else:
-                yield from describe(step.nest, step.bindings, names)
-        if llvm:
-            yield from (line for kernel in self.kernels.values() for line in kernel.text.splitlines())
 
 
 def _scratch(size: int, like: Variable) -> Variable:
