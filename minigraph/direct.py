@@ -11,7 +11,8 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
-from minigraph.backends.native import CompiledRegion, KernelFailure, Plan, in_order, picker
+from minigraph.backends.native import CompiledRegion, Plan, in_order, picker
+from minigraph.backends.regions import KernelFailure
 from minigraph.errors import MinigraphError
 from minigraph.graph import Array, Item, Variable
 from minigraph.kernels.runtime import SHARED

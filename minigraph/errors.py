@@ -46,3 +46,7 @@ class ExecutionError(MinigraphError, RuntimeError):
 
 class MissingExtraError(MinigraphError, ImportError):
     """An optional library is not installed; the message names the extra that brings it."""
+
+
+class OutOfMemoryError(ExecutionError, MemoryError):
+    """The memory of a GPU did not suffice; no state was changed."""

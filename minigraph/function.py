@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from minigraph.backends.choice import choose
+from minigraph.backends.gpu import DeviceRegion
 from minigraph.backends.interpreted import Backend
 from minigraph.backends.native import CompiledRegion
 from minigraph.context import collector_paused
@@ -44,7 +45,7 @@ from minigraph.rewrite.sizes import trace_sizes
 from minigraph.rewrite.slices import push_slices
 from minigraph.rewrite.stability import stabilize
 from minigraph.schedule import Schedule, run, run_step, schedule
-from minigraph.state import Cell, assign, locked, snapshot
+from minigraph.state import Cell, assign, locked, move, snapshot
 
 __all__ = ["Function", "In", "Memory", "Out", "Profile", "Trace", "function"]
 
@@ -151,6 +152,11 @@ class Function:
     def __init__(self, specification: _Specification) -> None:
         self._specification = specification
         self._backend: Backend = choose(specification.backend)
+        with self._backend.running():
+            self._build(specification)
+
+    def _build(self, specification: _Specification) -> None:
+        """Compile what was asked for."""
         graph = specification.graph
         self.inputs: tuple[In, ...] = specification.inputs
         self.outputs: tuple[Variable, ...] = graph.outputs
@@ -196,7 +202,7 @@ class Function:
         def timed(plan: Schedule, memory: list[Any]) -> None:
             for step in plan.steps:
                 start = time.perf_counter()
-                if isinstance(step.kernel, CompiledRegion):
+                if isinstance(step.kernel, CompiledRegion | DeviceRegion):
                     memory[step.result], kernels = step.kernel.profile(*[memory[one] for one in step.operands])
                     measured.extend(kernels)
                 else:
@@ -214,13 +220,13 @@ class Function:
         """
         lines = flat_text(self.graph)
         reused = sum(step.reused is not None for step in self._plan.steps)
-        regions = [step.kernel for step in self._plan.steps if isinstance(step.kernel, CompiledRegion)]
+        regions = [step.kernel for step in self._plan.steps if isinstance(step.kernel, CompiledRegion | DeviceRegion)]
         nests = [line for region in regions for line in region.lines(code)]
         return "\n".join([f"# {len(self._plan.steps)} steps on {self.backend}, {reused} of them in place", *lines, *nests])
 
     def memory(self) -> Memory:
         """How much memory calls work in, the largest that was planned so far; nothing is planned on NumPy."""
-        regions = [step.kernel for step in self._plan.steps if isinstance(step.kernel, CompiledRegion)]
+        regions = [step.kernel for step in self._plan.steps if isinstance(step.kernel, CompiledRegion | DeviceRegion)]
         programs = [[plan.program for plan in region.plans.values()] for region in regions]
         arena = sum(max((one.arena_bytes for one in each), default=0) for each in programs)
         results = sum(max((one.output_bytes for one in each), default=0) for each in programs)
@@ -244,8 +250,16 @@ class Function:
     # -- calling -----------------------------------------------------------------------------------------------------
 
     def _call(self, args: Sequence[Any], kwargs: Mapping[str, Any], runner: Callable[[Schedule, list[Any]], None]) -> Any:
+        """Compute on the backend's device."""
+        with self._backend.running():
+            return self._computed(args, kwargs, runner)
+
+    def _computed(
+        self, args: Sequence[Any], kwargs: Mapping[str, Any], runner: Callable[[Schedule, list[Any]], None]
+    ) -> Any:
         """Bind, compute, check, and only then commit."""
-        arrays = [self._backend.load(value) for value in self._bind(args, kwargs)]
+        arrays = self._bind(args, kwargs)
+        self._take_state()
         if self._direct is not None and runner is run:
             outputs = self._direct.planned(arrays)
             if outputs is not None:
@@ -259,6 +273,13 @@ class Function:
                 values = [self._new_value(k, results[k]) for k in range(count, len(results))]
                 if self._commit(state, values):
                     return self._specification.structure.pack(outputs)
+
+    def _take_state(self) -> None:
+        """Move the shared variables to where the backend computes; they stay there."""
+        for cell, value in zip(self._cells, snapshot(self._cells), strict=True):
+            loaded = self._backend.load(value)
+            if loaded is not value:
+                move(cell, value, loaded)
 
     def _compute(
         self, arrays: Sequence[Array], state: Sequence[Array], runner: Callable[[Schedule, list[Any]], None]
@@ -290,20 +311,20 @@ class Function:
 
     def _release(self, root: int, value: Array, borrow: bool) -> Array:
         """A result as the caller's own array, unless it may be borrowed."""
-        partial = isinstance(value, np.ndarray) and not (value.flags.owndata and value.flags.writeable)
+        partial = not value.flags.owndata or (isinstance(value, np.ndarray) and not value.flags.writeable)
         if borrow or (self._plan.owned[root] and not partial):
             return value
         return value.copy()
 
     def _new_value(self, root: int, value: Array) -> Array:
-        """A new value of shared state, on the host, checked against its type."""
+        """A new value of shared state, checked against its type."""
         target = self.updates[root - len(self.outputs)][0]
         if not target.type.accepts(value.shape):
             raise InvalidValueError(
                 f"the new value of {target!r} ({target.origin}) has shape {value.shape}, expected {target.type.shape}; "
                 "no state was changed"
             )
-        return self._backend.store(self._release(root, value, borrow=False))
+        return self._release(root, value, borrow=False)
 
     def _bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Array]:
         """The value of each input, by position, name or default, checked and cast."""
@@ -325,9 +346,7 @@ class Function:
         variable = spec.variable
         if value is None:
             raise InvalidTypeError(f"input {position} ({variable!r}, made at {variable.origin}) of {self!r} is missing")
-        if not isinstance(value, np.ndarray) and hasattr(value, "__cuda_array_interface__"):
-            return value
-        return fit(value, variable.type, f"input {position} ({variable!r}, made at {variable.origin})")
+        return self._backend.fit(value, variable.type, f"input {position} ({variable!r}, made at {variable.origin})")
 
 
 _committing = threading.Lock()

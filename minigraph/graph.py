@@ -18,7 +18,7 @@ from minigraph.context import collector_paused
 from minigraph.errors import ImmutableError, InvalidTypeError, InvalidValueError, MinigraphError
 from minigraph.origin import Origin, here, warn
 from minigraph.record import Record
-from minigraph.state import Cell, snapshot
+from minigraph.state import Cell, on_host, snapshot
 from minigraph.types import DEFAULT_FLOAT, TensorType, as_dtype, tensor_type
 
 if TYPE_CHECKING:  # for type checkers alone: operators.py installs this class's methods on Variable
@@ -227,10 +227,20 @@ class Variable(Operators):
             )
         return self.op.cell
 
-    def get_value(self, borrow: bool = False) -> Array:
-        """The value of a shared variable: a copy, or with `borrow` the array itself, which must not be written to."""
+    def get_value(self, borrow: bool = False, device: bool = False) -> Array:
+        """The value of a shared variable: a copy, or with `borrow` the array itself, which must not be written to.
+
+        Of a value that lies on a GPU it is a copy on the host; with `device` it is the CuPy array. ValueError for `device` if the
+        value lies on the host.
+        """
         (value,) = snapshot([self.cell])
-        return value if borrow else value.copy()
+        if isinstance(value, np.ndarray):
+            if device:
+                raise InvalidValueError(f"the value of {self} lies on the host; functions of backend 'cupy' move it to the GPU")
+            return value if borrow else value.copy()
+        if device:
+            return value if borrow else value.copy()
+        return on_host(value)
 
     def set_value(self, value: Any, borrow: bool = False) -> None:
         """Replace the value of a shared variable; a safe cast is made, anything else that does not fit its type raises.
@@ -332,11 +342,16 @@ def fit(value: Any, expected: TensorType, what: str) -> np.ndarray[Any, Any]:
     array = value if type(value) is np.ndarray else _array_from(value, expected, what)
     if array.dtype != expected.dtype:
         array = _safely_cast(array, expected, what, weak=is_weak(value) or isinstance(value, float))
+    check_shape(array, expected, what)
+    return array
+
+
+def check_shape(array: Array, expected: TensorType, what: str) -> None:
+    """TypeError for a number of axes that does not fit, ValueError for a size; both name `what`."""
     if array.ndim != expected.ndim:
         raise InvalidTypeError(f"{what} has {array.ndim} axes (shape {array.shape}), expected {expected.ndim}: {expected}")
     if not expected.accepts(array.shape):
         raise InvalidValueError(f"{what} has shape {array.shape}, expected {expected.shape}")
-    return array
 
 
 def _array_from(value: Any, expected: TensorType, what: str) -> np.ndarray[Any, Any]:

@@ -10,12 +10,22 @@ from itertools import chain, repeat, tee
 from operator import attrgetter
 from typing import Any
 
+import numpy as np
+
 SUCCESS = -1
 """What an attempt to compute new values yields if it succeeded."""
 
 
+def on_host(array: Any) -> np.ndarray[Any, Any]:
+    """An array itself, or a copy on the host of one that lies on a GPU."""
+    if isinstance(array, np.ndarray):
+        return array
+    host: np.ndarray[Any, Any] = array.get()
+    return host
+
+
 class Cell:
-    """One array: replaced as a whole, or written over by an update that holds the only reference to it.
+    """One array, on the host or on a GPU: replaced as a whole, or written over by an update that holds the only reference to it.
 
     `value` is missing while an update works, for other threads to see: it can be read with `snapshot`, which waits.
     """
@@ -27,7 +37,7 @@ class Cell:
         self.lock = threading.RLock()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Cell, snapshot([self])
+        return Cell, tuple(map(on_host, snapshot([self])))
 
 
 _value_of = attrgetter("value")
@@ -78,3 +88,10 @@ def locked(cells: Sequence[Cell]) -> Iterator[None]:
                 lock.release()
             except RuntimeError:  # interrupted before it was acquired
                 continue
+
+
+def move(cell: Cell, array: Any, other: Any) -> None:
+    """Put the same value that lies elsewhere in the place of a cell's array, unless that has changed meanwhile."""
+    with cell.lock:
+        if getattr(cell, "value", None) is array:
+            cell.value = other

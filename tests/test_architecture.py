@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1] / "minigraph"
 
 LEVELS = {
-    "L0": "context origin errors record state types",
+    "L0": "context origin errors record config state types",
     "L1": "graph",
     "L2": """printing inputs
         ops.elementwise ops.comparison ops.arithmetic ops.transcendental ops.special ops.shape ops.creation ops.reduction
@@ -25,8 +25,9 @@ LEVELS = {
         kernels.layout kernels.effort kernels.accumulator kernels.llvm kernels.runtime kernels.loops kernels.blas kernels.gemm
         kernels.products kernels.arena kernels.packing kernels.recompute kernels.rows kernels.scattered
         kernels.fusion kernels.overwriting kernels.parts kernels.builder kernels.program
-        kernels.product_calls kernels.native_program kernels
-        backends.interpreted backends.native backends.choice backends""",
+        kernels.product_calls kernels.native_program
+        kernels.cuda_scalar kernels.cuda kernels.cuda_program kernels.cublas kernels.cuda_runtime kernels
+        backends.interpreted backends.regions backends.native backends.gpu backends.choice backends""",
     "L5": "schedule direct doctor",
     "L6": "function",
     "L7": """testing

@@ -13,7 +13,8 @@ import pytest
 from loop_generator import random_loop
 
 import minigraph as mg
-from minigraph.backends.native import CompiledLoop, CompiledRegion
+from minigraph.backends.native import CompiledRegion
+from minigraph.backends.regions import CompiledLoop
 from minigraph.graph import with_bodies
 from minigraph.kernels import jit, recompute
 from minigraph.ops.linear import MatMul

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import numpy as np
 
+from minigraph.backends.gpu import Gpu
 from minigraph.backends.interpreted import Backend
 from minigraph.backends.native import Native
+from minigraph.config import BACKENDS, config
 from minigraph.errors import ExecutionError, InvalidValueError, MissingExtraError
 from minigraph.kernels import jit
 
@@ -19,27 +20,48 @@ NATIVE = Native("native", np)
 def choose(name: str | None) -> Backend:
     """The backend of this name, an error that says why where it cannot run.
 
-    For None what the environment variable MINIGRAPH_BACKEND says; else the native one if llvmlite is installed, else NumPy.
+    For None what `config.backend` or the environment variable MINIGRAPH_BACKEND says; else the native one if llvmlite is
+    installed, else NumPy.
     """
-    wanted = name or os.environ.get("MINIGRAPH_BACKEND") or ("native" if jit.is_available() else "numpy")
+    wanted = name or config.backend or ("native" if jit.is_available() else "numpy")
     if wanted == "numpy":
         return NUMPY
     if wanted == "native":
         jit.llvm()
         return NATIVE
     if wanted == "cupy":
-        return Backend("cupy", _import_cupy())
-    raise InvalidValueError(f"there is no backend {wanted!r}; use 'native', 'numpy' or 'cupy'")
+        return Gpu("cupy", usable_cupy())
+    raise InvalidValueError(f"there is no backend {wanted!r}; use one of {BACKENDS}")
 
 
-def _import_cupy() -> Any:
-    """CuPy, if it is installed and sees a GPU; otherwise an error that says what is missing."""
+def usable_cupy() -> Any:
+    """CuPy, if it is installed and can use the GPU that `config.device` names; otherwise an error that says what is missing."""
     try:
         import cupy
     except ImportError as error:
         raise MissingExtraError(
             "backend 'cupy' needs CuPy: install minigraph[cuda13] or minigraph[cuda12], whichever fits the CUDA driver"
         ) from error
-    if not cupy.cuda.is_available():
-        raise ExecutionError("backend 'cupy' needs a CUDA GPU with its driver, and CuPy finds none on this machine")
+    runtime = cupy.cuda.runtime
+    driver, library = runtime.driverGetVersion(), runtime.runtimeGetVersion()
+    if not driver:
+        raise ExecutionError("backend 'cupy' needs a CUDA GPU with its driver, and no driver is installed on this machine")
+    if driver // 1000 < library // 1000:
+        raise ExecutionError(
+            f"backend 'cupy': the driver is too old: it supports CUDA {_version(driver)}, and this CuPy needs CUDA "
+            f"{library // 1000}; update the driver, or install the CuPy for CUDA {driver // 1000}: minigraph[cuda{driver // 1000}]"
+        )
+    try:
+        count = runtime.getDeviceCount()
+    except RuntimeError:  # CuPy's error for no device
+        count = 0
+    if not count:
+        raise ExecutionError("backend 'cupy' needs a CUDA GPU, and the driver finds none on this machine")
+    if config.device >= count:
+        raise ExecutionError(f"backend 'cupy': config.device is {config.device}, and there are GPUs 0 to {count - 1}")
     return cupy
+
+
+def _version(number: int) -> str:
+    """A version of CUDA as one writes it."""
+    return f"{number // 1000}.{number % 1000 // 10}"

@@ -7,6 +7,7 @@ only by chance, and writes into the memory of a dying operand where it is told t
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,10 +20,12 @@ from minigraph.errors import (
     InvalidValueError,
     MinigraphError,
 )
-from minigraph.graph import Array, Graph, Op, Variable, located
+from minigraph.graph import Array, Graph, Op, Variable, fit, located
 from minigraph.ops.elementwise import Elementwise
 from minigraph.rewrite.fuse import Region
 from minigraph.rewrite.specialize import places_to_check
+from minigraph.state import on_host
+from minigraph.types import TensorType
 
 Kernel = Callable[..., Array]
 
@@ -38,14 +41,23 @@ class Backend:
         """The optimized graph as this backend takes it."""
         return graph
 
+    def running(self) -> AbstractContextManager[None]:
+        """What holds while functions are made and called."""
+        return nullcontext()
+
     def load(self, array: Array) -> Array:
-        """A host array as one of this namespace."""
-        return array if self.xp is np else self.xp.asarray(array)
+        """An array of this namespace from one of any."""
+        return on_host(array)
 
     def store(self, array: Array) -> np.ndarray[Any, Any]:
         """An array of this namespace on the host."""
-        host: np.ndarray[Any, Any] = array if self.xp is np else self.xp.asnumpy(array)
-        return host
+        return on_host(array)
+
+    def fit(self, value: Any, expected: TensorType, what: str) -> Array:
+        """An input as an array of the expected type: checked, and cast where no value can change; errors name `what`."""
+        if hasattr(value, "__cuda_array_interface__"):
+            raise InvalidTypeError(f"{what} lies on a GPU, and backend {self.name!r} computes on the host; copy it there first")
+        return fit(value, expected, what)
 
     def loops(self, variable: Variable) -> bool:
         """Whether `kernel` has something better for this loop than a plain one over its body."""

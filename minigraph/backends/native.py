@@ -2,42 +2,32 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from operator import itemgetter
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
-from minigraph.backends.interpreted import Backend, Kernel, at_users_line
-from minigraph.context import collector_paused
-from minigraph.graph import Array, Graph, Input, Variable, items
+from minigraph.backends.interpreted import Backend, Kernel
+from minigraph.backends.regions import CompiledLoop, KernelFailure, PlannedRegion, explanation
+from minigraph.graph import Array, Graph, Variable
 from minigraph.kernels.blas import library_path
 from minigraph.kernels.layout import sizes
 from minigraph.kernels.native_program import NativeProgram
 from minigraph.kernels.program import FIRST
 from minigraph.kernels.runtime import ANYHOW, REFUSED, pool
 from minigraph.ops.loop import Scan
-from minigraph.rewrite.fuse import Region, computed, fuse, is_compilable_loop
-from minigraph.rewrite.specialize import SizeConstant, follows_from_sizes, specialize
+from minigraph.rewrite.fuse import PRODUCTS, Region, fuse, is_compilable_loop
+from minigraph.rewrite.specialize import follows_from_sizes
 from minigraph.state import SUCCESS
 from minigraph.types import DTYPES, as_dtype
 
 _IN_ORDER, _OWN = 1 | 256, 4 | 1024
 """Flags of NumPy's arrays: in C order and aligned; owning their memory, which may be written to."""
 
-MOST_PLANS = 64
-"""How many sets of input shapes a region keeps its plans for."""
-
-
 Piece = tuple[int, np.ndarray[Any, Any]]
 """Memory for one call, and the address in it where it is aligned."""
-
-
-class KernelFailure(Exception):
-    """A kernel met an index that is outside of an array."""
 
 
 def picker(order: Sequence[int]) -> Callable[[tuple[Array, ...]], tuple[Array, ...]]:
@@ -139,34 +129,11 @@ class Plan:
         self._pieces.append(piece)
 
 
-class CompiledRegion:
+class CompiledRegion(PlannedRegion[Plan]):
     """What computes a region: a plan for each set of input shapes that it meets."""
 
-    def __init__(self, region: Region) -> None:
-        self.graph = region.graph
-        self.wanted: tuple[tuple[int, int], ...] = ()
-        """Positions of inputs, and of the outputs that plans shall write over them."""
-        self.plans: OrderedDict[tuple[Any, ...], Plan] = OrderedDict()
-        self.recent: Plan | None = None
-        self._lock = threading.Lock()
-
-    def plan(self, arrays: Sequence[Array]) -> Plan:
-        """The plan for the shapes of these arrays."""
-        key = tuple([array.shape for array in arrays])
-        found = self.plans.get(key)
-        if found is None:
-            with self._lock:
-                found = self.plans.get(key)
-                if found is None:
-                    types = [
-                        type(one.type)(one.dtype, array.shape) for one, array in zip(self.graph.inputs, arrays, strict=True)
-                    ]
-                    with collector_paused():
-                        found = self.plans[key] = Plan(specialize(self.graph, types), self.wanted)
-                    if len(self.plans) > MOST_PLANS:
-                        self.plans.popitem(last=False)
-        self.recent = found
-        return found
+    def make(self, graph: Graph) -> Plan:
+        return Plan(graph, self.wanted)
 
     def __call__(self, *arrays: Array) -> tuple[Array, ...]:
         """The outputs of the region."""
@@ -176,20 +143,7 @@ class CompiledRegion:
             assert outputs is not None
             return outputs
         except KernelFailure as failure:
-            raise self._explanation(ready) or failure from None
-
-    def _explanation(self, arrays: Sequence[Array]) -> Exception | None:
-        """The error that NumPy raises where a kernel failed, at the user's line."""
-        values: dict[Variable, Any] = dict(zip(self.graph.inputs, arrays, strict=True))
-        for variable in self.graph.variables:
-            if variable in values:
-                continue
-            operands = [values[one] for one in variable.inputs]
-            try:
-                values[variable] = computed(variable, np, operands) if operands else variable.op.value  # type: ignore[attr-defined]
-            except Exception as error:
-                return at_users_line(error, variable, operands)
-        return None
+            raise explanation(self.graph, ready) or failure from None
 
     def profile(self, *arrays: Array) -> tuple[tuple[Array, ...], list[tuple[str, str, float]]]:
         """The outputs, and what each kernel is, where its last op was written, and the seconds that it took."""
@@ -206,51 +160,6 @@ class CompiledRegion:
             yield from plan.program.lines(code)
 
 
-class CompiledLoop:
-    """What computes a loop by itself: one that may stop, or whose number of steps only its call tells.
-
-    There is a region for each number of steps, and for the other numbers that follow from sizes.
-    """
-
-    def __init__(self, variable: Variable) -> None:
-        self.variable = variable
-        self.op = cast(Scan, variable.op)
-        captured = 1 + self.op.sequences + self.op.states
-        self.fixed = [k for k, one in enumerate(variable.inputs) if not k or (k >= captured and follows_from_sizes(one))]
-        self.given = [k for k in range(len(variable.inputs)) if k not in self.fixed]
-        self.regions: OrderedDict[tuple[int, ...], CompiledRegion] = OrderedDict()
-
-    def __call__(self, *arrays: Array) -> tuple[Array, ...]:
-        """The results of the loop."""
-        numbers = tuple([int(arrays[k]) for k in self.fixed])
-        self.op.check_steps(numbers[0])
-        results = self.region(numbers)(*[arrays[k] for k in self.given])
-        return self._cut(results, numbers[0]) if self.op.stops else results
-
-    def region(self, numbers: tuple[int, ...]) -> CompiledRegion:
-        """What computes the loop for these numbers."""
-        found = self.regions.get(numbers)
-        if found is None:
-            inputs = [Variable(Input(), (), self.variable.inputs[k].type) for k in self.given]
-            operands = dict(zip(self.given, inputs, strict=True))
-            for k, number in zip(self.fixed, numbers, strict=True):
-                kind = self.variable.inputs[k].type
-                operands[k] = Variable(SizeConstant(np.asarray(number, kind.dtype)), (), kind)
-            op = self.op.altered(steps=numbers[0], roomy=self.op.stops)
-            ordered = tuple(operands[k] for k in range(len(operands)))
-            whole = Variable(op, ordered, op.infer(*[one.type for one in ordered]), None, (), self.variable.origin)
-            found = self.regions[numbers] = CompiledRegion(Region(Graph(tuple(inputs), items(whole))))
-            if len(self.regions) > MOST_PLANS:
-                self.regions.popitem(last=False)
-        return found
-
-    def _cut(self, results: tuple[Array, ...], steps: int) -> tuple[Array, ...]:
-        """The results without room for what was not done."""
-        done = int(results[-1]) if steps else 0
-        states, rows = results[: self.op.states], results[self.op.states : -1]
-        return (*(one[: done + 1] for one in states), *(one[:done] for one in rows), np.asarray(done))
-
-
 def in_order(array: Array) -> Array:
     """An array in C order, aligned, and of NumPy's own dtype object, as kernels expect it."""
     plain = array.flags.c_contiguous and array.flags.aligned and type(array) is np.ndarray
@@ -261,20 +170,25 @@ def in_order(array: Array) -> Array:
     return result
 
 
+def _products() -> tuple[str, ...]:
+    """The dtypes of matrix products that can be compiled."""
+    return PRODUCTS if library_path() is not None else ()
+
+
 class Native(Backend):
     """NumPy for the steps that need Python, machine code for everything between them."""
 
     def prepare(self, graph: Graph) -> Graph:
         """The graph with all that can be compiled gathered in regions."""
-        return fuse(graph, products=library_path() is not None)
+        return fuse(graph, _products())
 
     def loops(self, variable: Variable) -> bool:
         """Whether a loop can be compiled as a whole."""
         settled = [one for one in variable.inputs if follows_from_sizes(one)]
-        return is_compilable_loop(variable, settled, library_path() is not None)
+        return is_compilable_loop(variable, settled, _products())
 
     def kernel(self, variable: Variable, reusable: int | None) -> Kernel:
         """What computes `variable`: compiled, if it is a region or a loop."""
         if isinstance(variable.op, Region):
             return CompiledRegion(variable.op)
-        return CompiledLoop(variable) if isinstance(variable.op, Scan) else super().kernel(variable, reusable)
+        return CompiledLoop(variable, CompiledRegion) if isinstance(variable.op, Scan) else super().kernel(variable, reusable)

@@ -1,4 +1,4 @@
-"""Folds while they run: their state, how an element is added, and the result, written as LLVM IR."""
+"""Folds while they run: their state, how an element is added, how two states become one, and the result, written as code."""
 
 from __future__ import annotations
 
@@ -89,6 +89,36 @@ class Accumulator:
             case _ if x.dtype.kind == "b":
                 return [old & x if isinstance(self.op, Min) else old | x]
         return [select(x < old if isinstance(self.op, Min) else x > old, x, old)]
+
+    def merge(self, state: list[Value], other: list[Value]) -> list[Value]:
+        """The state of all that two states stand for, whichever of them is the first."""
+        old, new = state[0], other[0]
+        match self.op:
+            case Sum() | Prod():
+                name = "add" if isinstance(self.op, Sum) else "mul"
+                return [old.instruction(("f" if old.dtype.kind == "f" else "") + name, new)]
+            case All():
+                return [old & new]
+            case Any_():
+                return [old | new]
+            case ArgMax() | ArgMin():
+                return self._merge_positions(state, other)
+            case _ if old.dtype.kind == "b":
+                return [old & new if isinstance(self.op, Min) else old | new]
+        return [select(new < old if isinstance(self.op, Min) else new > old, new, old)]
+
+    def _merge_positions(self, state: list[Value], other: list[Value]) -> list[Value]:
+        """The more extreme of two elements and its position, the first of equal ones; NaN is more extreme than numbers."""
+        (old, place), (new, position) = state, other
+        if old.dtype.kind == "b":
+            old, new = (one.astype(np.dtype("int8")) for one in (old, new))
+        better = new > old if isinstance(self.op, ArgMax) else new < old
+        equal = new.compare("eq", old)
+        if old.dtype.kind == "f":
+            lost, found = old.compare("ne", old), new.compare("ne", new)
+            better, equal = better | (found & (lost ^ True)), equal | (lost & found)
+        chosen = better | (equal & (position < place))
+        return [select(chosen, other[0], state[0]), select(chosen, position, place)]
 
     def result(self, state: list[Value], dtype: DType) -> Value:
         """The value of the fold."""

@@ -22,7 +22,7 @@ from minigraph.kernels.product_calls import call_of
 from minigraph.kernels.products import product_kernel
 from minigraph.kernels.program import LoopStep, NestStep, Program, Step
 from minigraph.kernels.recompute import recompute_rows
-from minigraph.kernels.rows import split_rows
+from minigraph.kernels.rows import blocks_for_cores, split_products, split_rows
 from minigraph.kernels.runtime import thread_count
 from minigraph.kernels.scattered import multiply_windows
 
@@ -83,7 +83,10 @@ class NativeProgram(Program):
     alignment = 64
 
     def prepared(self, graph: Graph) -> Graph:
-        return pack_captured(split_rows(multiply_windows(recompute_rows(graph))))
+        return pack_captured(split_rows(split_products(multiply_windows(recompute_rows(graph))), blocks_for_cores))
+
+    def body_program(self, graph: Graph) -> Program:
+        return NativeProgram(graph)
 
     def moments(self) -> Sequence[int]:
         return range(len(self.steps))

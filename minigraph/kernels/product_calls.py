@@ -52,9 +52,9 @@ def _plain(variable: Variable, layouts: Layouts) -> Call:
     a, b = variable.inputs
     shape = sizes(variable)
     rows, columns, inner = shape[-2], shape[-1], sizes(a)[-1]
-    first, second = (_matrix(layouts[one], sizes(one)) for one in (a, b))
+    first, second = (matrix_of(layouts[one], sizes(one)) for one in (a, b))
     height = math.prod(shape[:-2])
-    stack = [_stack_stride(layouts[one], sizes(one)) for one in (a, b)]
+    stack = [stack_stride(layouts[one], sizes(one)) for one in (a, b)]
     split = 0 if height > 1 else 1 if rows >= columns else 2
     work = height * inner * columns * (rows + 8)  # of few rows, the columns are what must be read
     parts = 1 if work < WORK_OF_PRODUCTS else thread_count()
@@ -68,7 +68,7 @@ def _plain(variable: Variable, layouts: Layouts) -> Call:
 def _packing(variable: Variable, layouts: Layouts) -> Call:
     """The packing of a matrix."""
     matrix = variable.inputs[0]
-    way, leading = _matrix(layouts[matrix], sizes(matrix))
+    way, leading = matrix_of(layouts[matrix], sizes(matrix))
     depth, columns = sizes(matrix)
     _, width = packed_size(columns, depth, REGISTER_BYTES // matrix.dtype.itemsize)
     return Call(PACK, (way, columns, depth, leading, width))
@@ -78,7 +78,7 @@ def _packed(variable: Variable, layouts: Layouts) -> Call:
     """A product with a packed matrix: a small one, which each core's cache holds, is read by all, of a large one a part."""
     a = variable.inputs[0]
     (rows, columns), inner = sizes(variable), sizes(a)[1]
-    way, leading = _matrix(layouts[a], sizes(a))
+    way, leading = matrix_of(layouts[a], sizes(a))
     lanes = REGISTER_BYTES // a.dtype.itemsize
     _, width = packed_size(columns, inner, lanes)
     parts = 1 if inner * columns * (rows + 8) < WORK_OF_PRODUCTS else thread_count()
@@ -101,7 +101,7 @@ def _scattered(variable: Variable, layouts: Layouts) -> Call:
     rows, columns, inner = len(across), sizes(b)[1], len(along) // op.parts
     upright = op.turned == (piece(shape[op.rows :], layout.strides[op.rows :]) >= lanes)  # its columns are in one piece
     tables = (table_of(across, min(ROWS, lanes) if upright else lanes, lanes), table_of(along, lanes, lanes))
-    way, leading = _matrix(layouts[b], sizes(b))
+    way, leading = matrix_of(layouts[b], sizes(b))
     split = 0 if op.parts > 1 else 1 if rows >= columns else 2
     parts = 1 if rows * columns * len(along) < WORK_OF_PRODUCTS else thread_count()
     words = (
@@ -112,7 +112,7 @@ def _scattered(variable: Variable, layouts: Layouts) -> Call:
     return Call(SCATTERED, words, parts, tables)
 
 
-def _matrix(layout: Layout, shape: Sequence[int]) -> tuple[int, int]:
+def matrix_of(layout: Layout, shape: Sequence[int]) -> tuple[int, int]:
     """How BLAS takes a matrix, as it is or transposed, and its leading dimension."""
     rows, columns = shape[-2:]
     far, near = layout.strides[-2:]
@@ -129,7 +129,7 @@ def _offsets(shape: Sequence[int], strides: Sequence[int]) -> np.ndarray[Any, An
     return result
 
 
-def _stack_stride(layout: Layout, shape: Sequence[int]) -> int:
+def stack_stride(layout: Layout, shape: Sequence[int]) -> int:
     """The one stride along a stack of matrices, 0 where one matrix stands for all."""
     own = [(size, stride) for size, stride in zip(shape[:-2], layout.strides[:-2], strict=True) if size != 1]
     return own[-1][1] if own else 0

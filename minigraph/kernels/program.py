@@ -135,6 +135,10 @@ class Program(ABC):
         """An equal graph that suits the machine."""
 
     @abstractmethod
+    def body_program(self, graph: Graph) -> Program:
+        """The program of a loop's body."""
+
+    @abstractmethod
     def moments(self) -> Sequence[int]:
         """For each step when it runs; those that do at the same time must not share memory."""
 
@@ -312,7 +316,7 @@ class Program(ABC):
                 yield self._copy(state, Layout(result, strides[1:] if kept else strides, start), result)
         if not last:
             return
-        program = type(self)(op.body)
+        program = self.body_program(op.body)
         arguments = [*self._loop_inputs(variable, results), *self._loop_outputs(variable, results)]
         table = _scratch(8 * (FIRST + len(arguments)), variable)
         memory, done = _scratch(program.arena_bytes, variable), results[-1] if op.stops else _scratch(8, variable)

@@ -11,6 +11,7 @@ A product of a vector and a matrix that is computed element for element is a fol
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from minigraph.graph import Graph, Variable, transform
 from minigraph.kernels.effort import cost
@@ -36,8 +37,11 @@ both matrices have along the sides of the result.
 """
 
 
-def split_rows(graph: Graph) -> Graph:
-    """The graph, all of whose sizes are known, with folds of long columns done block by block."""
+def split_rows(graph: Graph, blocks_of: Callable[[Variable, int, int], int]) -> Graph:
+    """The graph, all of whose sizes are known, with folds of long columns done block by block.
+
+    blocks_of: in how many blocks a fold is wanted to be done, given it, its rows and its columns; 1 for folds that are fine.
+    """
     blocks: dict[tuple[Variable, int, int], Variable] = {}
 
     def in_blocks(variable: Variable, leading: int, count: int) -> Variable:
@@ -58,14 +62,11 @@ def split_rows(graph: Graph) -> Graph:
     def step(variable: Variable) -> Variable:
         carry_on(variable.origin)
         op = variable.op
-        if isinstance(op, MatMul):
-            folds = _as_folds(variable)
-            return _sum_of_products(variable) if folds is None else folds
-        if not isinstance(op, Reduction) or not _is_long(variable):
+        if not isinstance(op, Reduction) or not folds_leading_axes(variable):
             return variable
-        x = variable.inputs[0]
-        leading = len(op.axes)
-        count = _parts(math.prod(sizes(x)[:leading]), BLOCKS)
+        x, leading = variable.inputs[0], len(op.axes)
+        rows, columns = math.prod(sizes(x)[:leading]), math.prod(sizes(variable))
+        count = equal_parts(rows, blocks_of(variable, rows, columns)) if rows else 1
         if count == 1:
             return variable
         once, twice = (type(op)(**(vars(op) | {"axes": (axis,)})) for axis in (1, 0))
@@ -75,14 +76,33 @@ def split_rows(graph: Graph) -> Graph:
         return graph.with_roots(transform(graph.roots, step))
 
 
-def _parts(length: int, most: int) -> int:
+def blocks_for_cores(variable: Variable, rows: int, columns: int) -> int:
+    """In how many blocks a fold is done by the cores of a processor."""
+    return BLOCKS if rows >= MANY_ROWS and 1 < columns <= FEW_COLUMNS else 1
+
+
+def split_products(graph: Graph) -> Graph:
+    """The graph with products of vectors, and products whose sums have many terms, done as folds of what goes with them."""
+
+    def step(variable: Variable) -> Variable:
+        if not isinstance(variable.op, MatMul):
+            return variable
+        carry_on(variable.origin)
+        folds = _as_folds(variable)
+        return _sum_of_products(variable) if folds is None else folds
+
+    with carry_origin(here()):
+        return graph.with_roots(transform(graph.roots, step))
+
+
+def equal_parts(length: int, most: int) -> int:
     """The largest number of equal parts that there are of a length, up to a number."""
     return next(count for count in range(most, 0, -1) if length % count == 0)
 
 
 def blocks_of_terms(terms: int) -> int:
     """In how many blocks of equal length sums of so many terms are computed."""
-    return _parts(terms, min(BLOCKS, terms // TERMS_A_BLOCK)) if terms >= MANY_TERMS else 1
+    return equal_parts(terms, min(BLOCKS, terms // TERMS_A_BLOCK)) if terms >= MANY_TERMS else 1
 
 
 def _as_folds(variable: Variable) -> Variable | None:
@@ -119,14 +139,11 @@ def _in_stack(matrix: Variable, axis: int, count: int) -> Variable:
     return dimshuffle(reshape(matrix, (rows, count, columns // count)), 1, 0, 2)
 
 
-def _is_long(variable: Variable) -> bool:
-    """Whether a variable folds the leading axes of an array with many rows and few columns."""
+def folds_leading_axes(variable: Variable) -> bool:
+    """Whether a variable folds the leading axes of an array, in a way that can be done in two steps."""
     op, x = variable.op, variable.inputs[0]
     assert isinstance(op, Reduction)
-    if not hasattr(op, "axes") or op.axes != tuple(range(len(op.axes))) or len(op.axes) in (0, x.ndim):
-        return False
-    rows, columns = math.prod(sizes(x)[: len(op.axes)]), math.prod(sizes(variable))
-    return rows >= MANY_ROWS and 1 < columns <= FEW_COLUMNS and variable.dtype == x.dtype
+    return bool(op.axes) and op.axes == tuple(range(len(op.axes))) and variable.dtype == x.dtype
 
 
 def _operand(one: Variable, shape: tuple[int, ...], leading: int) -> tuple[Variable, bool] | None:

@@ -54,10 +54,14 @@ def computed(variable: Variable, xp: Any, operands: Sequence[Array]) -> Any:
     return value if isinstance(variable.type, tuple) else np.asarray(value)
 
 
-def fuse(graph: Graph, products: bool = True) -> Graph:
+PRODUCTS = ("float32", "float64")
+"""The dtypes of matrix products that can be compiled for a processor."""
+
+
+def fuse(graph: Graph, products: Container[str] = PRODUCTS) -> Graph:
     """The graph with everything that can be compiled gathered in regions, as few as the steps that cannot be allow.
 
-    products: whether matrix products are among what can be compiled.
+    products: the names of the dtypes of matrix products that can be compiled.
     """
     order = graph.variables
     members, settled = _members(order, products)
@@ -71,7 +75,9 @@ def fuse(graph: Graph, products: bool = True) -> Graph:
     return graph.with_roots(_gathered(graph, order, group_of, settled))
 
 
-def _members(order: Sequence[Variable], products: bool, known: Iterable[Variable] = ()) -> tuple[set[Variable], set[Variable]]:
+def _members(
+    order: Sequence[Variable], products: Container[str], known: Iterable[Variable] = ()
+) -> tuple[set[Variable], set[Variable]]:
     """The variables that can be compiled, once the sizes of the inputs are known, and the scalars that follow from sizes, or
     are known to.
     """
@@ -85,13 +91,13 @@ def _members(order: Sequence[Variable], products: bool, known: Iterable[Variable
         elif isinstance(variable.op, Scan):
             able = is_compilable_loop(variable, settled, products) and not variable.op.stops
         else:
-            able = _is_compilable(variable) and (products or not isinstance(variable.op, MatMul))
+            able = _is_compilable(variable, products)
         if able and all(one in settled for one in sizes_of(variable)):
             members.add(variable)
     return members, settled
 
 
-def is_compilable_loop(variable: Variable, settled: Container[Variable] = (), products: bool = True) -> bool:
+def is_compilable_loop(variable: Variable, settled: Container[Variable] = (), products: Container[str] = PRODUCTS) -> bool:
     """Whether all that a loop's body computes can be compiled once sizes, and what is `settled` outside of it, are known."""
     op = variable.op
     assert isinstance(op, Scan)
@@ -103,7 +109,7 @@ def is_compilable_loop(variable: Variable, settled: Container[Variable] = (), pr
     return all(one in members or isinstance(one.op, Constant | Input) for one in body.variables)
 
 
-def _is_compilable(variable: Variable) -> bool:
+def _is_compilable(variable: Variable, products: Container[str]) -> bool:
     """Whether a variable's op can be part of a region."""
     match variable.op:
         case Power():
@@ -115,7 +121,7 @@ def _is_compilable(variable: Variable) -> bool:
         case Index() | Assign():
             return all(one.dtype.kind in "iu" for one in variable.inputs[1 if isinstance(variable.op, Index) else 2 :])
         case MatMul():
-            return variable.dtype.name in ("float32", "float64")
+            return variable.dtype.name in products
     return False
 
 

@@ -1,0 +1,122 @@
+"""What compiling backends share: a plan for each set of input shapes that a region meets, and what a failure was about."""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, TypeVar, cast
+
+import numpy as np
+
+from minigraph.backends.interpreted import at_users_line
+from minigraph.context import collector_paused
+from minigraph.graph import Array, Graph, Input, Variable, items
+from minigraph.ops.loop import Scan
+from minigraph.rewrite.fuse import Region, computed
+from minigraph.rewrite.specialize import SizeConstant, follows_from_sizes, specialize
+
+MOST_PLANS = 64
+"""How many sets of input shapes a region keeps its plans for."""
+
+PlanT = TypeVar("PlanT")
+RegionT = TypeVar("RegionT", bound=Callable[..., Any])
+
+
+class KernelFailure(Exception):
+    """A kernel met an index that is outside of an array."""
+
+
+class PlannedRegion(ABC, Generic[PlanT]):
+    """A region with the plans for the shapes that it has met."""
+
+    def __init__(self, region: Region) -> None:
+        self.graph = region.graph
+        self.wanted: tuple[tuple[int, int], ...] = ()
+        """Positions of inputs, and of the outputs that plans shall write over them."""
+        self.plans: OrderedDict[tuple[Any, ...], PlanT] = OrderedDict()
+        self.recent: PlanT | None = None
+        self._lock = threading.Lock()
+
+    @abstractmethod
+    def make(self, graph: Graph) -> PlanT:
+        """A plan for the graph with all sizes known."""
+
+    def plan(self, arrays: Sequence[Array]) -> PlanT:
+        """The plan for the shapes of these arrays."""
+        key = tuple([array.shape for array in arrays])
+        found = self.plans.get(key)
+        if found is None:
+            with self._lock:
+                found = self.plans.get(key)
+                if found is None:
+                    types = [
+                        type(one.type)(one.dtype, array.shape) for one, array in zip(self.graph.inputs, arrays, strict=True)
+                    ]
+                    with collector_paused():
+                        found = self.plans[key] = self.make(specialize(self.graph, types))
+                    if len(self.plans) > MOST_PLANS:
+                        self.plans.popitem(last=False)
+        self.recent = found
+        return found
+
+
+def explanation(graph: Graph, arrays: Sequence[Array]) -> Exception | None:
+    """The error that NumPy raises where a kernel failed, at the user's line; arrays lie on the host."""
+    values: dict[Variable, Any] = dict(zip(graph.inputs, arrays, strict=True))
+    for variable in graph.variables:
+        if variable in values:
+            continue
+        operands = [values[one] for one in variable.inputs]
+        try:
+            values[variable] = computed(variable, np, operands) if operands else variable.op.value  # type: ignore[attr-defined]
+        except Exception as error:
+            return at_users_line(error, variable, operands)
+    return None
+
+
+class CompiledLoop(Generic[RegionT]):
+    """What computes a loop by itself: one that may stop, or whose number of steps only its call tells.
+
+    There is a region for each number of steps, and for the other numbers that follow from sizes.
+    """
+
+    def __init__(self, variable: Variable, compiled: Callable[[Region], RegionT]) -> None:
+        """compiled: what makes a kernel of a region."""
+        self.variable, self.compiled = variable, compiled
+        self.op = cast(Scan, variable.op)
+        captured = 1 + self.op.sequences + self.op.states
+        self.fixed = [k for k, one in enumerate(variable.inputs) if not k or (k >= captured and follows_from_sizes(one))]
+        self.given = [k for k in range(len(variable.inputs)) if k not in self.fixed]
+        self.regions: OrderedDict[tuple[int, ...], RegionT] = OrderedDict()
+
+    def __call__(self, *arrays: Array) -> tuple[Array, ...]:
+        """The results of the loop."""
+        numbers = tuple([int(arrays[k]) for k in self.fixed])
+        self.op.check_steps(numbers[0])
+        results: tuple[Array, ...] = self.region(numbers)(*[arrays[k] for k in self.given])
+        return self._cut(results, numbers[0]) if self.op.stops else results
+
+    def region(self, numbers: tuple[int, ...]) -> RegionT:
+        """What computes the loop for these numbers."""
+        found = self.regions.get(numbers)
+        if found is None:
+            inputs = [Variable(Input(), (), self.variable.inputs[k].type) for k in self.given]
+            operands = dict(zip(self.given, inputs, strict=True))
+            for k, number in zip(self.fixed, numbers, strict=True):
+                kind = self.variable.inputs[k].type
+                operands[k] = Variable(SizeConstant(np.asarray(number, kind.dtype)), (), kind)
+            op = self.op.altered(steps=numbers[0], roomy=self.op.stops)
+            ordered = tuple(operands[k] for k in range(len(operands)))
+            whole = Variable(op, ordered, op.infer(*[one.type for one in ordered]), None, (), self.variable.origin)
+            found = self.regions[numbers] = self.compiled(Region(Graph(tuple(inputs), items(whole))))
+            if len(self.regions) > MOST_PLANS:
+                self.regions.popitem(last=False)
+        return found
+
+    def _cut(self, results: tuple[Array, ...], steps: int) -> tuple[Array, ...]:
+        """The results without room for what was not done."""
+        done = int(results[-1]) if steps else 0
+        states, rows = results[: self.op.states], results[self.op.states : -1]
+        return (*(one[: done + 1] for one in states), *(one[:done] for one in rows), np.asarray(done))

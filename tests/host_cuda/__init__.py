@@ -1,0 +1,459 @@
+"""A GPU on the host: a module that stands in for CuPy, compiling kernels with g++, so that backend "cupy" runs without a GPU.
+
+Its arrays refuse what CuPy's refuse: to become NumPy arrays unasked, and to be mixed with them. Every copy between host and
+device is counted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import hashlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import types
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minigraph.kernels import cublas
+from minigraph.kernels.cuda_scalar import PRELUDE
+
+HERE = Path(__file__).parent
+COMPILER = shutil.which("g++")
+FLAGS = ["-O1", "-std=c++17", "-fPIC", "-shared", "-w", "-fwrapv", "-ffp-contract=off"]
+ALIGNMENT = 256
+
+
+class Counts:
+    """What has happened."""
+
+    def __init__(self) -> None:
+        self.to_device = self.to_host = self.launches = self.graphs = self.synchronized = 0
+
+
+counts = Counts()
+
+
+# -- arrays ----------------------------------------------------------------------------------------------------------
+
+
+def aligned_empty(shape: Any, dtype: Any) -> np.ndarray:
+    """Memory that begins where a GPU's allocations begin."""
+    dtype = np.dtype(dtype)
+    sizes = (shape,) if isinstance(shape, int) else tuple(shape)
+    size = int(np.prod(sizes, dtype=np.int64)) * dtype.itemsize
+    memory = np.full(size + ALIGNMENT, 0xA5, np.uint8)
+    start = -memory.ctypes.data % ALIGNMENT
+    return memory[start : start + size].view(dtype).reshape(sizes)
+
+
+class Memory:
+    """The address of an array."""
+
+    def __init__(self, host: np.ndarray) -> None:
+        self.ptr = host.ctypes.data
+
+
+class Flags:
+    """What is known of an array's memory."""
+
+    def __init__(self, host: np.ndarray, owns: bool) -> None:
+        self.c_contiguous, self.f_contiguous, self.owndata = host.flags.c_contiguous, host.flags.f_contiguous, owns
+
+
+class ndarray:
+    """An array in the memory of the GPU that is none."""
+
+    __array_priority__ = 100
+    __array_ufunc__ = None
+
+    def __init__(self, host: np.ndarray, owns: bool = True) -> None:
+        self._host, self._owns = host, owns
+
+    shape = property(lambda self: self._host.shape)
+    dtype = property(lambda self: self._host.dtype)
+    ndim = property(lambda self: self._host.ndim)
+    size = property(lambda self: self._host.size)
+    itemsize = property(lambda self: self._host.itemsize)
+    nbytes = property(lambda self: self._host.nbytes)
+    strides = property(lambda self: self._host.strides)
+    data = property(lambda self: Memory(self._host))
+    flags = property(lambda self: Flags(self._host, self._owns))
+    T = property(lambda self: ndarray(self._host.T, False))
+    __cuda_array_interface__ = property(lambda self: {"version": 3, "data": (self._host.ctypes.data, False)})
+
+    def get(self) -> np.ndarray:
+        """A copy on the host."""
+        counts.to_host += 1
+        return self._host.copy()
+
+    def __array__(self, *args: Any, **options: Any) -> np.ndarray:
+        raise TypeError("Implicit conversion to a NumPy array is not allowed")
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return (2, 0)
+
+    def __getitem__(self, index: Any) -> Any:
+        result = self._host[unwrapped(index)]
+        return wrapped(result, result.base is None)
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        self._host[unwrapped(index)] = unwrapped(value)
+
+    def __len__(self) -> int:
+        return len(self._host)
+
+    def __iter__(self) -> Any:
+        return (self[k] for k in range(len(self)))
+
+    def __int__(self) -> int:
+        counts.to_host += 1
+        return int(self._host)
+
+    __index__ = __int__
+
+    def __float__(self) -> float:
+        counts.to_host += 1
+        return float(self._host)
+
+    def __bool__(self) -> bool:
+        counts.to_host += 1
+        return bool(self._host)
+
+    def item(self) -> Any:
+        counts.to_host += 1
+        return self._host.item()
+
+    def copy(self) -> ndarray:
+        return wrapped(self._host.copy())
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        method = getattr(self._host, name)
+        return lambda *args, **options: wrapped(method(*unwrapped(args), **unwrapped(options)))
+
+
+def _operator(name: str) -> Any:
+    def apply(self: ndarray, *others: Any) -> Any:
+        with np.errstate(all="ignore"):
+            return wrapped(getattr(self._host, name)(*unwrapped(others)))
+
+    return apply
+
+
+for _name in "add sub mul truediv floordiv mod pow and or xor lshift rshift matmul".split():
+    for _form in (f"__{_name}__", f"__r{_name}__", f"__i{_name}__"):
+        setattr(ndarray, _form, _operator(_form))
+for _name in "lt le gt ge eq ne neg abs invert".split():
+    setattr(ndarray, f"__{_name}__", _operator(f"__{_name}__"))
+ndarray.__hash__ = None  # type: ignore[assignment]
+
+
+def wrapped(result: Any, owns: bool = True) -> Any:
+    """Arrays, and NumPy's scalars, as arrays of the GPU; aligned as its allocations are, if they are new."""
+    if isinstance(result, tuple | list):
+        return type(result)(wrapped(one) for one in result) if not hasattr(result, "_fields") else tuple(map(wrapped, result))
+    if isinstance(result, np.generic):
+        result = np.asarray(result)
+    if not isinstance(result, np.ndarray):
+        return result
+    if result.base is None and result.ctypes.data % ALIGNMENT:
+        host = aligned_empty(result.shape, result.dtype)
+        host[...] = result
+        return ndarray(host)
+    return ndarray(result, owns and result.base is None)
+
+
+def unwrapped(given: Any) -> Any:
+    """Arguments as NumPy takes them; arrays of the host are refused."""
+    if isinstance(given, ndarray):
+        return given._host
+    if isinstance(given, np.ndarray):
+        raise TypeError("Unsupported type <class 'numpy.ndarray'>")
+    if isinstance(given, tuple | list):
+        return type(given)(map(unwrapped, given))
+    if isinstance(given, dict):
+        return {name: unwrapped(one) for name, one in given.items()}
+    return given
+
+
+class Namespace:
+    """NumPy's functions for these arrays."""
+
+    def __init__(self, of: Any) -> None:
+        self._of = of
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        with np.errstate(all="ignore"):
+            return wrapped(self._of(*unwrapped(args), **unwrapped(options)))
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        found = getattr(self._of, name)
+        if isinstance(found, type) or not (callable(found) or isinstance(found, types.ModuleType)):
+            return found
+        return Namespace(found)
+
+
+# -- kernels ---------------------------------------------------------------------------------------------------------
+
+
+def _directory() -> Path:
+    """Where what was compiled is kept, for all processes of a run."""
+    import os
+
+    place = Path(os.environ.get("MINIGRAPH_CACHE") or tempfile.gettempdir()) / "host_cuda"
+    place.mkdir(parents=True, exist_ok=True)
+    return place
+
+
+def _compiled(text: str, suffix: str) -> Path:
+    """A shared library of some text."""
+    place = _directory() / f"{hashlib.sha256(text.encode()).hexdigest()[:24]}.so"
+    if not place.exists():
+        with tempfile.TemporaryDirectory() as folder:
+            source, made = Path(folder) / f"x{suffix}", Path(folder) / "x.so"
+            source.write_text(text)
+            subprocess.run([COMPILER, *FLAGS, "-I", HERE, source, "-o", made], check=True)
+            shutil.copy(made, place.with_suffix(f".{id(source)}"))
+            place.with_suffix(f".{id(source)}").rename(place)
+    return place
+
+
+@cache
+def cublas_library() -> Path:
+    """The stand-in for cuBLAS."""
+    return _compiled((HERE / "cublas.cpp").read_text(), ".cpp")
+
+
+class RawModule:
+    """Kernels of a source, compiled together with those of all other modules that wait, when the first is launched."""
+
+    waiting: list[RawModule] = []
+    dry = False
+    """Whether launches do nothing, so that modules can be gathered."""
+    seen: dict[str, str] = {}
+    """Every function that was ever compiled, by its name."""
+
+    def __init__(self, code: str, options: tuple[str, ...] = ()) -> None:
+        assert code.startswith(PRELUDE)
+        assert "--fmad=false" in options
+        parts = re.split(r'(?m)^(?=__device__ void |extern "C" __global__ )', code[len(PRELUDE) :])
+        self.functions = {re.search(r"\b((?:nest|kernel)_\w+)\(", part)[1]: part for part in parts if part.strip()}
+        self._library: Any = None
+        RawModule.waiting.append(self)
+        RawModule.seen.update(self.functions)
+
+    def get_function(self, name: str) -> Kernel:
+        assert name in self.functions
+        return Kernel(self, name)
+
+    @property
+    def library(self) -> Any:
+        """The library that the kernels are in."""
+        if self._library is None:
+            waiting, RawModule.waiting = RawModule.waiting, []
+            functions = {name: text for one in waiting for name, text in one.functions.items()}
+            library = ctypes.CDLL(str(_compiled(_host_text(functions), ".cpp")))
+            for one in waiting:
+                one._library = library
+        return self._library
+
+
+def _host_text(functions: dict[str, str]) -> str:
+    """The source of a library of kernels."""
+    lines = ['#include "shim.h"', *(text for name, text in functions.items() if name.startswith("nest"))]
+    for name, text in functions.items():
+        if name.startswith("kernel"):
+            called = re.findall(r"\b(nest_\w+)\(", text)
+            barriers = any("__syncthreads" in functions[one] or "__shfl" in functions[one] for one in called)
+            lines.append(text)
+            lines.append(
+                f'extern "C" void launch_{name}(unsigned blocks, unsigned threads, void **given) '
+                f"{{ run_grid<{name}>(blocks, threads, given, {str(barriers).lower()}); }}"
+            )
+    return "\n".join(lines)
+
+
+class Kernel:
+    """A kernel that can be launched."""
+
+    def __init__(self, module: RawModule, name: str) -> None:
+        self._module, self._name, self._launch = module, name, None
+
+    def __call__(self, grid: tuple[int, ...], block: tuple[int, ...], args: tuple[int, ...]) -> None:
+        assert len(grid) == len(block) == 1
+        assert grid[0] > 0
+        if RawModule.dry:
+            return
+        if self._launch is None:
+            self._launch = getattr(self._module.library, f"launch_{self._name}")
+        enqueue(lambda: self._run(grid[0], block[0], args))
+
+    def _run(self, blocks: int, threads: int, args: tuple[int, ...]) -> None:
+        counts.launches += 1
+        self._launch(blocks, threads, (ctypes.c_void_p * len(args))(*args))
+
+
+# -- streams ---------------------------------------------------------------------------------------------------------
+
+
+def enqueue(task: Any) -> None:
+    """Run a task now, or record it."""
+    stream = Stream.current[-1]
+    if stream.recorded is None:
+        task()
+        return
+    stream.note_products()
+    stream.recorded.append(task)
+
+
+class Graph:
+    """Tasks that were recorded."""
+
+    def __init__(self, tasks: list[Any]) -> None:
+        self.tasks = tasks
+
+    def launch(self, stream: Any = None) -> None:
+        counts.graphs += 1
+        for task in self.tasks:
+            task()
+
+
+class Stream:
+    """A stream, on which everything happens at once unless it is recorded."""
+
+    current: list[Stream] = []
+
+    def __init__(self, non_blocking: bool = False, null: bool = False) -> None:
+        self.ptr = 0 if null else id(self)
+        self.recorded: list[Any] | None = None
+
+    def __enter__(self) -> Stream:
+        Stream.current.append(self)
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        Stream.current.pop()
+
+    def begin_capture(self, mode: Any = None) -> None:
+        assert self.ptr, "the default stream cannot be captured"
+        self.recorded = []
+        library = ctypes.CDLL(str(cublas_library()))
+        library.stand_in_record(1)
+        self._products = library.stand_in_recorded()
+
+    def note_products(self) -> None:
+        """Record the products since the last task."""
+        library = ctypes.CDLL(str(cublas_library()))
+        now = library.stand_in_recorded()
+        self.recorded += [lambda k=k: library.stand_in_replay(k) for k in range(self._products, now)]
+        self._products = now
+
+    def end_capture(self) -> Graph:
+        self.note_products()
+        ctypes.CDLL(str(cublas_library())).stand_in_record(0)
+        tasks, self.recorded = self.recorded, None
+        return Graph(tasks)
+
+    def synchronize(self) -> None:
+        counts.synchronized += 1
+
+
+Stream.current.append(Stream(null=True))
+
+
+class OutOfMemoryError(MemoryError):
+    """What CuPy raises."""
+
+
+class Limit:
+    """How many bytes may still be allocated; None for no limit."""
+
+    left: int | None = None
+
+
+def _allocated(shape: Any, dtype: Any) -> np.ndarray:
+    """Memory for an array, if there is any left."""
+    host = aligned_empty(shape, dtype)
+    if Limit.left is not None:
+        if host.nbytes > Limit.left:
+            raise OutOfMemoryError(f"Out of memory allocating {host.nbytes} bytes")
+        Limit.left -= host.nbytes
+    return host
+
+
+def make_cupy(driver: int = 13000, runtime: int = 13000, devices: int = 1) -> types.ModuleType:
+    """The module that stands in for CuPy."""
+    cupy = types.ModuleType("cupy")
+    space = Namespace(np)
+    cupy.__getattr__ = lambda name: getattr(space, name)  # type: ignore[method-assign]
+    cupy.ndarray, cupy.RawModule = ndarray, RawModule
+
+    def array(value: Any, dtype: Any = None, copy: bool = True, order: str = "K") -> ndarray:
+        if isinstance(value, ndarray):
+            made = np.array(value._host, dtype=dtype, order=order)
+        else:
+            made = np.array(value, dtype=dtype, order=order)
+            counts.to_device += isinstance(value, np.ndarray)
+        host = _allocated(made.shape, made.dtype) if made.flags.c_contiguous else np.empty_like(made)
+        host[...] = made
+        return ndarray(host)
+
+    def asarray(value: Any, dtype: Any = None) -> ndarray:
+        if isinstance(value, ndarray) and dtype in (None, value.dtype):
+            return value
+        return array(value, dtype)
+
+    def asnumpy(value: ndarray) -> np.ndarray:
+        return value.get() if isinstance(value, ndarray) else np.asarray(value)
+
+    def empty(shape: Any, dtype: Any = float) -> ndarray:
+        return ndarray(_allocated(shape, dtype))
+
+    def memset(address: int, value: int, size: int, stream: int) -> None:
+        assert stream == Stream.current[-1].ptr
+        enqueue(lambda: ctypes.memset(address, value, size))
+
+    def memcpy(to: int, source: int, size: int, kind: int, stream: int) -> None:
+        assert stream == Stream.current[-1].ptr
+        assert kind == 3, "between places on the device"
+        enqueue(lambda: ctypes.memmove(to, source, size))
+
+    cupy.array, cupy.asarray, cupy.asnumpy, cupy.empty = array, asarray, asnumpy, empty
+    cupy.ascontiguousarray = lambda value: value if value.flags.c_contiguous else array(value, order="C")
+    cupy.from_dlpack = lambda value: ndarray(value.lent()._host, False)
+    cupy.get_default_memory_pool = lambda: types.SimpleNamespace(free_all_blocks=lambda: None)
+    runtime_module = types.SimpleNamespace(
+        driverGetVersion=lambda: driver,
+        runtimeGetVersion=lambda: runtime,
+        getDeviceCount=lambda: devices,
+        memsetAsync=memset,
+        memcpyAsync=memcpy,
+        memcpyDeviceToDevice=3,
+    )
+    cupy.cuda = types.SimpleNamespace(
+        runtime=runtime_module,
+        Device=lambda number: contextlib.nullcontext(),
+        Stream=Stream,
+        get_current_stream=lambda: Stream.current[-1],
+        memory=types.SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
+        is_available=lambda: devices > 0,
+    )
+    return cupy
+
+
+def install(monkeypatch: Any, **options: int) -> types.ModuleType:
+    """Let backend "cupy" run on the host for the time of a test."""
+    cupy = make_cupy(**options)
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    monkeypatch.setattr(cublas, "loaded_library", lambda: str(cublas_library()))
+    return cupy
