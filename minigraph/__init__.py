@@ -1,9 +1,10 @@
 """minigraph: array expressions written once, then differentiated, transformed, optimized and compiled."""
 
 from minigraph import errors, layers, operators, testing, training, transforms
+from minigraph.config import config
 from minigraph.doctor import doctor
 from minigraph.errors import *
-from minigraph.function import Function, In, Memory, Out, Profile, Trace, function
+from minigraph.function import Function, In, Memory, Out, Profile, Trace, Transfers, function
 from minigraph.gradient import grad, hessian, hessian_vector_product, jacobian, jvp, vjp
 from minigraph.graph import Graph, Variable, clone, constant, replace, shared, tensor
 from minigraph.inputs import *

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from minigraph.backends.native import CompiledRegion, Plan, in_order, picker
-from minigraph.backends.regions import KernelFailure
+from minigraph.backends.regions import KernelFailure, PlannedRegion
 from minigraph.errors import MinigraphError
 from minigraph.graph import Array, Item, Variable
 from minigraph.kernels.runtime import SHARED
@@ -28,10 +28,10 @@ from `new`, and as input and as output from `arrays`.
 """
 
 
-def single_region(plan: Schedule) -> CompiledRegion | None:
+def single_region(plan: Schedule) -> PlannedRegion[Any] | None:
     """The region that a plan consists of; None if it has other steps, or results that are no results of the region."""
     region, *rest = plan.steps or (None,)
-    if region is None or not isinstance(region.kernel, CompiledRegion) or not all(plan.owned):
+    if region is None or not isinstance(region.kernel, PlannedRegion) or not all(plan.owned):
         return None
     picks = {step.result for step in rest if isinstance(step.variable.op, Item) and step.operands == (region.result,)}
     given = {*plan.inputs, *(slot for slot, _ in plan.shared)}

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from minigraph.backends.choice import choose
-from minigraph.backends.gpu import DeviceRegion
+from minigraph.backends.gpu import DeviceRegion, Gpu
 from minigraph.backends.interpreted import Backend
 from minigraph.backends.native import CompiledRegion
 from minigraph.context import collector_paused
@@ -35,6 +35,7 @@ from minigraph.ops.loop_updates import carry_updates
 from minigraph.origin import warn
 from minigraph.printing import flat_text, graph_diff, op_text
 from minigraph.record import Record
+from minigraph.replay import Replay
 from minigraph.rewrite.algebra import simplify
 from minigraph.rewrite.axes import sink_axes
 from minigraph.rewrite.folding import fold
@@ -47,7 +48,7 @@ from minigraph.rewrite.stability import stabilize
 from minigraph.schedule import Schedule, run, run_step, schedule
 from minigraph.state import Cell, assign, locked, move, snapshot
 
-__all__ = ["Function", "In", "Memory", "Out", "Profile", "Trace", "function"]
+__all__ = ["Function", "In", "Memory", "Out", "Profile", "Trace", "Transfers", "function"]
 
 PIPELINE: tuple[Callable[[Graph], Graph], ...] = (
     strip,
@@ -87,10 +88,13 @@ class In(Record):
 
 
 class Out(Record):
-    """An output with the option `borrow`: it may share memory with inputs, state, or constants, and must not be written to."""
+    """An output with options: `borrow`, to let it share memory with inputs, state, or constants, so that it must not be written
+    to; `host`, to get a NumPy array whatever the backend.
+    """
 
     variable: Variable
     borrow: bool = False
+    host: bool = False
 
 
 class Trace(Record):
@@ -110,16 +114,17 @@ class Trace(Record):
 
 
 class Profile(Record):
-    """One measured call: its result, and the seconds that each step took, as (op, user's line, seconds)."""
+    """One measured call: its result, the seconds that each step took, as (op, user's line, seconds), and how calls are made."""
 
     outputs: Any
     steps: tuple[tuple[str, str, float], ...]
+    note: str = ""
 
     def __str__(self) -> str:
         total = sum(seconds for *_, seconds in self.steps) or 1.0
         slowest = sorted(self.steps, key=lambda step: -step[2])
         rows = [f"{seconds * 1e6:10.1f} {100 * seconds / total:5.1f}%  {op:<28} {line}" for op, line, seconds in slowest]
-        return "\n".join([f"{'us':>10} {'share':>6}  {'op':<28} line", *rows])
+        return "\n".join([*([self.note] if self.note else []), f"{'us':>10} {'share':>6}  {'op':<28} line", *rows])
 
 
 class Memory(Record):
@@ -130,12 +135,20 @@ class Memory(Record):
     peak: int
 
 
+class Transfers(Record):
+    """Copies of arrays between host and GPU that all calls of a function have made so far."""
+
+    to_device: int = 0
+    to_host: int = 0
+
+
 class Structure(Record):
-    """How outputs were asked for: one variable, a list, a dict, or none, with what each may borrow."""
+    """How outputs were asked for: one variable, a list, a dict, or none, with what each may borrow, and what the host gets."""
 
     kind: str
     keys: tuple[Any, ...]
     borrow: tuple[bool, ...]
+    host: tuple[bool, ...] = ()
 
     def pack(self, values: Sequence[Array]) -> Any:
         """The results in the form that was asked for."""
@@ -168,13 +181,22 @@ class Function:
             self._plan: Schedule = schedule(self.graph, self._backend)
         self._cells = [variable.op.cell for _, variable in self._plan.shared]  # type: ignore[attr-defined]
         self._targets: list[Cell] = [target.cell for target, _ in graph.updates]
+        on_gpu = isinstance(self._backend, Gpu)  # where state is written over while others may still read it
+        self._locked = list(dict.fromkeys([*self._cells, *self._targets])) if on_gpu else self._targets
         lent = {slot for slot, spec in zip(self._plan.inputs, self.inputs, strict=True) if spec.borrow}
         asked = specification.structure.borrow
         self._borrowed = tuple(out or slot in lent for out, slot in zip(asked, self._plan.holders, strict=False))
-        self._pack = specification.structure.pack
-        region = single_region(self._plan)
-        self._direct = Direct(self._plan, region, self._cells, [target for target, _ in graph.updates]) if region else None
+        self._hosted = any(specification.structure.host)
+        self._direct = self._short_way([target for target, _ in graph.updates])
         self._names = {spec.key: position for position, spec in enumerate(self.inputs) if spec.key}
+
+    def _short_way(self, targets: Sequence[Variable]) -> Direct | Replay | None:
+        """The short way through a call, if this is a function of one region."""
+        region = single_region(self._plan)
+        if isinstance(region, DeviceRegion):
+            assert isinstance(self._backend, Gpu)
+            return Replay(self._backend, self._plan, region, self._cells, targets)
+        return Direct(self._plan, region, self._cells, targets) if isinstance(region, CompiledRegion) else None
 
     @property
     def backend(self) -> str:
@@ -192,7 +214,7 @@ class Function:
         if self._direct is not None and not kwargs:
             outputs = self._direct(args)
             if outputs is not None:
-                return self._pack(outputs)
+                return self._delivered(outputs)
         return self._call(args, kwargs, run)
 
     def profile(self, /, *args: Any, **kwargs: Any) -> Profile:
@@ -211,7 +233,8 @@ class Function:
                 for dead in step.freed:
                     memory[dead] = None
 
-        return Profile(self._call(args, kwargs, timed), tuple(measured))
+        outputs = self._call(args, kwargs, timed)
+        return Profile(outputs, tuple(measured), self._direct.note if isinstance(self._direct, Replay) else "")
 
     def source(self, code: bool = False) -> str:
         """What runs, a line a step, and for compiled steps the loop nests of every set of input shapes that was met.
@@ -231,6 +254,11 @@ class Function:
         arena = sum(max((one.arena_bytes for one in each), default=0) for each in programs)
         results = sum(max((one.output_bytes for one in each), default=0) for each in programs)
         return Memory(arena, results, arena + results)
+
+    def transfers(self) -> Transfers:
+        """How many arrays have been copied between host and GPU since this function was made; none without a GPU."""
+        copies = self._backend.copies if isinstance(self._backend, Gpu) else None
+        return Transfers(copies.to_device, copies.to_host) if copies else Transfers()
 
     def copy(
         self, *, swap: Mapping[Variable, Variable] | None = None, delete_updates: bool = False, name: str | None = None
@@ -254,25 +282,30 @@ class Function:
         with self._backend.running():
             return self._computed(args, kwargs, runner)
 
-    def _computed(
-        self, args: Sequence[Any], kwargs: Mapping[str, Any], runner: Callable[[Schedule, list[Any]], None]
-    ) -> Any:
+    def _computed(self, args: Sequence[Any], kwargs: Mapping[str, Any], runner: Callable[[Schedule, list[Any]], None]) -> Any:
         """Bind, compute, check, and only then commit."""
         arrays = self._bind(args, kwargs)
         self._take_state()
         if self._direct is not None and runner is run:
             outputs = self._direct.planned(arrays)
             if outputs is not None:
-                return self._pack(outputs)
+                return self._delivered(outputs)
         count = len(self.outputs)
-        with locked(self._targets), np.errstate(all="ignore"):
+        with locked(self._locked), np.errstate(all="ignore"):
             while True:
                 state = snapshot(self._cells)
                 results = self._compute(arrays, state, runner)
                 outputs = [self._release(k, results[k], self._borrowed[k]) for k in range(count)]
                 values = [self._new_value(k, results[k]) for k in range(count, len(results))]
                 if self._commit(state, values):
-                    return self._specification.structure.pack(outputs)
+                    return self._delivered(outputs)
+
+    def _delivered(self, outputs: Sequence[Array]) -> Any:
+        """The results in the form, and in the place, that was asked for."""
+        structure = self._specification.structure
+        if self._hosted:
+            outputs = [self._backend.store(one) if host else one for one, host in zip(outputs, structure.host, strict=True)]
+        return structure.pack(outputs)
 
     def _take_state(self) -> None:
         """Move the shared variables to where the backend computes; they stay there."""
@@ -456,7 +489,7 @@ def _as_leaf(variable: Variable) -> Variable:
 def _structure(outputs: Any) -> tuple[Structure, list[Variable]]:
     """The form of the outputs, and the variables."""
     if outputs is None:
-        return Structure("list", (), ()), []
+        return Structure("list", (), (), ()), []
     if isinstance(outputs, Mapping):
         kind, keys, listed = "dict", tuple(outputs), list(outputs.values())
     elif isinstance(outputs, list | tuple):
@@ -471,7 +504,7 @@ def _structure(outputs: Any) -> tuple[Structure, list[Variable]]:
         variables.append(as_variable(one.variable))
         if isinstance(variables[-1].type, tuple):
             raise InvalidTypeError(f"{variables[-1]!r} has several results, and cannot be an output; ask for one of them")
-    return Structure(kind, keys, tuple(one.borrow for one in wrapped)), variables
+    return Structure(kind, keys, tuple(one.borrow for one in wrapped), tuple(one.host for one in wrapped)), variables
 
 
 def _as_pairs(given: Any, what: str) -> list[tuple[Any, Any]]:

@@ -230,8 +230,8 @@ class Variable(Operators):
     def get_value(self, borrow: bool = False, device: bool = False) -> Array:
         """The value of a shared variable: a copy, or with `borrow` the array itself, which must not be written to.
 
-        Of a value that lies on a GPU it is a copy on the host; with `device` it is the CuPy array. ValueError for `device` if the
-        value lies on the host.
+        Of a value that lies on a GPU it is a copy on the host; with `device` it is a CuPy array: a copy, or with `borrow` the
+        one that calls write over. ValueError for `device` if the value lies on the host.
         """
         (value,) = snapshot([self.cell])
         if isinstance(value, np.ndarray):

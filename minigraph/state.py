@@ -25,7 +25,7 @@ def on_host(array: Any) -> np.ndarray[Any, Any]:
 
 
 class Cell:
-    """One array, on the host or on a GPU: replaced as a whole, or written over by an update that holds the only reference to it.
+    """One array, on the host or on a GPU: replaced as a whole, or written over by an update that alone refers to it.
 
     `value` is missing while an update works, for other threads to see: it can be read with `snapshot`, which waits.
     """

@@ -49,7 +49,7 @@ def usable_cupy() -> Any:
     if driver // 1000 < library // 1000:
         raise ExecutionError(
             f"backend 'cupy': the driver is too old: it supports CUDA {_version(driver)}, and this CuPy needs CUDA "
-            f"{library // 1000}; update the driver, or install the CuPy for CUDA {driver // 1000}: minigraph[cuda{driver // 1000}]"
+            f"{library // 1000}; update the driver, or install minigraph[cuda{driver // 1000}]"
         )
     try:
         count = runtime.getDeviceCount()

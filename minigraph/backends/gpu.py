@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -19,12 +20,13 @@ from minigraph.errors import InvalidTypeError, OutOfMemoryError
 from minigraph.graph import Array, Graph, Variable, check_shape, fit
 from minigraph.kernels.cublas import WORKSPACE
 from minigraph.kernels.cuda_program import CudaProgram, Gemm
-from minigraph.kernels.cuda_runtime import Module, Task, bodies, cublas, tasks_of
-from minigraph.kernels.program import CONSTANTS, FIRST
+from minigraph.kernels.cuda_runtime import Module, Task, bodies, cublas, tasks_of, tasks_of_command
+from minigraph.kernels.layout import sizes
+from minigraph.kernels.program import ARENA, CONSTANTS, FIRST
 from minigraph.ops.loop import Scan
 from minigraph.rewrite.fuse import Region, fuse, is_compilable_loop
 from minigraph.rewrite.specialize import follows_from_sizes
-from minigraph.types import TensorType
+from minigraph.types import TensorType, as_dtype
 
 VECTORS = 16
 """The alignment that kernels expect of arrays, in bytes."""
@@ -58,22 +60,36 @@ class DevicePlan:
         """wanted: positions of an input and of the output that shall be written over it, if that is safe."""
         self.gpu, self.xp = gpu, gpu.xp
         self.program = CudaProgram(graph, wanted)
+        if self.program.fails and len(self.program.overwritten) < len(wanted):  # new state is put in its place all at once
+            self.program = CudaProgram(graph)
+        self.overwritten = self.program.overwritten
         self.module = Module(self.xp, self.program.code)
         self._constants = [self.xp.asarray(one.constants) for one in bodies(self.program)]
-        self._addresses = {
-            id(one): array.data.ptr for one, array in zip(bodies(self.program), self._constants, strict=True)
-        }
+        self._addresses = {id(one): array.data.ptr for one, array in zip(bodies(self.program), self._constants, strict=True)}
         self._pieces: list[Piece] = []
+        self.bound: Binding | None = None
 
     def __call__(self, arrays: tuple[Array, ...]) -> tuple[Array, ...]:
         """The outputs, in new memory; KernelFailure where an index is outside."""
-        outputs = tuple([self.xp.empty(*one) for one in self.program.outputs])
+        arrays, outputs = self.memory(arrays)
         piece = self.take()
-        for task in self.tasks(piece, arrays + outputs):
+        for task in (*self.opening(piece), *self.tasks(piece, arrays + outputs)):
             task()
         self.check(piece)
         self.give(piece)
         return outputs
+
+    def memory(self, arrays: tuple[Array, ...]) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
+        """The inputs, copies of those that would be written over, and memory for the outputs."""
+        written = {*self.overwritten.values()}
+        kept = tuple([one.copy() if k in written else one for k, one in enumerate(arrays)])
+        outputs = tuple(
+            [
+                kept[self.overwritten[k]] if k in self.overwritten else self.xp.empty(*one)
+                for k, one in enumerate(self.program.outputs)
+            ]
+        )
+        return kept, outputs
 
     def take(self) -> Piece:
         """Memory for one call."""
@@ -86,39 +102,121 @@ class DevicePlan:
         """Keep memory for the next call."""
         self._pieces.append(piece)
 
-    def tasks(self, piece: Piece, arrays: Sequence[Array]) -> list[Task]:
-        """What a call enqueues on the current stream, given inputs and outputs."""
-        bases = [0] * FIRST + [one.data.ptr for one in arrays]
-        bases[0], bases[CONSTANTS] = piece.arena, self._addresses[id(self.program)]
-        stream = self.xp.cuda.get_current_stream().ptr
+    def opening(self, piece: Piece) -> list[Task]:
+        """What a call enqueues before its commands."""
         tasks: list[Task] = []
+        stream = self.xp.cuda.get_current_stream
         if self.program.fails:
-            tasks.append(lambda: self.xp.cuda.runtime.memsetAsync(piece.failed, 0, 4, stream))
+            tasks.append(lambda: self.xp.cuda.runtime.memsetAsync(piece.failed, 0, 4, stream().ptr))
         if piece.workspace:
-            tasks.append(lambda: cublas().work_in(stream, piece.workspace))
-        return tasks + tasks_of(self.program, self.module, self._addresses, bases, piece.failed)
+            tasks.append(lambda: cublas().work_in(stream().ptr, piece.workspace))
+        return tasks
+
+    def tasks(self, piece: Piece, arrays: Sequence[Array]) -> list[Task]:
+        """What the commands enqueue on the current stream, given inputs and outputs."""
+        return tasks_of(self.program, self.module, self._addresses, self._bases(piece, arrays), piece.failed)
+
+    def _bases(self, piece: Piece, arrays: Sequence[Array]) -> list[int]:
+        """The addresses of the program's slots."""
+        bases = [0] * FIRST + [one.data.ptr for one in arrays]
+        bases[ARENA], bases[CONSTANTS] = piece.arena, self._addresses[id(self.program)]
+        return bases
+
+    def has_failed(self, piece: Piece) -> bool:
+        """Whether a kernel has met an index that is outside, which takes waiting for all that was enqueued."""
+        return self.program.fails and bool(self.gpu.store(piece.memory[:4].view(np.int32))[0])
 
     def check(self, piece: Piece) -> None:
-        """KernelFailure if a kernel has met an index that is outside, which takes waiting for all that was enqueued."""
-        if self.program.fails and int(self.gpu.store(piece.memory[:4].view(np.int32))[0]):
+        """KernelFailure if a kernel has met an index that is outside."""
+        if self.has_failed(piece):
             self.give(piece)
             raise KernelFailure("an index is outside of an array")
 
     def timed(self, arrays: tuple[Array, ...]) -> tuple[tuple[Array, ...], list[tuple[str, str, float]]]:
         """The outputs, and what each command is, where its last op was written, and the seconds that it took."""
-        outputs = tuple([self.xp.empty(*one) for one in self.program.outputs])
+        arrays, outputs = self.memory(arrays)
         piece = self.take()
-        measured = []
-        wait = self.xp.cuda.get_current_stream().synchronize
-        wait()
-        start = time.perf_counter()
-        for task in self.tasks(piece, arrays + outputs):
+        bases = self._bases(piece, arrays + outputs)
+        event = self.xp.cuda.Event
+        for task in self.opening(piece):
             task()
-        wait()
-        measured.append(("all commands", "", time.perf_counter() - start))
+        marks = [event()]
+        marks[0].record()
+        for command in self.program.commands:
+            for task in tasks_of_command(command, self.module, self._addresses, bases, piece.failed):
+                task()
+            marks.append(event())
+            marks[-1].record()
+        marks[-1].synchronize()
         self.check(piece)
         self.give(piece)
+        measured = []
+        for command, before, after in zip(self.program.commands, marks, marks[1:], strict=False):
+            line = str(self.program.steps[command.steps[-1]].variables[-1].origin)
+            measured.append((self.program.title(command), line, self.xp.cuda.get_elapsed_time(before, after) / 1000))
         return outputs, measured
+
+
+class Binding:
+    """A plan captured as a CUDA graph, over memory that stays: what is copied into its inputs it computes with."""
+
+    def __init__(self, plan: DevicePlan, state: Sequence[Array], read: Mapping[int, int], news: Mapping[int, int]) -> None:
+        """state: the arrays of shared variables; read: which of them the inputs are; news: which take the values of outputs.
+
+        RuntimeError if what the plan does cannot be captured.
+        """
+        xp = plan.xp
+        self.plan, self.piece, self.state = plan, Piece(xp, plan.program), tuple(state)
+        kinds = [(sizes(one), as_dtype(one.dtype)) for one in plan.program.graph.inputs]
+        self.inputs = tuple([state[read[k]] if k in read else xp.empty(*kind) for k, kind in enumerate(kinds)])
+        self.outputs = tuple(
+            [
+                self.inputs[plan.overwritten[k]] if k in plan.overwritten else xp.empty(*kind)
+                for k, kind in enumerate(plan.program.outputs)
+            ]
+        )
+        moved = [(state[place], self.outputs[k]) for k, place in news.items() if k not in plan.overwritten]
+        self.late = moved if plan.program.fails else []
+        """State, and its new value, which is put there once it is known that nothing has failed."""
+        tasks = [*plan.opening(self.piece), *plan.tasks(self.piece, self.inputs + self.outputs)]
+        if not plan.program.fails:
+            tasks.append(partial(copy_all, xp, moved))
+        self._graph = _captured(xp, tasks)
+        self._stream: Any = None
+
+    def launch(self) -> None:
+        """Run what was captured on the current stream, after what was run on another."""
+        stream = self.plan.xp.cuda.get_current_stream()
+        if self._stream is not None and self._stream.ptr != stream.ptr:
+            self._stream.synchronize()
+        self._stream = stream
+        self._graph.launch()
+
+    def has_failed(self) -> bool:
+        """Whether the last run has met an index that is outside."""
+        return self.plan.has_failed(self.piece)
+
+
+def _captured(xp: Any, tasks: Sequence[Task]) -> Any:
+    """A CUDA graph of what tasks enqueue."""
+    stream = xp.cuda.Stream(non_blocking=True)
+    with stream:
+        stream.begin_capture()
+        try:
+            for task in tasks:
+                task()
+        finally:
+            graph = stream.end_capture()
+    return graph
+
+
+def copy_all(xp: Any, pairs: Sequence[tuple[Array, Array]]) -> None:
+    """Enqueue copies between arrays in C order, (to, from), in one C call, which Ctrl-C cannot split."""
+    runtime, stream = xp.cuda.runtime, xp.cuda.get_current_stream().ptr
+    targets, sources = ([pair[side].data.ptr for pair in pairs] for side in (0, 1))
+    counts = [source.nbytes for _, source in pairs]
+    kind = runtime.memcpyDeviceToDevice
+    deque(map(runtime.memcpyAsync, targets, sources, counts, repeat(kind), repeat(stream)), maxlen=0)
 
 
 class DeviceRegion(PlannedRegion[DevicePlan]):

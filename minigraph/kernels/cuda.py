@@ -1,8 +1,8 @@
 """A loop nest written as CUDA C++, its sizes and strides as numbers in the text.
 
 A nest is a `__device__` function that one block of threads runs: each thread has a point of the kept axes, and a lane of the
-folded ones, of which it takes every so many elements. What the lanes of a point have folded is merged in a fixed order: within a
-warp by shuffles, among warps in shared memory. All lanes get the result, and go on to the next stage. Without folds a thread
+folded ones, of which it takes every so many elements. What the lanes of a point have folded is merged in a fixed order: within
+a warp by shuffles, among warps in shared memory. All lanes get the result, and go on to the next stage. Without folds a thread
 computes as many neighbouring elements as one access to memory can move.
 """
 
@@ -97,7 +97,9 @@ def vector_width(nest: LoopNest, bindings: Bindings, aligned: Sequence[int]) -> 
             itemsize = nest.operands[k].dtype.itemsize
             if aligned[k] % min(VECTOR_BYTES, width * itemsize):
                 return False
-            if any(stride % width for stride, size in zip(bindings.strides[k][:-1], bindings.sizes[:-1], strict=True) if size > 1):
+            if any(
+                stride % width for stride, size in zip(bindings.strides[k][:-1], bindings.sizes[:-1], strict=True) if size > 1
+            ):
                 return False
         return True
 
@@ -152,7 +154,9 @@ class NestPrinter:
         }
         picking = [one for one in (*nest.nodes, *nest.scatters) if isinstance(one, Gather | Scatter)]
         starts = np.cumsum([0, *(len(one.indices) for one in picking)])
-        self.picks = {one: bindings.picks[start : start + len(one.indices)] for one, start in zip(picking, starts, strict=False)}
+        self.picks = {
+            one: bindings.picks[start : start + len(one.indices)] for one, start in zip(picking, starts, strict=False)
+        }
         self.loaded: dict[int, str] = {}
         """What the elements of a thread read together: vectors, and single elements that all of them share."""
 

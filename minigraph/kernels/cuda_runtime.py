@@ -10,7 +10,7 @@ from typing import Any
 from minigraph.config import config
 from minigraph.kernels.cublas import Cublas, take_cublas
 from minigraph.kernels.cuda import THREADS
-from minigraph.kernels.cuda_program import CudaProgram, Gemm, Launch, Loop, Where
+from minigraph.kernels.cuda_program import Command, CudaProgram, Gemm, Launch, Loop, Where
 from minigraph.kernels.program import ARENA, CONSTANTS, FIRST
 
 OPTIONS = ("--std=c++17", "--fmad=false")
@@ -51,17 +51,20 @@ def tasks_of(program: CudaProgram, module: Module, constants: dict[int, int], ba
 
     constants: the address of the constants of each program, by its id, those of bodies included.
     """
-    tasks: list[Task] = []
-    for command in program.commands:
-        match command:
-            case Launch(name, blocks, operands):
-                given = (*(_address(bases, where) for where in operands), failed)
-                tasks.append(partial(module[name], (blocks,), (THREADS,), given))
-            case Gemm():
-                tasks += _product(command, bases)
-            case Loop():
-                tasks += _loop(command, module, constants, bases, failed)
-    return tasks
+    return [task for one in program.commands for task in tasks_of_command(one, module, constants, bases, failed)]
+
+
+def tasks_of_command(
+    command: Command, module: Module, constants: dict[int, int], bases: Sequence[int], failed: int
+) -> list[Task]:
+    """What one command enqueues."""
+    match command:
+        case Launch(name, blocks, operands):
+            given = (*(_address(bases, where) for where in operands), failed)
+            return [partial(module[name], (blocks,), (THREADS,), given)]
+        case Loop():
+            return _loop(command, module, constants, bases, failed)
+    return _product(command, bases)
 
 
 def _address(bases: Sequence[int], where: Where) -> int:

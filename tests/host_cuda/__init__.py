@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import types
 from functools import cache
 from pathlib import Path
@@ -88,6 +89,13 @@ class ndarray:
     T = property(lambda self: ndarray(self._host.T, False))
     __cuda_array_interface__ = property(lambda self: {"version": 3, "data": (self._host.ctypes.data, False)})
 
+    def set(self, value: np.ndarray) -> None:
+        """Copy an array of the host over this one."""
+        assert isinstance(value, np.ndarray)
+        assert (value.shape, value.dtype) == (self.shape, self.dtype)
+        counts.to_device += 1
+        self._host[...] = value
+
     def get(self) -> np.ndarray:
         """A copy on the host."""
         counts.to_host += 1
@@ -148,10 +156,10 @@ def _operator(name: str) -> Any:
     return apply
 
 
-for _name in "add sub mul truediv floordiv mod pow and or xor lshift rshift matmul".split():
+for _name in ["add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and", "or", "xor", "lshift", "rshift", "matmul"]:
     for _form in (f"__{_name}__", f"__r{_name}__", f"__i{_name}__"):
         setattr(ndarray, _form, _operator(_form))
-for _name in "lt le gt ge eq ne neg abs invert".split():
+for _name in ["lt", "le", "gt", "ge", "eq", "ne", "neg", "abs", "invert"]:
     setattr(ndarray, f"__{_name}__", _operator(f"__{_name}__"))
 ndarray.__hash__ = None  # type: ignore[assignment]
 
@@ -371,6 +379,16 @@ class Stream:
 Stream.current.append(Stream(null=True))
 
 
+class Event:
+    """A moment on a stream."""
+
+    def record(self) -> None:
+        self.time = time.perf_counter()
+
+    def synchronize(self) -> None:
+        counts.synchronized += 1
+
+
 class OutOfMemoryError(MemoryError):
     """What CuPy raises."""
 
@@ -444,6 +462,8 @@ def make_cupy(driver: int = 13000, runtime: int = 13000, devices: int = 1) -> ty
         runtime=runtime_module,
         Device=lambda number: contextlib.nullcontext(),
         Stream=Stream,
+        Event=Event,
+        get_elapsed_time=lambda before, after: 1000 * (after.time - before.time),
         get_current_stream=lambda: Stream.current[-1],
         memory=types.SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
         is_available=lambda: devices > 0,

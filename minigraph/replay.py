@@ -1,0 +1,133 @@
+"""The short way through a call on a GPU: a function that is one compiled region, captured as a CUDA graph.
+
+The first call with some input shapes launches kernel after kernel; the second captures them, and from then on a call is one
+launch. Inputs are copied into the memory that was captured, outputs out of it; shared variables stay in it, and new state is
+written over the old.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from minigraph.backends.gpu import Binding, DevicePlan, DeviceRegion, Gpu, copy_all
+from minigraph.graph import Array, Variable
+from minigraph.schedule import Schedule
+from minigraph.state import Cell, locked, snapshot
+
+
+class Replay:
+    """Calls of one region with inputs and state, by launching what was captured."""
+
+    def __init__(
+        self, gpu: Gpu, plan: Schedule, region: DeviceRegion, cells: Sequence[Cell], targets: Sequence[Variable]
+    ) -> None:
+        self._gpu, self._region, self._targets = gpu, region, [target.cell for target in targets]
+        self._cells = list(dict.fromkeys([*cells, *self._targets]))
+        self._inputs = len(plan.inputs)
+        operands = plan.steps[0].operands
+        slots = [*plan.inputs, *(slot for slot, _ in plan.shared)]
+        self._sources = [slots.index(slot) for slot in operands]
+        """For each input of the region, the position among the function's inputs and the shared variables that it reads."""
+        index = {step.result: step.variable.op.index for step in plan.steps[1:]}  # type: ignore[attr-defined]
+        kept = len(plan.roots) - len(targets)
+        self._picked = [index[root] for root in plan.roots[:kept]]
+        self._news = [index[root] for root in plan.roots[kept:]]
+        slot_of = {variable.cell: slot for slot, variable in plan.shared}
+        region.wanted = tuple(
+            (operands.index(slot_of[cell]), index[root])
+            for cell, root in zip(self._targets, plan.roots[kept:], strict=True)
+            if operands.count(slot_of.get(cell, -1)) == 1
+        )
+        self._seen: set[int] = set()
+        """The plans, by id, that have been run kernel after kernel."""
+        self._lock = threading.RLock()
+        self.refusal = ""
+        """Why nothing is captured, if that has been tried in vain."""
+
+    @property
+    def note(self) -> str:
+        """How calls are made."""
+        if self.refusal:
+            return f"launched kernel after kernel: nothing can be captured ({self.refusal})"
+        return "the second call with some input shapes, and all that follow, are one CUDA graph launch each"
+
+    def __call__(self, args: tuple[Any, ...]) -> Sequence[Array] | None:
+        """The outputs; None where the long way must be gone, with nothing changed."""
+        plan = self._region.recent
+        if plan is None or plan.bound is None or len(args) != self._inputs:
+            return None
+        with self._gpu.running():
+            return self._run(plan.bound, args)
+
+    def planned(self, arrays: Sequence[Array]) -> Sequence[Array] | None:
+        """The outputs from arrays on the GPU that fit the inputs; None as above."""
+        if self.refusal:
+            return None
+        with self._lock:
+            state = snapshot(self._cells)
+            known = (*arrays, *state)
+            plan = self._region.plan([known[k] for k in self._sources])
+            if plan.bound is None:
+                if id(plan) not in self._seen:
+                    self._seen.add(id(plan))
+                    return None
+                plan.bound = self._bind(plan, state)
+            return None if plan.bound is None else self._run(plan.bound, arrays)
+
+    def _bind(self, plan: DevicePlan, state: Sequence[Array]) -> Binding | None:
+        """A plan captured over the present state; None, with the reason kept, where that cannot be done."""
+        news = {k: self._cells.index(cell) for k, cell in zip(self._news, self._targets, strict=True)}
+        if any(plan.program.outputs[k][0] != state[place].shape for k, place in news.items()):
+            self.refusal = "new state has another shape than the old"
+            return None
+        if len(news) < len(self._news):
+            self.refusal = "two shared variables take one value"
+            return None
+        read = {k: source - self._inputs for k, source in enumerate(self._sources) if source >= self._inputs}
+        try:
+            return Binding(plan, state, read, news)
+        except RuntimeError as error:
+            self.refusal = f"{type(error).__name__}: {error}"
+            return None
+
+    def _run(self, bound: Binding, args: Sequence[Any]) -> Sequence[Array] | None:
+        """Launch what was captured for these arguments."""
+        given = [(bound.inputs[k], args[source]) for k, source in enumerate(self._sources) if source < self._inputs]
+        if not all(self._fits(place, value) for place, value in given):
+            return None
+        with self._lock, locked(self._cells):
+            replaced = [
+                (cell, place, value)
+                for cell, place, value in zip(self._cells, bound.state, snapshot(self._cells), strict=True)
+                if value is not place
+            ]
+            if not all(self._fits(place, value) for _, place, value in replaced):
+                return None
+            for cell, place, value in replaced:
+                self._put(place, value)
+                cell.value = place
+            for place, value in given:
+                self._put(place, value)
+            bound.launch()
+            outputs = [bound.outputs[k].copy() for k in self._picked]
+            if bound.has_failed():
+                return None
+            copy_all(self._gpu.xp, bound.late)
+        return outputs
+
+    def _fits(self, place: Array, value: Any) -> bool:
+        """Whether an array can be copied to a place as it is."""
+        ours = isinstance(value, self._gpu.xp.ndarray | np.ndarray)
+        return ours and value.dtype == place.dtype and value.shape == place.shape and value.flags.c_contiguous
+
+    def _put(self, place: Array, value: Array) -> None:
+        """Copy an array to its place."""
+        if isinstance(value, np.ndarray):
+            self._gpu.copies.count(to_device=True)
+            place.set(value)
+        else:
+            copy_all(self._gpu.xp, [(place, value)])
