@@ -182,7 +182,8 @@ class Function:
         self._cells = [variable.op.cell for _, variable in self._plan.shared]  # type: ignore[attr-defined]
         self._targets: list[Cell] = [target.cell for target, _ in graph.updates]
         on_gpu = isinstance(self._backend, Gpu)  # where state is written over while others may still read it
-        self._locked = list(dict.fromkeys([*self._cells, *self._targets])) if on_gpu else self._targets
+        every = list(dict.fromkeys([*self._cells, *self._targets]))
+        self._locked, self._moved = (every, every) if on_gpu else (self._targets, self._cells)
         lent = {slot for slot, spec in zip(self._plan.inputs, self.inputs, strict=True) if spec.borrow}
         asked = specification.structure.borrow
         self._borrowed = tuple(out or slot in lent for out, slot in zip(asked, self._plan.holders, strict=False))
@@ -309,7 +310,7 @@ class Function:
 
     def _take_state(self) -> None:
         """Move the shared variables to where the backend computes; they stay there."""
-        for cell, value in zip(self._cells, snapshot(self._cells), strict=True):
+        for cell, value in zip(self._moved, snapshot(self._moved), strict=True):
             loaded = self._backend.load(value)
             if loaded is not value:
                 move(cell, value, loaded)

@@ -10,6 +10,7 @@ import host_cuda
 import numpy as np
 import pytest
 from graph_generator import wild_graph
+from loop_generator import random_loop
 from test_ops import HARD, VALUES, inputs_like, variables_of
 
 import minigraph as mg
@@ -38,6 +39,8 @@ def on_host(results: Any) -> Any:
     return results._host
 
 
+LOOPS = 8
+
 Case = tuple[str, Callable[[], Any], Callable[[Any], None]]
 """A name, a call, and the check of its results."""
 
@@ -58,6 +61,7 @@ def run_together(cases: Sequence[Case]) -> None:
         except Exception as error:
             failures.append(f"{name}: {type(error).__name__}: {error}")
     assert not failures, "\n\n".join([f"{len(failures)} of {len(cases)} cases", *failures])
+    host_cuda.compile_for_gpus()
 
 
 @pytest.fixture(autouse=True)
@@ -115,7 +119,7 @@ def graph_case(seed: int) -> Case:
             one.set_value(value)
         return [*f(*given), *(one.get_value(device=True) for one in graph.updates)]
 
-    expected = [graph.value(one) for one in roots if one not in graph.updates]
+    expected = [graph.value(one) for one in (*outputs, *graph.updates.values())]
     return f"seed {seed}", call, lambda found: assert_equal(on_host(found), expected, 10)
 
 
@@ -123,6 +127,44 @@ def graph_case(seed: int) -> Case:
 def test_random_graphs_give_what_the_reference_gives(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiler, "PIPELINE", tuple(step for step in compiler.PIPELINE if step is not stabilize))
     run_together([graph_case(seed) for seed in range(chunk * EACH, (chunk + 1) * EACH)])
+
+
+def loop_case(seed: int) -> Case:
+    """A random loop, and its steps written out."""
+    loop = random_loop(seed)
+    inputs = [one for one in loop.leaves if isinstance(one.op, Input)]
+    given = [loop.values[one] for one in inputs]
+    f, g = (
+        mg.function(inputs, outputs, backend=name, on_unused_input="ignore")
+        for outputs, name in ((loop.looped, "cupy"), (loop.unrolled, "numpy"))
+    )
+    expected = g(*given)
+    return f"loop {seed}: {loop.title}", lambda: f(*given), lambda found: assert_equal(on_host(found), expected, 100)
+
+
+@pytest.mark.parametrize("chunk", range(4))
+def test_random_loops_give_what_their_steps_give(chunk: int) -> None:
+    run_together([loop_case(seed) for seed in range(chunk * LOOPS, (chunk + 1) * LOOPS)])
+
+
+def test_random_numbers_are_those_of_the_processor() -> None:
+    cases = []
+    for dtype in ("float16", "float32", "float64"):
+        for seed in range(3):
+            drawn = []
+            for name in ("cupy", "numpy"):
+                stream = mg.random.RandomStream(seed)
+                draws = [stream.uniform((3, 700), dtype=dtype), stream.integers(0, 9, (400,)), stream.bernoulli(0.3, (5, 77))]
+                drawn.append(mg.function([], draws, backend=name, no_default_updates=True))
+            f, g = drawn
+            expected = g()
+            cases.append((dtype, f, lambda found, theirs=expected: assert_same_bits(on_host(found), theirs)))
+    run_together(cases)
+
+
+def assert_same_bits(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) -> None:
+    """Arrays equal bit for bit."""
+    assert all(one.dtype == other.dtype and one.tobytes() == other.tobytes() for one, other in zip(ours, theirs, strict=True))
 
 
 # -- what small operands do not reach: many blocks, lanes of several warps, vectors, folds in two steps -----------------

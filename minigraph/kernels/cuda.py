@@ -382,10 +382,11 @@ class NestPrinter:
         states: dict[int, list[str]] = {}
         for k in ending:
             states[k] = [self._variable(value) for value in self.accumulators[k].initial(self.writer)]
-        if not (ending or stores or scatters):
+        self.states = states
+        volume = _volume(self.bindings, self.nest, True)
+        if not volume or not (ending or stores or scatters):
             return
         width, lanes = self.arrangement.width, self.arrangement.lanes
-        volume = _volume(self.bindings, self.nest, True)
         flat = self.writer.fresh("f")
         start = f"{self.lane} * {width}" if width > 1 else self.lane
         self.writer.write("#pragma unroll 4")
@@ -399,7 +400,6 @@ class NestPrinter:
             if stores or scatters:
                 self._write(stores, scatters, values)
             self.loaded = {}
-        self.states = states
 
     def _write(self, stores: Sequence[Store], scatters: Sequence[Scatter], values: list[dict[int, Value]]) -> None:
         """Store what one run through the loop computes, if the thread has a point of its own."""

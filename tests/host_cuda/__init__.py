@@ -291,6 +291,43 @@ def _host_text(functions: dict[str, str]) -> str:
     return "\n".join(lines)
 
 
+NVCC = shutil.which("nvcc")
+"""CUDA's own compiler, where it is installed."""
+ARCHITECTURES = (80, 90)
+"""Of the GPUs that kernels are compiled for, for A100 and for H100."""
+_compiled_for_gpus: set[str] = set()
+
+
+def compile_for_gpus() -> None:
+    """Compile with CUDA's own compiler what was written since the last time; nothing where it is not installed."""
+    functions = {name: text for name, text in RawModule.seen.items() if name not in _compiled_for_gpus}
+    if NVCC is None or not functions:
+        return
+    ordered = sorted(functions, key=lambda name: name.startswith("kernel"))
+    called = {one for name in ordered for one in re.findall(r"\b(nest_\w+)\(", functions[name])}
+    again = [RawModule.seen[name] for name in sorted(called - functions.keys())]
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "x.cu"
+        source.write_text("\n".join([PRELUDE, *again, *(functions[name] for name in ordered)]))
+        targets = [f"-gencode=arch=compute_{one},code=sm_{one}" for one in ARCHITECTURES]
+        quick = ["-Xcicc", "-O0", "-Xptxas", "-O0"]
+        command = [
+            NVCC,
+            "-std=c++17",
+            "--fmad=false",
+            "-diag-suppress=177,39",
+            *quick,
+            "-fatbin",
+            *targets,
+            source,
+            "-o",
+            "x.fatbin",
+        ]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=folder)
+    assert not done.returncode and not done.stderr, done.stdout + done.stderr
+    _compiled_for_gpus.update(functions)
+
+
 class Kernel:
     """A kernel that can be launched."""
 
