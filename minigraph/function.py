@@ -176,14 +176,15 @@ class Function:
         self.updates: tuple[tuple[Variable, Variable], ...] = graph.updates
         self.name = specification.name
         with collector_paused():
-            passes = (*PIPELINE, self._backend.prepare)
+            passes = (*self._backend.adaptations, *PIPELINE, self._backend.prepare)
             self.graph, self.trace = _run_passes(graph, passes, specification.trace)
             self._plan: Schedule = schedule(self.graph, self._backend)
         self._cells = [variable.op.cell for _, variable in self._plan.shared]  # type: ignore[attr-defined]
         self._targets: list[Cell] = [target.cell for target, _ in graph.updates]
         on_gpu = isinstance(self._backend, Gpu)  # where state is written over while others may still read it
         every = list(dict.fromkeys([*self._cells, *self._targets]))
-        self._locked, self._moved = (every, every) if on_gpu else (self._targets, self._cells)
+        self._locked: list[Cell] = every if on_gpu else self._targets
+        self._moved: list[Cell] = every if on_gpu else self._cells
         lent = {slot for slot, spec in zip(self._plan.inputs, self.inputs, strict=True) if spec.borrow}
         asked = specification.structure.borrow
         self._borrowed = tuple(out or slot in lent for out, slot in zip(asked, self._plan.holders, strict=False))

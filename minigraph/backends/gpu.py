@@ -20,11 +20,22 @@ from minigraph.errors import InvalidTypeError, OutOfMemoryError
 from minigraph.graph import Array, Graph, Variable, check_shape, fit
 from minigraph.kernels.cublas import WORKSPACE
 from minigraph.kernels.cuda_program import CudaProgram, Gemm
-from minigraph.kernels.cuda_runtime import Module, Task, bodies, cublas, tasks_of, tasks_of_command
+from minigraph.kernels.cuda_runtime import (
+    Branches,
+    Module,
+    Task,
+    bodies,
+    capture,
+    cublas,
+    in_branches,
+    tasks_of,
+    tasks_of_command,
+)
 from minigraph.kernels.layout import sizes
 from minigraph.kernels.program import ARENA, CONSTANTS, FIRST
 from minigraph.ops.loop import Scan
 from minigraph.rewrite.fuse import Region, fuse, is_compilable_loop
+from minigraph.rewrite.moments import gather_moments
 from minigraph.rewrite.specialize import follows_from_sizes
 from minigraph.types import TensorType, as_dtype
 
@@ -33,6 +44,9 @@ VECTORS = 16
 
 FAILED_BYTES = 256
 """Memory for whether a kernel has failed, at the front of what a call works in."""
+
+BRANCHES = 4
+"""How many commands run at the same time, at most."""
 
 PRODUCTS = ("float16", "float32", "float64")
 """The dtypes of products that cuBLAS computes."""
@@ -43,14 +57,15 @@ DLPACK_GPUS = (2, 13)
 
 
 class Piece:
-    """Memory for one call: whether a kernel has failed, the arena, and what cuBLAS works in."""
+    """Memory for one call: whether a kernel has failed, the arena, and what cuBLAS works in, for each branch."""
 
-    def __init__(self, xp: Any, program: CudaProgram) -> None:
-        works = any(isinstance(command, Gemm) for one in bodies(program) for command in one.commands)
-        self.memory = xp.empty(FAILED_BYTES + program.arena_bytes + works * WORKSPACE, np.uint8)
+    def __init__(self, xp: Any, program: CudaProgram, branches: int = 1) -> None:
+        multiplies = any(isinstance(command, Gemm) for one in bodies(program) for command in one.commands)
+        workspaces = branches if multiplies else 0
+        self.memory = xp.empty(FAILED_BYTES + program.arena_bytes + workspaces * WORKSPACE, np.uint8)
         self.failed: int = self.memory.data.ptr
         self.arena = self.failed + FAILED_BYTES
-        self.workspace = self.arena + program.arena_bytes if works else 0
+        self.workspaces = [self.arena + program.arena_bytes + k * WORKSPACE for k in range(workspaces)]
 
 
 class DevicePlan:
@@ -108,13 +123,25 @@ class DevicePlan:
         stream = self.xp.cuda.get_current_stream
         if self.program.fails:
             tasks.append(lambda: self.xp.cuda.runtime.memsetAsync(piece.failed, 0, 4, stream().ptr))
-        if piece.workspace:
-            tasks.append(lambda: cublas().work_in(stream().ptr, piece.workspace))
-        return tasks
+        return tasks + self.multiplying(piece, 0)
+
+    def multiplying(self, piece: Piece, branch: int) -> list[Task]:
+        """What comes before products in a branch."""
+        return [partial(_work_in, self.xp, one) for one in piece.workspaces[branch : branch + 1]]
 
     def tasks(self, piece: Piece, arrays: Sequence[Array]) -> list[Task]:
         """What the commands enqueue on the current stream, given inputs and outputs."""
         return tasks_of(self.program, self.module, self._addresses, self._bases(piece, arrays), piece.failed)
+
+    def waves(self, piece: Piece, arrays: Sequence[Array]) -> list[Branches]:
+        """The same in branches, wave after wave."""
+        bases = self._bases(piece, arrays)
+        found = []
+        for wave in self.program.waves:
+            tasks = [tasks_of_command(one, self.module, self._addresses, bases, piece.failed) for one in wave]
+            branches = in_branches(tasks, BRANCHES)
+            found.append([[*self.multiplying(piece, k), *branch] for k, branch in enumerate(branches)])
+        return found
 
     def _bases(self, piece: Piece, arrays: Sequence[Array]) -> list[int]:
         """The addresses of the program's slots."""
@@ -166,7 +193,7 @@ class Binding:
         RuntimeError if what the plan does cannot be captured.
         """
         xp = plan.xp
-        self.plan, self.piece, self.state = plan, Piece(xp, plan.program), tuple(state)
+        self.plan, self.piece, self.state = plan, Piece(xp, plan.program, BRANCHES), tuple(state)
         kinds = [(sizes(one), as_dtype(one.dtype)) for one in plan.program.graph.inputs]
         self.inputs = tuple([state[read[k]] if k in read else xp.empty(*kind) for k, kind in enumerate(kinds)])
         self.outputs = tuple(
@@ -178,10 +205,9 @@ class Binding:
         moved = [(state[place], self.outputs[k]) for k, place in news.items() if k not in plan.overwritten]
         self.late = moved if plan.program.fails else []
         """State, and its new value, which is put there once it is known that nothing has failed."""
-        tasks = [*plan.opening(self.piece), *plan.tasks(self.piece, self.inputs + self.outputs)]
-        if not plan.program.fails:
-            tasks.append(partial(copy_all, xp, moved))
-        self._graph = _captured(xp, tasks)
+        closing: list[Task] = [] if plan.program.fails else [partial(copy_all, xp, moved)]
+        waves = plan.waves(self.piece, self.inputs + self.outputs)
+        self._graph = capture(xp, [[plan.opening(self.piece)], *waves, [closing]])
         self._stream: Any = None
 
     def launch(self) -> None:
@@ -197,17 +223,9 @@ class Binding:
         return self.plan.has_failed(self.piece)
 
 
-def _captured(xp: Any, tasks: Sequence[Task]) -> Any:
-    """A CUDA graph of what tasks enqueue."""
-    stream = xp.cuda.Stream(non_blocking=True)
-    with stream:
-        stream.begin_capture()
-        try:
-            for task in tasks:
-                task()
-        finally:
-            graph = stream.end_capture()
-    return graph
+def _work_in(xp: Any, workspace: int) -> None:
+    """Let the products that follow on the current stream work in this memory."""
+    cublas().work_in(xp.cuda.get_current_stream().ptr, workspace)
 
 
 def copy_all(xp: Any, pairs: Sequence[tuple[Array, Array]]) -> None:
@@ -269,6 +287,7 @@ class Copies:
 class Gpu(Backend):
     """CuPy for the steps that need Python, kernels of our own and cuBLAS for everything between them."""
 
+    adaptations = (gather_moments,)
     copies: Copies = field(default_factory=Copies, compare=False)
 
     def prepare(self, graph: Graph) -> Graph:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -36,6 +36,8 @@ class Backend:
 
     name: str
     xp: Any
+    adaptations: ClassVar[tuple[Callable[[Graph], Graph], ...]] = ()
+    """Passes that come before all others: what this kind of machine is better told in other ops."""
 
     def prepare(self, graph: Graph) -> Graph:
         """The optimized graph as this backend takes it."""

@@ -88,7 +88,8 @@ def vector_width(nest: LoopNest, bindings: Bindings, aligned: Sequence[int]) -> 
     walking = [k for k, one in enumerate(nest.operands) if one.in_memory and bindings.strides[k][-1]]
     if any(bindings.strides[k][-1] != 1 for k in walking):
         return 1
-    width = VECTOR_BYTES // max((nest.operands[k].dtype.itemsize for k in walking), default=VECTOR_BYTES)
+    whole = [k for k in walking if all(bindings.strides[k])]  # what is spread comes from the cache
+    width = VECTOR_BYTES // max((nest.operands[k].dtype.itemsize for k in whole or walking), default=VECTOR_BYTES)
 
     def fits(width: int) -> bool:
         if bindings.sizes[-1] % width:

@@ -7,14 +7,14 @@ import math
 from collections.abc import Iterator, Sequence
 
 from minigraph.graph import Graph, Variable
-from minigraph.kernels.cuda import BUSY, NestPrinter, arrange, launch_text, spread_scatters
+from minigraph.kernels.cuda import BUSY, THREADS, NestPrinter, arrange, launch_text, spread_scatters
 from minigraph.kernels.cuda_scalar import PRELUDE
 from minigraph.kernels.layout import sizes
 from minigraph.kernels.loopnest import describe
 from minigraph.kernels.product_calls import matrix_of, stack_stride
 from minigraph.kernels.products import TRANSPOSED
 from minigraph.kernels.program import ARENA, CONSTANTS, FIRST, LoopStep, NestStep, ProductStep, Program, Step
-from minigraph.kernels.rows import split_rows
+from minigraph.kernels.rows import pass_single, split_apart, split_rows
 from minigraph.record import Record
 
 MOST_OPERANDS = 400
@@ -78,6 +78,11 @@ def blocks_for_gpu(variable: Variable, rows: int, columns: int) -> int:
     return max(1, min(rows // ROWS_A_BLOCK, BUSY // max(columns * 8, 1)))
 
 
+def pays_apart(elements: int, results: int) -> bool:
+    """Whether a fold over axes that lie apart has too few results for as many threads as its elements need."""
+    return elements > BUSY and results * THREADS < 2 * BUSY
+
+
 class CudaProgram(Program):
     """A program for a GPU: commands in order, and the text of its kernels."""
 
@@ -86,7 +91,7 @@ class CudaProgram(Program):
     """Whether inputs and outputs begin where vectors may."""
 
     def prepared(self, graph: Graph) -> Graph:
-        return split_rows(graph, blocks_for_gpu)
+        return split_rows(split_apart(pass_single(graph), pays_apart), blocks_for_gpu)
 
     def body_program(self, graph: Graph) -> Program:
         return CudaBody(graph)
@@ -142,22 +147,29 @@ class CudaProgram(Program):
         """Write the kernels, and the commands that call them."""
         self.texts: dict[str, str] = {}
         """The functions of the kernels by their names, each after those that it calls."""
-        self.commands: list[Command] = []
+        self.waves: list[list[Command]] = []
+        """The commands in order, those together that can run at the same time."""
         waves: dict[int, list[int]] = {}
         for position, moment in enumerate(self._moments):
             waves.setdefault(moment, []).append(position)
         for moment in sorted(waves):
-            nests = []
+            nests: list[int] = []
+            commands: list[Command] = []
             for position in waves[moment]:
                 step = self.steps[position]
                 match step:
                     case NestStep():
                         nests.append(position)
                     case ProductStep():
-                        self.commands.append(self._gemm(position, step))
+                        commands.append(self._gemm(position, step))
                     case LoopStep():
-                        self.commands.append(self._loop_command(position, step))
-            self.commands += self._launches(nests)
+                        commands.append(self._loop_command(position, step))
+            self.waves.append([*commands, *self._launches(nests)])
+
+    @property
+    def commands(self) -> list[Command]:
+        """All commands, in order."""
+        return [command for wave in self.waves for command in wave]
 
     def _launches(self, positions: Sequence[int]) -> Iterator[Launch]:
         """The launches of nests that run at the same time."""

@@ -92,6 +92,42 @@ def _loop(call: Loop, module: Module, constants: dict[int, int], bases: Sequence
     return tasks
 
 
+Branches = list[list[Task]]
+"""Tasks that can run at the same time as those of other branches."""
+
+
+def in_branches(tasks: Sequence[list[Task]], most: int) -> Branches:
+    """Tasks of commands that can run at the same time in so many branches at most."""
+    branches: Branches = [[] for _ in range(min(most, len(tasks)))]
+    for k, each in enumerate(tasks):
+        branches[k % most] += each
+    return branches
+
+
+def capture(xp: Any, waves: Sequence[Branches]) -> Any:
+    """A CUDA graph of what tasks enqueue, the branches of each wave after all of the wave before."""
+    main, *others = streams = [xp.cuda.Stream(non_blocking=True) for _ in range(max(map(len, waves), default=1) or 1)]
+    with main:
+        main.begin_capture()
+        try:
+            for wave in waves:
+                beginning = xp.cuda.Event(disable_timing=True)
+                beginning.record(main)
+                for stream in others[: len(wave) - 1]:
+                    stream.wait_event(beginning)
+                for stream, branch in zip(streams, wave, strict=False):
+                    with stream:
+                        for task in branch:
+                            task()
+                for stream in others[: len(wave) - 1]:
+                    end = xp.cuda.Event(disable_timing=True)
+                    end.record(stream)
+                    main.wait_event(end)
+        finally:
+            graph = main.end_capture()
+    return graph
+
+
 def bodies(program: CudaProgram) -> list[CudaProgram]:
     """A program and those of all loops within it."""
     found = [program]

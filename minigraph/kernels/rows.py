@@ -76,6 +76,23 @@ def split_rows(graph: Graph, blocks_of: Callable[[Variable, int, int], int]) -> 
         return graph.with_roots(transform(graph.roots, step))
 
 
+def pass_single(graph: Graph) -> Graph:
+    """The graph, all of whose sizes are known, with that element in the place of a fold of one element."""
+
+    def step(variable: Variable) -> Variable:
+        op = variable.op
+        if not isinstance(op, Reduction) or not op.axes or variable.dtype != variable.inputs[0].dtype:
+            return variable
+        x = variable.inputs[0]
+        if any(sizes(x)[axis] != 1 for axis in op.axes):
+            return variable
+        carry_on(variable.origin)
+        return dimshuffle(x, *(axis for axis in range(x.ndim) if axis not in op.axes))
+
+    with carry_origin(here()):
+        return graph.with_roots(transform(graph.roots, step))
+
+
 def blocks_for_cores(variable: Variable, rows: int, columns: int) -> int:
     """In how many blocks a fold is done by the cores of a processor."""
     return BLOCKS if rows >= MANY_ROWS and 1 < columns <= FEW_COLUMNS else 1
@@ -137,6 +154,28 @@ def _in_stack(matrix: Variable, axis: int, count: int) -> Variable:
     if axis == 0:
         return reshape(matrix, (count, rows // count, columns))
     return dimshuffle(reshape(matrix, (rows, count, columns // count)), 1, 0, 2)
+
+
+def split_apart(graph: Graph, pays: Callable[[int, int], bool]) -> Graph:
+    """The graph with folds over axes that lie apart done in two steps: over the last ones that lie together, then the others.
+
+    pays: whether that is wanted for a fold of so many elements to so many results.
+    """
+
+    def step(variable: Variable) -> Variable:
+        op = variable.op
+        if not isinstance(op, Reduction) or variable.dtype != variable.inputs[0].dtype:
+            return variable
+        last = [axis for k, axis in enumerate(op.axes) if op.axes[-1] - axis == len(op.axes) - 1 - k]
+        others = op.axes[: len(op.axes) - len(last)]
+        if not others or not pays(math.prod(sizes(variable.inputs[0])), math.prod(sizes(variable))):
+            return variable
+        carry_on(variable.origin)
+        once, twice = (type(op)(**(vars(op) | {"axes": tuple(axes)})) for axes in (last, others))
+        return twice(once(variable.inputs[0]))
+
+    with carry_origin(here()):
+        return graph.with_roots(transform(graph.roots, step))
 
 
 def folds_leading_axes(variable: Variable) -> bool:

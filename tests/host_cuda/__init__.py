@@ -354,11 +354,34 @@ class Kernel:
 def enqueue(task: Any) -> None:
     """Run a task now, or record it."""
     stream = Stream.current[-1]
-    if stream.recorded is None:
+    if stream.capture is None:
         task()
         return
-    stream.note_products()
-    stream.recorded.append(task)
+    stream.capture.note_products()
+    stream.capture.tasks.append(task)
+    stream.pending = True
+
+
+class Capture:
+    """What streams record together; products are recorded by the library itself."""
+
+    def __init__(self) -> None:
+        self.tasks: list[Any] = []
+        self.streams: list[Stream] = []
+        self._library = ctypes.CDLL(str(cublas_library()))
+        self._library.stand_in_record(1)
+        self._products = self._library.stand_in_recorded()
+
+    def note_products(self) -> None:
+        """Record the products since the last task."""
+        now = self._library.stand_in_recorded()
+        self.tasks += [lambda k=k: self._library.stand_in_replay(k) for k in range(self._products, now)]
+        self._products = now
+
+    def end(self) -> None:
+        """Record nothing more."""
+        self.note_products()
+        self._library.stand_in_record(0)
 
 
 class Graph:
@@ -380,7 +403,8 @@ class Stream:
 
     def __init__(self, non_blocking: bool = False, null: bool = False) -> None:
         self.ptr = 0 if null else id(self)
-        self.recorded: list[Any] | None = None
+        self.capture: Capture | None = None
+        self.pending = False
 
     def __enter__(self) -> Stream:
         Stream.current.append(self)
@@ -391,23 +415,23 @@ class Stream:
 
     def begin_capture(self, mode: Any = None) -> None:
         assert self.ptr, "the default stream cannot be captured"
-        self.recorded = []
-        library = ctypes.CDLL(str(cublas_library()))
-        library.stand_in_record(1)
-        self._products = library.stand_in_recorded()
+        self.capture = Capture()
 
-    def note_products(self) -> None:
-        """Record the products since the last task."""
-        library = ctypes.CDLL(str(cublas_library()))
-        now = library.stand_in_recorded()
-        self.recorded += [lambda k=k: library.stand_in_replay(k) for k in range(self._products, now)]
-        self._products = now
+    def wait_event(self, event: Event) -> None:
+        """Go on after an event; after one of a capture, as part of it."""
+        if event.stream.capture is not None:
+            self.capture = event.stream.capture
+            self.capture.streams.append(event.stream)
+            self.capture.streams.append(self)
+        event.stream.pending = event.stream.pending and event.stream is self
 
     def end_capture(self) -> Graph:
-        self.note_products()
-        ctypes.CDLL(str(cublas_library())).stand_in_record(0)
-        tasks, self.recorded = self.recorded, None
-        return Graph(tasks)
+        capture = self.capture
+        capture.end()
+        for stream in {*capture.streams, self}:
+            assert stream is self or not stream.pending, "a branch was not joined"
+            stream.capture, stream.pending = None, False
+        return Graph(capture.tasks)
 
     def synchronize(self) -> None:
         counts.synchronized += 1
@@ -419,8 +443,11 @@ Stream.current.append(Stream(null=True))
 class Event:
     """A moment on a stream."""
 
-    def record(self) -> None:
-        self.time = time.perf_counter()
+    def __init__(self, disable_timing: bool = False) -> None:
+        self.stream = Stream.current[-1]
+
+    def record(self, stream: Stream | None = None) -> None:
+        self.stream, self.time = stream or Stream.current[-1], time.perf_counter()
 
     def synchronize(self) -> None:
         counts.synchronized += 1
