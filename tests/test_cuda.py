@@ -61,6 +61,12 @@ def run_together(cases: Sequence[Case]) -> None:
         except Exception as error:
             failures.append(f"{name}: {type(error).__name__}: {error}")
     assert not failures, "\n\n".join([f"{len(failures)} of {len(cases)} cases", *failures])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled_for_gpus() -> Iterator[None]:
+    """All that was run on the host is compiled for GPUs in the end, where CUDA's compiler is installed."""
+    yield
     host_cuda.compile_for_gpus()
 
 

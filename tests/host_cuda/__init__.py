@@ -27,7 +27,7 @@ from minigraph.kernels.cuda_scalar import PRELUDE
 
 HERE = Path(__file__).parent
 COMPILER = shutil.which("g++")
-FLAGS = ["-O1", "-std=c++17", "-fPIC", "-shared", "-w", "-fwrapv", "-ffp-contract=off"]
+FLAGS = ["-O0", "-std=c++17", "-fPIC", "-shared", "-w", "-fwrapv", "-ffp-contract=off"]
 ALIGNMENT = 256
 
 
@@ -294,38 +294,32 @@ def _host_text(functions: dict[str, str]) -> str:
 NVCC = shutil.which("nvcc")
 """CUDA's own compiler, where it is installed."""
 ARCHITECTURES = (80, 90)
-"""Of the GPUs that kernels are compiled for, for A100 and for H100."""
-_compiled_for_gpus: set[str] = set()
+"""Of the GPUs that kernels are compiled for, of the generations of A100 and of H100."""
+SAMPLE = 8
+"""One kernel of so many is compiled down to machine code, which takes longest; all of them are to PTX."""
 
 
-def compile_for_gpus() -> None:
-    """Compile with CUDA's own compiler what was written since the last time; nothing where it is not installed."""
-    functions = {name: text for name, text in RawModule.seen.items() if name not in _compiled_for_gpus}
+def compile_for_gpus() -> int:
+    """Compile all kernels that this process has written with CUDA's own compiler; the number of their functions."""
+    functions = RawModule.seen
     if NVCC is None or not functions:
-        return
-    ordered = sorted(functions, key=lambda name: name.startswith("kernel"))
-    called = {one for name in ordered for one in re.findall(r"\b(nest_\w+)\(", functions[name])}
-    again = [RawModule.seen[name] for name in sorted(called - functions.keys())]
+        return 0
+    kernels = sorted(name for name in functions if name.startswith("kernel"))
+    for architecture in ARCHITECTURES:
+        _compile(kernels, ["-ptx", f"-arch=compute_{architecture}"])
+        _compile(kernels[::SAMPLE], ["-cubin", f"-arch=sm_{architecture}", "-Xptxas=-O0"])
+    return len(functions)
+
+
+def _compile(kernels: list[str], options: list[str]) -> None:
+    """Compile kernels, and the functions that they call; an error for whatever the compiler has to say."""
+    called = dict.fromkeys(one for name in kernels for one in re.findall(r"\b(nest_\w+)\(", RawModule.seen[name]))
+    text = "\n".join([PRELUDE, *(RawModule.seen[name] for name in (*called, *kernels))])
     with tempfile.TemporaryDirectory() as folder:
-        source = Path(folder) / "x.cu"
-        source.write_text("\n".join([PRELUDE, *again, *(functions[name] for name in ordered)]))
-        targets = [f"-gencode=arch=compute_{one},code=sm_{one}" for one in ARCHITECTURES]
-        quick = ["-Xcicc", "-O0", "-Xptxas", "-O0"]
-        command = [
-            NVCC,
-            "-std=c++17",
-            "--fmad=false",
-            "-diag-suppress=177,39",
-            *quick,
-            "-fatbin",
-            *targets,
-            source,
-            "-o",
-            "x.fatbin",
-        ]
+        (Path(folder) / "x.cu").write_text(text)
+        command = [NVCC, "-std=c++17", "--fmad=false", "-diag-suppress=177,39", "-Xcicc=-O0", *options, "x.cu", "-o", "x.out"]
         done = subprocess.run(command, capture_output=True, text=True, cwd=folder)
     assert not done.returncode and not done.stderr, done.stdout + done.stderr
-    _compiled_for_gpus.update(functions)
 
 
 class Kernel:
