@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pickle
+import runpy
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import host_cuda
@@ -373,3 +375,27 @@ def test_settings_are_checked() -> None:
         mg.config.allow_tf32 = "yes"  # type: ignore[assignment]
     with pytest.raises(AttributeError, match="no setting 'devices'"):
         mg.config.devices = 2  # type: ignore[attr-defined]
+
+
+# -- examples ------------------------------------------------------------------------------------------------------------
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    ("example", "arguments"),
+    [
+        ("digits_mlp", ["--batch-size", "400"]),
+        ("digits_cnn", ["--batch-size", "700"]),
+        ("sequential_digits_lstm", ["--epochs", "2", "--batch-size", "700", "--hidden", "8"]),
+    ],
+)
+def test_examples_learn_what_they_learn_on_the_processor(
+    cupy: Any, example: str, arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(host_cuda.RawModule, "optimized", "-O1")
+    main = runpy.run_path(str(Path(__file__).parent.parent / "examples" / f"{example}.py"))["main"]
+    common = ["--epochs", "1", *arguments, "--output", str(tmp_path / "curves.png")]
+    ours, theirs = (main([*common, "--backend", name]) for name in ("cupy", "numpy"))
+    for one, other in zip(*([runs] if not isinstance(runs, list | tuple) else runs for runs in (ours, theirs)), strict=True):
+        np.testing.assert_allclose(one.losses, other.losses, rtol=2e-3)
+        np.testing.assert_allclose(one.accuracies, other.accuracies, atol=0.02)

@@ -35,9 +35,8 @@ def _parameters(sizes: tuple[int, ...]) -> Any:
     return [*hidden, (ws[-1], jnp.zeros(sizes[-1]))]
 
 
-def mlp_step(sizes: tuple[int, ...], count: int, optimizer: str) -> Callable[[], Any]:
-    """A training step of an MLP with batch normalization."""
-    inputs, classes = work.batch(sizes, count)
+def mlp_update(sizes: tuple[int, ...], optimizer: str) -> tuple[Any, list[Any]]:
+    """A training step of an MLP with batch normalization, from state and data to new state and the loss; and the state."""
     parameters = _parameters(sizes)
     averages = [(jnp.zeros(b), jnp.ones(b)) for b in sizes[1:-1]]
     first, second = each(jnp.zeros_like, parameters), each(jnp.zeros_like, parameters)
@@ -56,7 +55,13 @@ def mlp_step(sizes: tuple[int, ...], count: int, optimizer: str) -> Callable[[],
             p = each(lambda a, b: a + b, p, m)
         return p, s, m, v, k + 1, loss
 
-    state = [parameters, averages, first, second, jnp.float32(1)]
+    return update, [parameters, averages, first, second, jnp.float32(1)]
+
+
+def mlp_step(sizes: tuple[int, ...], count: int, optimizer: str) -> Callable[[], Any]:
+    """A training step of an MLP with batch normalization."""
+    inputs, classes = work.batch(sizes, count)
+    update, state = mlp_update(sizes, optimizer)
 
     def step() -> float:
         *state[:], loss = update(*state, inputs, classes)
@@ -193,10 +198,8 @@ def _cnn_logits(p: Any, x: Any, stored: Any) -> Any:
     return x.reshape(x.shape[0], -1) @ p[-1][0] + p[-1][1], seen
 
 
-def cnn_step(channels: int, size: int) -> Callable[[], Any]:
-    """A training step of a small convolutional network."""
-    inputs, classes = work.images(channels, size)
-    inputs = np.ascontiguousarray(inputs.transpose(0, 2, 3, 1))
+def cnn_update(channels: int, size: int) -> tuple[Any, list[Any]]:
+    """A training step of a small convolutional network, from state and data to new state and the loss; and the state."""
     parameters = _cnn_parameters(channels, size)
 
     def loss_of(p: Any, x: Any, t: Any) -> Any:
@@ -211,7 +214,14 @@ def cnn_step(channels: int, size: int) -> Callable[[], Any]:
         return each(lambda a, b: a + b, p, m), s, m, loss
 
     averages = [(jnp.zeros(filters), jnp.ones(filters)) for filters in work.FILTERS]
-    state = [parameters, averages, each(jnp.zeros_like, parameters)]
+    return update, [parameters, averages, each(jnp.zeros_like, parameters)]
+
+
+def cnn_step(channels: int, size: int) -> Callable[[], Any]:
+    """A training step of a small convolutional network."""
+    inputs, classes = work.images(channels, size)
+    inputs = np.ascontiguousarray(inputs.transpose(0, 2, 3, 1))
+    update, state = cnn_update(channels, size)
 
     def step() -> float:
         *state[:], loss = update(*state, inputs, classes)
@@ -230,29 +240,40 @@ def cnn_inference(channels: int, size: int) -> Callable[[], Any]:
     return lambda: forward(parameters, averages, inputs).block_until_ready()
 
 
-def micro(name: str, elements: int) -> Callable[[], Any]:
-    """One kernel over so many elements."""
-    if name == "adam":
-        state = [jnp.asarray(one) for one in work.vectors(elements)]
-        gradient = state.pop(1)
+def adam_update(elements: int) -> tuple[Any, list[Any], Any]:
+    """A step of Adam over so many parameters, from their state and a gradient to the new state; the state, and the gradient."""
+    state = [jnp.asarray(one) for one in work.vectors(elements)]
+    gradient = state.pop(1)
 
-        @partial(jax.jit, donate_argnums=(0, 1, 2))
-        def adam(p: Any, m: Any, v: Any, g: Any) -> Any:
-            m = work.BETA1 * m + (1 - work.BETA1) * g
-            v = work.BETA2 * v + (1 - work.BETA2) * g * g
-            return p - work.ADAM_RATE * m / (jnp.sqrt(v) + work.ADAM_EPSILON), m, v
+    @partial(jax.jit, donate_argnums=(0, 1, 2))
+    def adam(p: Any, m: Any, v: Any, g: Any) -> Any:
+        m = work.BETA1 * m + (1 - work.BETA1) * g
+        v = work.BETA2 * v + (1 - work.BETA2) * g * g
+        return p - work.ADAM_RATE * m / (jnp.sqrt(v) + work.ADAM_EPSILON), m, v
 
-        def run_adam() -> None:
-            state[:] = adam(*state, gradient)
-            state[0].block_until_ready()
+    return adam, state, gradient
 
-        return run_adam
-    x = jnp.asarray(work.rows(elements))
+
+def micro_function(name: str) -> Any:
+    """One kernel."""
 
     def layer_norm(a: Any) -> Any:
         centered = a - a.mean(-1, keepdims=True)
         return centered * jax.lax.rsqrt(jnp.square(centered).mean(-1, keepdims=True) + 1e-5)
 
     functions = {"layer_norm": layer_norm, "softmax": jax.nn.softmax, "gelu": partial(jax.nn.gelu, approximate=False)}
-    function = jax.jit(functions[name])
+    return jax.jit(functions[name])
+
+
+def micro(name: str, elements: int) -> Callable[[], Any]:
+    """One kernel over so many elements."""
+    if name == "adam":
+        adam, state, gradient = adam_update(elements)
+
+        def run_adam() -> None:
+            state[:] = adam(*state, gradient)
+            state[0].block_until_ready()
+
+        return run_adam
+    x, function = jnp.asarray(work.rows(elements)), micro_function(name)
     return lambda: function(x).block_until_ready()

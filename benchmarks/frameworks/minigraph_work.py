@@ -96,14 +96,19 @@ def _cnn() -> Any:
     return layers.ConvolutionalSequence(parts, border_mode="same")
 
 
-def cnn_step(channels: int, size: int) -> Callable[[], Any]:
-    """A training step of a small convolutional network."""
+def cnn_function(channels: int, size: int) -> Any:
+    """A training step of a small convolutional network: (images, classes) to the loss."""
     x, t, net = mg.tensor4("x", shape=(None, channels, size, size)), mg.ivector("t"), _cnn()
     with layers.batch_normalization(net):
         cost = mg.softmax_crossentropy(net.apply(x), t).mean()
     updates = training.momentum(cost, mg.ComputationGraph(cost).parameters, work.RATE, work.MOMENTUM)
     averages = moving_average(get_batch_normalization_updates(cost), work.AVERAGING)
-    step = mg.function([x, t], cost, updates=[*updates, *averages])
+    return mg.function([x, t], cost, updates=[*updates, *averages])
+
+
+def cnn_step(channels: int, size: int) -> Callable[[], Any]:
+    """A training step of a small convolutional network."""
+    step = cnn_function(channels, size)
     inputs, classes = work.images(channels, size)
     return lambda: float(step(inputs, classes))
 
@@ -116,24 +121,27 @@ def cnn_inference(channels: int, size: int) -> Callable[[], Any]:
     return lambda: f(inputs)
 
 
-def micro(name: str, elements: int) -> Callable[[], Any]:
-    """One kernel over so many elements."""
+def micro_function(name: str, elements: int) -> tuple[Any, ...]:
+    """One kernel, and its inputs of so many elements."""
     if name == "adam":
         parameter, gradient, first, second = (mg.shared(one) for one in work.vectors(elements))
         m = work.BETA1 * first + (1 - work.BETA1) * gradient
         v = work.BETA2 * second + (1 - work.BETA2) * gradient**2
         step = work.ADAM_RATE * m / (mg.sqrt(v) + work.ADAM_EPSILON)
-        f = mg.function([], None, updates={parameter: parameter - step, first: m, second: v})
-        return lambda: f()
+        return (mg.function([], None, updates={parameter: parameter - step, first: m, second: v}),)
     x = mg.matrix("x")
     results = {
         "layer_norm": lambda: mg.standardize(x, -1, 1e-5)[0],
         "softmax": lambda: mg.softmax(x),
         "gelu": lambda: mg.gelu(x),
     }
-    f = mg.function([x], results[name]())
-    data = work.rows(elements)
-    return lambda: f(data)
+    return mg.function([x], results[name]()), work.rows(elements)
+
+
+def micro(name: str, elements: int) -> Callable[[], Any]:
+    """One kernel over so many elements."""
+    f, *data = micro_function(name, elements)
+    return lambda: f(*data)
 
 
 def compile_time(depth: int) -> Callable[[], Any]:

@@ -27,7 +27,7 @@ from minigraph.kernels.cuda_scalar import PRELUDE
 
 HERE = Path(__file__).parent
 COMPILER = shutil.which("g++")
-FLAGS = ["-O0", "-std=c++17", "-fPIC", "-shared", "-w", "-fwrapv", "-ffp-contract=off"]
+FLAGS = ["-std=c++17", "-fPIC", "-shared", "-w", "-fwrapv", "-ffp-contract=off"]
 ALIGNMENT = 256
 
 
@@ -223,14 +223,14 @@ def _directory() -> Path:
     return place
 
 
-def _compiled(text: str, suffix: str) -> Path:
+def _compiled(text: str, optimized: str) -> Path:
     """A shared library of some text."""
     place = _directory() / f"{hashlib.sha256(text.encode()).hexdigest()[:24]}.so"
     if not place.exists():
         with tempfile.TemporaryDirectory() as folder:
-            source, made = Path(folder) / f"x{suffix}", Path(folder) / "x.so"
+            source, made = Path(folder) / "x.cpp", Path(folder) / "x.so"
             source.write_text(text)
-            subprocess.run([COMPILER, *FLAGS, "-I", HERE, source, "-o", made], check=True)
+            subprocess.run([COMPILER, optimized, *FLAGS, "-I", HERE, source, "-o", made], check=True)
             shutil.copy(made, place.with_suffix(f".{id(source)}"))
             place.with_suffix(f".{id(source)}").rename(place)
     return place
@@ -239,13 +239,15 @@ def _compiled(text: str, suffix: str) -> Path:
 @cache
 def cublas_library() -> Path:
     """The stand-in for cuBLAS."""
-    return _compiled((HERE / "cublas.cpp").read_text(), ".cpp")
+    return _compiled((HERE / "cublas.cpp").read_text(), "-O3")
 
 
 class RawModule:
     """Kernels of a source, compiled together with those of all other modules that wait, when the first is launched."""
 
     waiting: list[RawModule] = []
+    optimized = "-O0"
+    """How well kernels are compiled; most are run once, on a few numbers."""
     dry = False
     """Whether launches do nothing, so that modules can be gathered."""
     seen: dict[str, str] = {}
@@ -270,7 +272,7 @@ class RawModule:
         if self._library is None:
             waiting, RawModule.waiting = RawModule.waiting, []
             functions = {name: text for one in waiting for name, text in one.functions.items()}
-            library = ctypes.CDLL(str(_compiled(_host_text(functions), ".cpp")))
+            library = ctypes.CDLL(str(_compiled(_host_text(functions), RawModule.optimized)))
             for one in waiting:
                 one._library = library
         return self._library

@@ -1,4 +1,5 @@
 // The part of cuBLAS that products use, by columns as there, on the host.
+#include <algorithm>
 #include <cstddef>
 #include <cstring>
 #include <vector>
@@ -16,20 +17,24 @@ static bool recording;
 static size_t workspace;
 static void *stream;
 
-template <class T, class S> static S at(const void *x, long long position) { return (S)((const T *)x)[position]; }
-
 template <class T, class S> static void multiply(const Call &call) {
-  for (int item = 0; item < call.count; ++item)
-    for (int j = 0; j < call.n; ++j)
-      for (int i = 0; i < call.m; ++i) {
-        S sum = 0;
-        for (int l = 0; l < call.k; ++l) {
-          long long p = call.ta ? l + (long long)i * call.lda : i + (long long)l * call.lda;
-          long long q = call.tb ? j + (long long)l * call.ldb : l + (long long)j * call.ldb;
-          sum += at<T, S>(call.a, item * call.sa + p) * at<T, S>(call.b, item * call.sb + q);
-        }
-        ((T *)call.c)[item * call.sc + i + (long long)j * call.ldc] = (T)sum;
+  std::vector<S> first((size_t)call.m * call.k), sums(call.m);
+  for (int item = 0; item < call.count; ++item) {
+    const T *a = (const T *)call.a + item * call.sa, *b = (const T *)call.b + item * call.sb;
+    for (int l = 0; l < call.k; ++l)
+      for (int i = 0; i < call.m; ++i)
+        first[(size_t)l * call.m + i] = (S)a[call.ta ? l + (long long)i * call.lda : i + (long long)l * call.lda];
+    for (int j = 0; j < call.n; ++j) {
+      std::fill(sums.begin(), sums.end(), S(0));
+      for (int l = 0; l < call.k; ++l) {
+        S factor = (S)b[call.tb ? j + (long long)l * call.ldb : l + (long long)j * call.ldb];
+        const S *column = &first[(size_t)l * call.m];
+        for (int i = 0; i < call.m; ++i) sums[i] += column[i] * factor;
       }
+      T *c = (T *)call.c + item * call.sc + (long long)j * call.ldc;
+      for (int i = 0; i < call.m; ++i) c[i] = (T)sums[i];
+    }
+  }
 }
 
 static void run(const Call &call) {
