@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 BENCH := .venv-bench
 ORACLES := .venv-oracles
 
-.PHONY: demo examples test lint bench oracles clean
+.PHONY: demo examples test lint bench gpu oracles clean
 
 demo: $(READY)
 	$(RUN) examples/digits_mlp.py
@@ -29,6 +29,11 @@ lint: $(READY)
 
 bench: $(BENCH)/.ready
 	$(BENCH)/bin/python benchmarks/run.py
+
+# With the libraries of an interpreter that has CuPy, and PyTorch and JAX to compare with; nothing is installed.
+GPU_PYTHON ?= $(PYTHON)
+gpu:
+	$(GPU_PYTHON) benchmarks/gpu.py --save
 
 oracles: $(ORACLES)/.ready
 	$(ORACLES)/bin/python -m pytest tests/oracles/*_oracle.py

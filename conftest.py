@@ -1,13 +1,33 @@
 """Code blocks of README and docs run as tests; compiled code is kept for one run of all tests."""
 
 import os
+import sys
 import tempfile
+from pathlib import Path
 
 import pytest
 from sybil import Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser
+from sybil.sybil import SybilCollection
 
-pytest_collect_file = Sybil(parsers=[PythonCodeBlockParser()], patterns=["*.md"]).pytest()
+sys.path.append(str(Path(__file__).parent / "tests"))
+import host_cuda
+
+pytest_collect_file = SybilCollection(
+    [
+        Sybil(parsers=[PythonCodeBlockParser()], patterns=["*.md"], excludes=["gpu.md"]),
+        Sybil(parsers=[PythonCodeBlockParser()], patterns=["gpu.md"], fixtures=["gpu_on_the_host"]),
+    ]
+).pytest()
+
+
+@pytest.fixture
+def gpu_on_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Backend "cupy" for what is said of GPUs."""
+    if host_cuda.COMPILER is None:
+        pytest.skip("kernels are run on the host with g++")
+    host_cuda.install(monkeypatch)
+
 
 KEPT = pytest.StashKey[tempfile.TemporaryDirectory[str]]()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 
-from minigraph.backends.choice import choose
+from minigraph.backends.choice import choose, gpu_in_use
 from minigraph.errors import MinigraphError
 from minigraph.kernels import disk
 from minigraph.kernels.blas import blas, library_path
@@ -63,7 +63,7 @@ def _backends() -> list[str]:
         except MinigraphError as error:
             lines.append(f"{name}: no. {error.message}")
         else:
-            lines.append(f"{name}: yes")
+            lines.append(f"{name}: yes" + (f", on {gpu_in_use()}" if name == "cupy" else ""))
     return lines
 
 

@@ -348,6 +348,10 @@ def test_a_gpu_that_cannot_be_used_is_an_error_that_says_why(
         mg.function([x], x)
 
 
+def test_the_doctor_tells_which_gpu_is_used(cupy: Any) -> None:
+    assert "cupy: yes, on a GPU on the host (16 GiB), device 0, driver for CUDA 13.0" in mg.doctor()
+
+
 def test_a_device_that_is_not_there_is_an_error(cupy: Any) -> None:
     mg.config.device = 1
     with pytest.raises(mg.errors.ExecutionError, match=r"config\.device is 1, and there are GPUs 0 to 0"):

@@ -62,6 +62,14 @@ def usable_cupy() -> Any:
     return cupy
 
 
+def gpu_in_use() -> str:
+    """The GPU that `config.device` names, and for which CUDA its driver is."""
+    runtime = usable_cupy().cuda.runtime
+    found = runtime.getDeviceProperties(config.device)
+    name, size = found["name"].decode(), found["totalGlobalMem"] / 2**30
+    return f"{name} ({size:.0f} GiB), device {config.device}, driver for CUDA {_version(runtime.driverGetVersion())}"
+
+
 def _version(number: int) -> str:
     """A version of CUDA as one writes it."""
     return f"{number // 1000}.{number % 1000 // 10}"

@@ -514,6 +514,7 @@ def make_cupy(driver: int = 13000, runtime: int = 13000, devices: int = 1) -> ty
         driverGetVersion=lambda: driver,
         runtimeGetVersion=lambda: runtime,
         getDeviceCount=lambda: devices,
+        getDeviceProperties=lambda number: {"name": b"a GPU on the host", "totalGlobalMem": 2**34},
         memsetAsync=memset,
         memcpyAsync=memcpy,
         memcpyDeviceToDevice=3,
