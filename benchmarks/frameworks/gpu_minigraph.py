@@ -61,7 +61,12 @@ class Minigraph:
         data, slopes = (rng.normal(size=shape).astype("float32") for _ in range(2))
         if not backward:
             return self._called(mg.function([x], [y, mean, stdev]), data)
-        return self._called(mg.function([x, dy], mg.grad(None, [x, scale, shift], known_grads={y: dy})), data, slopes)
+        average, inverse = (mg.tensor(name, shape=kept) for name in ("average", "inverse"))
+        x_hat, count = (x - average) * inverse, data.size / shape[1]
+        dshift, dscale = (mg.sum(one, axes, keepdims=True) for one in (dy, dy * x_hat))
+        dx = (dy - dshift / count - x_hat * (dscale / count)) * (inverse * scale)
+        statistics = [data.mean(axes, keepdims=True), 1 / data.std(axes, keepdims=True)]
+        return self._called(mg.function([x, dy, average, inverse], [dx, dscale, dshift]), data, slopes, *statistics)
 
     def micro(self, name: str, elements: int) -> Callable[[], Any]:
         """One kernel over so many elements."""

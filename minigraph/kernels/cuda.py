@@ -29,8 +29,8 @@ VECTOR_BYTES = 16
 BUSY = 132 * 2048
 """Threads that keep a large GPU busy."""
 
-FEW_ROWS = 4
-"""How many elements a lane folds at least, where there are so many."""
+FEW, ENOUGH = 4, 16
+"""How many elements a lane folds at least along columns, and along rows where there are many of these."""
 
 SCRATCH_STATES = 16
 """How many states of folds are merged at a time, each in shared memory of its own."""
@@ -55,12 +55,13 @@ def arrange(nest: LoopNest, bindings: Bindings, aligned: Sequence[int]) -> Arran
         return Arrangement(THREADS, 1, 1, -(-kept // THREADS))
     if nest.by_column:
         points = next((one for one in (WARP, WARP // 2) if kept // one >= BUSY // THREADS // 4), WARP // 4)
-        lanes = min(THREADS // points, _power_of_two(max(1, folded // FEW_ROWS)))
+        lanes = min(THREADS // points, _power_of_two(max(1, folded // FEW)))
         points = THREADS // lanes
         return Arrangement(points, lanes, 1, -(-kept // points))
     width = vector_width(nest, bindings, aligned) if any(nest.folded) else 1
-    lanes = min(THREADS, _power_of_two(max(1, folded // (FEW_ROWS * width))))
-    while lanes > WARP and kept * lanes > BUSY:
+    vectors = max(1, folded // width)
+    lanes = min(THREADS, _power_of_two(vectors))
+    while lanes > 1 and kept * lanes > BUSY and vectors < ENOUGH * lanes:
         lanes //= 2
     points = THREADS // lanes
     return Arrangement(points, lanes, width, -(-kept // points))

@@ -8,7 +8,7 @@ element for element; groups are kept in an order in which each comes after those
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from minigraph.graph import Graph, Item, Variable
 from minigraph.kernels.effort import CHEAP
@@ -162,18 +162,23 @@ class Grouping:
     # -- merging -----------------------------------------------------------------------------------------------------
 
     def _merge(self) -> None:
-        """Let one nest do the work of several groups, where nothing has to come between."""
+        """Let one nest do the work of several groups, where nothing has to come between; first of those that fold alike."""
         readers: dict[Group, set[Group]] = {group: set() for group in self.groups}
         for group in self.groups:
             for producer in self._producers(group):
                 readers[producer].add(group)
+        self._merge_where(_folds_alike, readers)
+        self._merge_where(lambda one, other: other in readers[one] or _share(one, other), readers)
+
+    def _merge_where(self, related: Callable[[Group, Group], bool], readers: dict[Group, set[Group]]) -> None:
+        """Merge pairs of groups, an earlier and a later one, that are related."""
         pending = list(self.groups)
         while pending:
             group = pending.pop()
             if group not in readers:
                 continue
             for other in self.groups[group.position + 1 : group.position + 1 + MOST_APART]:
-                if (other in readers[group] or _share(group, other)) and self._absorb(group, other, readers):
+                if related(group, other) and self._absorb(group, other, readers):
                     pending += [*self._producers(other), other]
                     break
 
@@ -318,6 +323,11 @@ class Grouping:
         if isinstance(reader.op, Reduction):
             return _spread(sizes(reader.inputs[0]), range(len(home.space)))
         return home.members[reader]
+
+
+def _folds_alike(group: Group, other: Group) -> bool:
+    """Whether two groups fold the same axes of one space, and read the same memory."""
+    return bool(group.folded) and (group.space, group.folded) == (other.space, other.folded) and _share(group, other)
 
 
 def _share(group: Group, other: Group) -> bool:
