@@ -259,7 +259,7 @@ class Function:
 
     def transfers(self) -> Transfers:
         """How many arrays have been copied between host and GPU since this function was made; none without a GPU."""
-        copies = self._backend.copies if isinstance(self._backend, Gpu) else None
+        copies = self._backend.shared.copies if isinstance(self._backend, Gpu) else None
         return Transfers(copies.to_device, copies.to_host) if copies else Transfers()
 
     def copy(

@@ -245,9 +245,13 @@ class Variable(Operators):
     def set_value(self, value: Any, borrow: bool = False) -> None:
         """Replace the value of a shared variable; a safe cast is made, anything else that does not fit its type raises.
 
+        A CuPy array is copied to the host; the next call on a GPU takes it there again.
+
         With `borrow` the given array itself is kept, and must not be written to afterwards.
         """
         cell = self.cell
+        if hasattr(value, "__cuda_array_interface__") and hasattr(value, "get"):
+            value = on_host(value)
         array = fit(value, self.type, f"the new value of {self}")
         with cell.lock:
             cell.value = array if borrow or array is not value else array.copy()

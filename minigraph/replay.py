@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from minigraph.backends.gpu import Binding, DevicePlan, DeviceRegion, Gpu, copy_all
+from minigraph.backends.device_plan import Binding, DevicePlan, copy_all
+from minigraph.backends.gpu import DeviceRegion, Gpu
 from minigraph.graph import Array, Variable
 from minigraph.schedule import Schedule
 from minigraph.state import Cell, locked, snapshot
@@ -45,6 +46,7 @@ class Replay:
         self._seen: set[int] = set()
         """The plans, by id, that have been run kernel after kernel."""
         self._lock = threading.RLock()
+        self._stream: Any = None
         self.refusal = ""
         """Why nothing is captured, if that has been tried in vain."""
 
@@ -112,12 +114,20 @@ class Replay:
                 cell.value = place
             for place, value in given:
                 self._put(place, value)
-            bound.launch()
+            self._launch(bound)
             outputs = [bound.outputs[k].copy() for k in self._picked]
             if bound.has_failed():
                 return None
             copy_all(self._gpu.xp, bound.late)
         return outputs
+
+    def _launch(self, bound: Binding) -> None:
+        """Run what was captured on the current stream, after what ran on another: all of it works in the same memory."""
+        stream = self._gpu.xp.cuda.get_current_stream()
+        if self._stream is not None and self._stream.ptr != stream.ptr:
+            self._stream.synchronize()
+        self._stream = stream
+        bound.graph.launch(stream)
 
     def _fits(self, place: Array, value: Any) -> bool:
         """Whether an array can be copied to a place as it is."""
@@ -127,7 +137,7 @@ class Replay:
     def _put(self, place: Array, value: Array) -> None:
         """Copy an array to its place."""
         if isinstance(value, np.ndarray):
-            self._gpu.copies.count(to_device=True)
+            self._gpu.shared.copies.count(to_device=True)
             place.set(value)
         else:
             copy_all(self._gpu.xp, [(place, value)])

@@ -27,7 +27,7 @@ LEVELS = {
         kernels.fusion kernels.overwriting kernels.parts kernels.builder kernels.program
         kernels.product_calls kernels.native_program
         kernels.cuda_scalar kernels.cuda kernels.cuda_program kernels.cublas kernels.cuda_runtime kernels
-        backends.interpreted backends.regions backends.native backends.gpu backends.choice backends""",
+        backends.interpreted backends.regions backends.native backends.device_plan backends.gpu backends.choice backends""",
     "L5": "schedule direct replay doctor",
     "L6": "function",
     "L7": """testing

@@ -172,6 +172,15 @@ def test_state_moves_to_where_a_function_computes(cupy: Any) -> None:
 
 
 @needs_compiler
+def test_a_value_may_be_set_from_the_gpu(cupy: Any) -> None:
+    w = mg.shared(np.zeros(3, "float32"), "w")
+    f = mg.function([], w * 2, backend="cupy")
+    for k in range(3):
+        w.set_value(cupy.asarray(np.full(3, k, "float32")))
+        np.testing.assert_array_equal(f().get(), np.full(3, 2 * k))
+
+
+@needs_compiler
 def test_functions_share_state_whatever_the_size_of_a_batch(cupy: Any) -> None:
     ours, theirs = Network("cupy"), Network("numpy")
     functions = [mg.function([one.x], one.logits, backend=name) for one, name in ((ours, "cupy"), (theirs, "numpy"))]

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from minigraph.backends.device_plan import Device
 from minigraph.backends.gpu import Gpu
 from minigraph.backends.interpreted import Backend
 from minigraph.backends.native import Native
@@ -30,7 +31,8 @@ def choose(name: str | None) -> Backend:
         jit.llvm()
         return NATIVE
     if wanted == "cupy":
-        return Gpu("cupy", usable_cupy())
+        cupy = usable_cupy()
+        return Gpu("cupy", cupy, config.device, Device(cupy))
     raise InvalidValueError(f"there is no backend {wanted!r}; use one of {BACKENDS}")
 
 

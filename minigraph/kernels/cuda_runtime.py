@@ -19,9 +19,9 @@ OPTIONS = ("--std=c++17", "--fmad=false")
 _handles = threading.local()
 
 
-def cublas() -> Cublas:
+def cublas(xp: Any) -> Cublas:
     """This thread's handle for the device in use."""
-    device = config.device
+    device: int = xp.cuda.runtime.getDevice()
     handles: dict[int, Cublas] = vars(_handles).setdefault("of", {})
     if device not in handles:
         handles[device] = take_cublas()
@@ -32,6 +32,7 @@ class Module:
     """The kernels of a program, compiled for the device when the first of them is asked for."""
 
     def __init__(self, xp: Any, code: str) -> None:
+        self.xp = xp
         self._module = xp.RawModule(code=code, options=OPTIONS)
         self._kernels: dict[str, Any] = {}
 
@@ -64,7 +65,7 @@ def tasks_of_command(
             return [partial(module[name], (blocks,), (THREADS,), given)]
         case Loop():
             return _loop(command, module, constants, bases, failed)
-    return _product(command, bases)
+    return _product(command, module.xp, bases)
 
 
 def _address(bases: Sequence[int], where: Where) -> int:
@@ -72,12 +73,12 @@ def _address(bases: Sequence[int], where: Where) -> int:
     return bases[where[0]] + where[1]
 
 
-def _product(call: Gemm, bases: Sequence[int]) -> list[Task]:
+def _product(call: Gemm, xp: Any, bases: Sequence[int]) -> list[Task]:
     """A product, if there is anything to compute."""
     if not (call.rows and call.columns and call.height):
         return []
     a, b, c = (_address(bases, where) for where in (call.a, call.b, call.c))
-    return [lambda: cublas().multiply(call, a, b, c, config.allow_tf32)]
+    return [lambda: cublas(xp).multiply(call, a, b, c, config.allow_tf32)]
 
 
 def _loop(call: Loop, module: Module, constants: dict[int, int], bases: Sequence[int], failed: int) -> list[Task]:

@@ -87,6 +87,7 @@ class ndarray:
     data = property(lambda self: Memory(self._host))
     flags = property(lambda self: Flags(self._host, self._owns))
     T = property(lambda self: ndarray(self._host.T, False))
+    device = property(lambda self: types.SimpleNamespace(id=0))
     __cuda_array_interface__ = property(lambda self: {"version": 3, "data": (self._host.ctypes.data, False)})
 
     def set(self, value: np.ndarray) -> None:
@@ -514,6 +515,7 @@ def make_cupy(driver: int = 13000, runtime: int = 13000, devices: int = 1) -> ty
         driverGetVersion=lambda: driver,
         runtimeGetVersion=lambda: runtime,
         getDeviceCount=lambda: devices,
+        getDevice=lambda: 0,
         getDeviceProperties=lambda number: {"name": b"a GPU on the host", "totalGlobalMem": 2**34},
         memsetAsync=memset,
         memcpyAsync=memcpy,
