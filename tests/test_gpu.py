@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import runpy
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -222,6 +223,31 @@ def test_a_stream_waits_for_what_another_one_does(cupy: Any) -> None:
     with cupy.cuda.Stream():
         np.testing.assert_array_equal(f(data).get(), [2, 2, 2])
     assert host_cuda.counts.synchronized == waits + 1
+
+
+@needs_compiler
+def test_calls_from_several_threads_follow_one_another(cupy: Any) -> None:
+    x, total, last = mg.scalar("x"), mg.shared(np.float32(0), "total"), mg.shared(np.float32(0), "last")
+    add = mg.function([x], [total, last], updates={total: total + x, last: total + x}, backend="cupy")
+    see = mg.function([], [total, last], backend="cupy")
+    add(1.0)
+    add(1.0)
+    odd: list[Any] = []
+
+    def work() -> None:
+        for _ in range(25):
+            add(1.0)
+            first, second = (float(one) for one in see())
+            if first != second:
+                odd.append((first, second))
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not odd
+    assert total.get_value() == last.get_value() == 102
 
 
 # -- inputs and outputs --------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import types
 from functools import cache
@@ -325,6 +326,9 @@ def _compile(kernels: list[str], options: list[str]) -> None:
     assert not done.returncode and not done.stderr, done.stdout + done.stderr
 
 
+_running = threading.Lock()
+
+
 class Kernel:
     """A kernel that can be launched."""
 
@@ -342,7 +346,8 @@ class Kernel:
 
     def _run(self, blocks: int, threads: int, args: tuple[int, ...]) -> None:
         counts.launches += 1
-        self._launch(blocks, threads, (ctypes.c_void_p * len(args))(*args))
+        with _running:
+            self._launch(blocks, threads, (ctypes.c_void_p * len(args))(*args))
 
 
 # -- streams ---------------------------------------------------------------------------------------------------------
@@ -350,7 +355,7 @@ class Kernel:
 
 def enqueue(task: Any) -> None:
     """Run a task now, or record it."""
-    stream = Stream.current[-1]
+    stream = current_streams()[-1]
     if stream.capture is None:
         task()
         return
@@ -396,19 +401,17 @@ class Graph:
 class Stream:
     """A stream, on which everything happens at once unless it is recorded."""
 
-    current: list[Stream] = []
-
     def __init__(self, non_blocking: bool = False, null: bool = False) -> None:
         self.ptr = 0 if null else id(self)
         self.capture: Capture | None = None
         self.pending = False
 
     def __enter__(self) -> Stream:
-        Stream.current.append(self)
+        current_streams().append(self)
         return self
 
     def __exit__(self, *_: Any) -> None:
-        Stream.current.pop()
+        current_streams().pop()
 
     def begin_capture(self, mode: Any = None) -> None:
         assert self.ptr, "the default stream cannot be captured"
@@ -434,17 +437,23 @@ class Stream:
         counts.synchronized += 1
 
 
-Stream.current.append(Stream(null=True))
+NULL = Stream(null=True)
+_threads = threading.local()
+
+
+def current_streams() -> list[Stream]:
+    """The streams that this thread has chosen, the last of them in use."""
+    return vars(_threads).setdefault("streams", [NULL])
 
 
 class Event:
     """A moment on a stream."""
 
     def __init__(self, disable_timing: bool = False) -> None:
-        self.stream = Stream.current[-1]
+        self.stream = current_streams()[-1]
 
     def record(self, stream: Stream | None = None) -> None:
-        self.stream, self.time = stream or Stream.current[-1], time.perf_counter()
+        self.stream, self.time = stream or current_streams()[-1], time.perf_counter()
 
     def synchronize(self) -> None:
         counts.synchronized += 1
@@ -499,11 +508,11 @@ def make_cupy(driver: int = 13000, runtime: int = 13000, devices: int = 1) -> ty
         return ndarray(_allocated(shape, dtype))
 
     def memset(address: int, value: int, size: int, stream: int) -> None:
-        assert stream == Stream.current[-1].ptr
+        assert stream == current_streams()[-1].ptr
         enqueue(lambda: ctypes.memset(address, value, size))
 
     def memcpy(to: int, source: int, size: int, kind: int, stream: int) -> None:
-        assert stream == Stream.current[-1].ptr
+        assert stream == current_streams()[-1].ptr
         assert kind == 3, "between places on the device"
         enqueue(lambda: ctypes.memmove(to, source, size))
 
@@ -527,7 +536,7 @@ def make_cupy(driver: int = 13000, runtime: int = 13000, devices: int = 1) -> ty
         Stream=Stream,
         Event=Event,
         get_elapsed_time=lambda before, after: 1000 * (after.time - before.time),
-        get_current_stream=lambda: Stream.current[-1],
+        get_current_stream=lambda: current_streams()[-1],
         memory=types.SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
         is_available=lambda: devices > 0,
     )
