@@ -11,6 +11,7 @@ import ctypes
 import hashlib
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -386,6 +387,22 @@ class Capture:
         self._library.stand_in_record(0)
 
 
+@contextlib.contextmanager
+def in_one_piece() -> Any:
+    """What CuPy does in one C call, which Ctrl-C cannot split."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[Any] = []
+    before = signal.signal(signal.SIGINT, lambda *given: came.append(given))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if came and callable(before):
+            before(*came[0])
+
+
 class Graph:
     """Tasks that were recorded."""
 
@@ -394,8 +411,9 @@ class Graph:
 
     def launch(self, stream: Any = None) -> None:
         counts.graphs += 1
-        for task in self.tasks:
-            task()
+        with in_one_piece():
+            for task in self.tasks:
+                task()
 
 
 class Stream:
