@@ -15,9 +15,13 @@ import numpy as np
 
 from minigraph.backends.device_plan import Binding, DevicePlan, copy_all
 from minigraph.backends.gpu import DeviceRegion, Gpu
+from minigraph.config import config
 from minigraph.graph import Array, Variable
 from minigraph.schedule import Schedule
 from minigraph.state import Cell, locked, snapshot
+
+PER_THREAD = 2
+"""CUDA's number for the default stream of a thread."""
 
 
 class Replay:
@@ -43,10 +47,9 @@ class Replay:
             for cell, root in zip(self._targets, plan.roots[kept:], strict=True)
             if operands.count(slot_of.get(cell, -1)) == 1
         )
-        self._seen: set[int] = set()
-        """The plans, by id, that have been run kernel after kernel."""
         self._lock = threading.RLock()
         self._stream: Any = None
+        self._used: tuple[int, int | None] = (0, None)
         self.refusal = ""
         """Why nothing is captured, if that has been tried in vain."""
 
@@ -60,7 +63,7 @@ class Replay:
     def __call__(self, args: tuple[Any, ...]) -> Sequence[Array] | None:
         """The outputs; None where the long way must be gone, with nothing changed."""
         plan = self._region.recent
-        if plan is None or plan.bound is None or len(args) != self._inputs:
+        if plan is None or plan.bound is None or len(args) != self._inputs or plan.bound.tf32 != config.allow_tf32:
             return None
         with self._gpu.running():
             return self._run(plan.bound, args)
@@ -73,9 +76,10 @@ class Replay:
             state = snapshot(self._cells)
             known = (*arrays, *state)
             plan = self._region.plan([known[k] for k in self._sources])
+            if plan.bound is not None and plan.bound.tf32 != config.allow_tf32:
+                plan.bound = None
             if plan.bound is None:
-                if id(plan) not in self._seen:
-                    self._seen.add(id(plan))
+                if not plan.was_launched:
                     return None
                 plan.bound = self._bind(plan, state)
             return None if plan.bound is None else self._run(plan.bound, arrays)
@@ -92,8 +96,9 @@ class Replay:
         read = {k: source - self._inputs for k, source in enumerate(self._sources) if source >= self._inputs}
         try:
             return Binding(plan, state, read, news)
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
             self.refusal = f"{type(error).__name__}: {error}"
+            self._gpu.xp.get_default_memory_pool().free_all_blocks()
             return None
 
     def _run(self, bound: Binding, args: Sequence[Any]) -> Sequence[Array] | None:
@@ -101,6 +106,7 @@ class Replay:
         given = [(bound.inputs[k], args[source]) for k, source in enumerate(self._sources) if source < self._inputs]
         if not all(self._fits(place, value) for place, value in given):
             return None
+        xp = self._gpu.xp
         with self._lock, locked(self._cells):
             replaced = [
                 (cell, place, value)
@@ -109,25 +115,27 @@ class Replay:
             ]
             if not all(self._fits(place, value) for _, place, value in replaced):
                 return None
+            outputs = [xp.empty(bound.outputs[k].shape, bound.outputs[k].dtype) for k in self._picked]
+            self._follow()
             for cell, place, value in replaced:
                 self._put(place, value)
                 cell.value = place
             for place, value in given:
                 self._put(place, value)
-            self._launch(bound)
-            outputs = [bound.outputs[k].copy() for k in self._picked]
+            bound.graph.launch(self._stream)
+            copy_all(xp, [(mine, bound.outputs[k]) for mine, k in zip(outputs, self._picked, strict=True)])
             if bound.has_failed():
                 return None
-            copy_all(self._gpu.xp, bound.late)
+            copy_all(xp, bound.late)
         return outputs
 
-    def _launch(self, bound: Binding) -> None:
-        """Run what was captured on the current stream, after what ran on another: all of it works in the same memory."""
+    def _follow(self) -> None:
+        """Wait for what was run on another stream, which works in the same memory; each thread may have a stream of its own."""
         stream = self._gpu.xp.cuda.get_current_stream()
-        if self._stream is not None and self._stream.ptr != stream.ptr:
+        used = (stream.ptr, threading.get_ident() if stream.ptr == PER_THREAD else None)
+        if self._stream is not None and self._used != used:
             self._stream.synchronize()
-        self._stream = stream
-        bound.graph.launch(stream)
+        self._stream, self._used = stream, used
 
     def _fits(self, place: Array, value: Any) -> bool:
         """Whether an array can be copied to a place as it is."""

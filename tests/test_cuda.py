@@ -36,13 +36,13 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def run_together(cases: Sequence[Case]) -> None:
     """Run calls whose kernels are compiled all at once: they are gathered in calls that launch nothing."""
-    host_cuda.RawModule.dry = True
+    host_cuda.Module.dry = True
     for _, call, _ in cases:
         try:
             call()
         except Exception:  # of numbers that were never computed
             continue
-    host_cuda.RawModule.dry = False
+    host_cuda.Module.dry = False
     failures = []
     for name, call, check in cases:
         try:
@@ -63,7 +63,7 @@ def compiled_for_gpus() -> Iterator[None]:
 def wet() -> Iterator[None]:
     """Launches do something again after a test."""
     yield
-    host_cuda.RawModule.dry = False
+    host_cuda.Module.dry = False
 
 
 @pytest.mark.parametrize("chunk", range(CHUNKS))

@@ -431,7 +431,7 @@ def test_settings_are_checked() -> None:
 def test_examples_learn_what_they_learn_on_the_processor(
     cupy: Any, example: str, arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(host_cuda.RawModule, "optimized", "-O1")
+    monkeypatch.setattr(host_cuda.Module, "optimized", "-O1")
     main = runpy.run_path(str(Path(__file__).parent.parent / "examples" / f"{example}.py"))["main"]
     common = ["--epochs", "1", *arguments, "--output", str(tmp_path / "curves.png")]
     ours, theirs = (main([*common, "--backend", name]) for name in ("cupy", "numpy"))

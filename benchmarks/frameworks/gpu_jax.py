@@ -19,6 +19,7 @@ class Jax:
     """The cases, by functions that JAX compiles."""
 
     def __init__(self) -> None:
+        jax.config.update("jax_default_matmul_precision", "float32")  # it would round to 11 bits on a GPU
         self.version = jax.__version__
         self.card = str(jax.devices()[0].device_kind)
 

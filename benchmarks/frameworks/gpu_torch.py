@@ -21,6 +21,7 @@ class Torch:
         self.compiled, self.graph, self.device = way != "torch", way == "torch graph", device
         self.version = torch.__version__
         self.card = torch.cuda.get_device_name() if device == "cuda" else device
+        torch.backends.cudnn.allow_tf32 = False  # as everywhere else: float32 means float32
         self._plain = torch_work.Torch(True, False)
 
     def wait(self, last: Any) -> None:
@@ -40,7 +41,7 @@ class Torch:
         forward = self._wrapped(lambda a, b: loss(net(a), b))
 
         def step() -> torch.Tensor:
-            rule.zero_grad(set_to_none=not self.graph)
+            rule.zero_grad(set_to_none=True)
             value = forward(x, t)
             value.backward()
             rule.step()

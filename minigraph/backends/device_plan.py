@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from minigraph.backends.regions import KernelFailure
+from minigraph.config import config
 from minigraph.graph import Array, Graph
 from minigraph.kernels.cublas import WORKSPACE
 from minigraph.kernels.cuda_program import CudaProgram, Gemm
@@ -49,6 +50,8 @@ class Device:
     def __init__(self, xp: Any) -> None:
         self.xp, self.copies = xp, Copies()
         self._workspaces: list[Array] = []
+        self.lent = threading.local()
+        """Whether a call of this thread has taken arrays of another library, as the attribute `any`."""
 
     def workspaces(self, count: int) -> list[Array]:
         """So many pieces of memory, the same for all plans, no two of which run at the same time."""
@@ -88,6 +91,7 @@ class DevicePlan:
         self._constants = [self.xp.asarray(one.constants) for one in programs]
         self._addresses = {id(one): array.data.ptr for one, array in zip(programs, self._constants, strict=True)}
         self.multiplies = any(isinstance(command, Gemm) for one in programs for command in one.commands)
+        self.was_launched = False
         self.bound: Binding | None = None
 
     def __call__(self, arrays: tuple[Array, ...]) -> tuple[Array, ...]:
@@ -100,6 +104,7 @@ class DevicePlan:
             for task in tasks:
                 task()
         self.check(piece)
+        self.was_launched = True
         return outputs
 
     def memory(self, arrays: tuple[Array, ...]) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
@@ -184,11 +189,14 @@ class Binding:
     def __init__(self, plan: DevicePlan, state: Sequence[Array], read: Mapping[int, int], news: Mapping[int, int]) -> None:
         """state: the arrays of shared variables; read: which of them the inputs are; news: which take the values of outputs.
 
-        RuntimeError if what the plan does cannot be captured.
+        RuntimeError if what the plan does cannot be captured, MemoryError if there is no memory for it.
         """
         xp, program = plan.xp, plan.program
-        self._plan, self.state = plan, tuple(state)
-        self._piece = Piece(xp, program, plan.device.workspaces(BRANCHES if plan.multiplies else 0))
+        assert all(one.flags.c_contiguous for one in state)
+        self._plan, self.state, self.tf32 = plan, tuple(state), config.allow_tf32
+        if plan.multiplies:
+            cublas(xp)  # which allocates, and so must not be made while a stream is captured
+        self._piece = Piece(xp, program, plan.device.workspaces(min(BRANCHES, program.side_by_side) if plan.multiplies else 0))
         kinds = [(sizes(one), as_dtype(one.dtype)) for one in program.graph.inputs]
         self.inputs = tuple([state[read[k]] if k in read else xp.empty(*kind) for k, kind in enumerate(kinds)])
         self.outputs = plan.outputs(self.inputs)

@@ -80,7 +80,10 @@ class Gpu(Backend):
         """Use the GPU that was chosen; say so where its memory does not suffice, and give back what is not in use."""
         try:
             with self.xp.cuda.Device(self.number):
+                self.shared.lent.any = False
                 yield
+                if self.shared.lent.any:  # their owner may take them back now
+                    self.xp.cuda.get_current_stream().synchronize()
         except self.xp.cuda.memory.OutOfMemoryError as error:
             self.xp.get_default_memory_pool().free_all_blocks()
             raise OutOfMemoryError(f"GPU {self.number} has too little memory: {error}; no state was changed") from error
@@ -89,10 +92,10 @@ class Gpu(Backend):
         """An array on this GPU, copied there if it is not."""
         if isinstance(array, self.xp.ndarray):
             if array.device.id == self.number:
-                return array
+                return self.in_order(array)
             array = self.store(array)
         self.shared.copies.count(to_device=True)
-        return self.xp.asarray(array)
+        return self.xp.asarray(np.asarray(array, order="C"))
 
     def store(self, array: Array) -> np.ndarray[Any, Any]:
         """A copy on the host."""
@@ -102,7 +105,9 @@ class Gpu(Backend):
         """An input on the GPU: what lies there already is taken as it is, without a copy if its dtype fits."""
         if not self._lies_on_a_gpu(value):
             return self.load(fit(value, expected, what))
-        array = value if isinstance(value, self.xp.ndarray) else self.xp.from_dlpack(value)
+        array = value
+        if not isinstance(value, self.xp.ndarray):
+            array, self.shared.lent.any = self.xp.from_dlpack(value), True
         if array.device.id != self.number:
             raise ExecutionError(f"{what} lies on GPU {array.device.id}, and the function was made for GPU {self.number}")
         if array.dtype != expected.dtype:

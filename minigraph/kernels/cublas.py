@@ -23,14 +23,17 @@ _DEFAULT_ALGORITHM = -1
 _STATUS = {1: "not initialized", 3: "out of memory", 7: "invalid value", 8: "not supported by this GPU", 13: "execution failed"}
 
 
-def loaded_library() -> str:
-    """The file of the cuBLAS that CuPy has loaded into this process."""
-    import_module("cupy_backends.cuda.libs.cublas")
-
-    for line in Path("/proc/self/maps").read_text().splitlines():
-        if re.search(r"/libcublas\.so[.\d]*$", line):
-            return line[line.index("/") :]
-    raise ExecutionError("CuPy has loaded no cuBLAS")
+def loaded_library(version: int) -> str:
+    """The file of the cuBLAS of this version of CUDA that CuPy has loaded into this process."""
+    try:
+        _ = import_module("cupy_backends.cuda.libs").cublas  # which finds and loads it
+    except (ImportError, RuntimeError) as error:
+        raise ExecutionError(f"CuPy finds no cuBLAS: install it with CuPy's extra `ctk` ({error})") from error
+    files = [line[line.index("/") :] for line in Path("/proc/self/maps").read_text().splitlines() if "/libcublas.so" in line]
+    fitting = [file for file in files if re.search(rf"libcublas\.so\.{version}\b", file)]
+    if not fitting:
+        raise ExecutionError(f"CuPy has loaded no cuBLAS of CUDA {version}; loaded are {sorted(set(files))}")
+    return fitting[0]
 
 
 class Cublas:
@@ -70,12 +73,16 @@ class Cublas:
         )  # fmt: skip
         self._check(status, f"a product of {call.dtype} [{call.rows}, {call.inner}] @ [{call.inner}, {call.columns}]")
 
+    def __del__(self) -> None:
+        if self._handle:
+            self._library.cublasDestroy_v2(self._handle)
+
     def _check(self, status: int, what: str) -> None:
         """Raise for a call that did not succeed."""
         if status:
             raise ExecutionError(f"cuBLAS: {what}: {_STATUS.get(status, f'status {status}')}")
 
 
-def take_cublas() -> Any:
-    """A handle of the library that CuPy uses."""
-    return Cublas(loaded_library())
+def take_cublas(version: int) -> Cublas:
+    """A handle of the library that CuPy uses, of this version of CUDA."""
+    return Cublas(loaded_library(version))

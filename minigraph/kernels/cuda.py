@@ -255,6 +255,9 @@ class NestPrinter:
         match self.nest.nodes[node]:
             case Load(operand):
                 return self.load(operand, lane)
+            case Gather(_, _, dtype) as gather if self._is_empty(gather):
+                self.writer.write("*failed = 1;")
+                return self.writer.constant(0, dtype)
             case Gather(operand, _, dtype) as gather:
                 return self.element(f"p{operand}[{self.picked(gather, operand, arguments, lane)}]", dtype)
             case Apply(op, _, dtype):
@@ -264,6 +267,10 @@ class NestPrinter:
                     result = op.element(CUDA_SCALARS, *arguments)  # type: ignore[attr-defined]
                 return result.astype(dtype)
         raise AssertionError("a fold is no expression")
+
+    def _is_empty(self, user: Gather | Scatter) -> bool:
+        """Whether there is nothing that indices could pick, and no memory either."""
+        return any(size == 0 for size, _ in self.picks[user])
 
     def picked(self, user: Gather | Scatter, operand: int, indices: list[Value], lane: int) -> str:
         """The position that indices pick, negative ones counted from the end; one outside is noted, and 0 taken."""
@@ -328,6 +335,9 @@ class NestPrinter:
 
     def _scatter(self, add: Scatter, known: dict[int, Value]) -> None:
         """Write, or add, an element where indices pick."""
+        if self._is_empty(add):
+            self.writer.write("*failed = 1;")
+            return
         value = self.compute(add.node, known, 0)
         indices = [self.compute(one, known, 0) for one in add.indices]
         place = f"p{add.operand}[{self.picked(add, add.operand, indices, 0)}]"

@@ -167,6 +167,11 @@ class CudaProgram(Program):
             self.waves.append([*commands, *self._launches(nests)])
 
     @property
+    def side_by_side(self) -> int:
+        """How many products, or loops that may hold such, can run at the same time."""
+        return max((sum(not isinstance(one, Launch) for one in wave) for wave in self.waves), default=0)
+
+    @property
     def commands(self) -> list[Command]:
         """All commands, in order."""
         return [command for wave in self.waves for command in wave]

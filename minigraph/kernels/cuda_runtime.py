@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from functools import partial
+from contextlib import suppress
+from functools import cached_property, partial
 from typing import Any
 
+import numpy as np
+
 from minigraph.config import config
+from minigraph.kernels import disk
 from minigraph.kernels.cublas import Cublas, take_cublas
 from minigraph.kernels.cuda import THREADS
 from minigraph.kernels.cuda_program import Command, CudaProgram, Gemm, Launch, Loop, Where
@@ -24,16 +28,18 @@ def cublas(xp: Any) -> Cublas:
     device: int = xp.cuda.runtime.getDevice()
     handles: dict[int, Cublas] = vars(_handles).setdefault("of", {})
     if device not in handles:
-        handles[device] = take_cublas()
+        handles[device] = take_cublas(xp.cuda.runtime.runtimeGetVersion() // 1000)
     return handles[device]
 
 
 class Module:
-    """The kernels of a program, compiled for the device when the first of them is asked for."""
+    """The kernels of a program, compiled for the device in use when the first of them is asked for, and kept on disk.
+
+    CuPy's own modules would flush denormal numbers to zero, whatever they are told, and never leave memory.
+    """
 
     def __init__(self, xp: Any, code: str) -> None:
-        self.xp = xp
-        self._module = xp.RawModule(code=code, options=OPTIONS)
+        self.xp, self._code = xp, code
         self._kernels: dict[str, Any] = {}
 
     def __getitem__(self, name: str) -> Any:
@@ -41,6 +47,20 @@ class Module:
         if name not in self._kernels:
             self._kernels[name] = self._module.get_function(name)
         return self._kernels[name]
+
+    @cached_property
+    def _module(self) -> Any:
+        """The module, loaded."""
+        cuda = self.xp.cuda
+        capability = cuda.Device().compute_capability
+        name = disk.key(self._code, repr((OPTIONS, capability, cuda.runtime.runtimeGetVersion(), self.xp.__version__)))
+        binary = disk.load(name)
+        if binary is None:
+            binary, _ = cuda.compiler.compile_using_nvrtc(self._code, OPTIONS, cache_in_memory=True)
+            disk.save(name, binary)
+        module = cuda.function.Module()
+        module.load(binary)
+        return module
 
 
 Task = Callable[[], None]
@@ -78,6 +98,9 @@ def _product(call: Gemm, xp: Any, bases: Sequence[int]) -> list[Task]:
     if not (call.rows and call.columns and call.height):
         return []
     a, b, c = (_address(bases, where) for where in (call.a, call.b, call.c))
+    if not call.inner:
+        size = call.rows * call.columns * call.height * np.dtype(call.dtype).itemsize
+        return [lambda: xp.cuda.runtime.memsetAsync(c, 0, size, xp.cuda.get_current_stream().ptr)]
     return [lambda: cublas(xp).multiply(call, a, b, c, config.allow_tf32)]
 
 
@@ -107,26 +130,33 @@ def in_branches(tasks: Sequence[list[Task]], most: int) -> Branches:
 
 def capture(xp: Any, waves: Sequence[Branches]) -> Any:
     """A CUDA graph of what tasks enqueue, the branches of each wave after all of the wave before."""
-    main, *others = streams = [xp.cuda.Stream(non_blocking=True) for _ in range(max(map(len, waves), default=1) or 1)]
+    main, *others = [xp.cuda.Stream(non_blocking=True) for _ in range(max(map(len, waves), default=1) or 1)]
     with main:
         main.begin_capture()
         try:
-            for wave in waves:
-                beginning = xp.cuda.Event(disable_timing=True)
-                beginning.record(main)
-                for stream in others[: len(wave) - 1]:
-                    stream.wait_event(beginning)
-                for stream, branch in zip(streams, wave, strict=False):
-                    with stream:
-                        for task in branch:
-                            task()
-                for stream in others[: len(wave) - 1]:
-                    end = xp.cuda.Event(disable_timing=True)
-                    end.record(stream)
-                    main.wait_event(end)
-        finally:
-            graph = main.end_capture()
-    return graph
+            for wave in filter(None, waves):
+                _enqueue(xp, wave, main, others[: len(wave) - 1])
+        except BaseException:
+            with suppress(RuntimeError):  # that branches were not joined
+                main.end_capture()
+            raise
+        return main.end_capture()
+
+
+def _enqueue(xp: Any, wave: Branches, main: Any, others: Sequence[Any]) -> None:
+    """Enqueue the branches of a wave on streams of their own, which begin and end together."""
+    beginning = xp.cuda.Event(disable_timing=True)
+    beginning.record(main)
+    for stream in others:
+        stream.wait_event(beginning)
+    for stream, branch in zip((main, *others), wave, strict=True):
+        with stream:
+            for task in branch:
+                task()
+    for stream in others:
+        end = xp.cuda.Event(disable_timing=True)
+        end.record(stream)
+        main.wait_event(end)
 
 
 def bodies(program: CudaProgram) -> list[CudaProgram]:

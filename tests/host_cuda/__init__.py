@@ -60,7 +60,7 @@ class Memory:
     """The address of an array."""
 
     def __init__(self, host: np.ndarray) -> None:
-        self.ptr = host.ctypes.data
+        self.ptr = host.ctypes.data if host.size else 0
 
 
 class Flags:
@@ -245,10 +245,10 @@ def cublas_library() -> Path:
     return _compiled((HERE / "cublas.cpp").read_text(), "-O3")
 
 
-class RawModule:
+class Module:
     """Kernels of a source, compiled together with those of all other modules that wait, when the first is launched."""
 
-    waiting: list[RawModule] = []
+    waiting: list[Module] = []
     optimized = "-O0"
     """How well kernels are compiled; most are run once, on a few numbers."""
     dry = False
@@ -256,14 +256,15 @@ class RawModule:
     seen: dict[str, str] = {}
     """Every function that was ever compiled, by its name."""
 
-    def __init__(self, code: str, options: tuple[str, ...] = ()) -> None:
+    def load(self, binary: bytes) -> None:
+        """Take the source, which is all the binary there is."""
+        code = binary.decode()
         assert code.startswith(PRELUDE)
-        assert "--fmad=false" in options
         parts = re.split(r'(?m)^(?=__device__ void |extern "C" __global__ )', code[len(PRELUDE) :])
         self.functions = {re.search(r"\b((?:nest|kernel)_\w+)\(", part)[1]: part for part in parts if part.strip()}
         self._library: Any = None
-        RawModule.waiting.append(self)
-        RawModule.seen.update(self.functions)
+        Module.waiting.append(self)
+        Module.seen.update(self.functions)
 
     def get_function(self, name: str) -> Kernel:
         assert name in self.functions
@@ -273,9 +274,9 @@ class RawModule:
     def library(self) -> Any:
         """The library that the kernels are in."""
         if self._library is None:
-            waiting, RawModule.waiting = RawModule.waiting, []
+            waiting, Module.waiting = Module.waiting, []
             functions = {name: text for one in waiting for name, text in one.functions.items()}
-            library = ctypes.CDLL(str(_compiled(_host_text(functions), RawModule.optimized)))
+            library = ctypes.CDLL(str(_compiled(_host_text(functions), Module.optimized)))
             for one in waiting:
                 one._library = library
         return self._library
@@ -306,7 +307,7 @@ SAMPLE = 8
 
 def compile_for_gpus() -> int:
     """Compile all kernels that this process has written with CUDA's own compiler; the number of their functions."""
-    functions = RawModule.seen
+    functions = Module.seen
     if NVCC is None or not functions:
         return 0
     kernels = sorted(name for name in functions if name.startswith("kernel"))
@@ -318,8 +319,8 @@ def compile_for_gpus() -> int:
 
 def _compile(kernels: list[str], options: list[str]) -> None:
     """Compile kernels, and the functions that they call; an error for whatever the compiler has to say."""
-    called = dict.fromkeys(one for name in kernels for one in re.findall(r"\b(nest_\w+)\(", RawModule.seen[name]))
-    text = "\n".join([PRELUDE, *(RawModule.seen[name] for name in (*called, *kernels))])
+    called = dict.fromkeys(one for name in kernels for one in re.findall(r"\b(nest_\w+)\(", Module.seen[name]))
+    text = "\n".join([PRELUDE, *(Module.seen[name] for name in (*called, *kernels))])
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "x.cu").write_text(text)
         command = [NVCC, "-std=c++17", "--fmad=false", "-diag-suppress=177,39", "-Xcicc=-O0", *options, "x.cu", "-o", "x.out"]
@@ -333,13 +334,13 @@ _running = threading.Lock()
 class Kernel:
     """A kernel that can be launched."""
 
-    def __init__(self, module: RawModule, name: str) -> None:
+    def __init__(self, module: Module, name: str) -> None:
         self._module, self._name, self._launch = module, name, None
 
     def __call__(self, grid: tuple[int, ...], block: tuple[int, ...], args: tuple[int, ...]) -> None:
         assert len(grid) == len(block) == 1
         assert grid[0] > 0
-        if RawModule.dry:
+        if Module.dry:
             return
         if self._launch is None:
             self._launch = getattr(self._module.library, f"launch_{self._name}")
@@ -481,6 +482,21 @@ class OutOfMemoryError(MemoryError):
     """What CuPy raises."""
 
 
+class Device:
+    """The one device."""
+
+    compute_capability = "90"
+
+    def __init__(self, number: int = 0) -> None:
+        self.id = number
+
+    def __enter__(self) -> Device:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        return
+
+
 class Limit:
     """How many bytes may still be allocated; None for no limit."""
 
@@ -502,7 +518,7 @@ def make_cupy(driver: int = 13000, runtime: int = 13000, devices: int = 1) -> ty
     cupy = types.ModuleType("cupy")
     space = Namespace(np)
     cupy.__getattr__ = lambda name: getattr(space, name)  # type: ignore[method-assign]
-    cupy.ndarray, cupy.RawModule = ndarray, RawModule
+    cupy.ndarray, cupy.__version__ = ndarray, "on the host"
 
     def array(value: Any, dtype: Any = None, copy: bool = True, order: str = "K") -> ndarray:
         if isinstance(value, ndarray):
@@ -524,6 +540,10 @@ def make_cupy(driver: int = 13000, runtime: int = 13000, devices: int = 1) -> ty
 
     def empty(shape: Any, dtype: Any = float) -> ndarray:
         return ndarray(_allocated(shape, dtype))
+
+    def compiled(source: str, options: tuple[str, ...], cache_in_memory: bool) -> tuple[bytes, None]:
+        assert options == ("--std=c++17", "--fmad=false")
+        return source.encode(), None
 
     def memset(address: int, value: int, size: int, stream: int) -> None:
         assert stream == current_streams()[-1].ptr
@@ -550,7 +570,9 @@ def make_cupy(driver: int = 13000, runtime: int = 13000, devices: int = 1) -> ty
     )
     cupy.cuda = types.SimpleNamespace(
         runtime=runtime_module,
-        Device=lambda number: contextlib.nullcontext(),
+        Device=Device,
+        compiler=types.SimpleNamespace(compile_using_nvrtc=compiled),
+        function=types.SimpleNamespace(Module=Module),
         Stream=Stream,
         Event=Event,
         get_elapsed_time=lambda before, after: 1000 * (after.time - before.time),
@@ -565,5 +587,5 @@ def install(monkeypatch: Any, **options: int) -> types.ModuleType:
     """Let backend "cupy" run on the host for the time of a test."""
     cupy = make_cupy(**options)
     monkeypatch.setitem(sys.modules, "cupy", cupy)
-    monkeypatch.setattr(cublas, "loaded_library", lambda: str(cublas_library()))
+    monkeypatch.setattr(cublas, "loaded_library", lambda version: str(cublas_library()))
     return cupy

@@ -45,6 +45,7 @@ static void run(const Call &call) {
 
 extern "C" {
 int cublasCreate_v2(void **handle) { *handle = &recorded; return 0; }
+int cublasDestroy_v2(void *handle) { return handle == &recorded ? 0 : 1; }
 int cublasSetStream_v2(void *handle, void *given) { stream = given; return handle == &recorded ? 0 : 1; }
 int cublasSetWorkspace_v2(void *handle, void *memory, size_t size) {
   workspace = size;
@@ -58,7 +59,7 @@ int cublasGemmStridedBatchedEx(void *handle, int ta, int tb, int m, int n, int k
   double zero = precision == 70 ? *(const double *)beta : *(const float *)beta;
   bool fits = lda >= (ta ? k : m) && ldb >= (tb ? n : k) && ldc >= m && lda > 0 && ldb > 0;
   bool types = ta_type == tb_type && tb_type == tc_type && precision == (ta_type == 1 ? 70 : precision == 77 ? 77 : 68);
-  if (!fits || !types || one != 1 || zero != 0 || algorithm != -1 || m < 1 || n < 1 || k < 0 || count < 1) return 7;
+  if (!fits || !types || one != 1 || zero != 0 || algorithm != -1 || m < 1 || n < 1 || k < 1 || count < 1) return 7;
   Call call{ta, tb, m, n, k, a, b, c, ta_type, lda, ldb, ldc, sa, sb, sc, count, precision};
   if (recording) recorded.push_back(call);
   else run(call);
