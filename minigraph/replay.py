@@ -98,7 +98,7 @@ class Replay:
             return Binding(plan, state, read, news)
         except (RuntimeError, MemoryError) as error:
             self.refusal = f"{type(error).__name__}: {error}"
-            self._gpu.xp.get_default_memory_pool().free_all_blocks()
+            self._gpu.shared.give_back()
             return None
 
     def _run(self, bound: Binding, args: Sequence[Any]) -> Sequence[Array] | None:

@@ -182,6 +182,34 @@ def test_a_value_may_be_set_from_the_gpu(cupy: Any) -> None:
 
 
 @needs_compiler
+def test_state_may_lie_in_any_order(cupy: Any) -> None:
+    rng = np.random.default_rng(0)
+    value = np.asfortranarray(rng.normal(size=(5, 4)).astype("float32"))
+    x, w = mg.matrix("x"), mg.shared(value, "w", borrow=True)
+    f = mg.function([x], [x @ w, x[:, :4] + w[:3]], updates={w: w * 0.5}, backend="cupy")
+    data = rng.normal(size=(3, 5)).astype("float32")
+    for k in range(4):
+        first, second = (one.get() for one in f(np.asfortranarray(data)))
+        np.testing.assert_allclose(first, data @ value * 0.5**k, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(second, data[:, :4] + value[:3] * 0.5**k, rtol=1e-5, atol=1e-6)
+
+
+@needs_compiler
+def test_rounded_products_are_captured_anew(cupy: Any) -> None:
+    x = mg.matrix("x")
+    f = mg.function([x], x @ x, backend="cupy")
+    data = cupy.asarray(np.eye(3, dtype="float32"))
+    bound = []
+    for allowed in (False, False, True, True, False):
+        mg.config.allow_tf32 = allowed
+        np.testing.assert_array_equal(f(data).get(), np.eye(3))
+        bound.append(f._plan.steps[0].kernel.recent.bound)
+    assert bound[0] is None
+    assert bound[2] is bound[3]
+    assert [one.tf32 for one in bound[1:]] == [False, True, True, False]
+
+
+@needs_compiler
 def test_functions_share_state_whatever_the_size_of_a_batch(cupy: Any) -> None:
     ours, theirs = Network("cupy"), Network("numpy")
     functions = [mg.function([one.x], one.logits, backend=name) for one, name in ((ours, "cupy"), (theirs, "numpy"))]
@@ -281,9 +309,10 @@ def test_inputs_come_from_anywhere(cupy: Any) -> None:
     for _ in range(3):
         np.testing.assert_array_equal(f(wide[:, 1:7:2]).get(), wide.get()[:, 1:7:2].sum(1) * 2)
         np.testing.assert_array_equal(f(wide[:, 1:5]).get(), wide.get()[:, 1:5].sum(1) * 2)
-    before = f.transfers()
+    before, waits = f.transfers(), host_cuda.counts.synchronized
     f(Foreign(device))
     assert f.transfers() == before
+    assert host_cuda.counts.synchronized == waits + 1, "until what belongs to others has been read"
 
 
 @needs_compiler
@@ -337,6 +366,43 @@ def test_an_index_outside_is_told_at_the_users_line_and_changes_nothing(cupy: An
     for _ in range(2):
         network.step(network.images, network.labels)
     equal(network.state(), twin.state())
+
+
+@needs_compiler
+def test_an_index_into_nothing_is_told_and_reads_nothing(cupy: Any) -> None:
+    x, rows, w = mg.matrix("x"), mg.ivector("rows"), mg.shared(np.ones((2, 3), "float32"), "w")
+    f = mg.function([x, rows], x[rows].sum(), updates={w: w * 2}, backend="cupy")
+    for _ in range(3):
+        with pytest.raises(IndexError, match="out of bounds"):
+            f(np.zeros((0, 3), "float32"), np.array([0, 0], "int32"))
+        np.testing.assert_array_equal(w.get_value(), np.ones((2, 3)))
+    assert float(f(np.zeros((0, 3), "float32"), np.zeros(0, "int32"))) == 0
+
+
+@needs_compiler
+def test_memory_for_results_is_there_before_state_changes(cupy: Any) -> None:
+    x, w = mg.vector("x"), mg.shared(np.zeros(3, "float32"), "w")
+    f = mg.function([x], x * 2, updates={w: w + 1}, backend="cupy")
+    data = cupy.asarray(np.ones(1000, "float32"))
+    for _ in range(3):
+        f(data)
+    for left in (0, 1000):
+        host_cuda.Limit.left = left
+        with pytest.raises(mg.errors.OutOfMemoryError):
+            f(data)
+        host_cuda.Limit.left = None
+        np.testing.assert_array_equal(w.get_value(), np.full(3, 3))
+
+
+@needs_compiler
+def test_calls_go_on_where_there_is_no_memory_to_capture_them(cupy: Any) -> None:
+    x = mg.matrix("x")
+    f = mg.function([x], (x @ x + x.T @ x).sum(), backend="cupy")  # two products at the same time, each with its workspace
+    data = cupy.asarray(np.eye(4, dtype="float32"))
+    host_cuda.Limit.left = host_cuda.cublas.WORKSPACE + 4000
+    for _ in range(4):
+        assert float(f(data)) == 8
+    assert "OutOfMemoryError" in f.profile(data).note
 
 
 @needs_compiler

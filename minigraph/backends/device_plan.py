@@ -59,6 +59,11 @@ class Device:
             self._workspaces.append(self.xp.empty(WORKSPACE, np.uint8))
         return self._workspaces[:count]
 
+    def give_back(self) -> None:
+        """Give memory that nothing holds, and the workspaces, back to the GPU."""
+        self._workspaces.clear()
+        self.xp.get_default_memory_pool().free_all_blocks()
+
     def to_host(self, array: Array) -> np.ndarray[Any, Any]:
         """A copy on the host."""
         self.copies.count(to_device=False)

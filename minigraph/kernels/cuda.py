@@ -378,13 +378,13 @@ class NestPrinter:
 
     def _between(self, level: int) -> None:
         """What does not vary along the folded axes, and is there only now."""
-        for k, node in enumerate(self.nest.nodes):
+        for k, node in enumerate(self.nest.nodes if _volume(self.bindings, self.nest, True) else ()):  # else it may lie nowhere
             if not self.full[k] and self.level[k] == level and not isinstance(node, Fold):
                 self.compute(k, self.known, 0)
         stores = [one for one in self.nest.stores if one not in self.inner and self.level[one.node] == level]
         if stores:
             with self.writer.block(f"if ({self.active} && {self.lane} == 0)"):
-                self._store_all(stores, [self.known])
+                self._store_all(stores, [dict(self.known)])
 
     def _run(self, ending: Sequence[int]) -> None:
         """The loop of a stage: what each lane adds to the folds, and what it stores."""

@@ -18,6 +18,7 @@ import tempfile
 import threading
 import time
 import types
+import weakref
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -361,31 +362,53 @@ def enqueue(task: Any) -> None:
     if stream.capture is None:
         task()
         return
-    stream.capture.note_products()
-    stream.capture.tasks.append(task)
-    stream.pending = True
+    stream.capture.note_products(stream)
+    stream.capture.programs[stream].append(task)
 
 
 class Capture:
-    """What streams record together; products are recorded by the library itself."""
+    """What streams record together, a program each, of tasks and of events that they record or wait for; products are recorded
+    by the library itself.
+    """
 
     def __init__(self) -> None:
-        self.tasks: list[Any] = []
-        self.streams: list[Stream] = []
+        self.programs: dict[Stream, list[Any]] = {}
         self._library = ctypes.CDLL(str(cublas_library()))
         self._library.stand_in_record(1)
         self._products = self._library.stand_in_recorded()
 
-    def note_products(self) -> None:
-        """Record the products since the last task."""
+    def note_products(self, stream: Stream) -> None:
+        """Record the products since the last task, which were enqueued on a stream."""
         now = self._library.stand_in_recorded()
-        self.tasks += [lambda k=k: self._library.stand_in_replay(k) for k in range(self._products, now)]
+        self.programs[stream] += [lambda k=k: self._library.stand_in_replay(k) for k in range(self._products, now)]
         self._products = now
 
-    def end(self) -> None:
-        """Record nothing more."""
-        self.note_products()
+    def end(self, main: Stream) -> list[Any]:
+        """Record nothing more; the tasks in an order that the events allow, those of the latest stream first."""
+        self.note_products(current_streams()[-1])
         self._library.stand_in_record(0)
+        tasks, recorded = [], set()
+        places = dict.fromkeys(self.programs, 0)
+        pending = True
+        while pending:
+            pending = False
+            for stream in reversed(self.programs):
+                program = self.programs[stream]
+                while places[stream] < len(program):
+                    entry = program[places[stream]]
+                    if isinstance(entry, tuple) and entry[0] == "wait" and entry[1] not in recorded:
+                        break
+                    if isinstance(entry, tuple):
+                        recorded.add(entry[1])
+                    else:
+                        tasks.append(entry)
+                    places[stream] += 1
+                    pending = True
+        waited = {entry[1] for entry in self.programs[main] if isinstance(entry, tuple) and entry[0] == "wait"}
+        for stream, program in self.programs.items():
+            if stream is not main and not (isinstance(program[-1], tuple) and program[-1][1] in waited):
+                raise RuntimeError("cudaErrorStreamCaptureUnjoined")
+        return tasks
 
 
 @contextlib.contextmanager
@@ -423,34 +446,35 @@ class Stream:
     def __init__(self, non_blocking: bool = False, null: bool = False) -> None:
         self.ptr = 0 if null else id(self)
         self.capture: Capture | None = None
-        self.pending = False
 
     def __enter__(self) -> Stream:
         current_streams().append(self)
         return self
 
     def __exit__(self, *_: Any) -> None:
+        if self.capture is not None:
+            self.capture.note_products(self)
         current_streams().pop()
 
     def begin_capture(self, mode: Any = None) -> None:
         assert self.ptr, "the default stream cannot be captured"
         self.capture = Capture()
+        self.capture.programs[self] = []
 
     def wait_event(self, event: Event) -> None:
         """Go on after an event; after one of a capture, as part of it."""
         if event.stream.capture is not None:
             self.capture = event.stream.capture
-            self.capture.streams.append(event.stream)
-            self.capture.streams.append(self)
-        event.stream.pending = event.stream.pending and event.stream is self
+            self.capture.note_products(current_streams()[-1])
+            self.capture.programs.setdefault(self, []).append(("wait", event.moment))
 
     def end_capture(self) -> Graph:
         capture = self.capture
-        capture.end()
-        for stream in {*capture.streams, self}:
-            assert stream is self or not stream.pending, "a branch was not joined"
-            stream.capture, stream.pending = None, False
-        return Graph(capture.tasks)
+        try:
+            return Graph(capture.end(self))
+        finally:
+            for stream in capture.programs:
+                stream.capture = None
 
     def synchronize(self) -> None:
         counts.synchronized += 1
@@ -473,6 +497,10 @@ class Event:
 
     def record(self, stream: Stream | None = None) -> None:
         self.stream, self.time = stream or current_streams()[-1], time.perf_counter()
+        self.moment = object()
+        if self.stream.capture is not None:
+            self.stream.capture.note_products(current_streams()[-1])
+            self.stream.capture.programs[self.stream].append(("record", self.moment))
 
     def synchronize(self) -> None:
         counts.synchronized += 1
@@ -510,7 +538,17 @@ def _allocated(shape: Any, dtype: Any) -> np.ndarray:
         if host.nbytes > Limit.left:
             raise OutOfMemoryError(f"Out of memory allocating {host.nbytes} bytes")
         Limit.left -= host.nbytes
+        owner = host
+        while owner.base is not None:
+            owner = owner.base
+        weakref.finalize(owner, _give_back, host.nbytes)
     return host
+
+
+def _give_back(size: int) -> None:
+    """Memory that is free again."""
+    if Limit.left is not None:
+        Limit.left += size
 
 
 def make_cupy(driver: int = 13000, runtime: int = 13000, devices: int = 1) -> types.ModuleType:
