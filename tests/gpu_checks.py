@@ -6,36 +6,23 @@ Run with `python -m pytest tests/gpu_checks.py`; without a GPU it fails, and say
 from __future__ import annotations
 
 import runpy
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
-from gpu_cases import (
-    REDUCTIONS,
-    Case,
-    fold_cases,
-    graph_case,
-    loop_case,
-    op_cases,
-    random_number_cases,
-    stage_cases,
-)
-
-from minigraph.rewrite.stability import stabilize
+from gpu_cases import groups
 
 pytestmark = pytest.mark.gpu
-compiler = sys.modules["minigraph.function"]
 
 CALLS = 3
 """The first call launches kernel after kernel, the second captures them, the third runs what was captured."""
-CHUNKS, GRAPHS, LOOPS = 64, 5, 2
 EXAMPLES = Path(__file__).parent.parent / "examples"
+GROUPS = dict(groups(64))
 
 
-def run(cases: Sequence[Case]) -> None:
-    """Check every call of every case."""
+@pytest.mark.parametrize("group", GROUPS)
+def test_kernels_give_what_the_reference_gives(group: str) -> None:
+    cases = GROUPS[group]()
     failures = []
     for name, call, check in cases:
         for number in range(CALLS):
@@ -45,36 +32,6 @@ def run(cases: Sequence[Case]) -> None:
                 failures.append(f"{name}, call {number}: {type(error).__name__}: {error}")
                 break
     assert not failures, "\n\n".join([f"{len(failures)} of {len(cases)} cases", *failures])
-
-
-@pytest.mark.parametrize("chunk", range(CHUNKS))
-def test_every_op(chunk: int) -> None:
-    run(op_cases(chunk, CHUNKS))
-
-
-@pytest.mark.parametrize("chunk", range(CHUNKS))
-def test_random_graphs(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiler, "PIPELINE", tuple(step for step in compiler.PIPELINE if step is not stabilize))
-    run([graph_case(seed) for seed in range(chunk * GRAPHS, (chunk + 1) * GRAPHS)])
-
-
-@pytest.mark.parametrize("chunk", range(16))
-def test_random_loops(chunk: int) -> None:
-    run([loop_case(seed) for seed in range(chunk * LOOPS, (chunk + 1) * LOOPS)])
-
-
-def test_random_numbers() -> None:
-    run(random_number_cases())
-
-
-@pytest.mark.parametrize("dtype", REDUCTIONS)
-def test_folds(dtype: str) -> None:
-    run(fold_cases(dtype))
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_stages(dtype: str) -> None:
-    run(stage_cases(dtype))
 
 
 @pytest.mark.parametrize(

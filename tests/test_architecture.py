@@ -26,7 +26,7 @@ LEVELS = {
         kernels.products kernels.arena kernels.packing kernels.recompute kernels.rows kernels.scattered
         kernels.fusion kernels.overwriting kernels.parts kernels.builder kernels.program
         kernels.product_calls kernels.native_program
-        kernels.cuda_scalar kernels.cuda kernels.cuda_program kernels.cublas kernels.cuda_runtime kernels
+        kernels.cuda_scalar kernels.arrangement kernels.cuda kernels.cuda_program kernels.cublas kernels.cuda_runtime kernels
         backends.interpreted backends.regions backends.native backends.device_plan backends.gpu backends.choice backends""",
     "L5": "schedule direct replay doctor",
     "L6": "function",

@@ -77,6 +77,7 @@ class Piece:
     def __init__(self, xp: Any, program: CudaProgram, workspaces: Sequence[Array]) -> None:
         self.memory = xp.empty(FAILED_BYTES + program.arena_bytes, np.uint8)
         self.workspaces = tuple(workspaces)
+        self.flag = self.memory[:4].view(np.int32)
         self.failed: int = self.memory.data.ptr
         self.arena = self.failed + FAILED_BYTES
 
@@ -159,7 +160,7 @@ class DevicePlan:
 
     def has_failed(self, piece: Piece) -> bool:
         """Whether a kernel has met an index that is outside, which takes waiting for all that was enqueued."""
-        return self.program.fails and bool(self.device.to_host(piece.memory[:4].view(np.int32))[0])
+        return self.program.fails and bool(self.device.to_host(piece.flag)[0])
 
     def check(self, piece: Piece) -> None:
         """KernelFailure if a kernel has met an index that is outside."""

@@ -7,7 +7,8 @@ import math
 from collections.abc import Iterator, Sequence
 
 from minigraph.graph import Graph, Variable
-from minigraph.kernels.cuda import BUSY, THREADS, NestPrinter, arrange, launch_text, spread_scatters
+from minigraph.kernels.arrangement import BUSY, THREADS, arrange, spread_scatters
+from minigraph.kernels.cuda import NestPrinter, launch_text
 from minigraph.kernels.cuda_scalar import PRELUDE
 from minigraph.kernels.layout import sizes
 from minigraph.kernels.loopnest import describe

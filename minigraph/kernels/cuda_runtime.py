@@ -12,8 +12,8 @@ import numpy as np
 
 from minigraph.config import config
 from minigraph.kernels import disk
+from minigraph.kernels.arrangement import THREADS
 from minigraph.kernels.cublas import Cublas, take_cublas
-from minigraph.kernels.cuda import THREADS
 from minigraph.kernels.cuda_program import Command, CudaProgram, Gemm, Launch, Loop, Where
 from minigraph.kernels.program import ARENA, CONSTANTS, FIRST
 

@@ -67,7 +67,9 @@ class Printer:
         self.written = {store.node: store.operand for store in nest.stores if self.full[store.node]}
         self.inner = {store for store in nest.stores if nest.is_inner(store)}
         self.accumulators = {
-            k: Accumulator(node.op, self.dtype(node.argument)) for k, node in enumerate(nest.nodes) if isinstance(node, Fold)
+            k: Accumulator(node.op, self.nest.dtype_of(node.argument))
+            for k, node in enumerate(nest.nodes)
+            if isinstance(node, Fold)
         }
         self.picks = 2 * len(nest.operands) + self.axes * (1 + len(nest.operands))
         self.pick_of: dict[Any, int] = {}
@@ -75,14 +77,6 @@ class Printer:
             if isinstance(user, Gather | Scatter):
                 self.pick_of[user] = self.picks
                 self.picks += 2 * len(user.indices)
-
-    def dtype(self, node: int) -> DType:
-        """The dtype of a node."""
-        match self.nest.nodes[node]:
-            case Load(operand):
-                return self.nest.operands[operand].dtype
-            case other:
-                return other.dtype
 
     # -- loops -------------------------------------------------------------------------------------------------------
 
@@ -165,7 +159,7 @@ class Printer:
         if node in self.kept_values:
             return self.kept_values[node]
         if node in self.spilled:
-            return self._read_spilled(self.spilled[node], self.dtype(node))
+            return self._read_spilled(self.spilled[node], self.nest.dtype_of(node))
         if node in self.written and self.level[node] < self.stage:
             return self.load(self.written[node])
         return None
@@ -319,7 +313,7 @@ class Printer:
                 self.store(value, self._slot(buffers[argument], value.dtype))
             self._write(stage, known)
         with self.columns():
-            self._add(ending, {one: self._read_spilled(name, self.dtype(one)) for one, name in buffers.items()})
+            self._add(ending, {one: self._read_spilled(name, self.nest.dtype_of(one)) for one, name in buffers.items()})
 
     def _widens(self, ending: list[int]) -> bool:
         """Whether folds add up in wider floats, for which LLVM would compute in fewer lanes."""
@@ -398,7 +392,7 @@ class Printer:
             for k in ended:
                 one = self.accumulators[k]
                 state = [self._read_spilled(name, dtype) for name, dtype in zip(one.slots, one.state, strict=True)]
-                known[k] = one.result(state, self.dtype(k))
+                known[k] = one.result(state, self.nest.dtype_of(k))
             self._store_all(stores, known)
             for add in scatters:
                 self._scatter(add, known)

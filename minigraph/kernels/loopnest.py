@@ -138,6 +138,14 @@ class LoopNest(Record):
         """Whether a store takes place within the folded loops: its value varies there, or is spread along them."""
         return self._varies(store.operand) or self.is_full()[store.node]
 
+    def dtype_of(self, node: int) -> DType:
+        """The dtype of a node."""
+        match self.nodes[node]:
+            case Load(operand):
+                return self.operands[operand].dtype
+            case other:
+                return other.dtype
+
     def levels(self) -> list[int]:
         """For each node the first stage in which its value is there."""
         level: list[int] = []
