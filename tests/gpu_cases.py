@@ -206,6 +206,8 @@ def stages() -> Iterator[tuple[str, Callable[..., Any], list[tuple[int, ...]]]]:
         yield "strided", lambda x: x[::2, 1::2] * 2.0 - x[1:2, 1::2], [shape]
         yield "many", lambda x: [(x * k).sum(0) for k in range(1, 21)], [shape]
         yield "kinds", lambda x: [x > 1, mg.cast(x, "float64") * 2, mg.cast(x * 10, "int8"), mg.cast(x, "float16") + 1], [shape]
+    yield "moved", lambda x: [mg.exp(x[1:]), x[1:-3] * 2.0 + x[4:], x[3:].sum()], [(1001,)]
+    yield "moved rows", lambda x: [mg.exp(x[:, 1:9]), x[:, 2:6] + x[:, 3:7], x[:, 1:9].sum(1)], [(40, 12)]
     yield "channels", lambda x: mg.standardize(x, (0, 2, 3), 1e-5), [(6, 17, 15, 15)]
     yield "products", lambda a, b: [a @ b, b.T @ a.T, a[:, ::2] @ b[::2], a[None] @ b], [(33, 40), (40, 17)]
     yield "stacks", lambda a, b: [a @ b, mg.swapaxes(b, 1, 2) @ mg.swapaxes(a, 1, 2), a[:1] @ b], [(3, 5, 8), (3, 8, 6)]

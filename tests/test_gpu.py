@@ -369,6 +369,17 @@ def test_an_index_outside_is_told_at_the_users_line_and_changes_nothing(cupy: An
 
 
 @needs_compiler
+def test_state_is_written_over_only_after_all_that_can_fail(cupy: Any) -> None:
+    rows, table, w = mg.ivector("rows"), mg.shared(np.ones((4, 3), "float32")), mg.shared(np.ones(700, "float32"), "w")
+    f = mg.function([rows], table[rows].sum(), updates={w: w * 2}, backend="cupy")
+    for calls in range(1, 4):
+        f([0, 3])
+        with pytest.raises(IndexError, match="index 4 is out of bounds"):
+            f([0, 4])
+        np.testing.assert_array_equal(w.get_value(), np.full(700, 2.0**calls))
+
+
+@needs_compiler
 def test_an_index_into_nothing_is_told_and_reads_nothing(cupy: Any) -> None:
     x, rows, w = mg.matrix("x"), mg.ivector("rows"), mg.shared(np.ones((2, 3), "float32"), "w")
     f = mg.function([x, rows], x[rows].sum(), updates={w: w * 2}, backend="cupy")

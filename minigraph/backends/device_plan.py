@@ -231,6 +231,7 @@ def _work_in(xp: Any, workspace: int) -> None:
 def copy_all(xp: Any, pairs: Sequence[tuple[Array, Array]]) -> None:
     """Enqueue copies between arrays in C order, (to, from), in one C call, which Ctrl-C cannot split."""
     runtime, stream = xp.cuda.runtime, xp.cuda.get_current_stream().ptr
+    pairs = [pair for pair in pairs if pair[0].size]
     targets, sources = ([pair[side].data.ptr for pair in pairs] for side in (0, 1))
     counts = [source.nbytes for _, source in pairs]
     kind = runtime.memcpyDeviceToDevice

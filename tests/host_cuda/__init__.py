@@ -30,7 +30,9 @@ from minigraph.kernels.cuda_scalar import PRELUDE
 
 HERE = Path(__file__).parent
 COMPILER = shutil.which("g++")
-FLAGS = ["-std=c++17", "-fPIC", "-shared", "-w", "-fwrapv", "-ffp-contract=off"]
+TRAPS = ["-fsanitize=alignment", "-fsanitize-undefined-trap-on-error"]
+"""Where a GPU would stop: at a vector that does not begin where vectors may."""
+FLAGS = [*TRAPS, "-std=c++17", "-fPIC", "-shared", "-w", "-fwrapv", "-ffp-contract=off"]
 ALIGNMENT = 256
 
 

@@ -1,4 +1,4 @@
-// CUDA C++ on the host: one block after the other, its threads as fibers that take turns at barriers.
+// CUDA C++ on the host: one block after the other, its threads as fibers; one warp after the other, up to each barrier.
 #include <csetjmp>
 #include <cmath>
 #include <cstdlib>
@@ -17,23 +17,46 @@ using namespace std;
 struct Index { unsigned x; };
 static Index threadIdx, blockIdx;
 
-static const unsigned MOST = 1024, STACK = 1 << 16;
-static ucontext_t contexts[MOST], home_context;
+static const unsigned MOST = 1024, WARP = 32, STACK = 1 << 16;
+enum State { READY, WARP_WAITS, BLOCK_WAITS, DONE };
+static ucontext_t contexts[MOST];
 static jmp_buf resume_at[MOST], home;
 static char *stacks;
-static bool alive[MOST], in_fibers;
+static State state[MOST];
+static bool started[MOST], in_fibers;
 static void (*fiber_body)();
 
 static void fiber() {
   fiber_body();
-  alive[threadIdx.x] = false;
+  state[threadIdx.x] = DONE;
   _longjmp(home, 1);
 }
 
-static void barrier() {
+static void wait(State for_whom) {
   if (!in_fibers) abort();
   unsigned thread = threadIdx.x;
+  state[thread] = for_whom;
   if (!_setjmp(resume_at[thread])) _longjmp(home, 1);
+}
+
+static void resume(unsigned thread) {
+  threadIdx.x = thread;
+  if (_setjmp(home)) return;
+  if (started[thread]) _longjmp(resume_at[thread], 1);
+  started[thread] = true;
+  setcontext(&contexts[thread]);
+}
+
+// A warp runs on until all of it waits for the block: no other warp has come as far.
+static void run_warp(unsigned first, unsigned threads) {
+  for (bool again = true; again;) {
+    again = false;
+    for (volatile unsigned thread = first; thread < first + WARP && thread < threads; thread = thread + 1) {
+      if (state[thread] == DONE || state[thread] == BLOCK_WAITS) continue;
+      resume(thread);
+      again = again || state[thread] == WARP_WAITS;
+    }
+  }
 }
 
 static void run_block(unsigned threads, void (*body)()) {
@@ -41,28 +64,26 @@ static void run_block(unsigned threads, void (*body)()) {
   fiber_body = body;
   in_fibers = true;
   for (unsigned thread = 0; thread < threads; ++thread) {
-    alive[thread] = true;
+    state[thread] = READY;
+    started[thread] = false;
     getcontext(&contexts[thread]);
     contexts[thread].uc_stack.ss_sp = stacks + (size_t)thread * STACK;
     contexts[thread].uc_stack.ss_size = STACK;
     makecontext(&contexts[thread], fiber, 0);
-    threadIdx.x = thread;
-    if (!_setjmp(home)) setcontext(&contexts[thread]);
   }
   for (bool any = true; any;) {
     any = false;
-    for (volatile unsigned thread = 0; thread < threads; thread = thread + 1) {
-      if (!alive[thread]) continue;
-      any = true;
-      threadIdx.x = thread;
-      if (!_setjmp(home)) _longjmp(resume_at[thread], 1);
-    }
+    for (volatile unsigned first = 0; first < threads; first = first + WARP) run_warp(first, threads);
+    for (unsigned thread = 0; thread < threads; ++thread)
+      if (state[thread] != DONE) {
+        state[thread] = READY;
+        any = true;
+      }
   }
   in_fibers = false;
 }
 
 static void **arguments;
-static void (*current)(void **);
 
 template <class... P, size_t... I> static void spread(void (*kernel)(P...), void **given, index_sequence<I...>) {
   kernel((P)given[I]...);
@@ -88,15 +109,15 @@ template <auto Kernel> static void run_grid(unsigned blocks, unsigned threads, v
   }
 }
 
-static inline void __syncthreads() { barrier(); }
+static inline void __syncthreads() { wait(BLOCK_WAITS); }
 
 template <class T> static T __shfl_xor_sync(unsigned, T value, int distance) {
   static_assert(sizeof(T) >= 4, "what is smaller is promoted on a GPU");
   alignas(8) static unsigned char slots[MOST][8];
   memcpy(slots[threadIdx.x], &value, sizeof(T));
-  barrier();
+  wait(WARP_WAITS);
   memcpy(&value, slots[threadIdx.x ^ distance], sizeof(T));
-  barrier();
+  wait(WARP_WAITS);
   return value;
 }
 static inline int __shfl_xor_sync(unsigned mask, bool value, int distance) { return __shfl_xor_sync(mask, (int)value, distance); }
