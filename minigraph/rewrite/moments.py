@@ -61,4 +61,5 @@ def _in_one_pass(op: Standardize, x: Variable) -> tuple[Variable, ...]:
     stdev = sqrt(variance + op.epsilon)
     normalized = (moved - shift) * (1.0 / stdev)
     statistics = np.dtype(np.float32)
-    return cast(normalized, x.dtype), cast(origin + shift, statistics), cast(stdev, statistics), cast(variance, statistics)
+    average = origin + shift + (shift - shift)  # of infinite elements NaN, as their mean is once it has been corrected
+    return cast(normalized, x.dtype), cast(average, statistics), cast(stdev, statistics), cast(variance, statistics)
