@@ -124,6 +124,21 @@ def test_kernels_that_can_run_at_the_same_time_are_one_launch(cupy: Any) -> None
 
 
 @needs_compiler
+def test_the_gradient_of_a_convolution_is_a_convolution(cupy: Any) -> None:
+    x, w = (
+        mg.tensor4("x", shape=(None, 2, 16, 16)),
+        mg.shared(np.random.default_rng(0).normal(size=(3, 2, 3, 3)).astype("float32")),
+    )
+    cost = (mg.tanh(mg.conv2d(x, w, padding="same")) ** 2).sum()
+    f, g = (mg.function([x], mg.grad(cost, [x, w]), backend=name) for name in ("cupy", "numpy"))
+    data = np.random.default_rng(1).normal(size=(2, 2, 16, 16)).astype("float32")
+    for _ in range(3):
+        equal([one.get() for one in f(data)], g(data), 1e-4)
+    (plan,) = f._plan.steps[0].kernel.plans.values()
+    assert not any("Overlap" in plan.program.title(one) for one in plan.program.commands)
+
+
+@needs_compiler
 def test_what_cannot_be_captured_is_launched_kernel_after_kernel(cupy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(stream: Any, mode: Any = None) -> None:
         raise RuntimeError("cudaErrorStreamCaptureUnsupported")

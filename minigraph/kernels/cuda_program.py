@@ -16,6 +16,7 @@ from minigraph.kernels.product_calls import matrix_of, stack_stride
 from minigraph.kernels.products import TRANSPOSED
 from minigraph.kernels.program import ARENA, CONSTANTS, FIRST, LoopStep, NestStep, ProductStep, Program, Step
 from minigraph.kernels.rows import pass_single, split_apart, split_rows
+from minigraph.kernels.scattered import convolve_patches
 from minigraph.record import Record
 
 MOST_OPERANDS = 400
@@ -92,7 +93,7 @@ class CudaProgram(Program):
     """Whether inputs and outputs begin where vectors may."""
 
     def prepared(self, graph: Graph) -> Graph:
-        return split_rows(split_apart(pass_single(graph), pays_apart), blocks_for_gpu)
+        return split_rows(split_apart(pass_single(convolve_patches(graph)), pays_apart), blocks_for_gpu)
 
     def body_program(self, graph: Graph) -> Program:
         return CudaBody(graph)

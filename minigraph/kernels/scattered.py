@@ -8,7 +8,7 @@ that array. The gradient by the array, patches that overlap, is another convolut
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -36,6 +36,22 @@ def multiply_windows(graph: Graph) -> Graph:
     """The graph, all of whose sizes are known, with products of windows that read them where they lie."""
     if not has_wide_registers() or not any(isinstance(one.op, Windows | Overlap) for one in graph.variables):
         return graph
+    return _transformed(graph, _with_windows, _where_it_lies)
+
+
+def convolve_patches(graph: Graph) -> Graph:
+    """The graph, all of whose sizes are known, with sums of patches that are convolutions as products of copied windows."""
+    if not any(isinstance(one.op, Overlap) for one in graph.variables):
+        return graph
+    return _transformed(graph, lambda variable: None, _of_a_copy)
+
+
+Product = Callable[[Variable, int, Variable], Variable | None]
+"""The product of an array, so many of whose axes are rows and the others columns, and a matrix; None if it is not worth it."""
+
+
+def _transformed(graph: Graph, of_windows: Callable[[Variable], Variable | None], multiply: Product) -> Graph:
+    """The graph with products replaced by `of_windows`, and sums of patches by convolutions."""
     spread: dict[Variable, Variable] = {}
     """For sums of patches that became convolutions what they were."""
 
@@ -44,17 +60,27 @@ def multiply_windows(graph: Graph) -> Graph:
         found: Variable | None = None
         match variable.op:
             case MatMul():
-                found = _with_windows(variable)
+                found = of_windows(variable)
             case Overlap():
-                found = _as_convolution(variable, [(0, size) for size in sizes(variable)])
+                found = _as_convolution(variable, [(0, size) for size in sizes(variable)], multiply)
                 if found is not None:
                     spread[found] = variable
             case Index() if variable.inputs[0] in spread:
-                found = _cut(spread[variable.inputs[0]], variable)
+                found = _cut(spread[variable.inputs[0]], variable, multiply)
         return variable if found is None else found
 
     with carry_origin(here()):
         return graph.with_roots(transform(graph.roots, step))
+
+
+def _where_it_lies(shown: Variable, rows: int, matrix: Variable) -> Variable | None:
+    """A product that reads an array where it lies."""
+    return _product(shown, rows, False, matrix) if _is_worth_it(shown, rows, matrix) else None
+
+
+def _of_a_copy(shown: Variable, rows: int, matrix: Variable) -> Variable:
+    """A product of an array that is copied into a matrix."""
+    return MatMul()(reshape(shown, (math.prod(sizes(shown)[:rows]), sizes(matrix)[0])), matrix)
 
 
 def _with_windows(variable: Variable) -> Variable | None:
@@ -126,7 +152,7 @@ def _as_patches(variable: Variable) -> Patches | None:
     return None if rows.ndim != 2 or split is None else Patches(rows, filters, shape, split, order)
 
 
-def _as_convolution(variable: Variable, kept: Sequence[tuple[int, int]]) -> Variable | None:
+def _as_convolution(variable: Variable, kept: Sequence[tuple[int, int]], multiply: Product) -> Variable | None:
     """The part, from a place on each axis to another, of a sum of patches as a convolution of the rows whose products they are;
     None if they are none, or if the convolution has too many windows.
     """
@@ -150,9 +176,10 @@ def _as_convolution(variable: Variable, kept: Sequence[tuple[int, int]]) -> Vari
     shown = dimshuffle(windows, *range(split), *range(split + 1, windows.ndim), split)
     others = [axis for axis in range(split, len(shape)) if axis not in taps]
     matrix = _flipped(filters, shape[split:], [axis - split for axis in taps], [axis - split for axis in others])
-    if not _is_worth_it(shown, split, matrix):
+    product = multiply(shown, split, matrix)
+    if product is None:
         return None
-    result = reshape(_product(shown, split, False, matrix), (*wanted, *(shape[axis] for axis in others)))
+    result = reshape(product, (*wanted, *(shape[axis] for axis in others)))
     places = {axis: k for k, axis in enumerate([*range(split), *others])}
     return dimshuffle(result, *(places[axis] for axis in order[: variable.ndim]))
 
@@ -164,7 +191,7 @@ def _flipped(filters: Variable, shape: Sequence[int], taps: Sequence[int], other
     return reshape(turned, (-1, math.prod(shape[axis] for axis in others)))
 
 
-def _cut(variable: Variable, cut: Variable) -> Variable | None:
+def _cut(variable: Variable, cut: Variable, multiply: Product) -> Variable | None:
     """Slices of a sum of patches as a convolution that computes no more; None if they are not that."""
     shape = sizes(variable)
     kept = []
@@ -178,6 +205,6 @@ def _cut(variable: Variable, cut: Variable) -> Variable | None:
         rest.append(slice(None) if axis in slid else slice(start, stop))
     if len(kept) != len(shape) or any(start >= stop for start, stop in kept):
         return None
-    found = _as_convolution(variable, kept)
+    found = _as_convolution(variable, kept, multiply)
     whole = all(one in (slice(None), slice(0, size)) for one, size in zip(rest, shape, strict=True))
     return found if found is None or whole else index(found, tuple(rest))
