@@ -95,7 +95,7 @@ class Replay:
             return None
         read = {k: source - self._inputs for k, source in enumerate(self._sources) if source >= self._inputs}
         try:
-            return Binding(plan, state, read, news)
+            return Binding(plan, state, read, news, self._picked)
         except (RuntimeError, MemoryError) as error:
             self.refusal = f"{type(error).__name__}: {error}"
             self._gpu.shared.give_back()
@@ -115,18 +115,18 @@ class Replay:
             ]
             if not all(self._fits(place, value) for _, place, value in replaced):
                 return None
-            outputs = [xp.empty(bound.outputs[k].shape, bound.outputs[k].dtype) for k in self._picked]
+            outputs = [xp.empty(one.shape, one.dtype) for one in bound.results]
             self._follow()
             for cell, place, value in replaced:
-                self._put(place, value)
+                self._put([(place, value)])
                 cell.value = place
-            for place, value in given:
-                self._put(place, value)
+            self._put(given)
             bound.graph.launch(self._stream)
-            copy_all(xp, [(mine, bound.outputs[k]) for mine, k in zip(outputs, self._picked, strict=True)])
+            copy_all(xp, list(zip(outputs, bound.results, strict=True)))
             if bound.has_failed():
                 return None
-            copy_all(xp, bound.late)
+            if bound.late:
+                copy_all(xp, bound.late)
         return outputs
 
     def _follow(self) -> None:
@@ -142,10 +142,10 @@ class Replay:
         ours = isinstance(value, self._gpu.xp.ndarray | np.ndarray)
         return ours and value.dtype == place.dtype and value.shape == place.shape and value.flags.c_contiguous
 
-    def _put(self, place: Array, value: Array) -> None:
-        """Copy an array to its place."""
-        if isinstance(value, np.ndarray):
-            self._gpu.shared.copies.count(to_device=True)
-            place.set(value)
-        else:
-            copy_all(self._gpu.xp, [(place, value)])
+    def _put(self, pairs: Sequence[tuple[Array, Array]]) -> None:
+        """Copy arrays to their places, (to, from)."""
+        for place, value in pairs:
+            if isinstance(value, np.ndarray):
+                self._gpu.shared.copies.count(to_device=True)
+                place.set(value)
+        copy_all(self._gpu.xp, [pair for pair in pairs if not isinstance(pair[1], np.ndarray)])

@@ -6,7 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
 from functools import partial
-from itertools import repeat
+from itertools import starmap
 from typing import Any
 
 import numpy as np
@@ -192,8 +192,16 @@ class DevicePlan:
 class Binding:
     """A plan captured as a CUDA graph, over memory that stays: what is copied into its inputs it computes with."""
 
-    def __init__(self, plan: DevicePlan, state: Sequence[Array], read: Mapping[int, int], news: Mapping[int, int]) -> None:
-        """state: the arrays of shared variables; read: which of them the inputs are; news: which take the values of outputs.
+    def __init__(
+        self,
+        plan: DevicePlan,
+        state: Sequence[Array],
+        read: Mapping[int, int],
+        news: Mapping[int, int],
+        picked: Sequence[int],
+    ) -> None:
+        """state: the arrays of shared variables; read: which of them the inputs are; news: which take the values of outputs;
+        picked: the outputs that callers get.
 
         RuntimeError if what the plan does cannot be captured, MemoryError if there is no memory for it.
         """
@@ -206,6 +214,7 @@ class Binding:
         kinds = [(sizes(one), as_dtype(one.dtype)) for one in program.graph.inputs]
         self.inputs = tuple([state[read[k]] if k in read else xp.empty(*kind) for k, kind in enumerate(kinds)])
         self.outputs = plan.outputs(self.inputs)
+        self.results = [self.outputs[k] for k in picked]
         moved = [(state[place], self.outputs[k]) for k, place in news.items() if k not in plan.overwritten]
         self.late = moved if program.fails else []
         """State, and its new value, which is put there once it is known that nothing has failed."""
@@ -231,8 +240,6 @@ def _work_in(xp: Any, workspace: int) -> None:
 def copy_all(xp: Any, pairs: Sequence[tuple[Array, Array]]) -> None:
     """Enqueue copies between arrays in C order, (to, from), in one C call, which Ctrl-C cannot split."""
     runtime, stream = xp.cuda.runtime, xp.cuda.get_current_stream().ptr
-    pairs = [pair for pair in pairs if pair[0].size]
-    targets, sources = ([pair[side].data.ptr for pair in pairs] for side in (0, 1))
-    counts = [source.nbytes for _, source in pairs]
     kind = runtime.memcpyDeviceToDevice
-    deque(map(runtime.memcpyAsync, targets, sources, counts, repeat(kind), repeat(stream)), maxlen=0)
+    calls = [(to.data.ptr, source.data.ptr, to.nbytes, kind, stream) for to, source in pairs if to.size]
+    deque(starmap(runtime.memcpyAsync, calls), maxlen=0)

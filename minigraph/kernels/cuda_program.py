@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 
 from minigraph.graph import Graph, Variable
 from minigraph.kernels.arrangement import BUSY, THREADS, arrange, spread_scatters
@@ -138,7 +139,7 @@ class CudaProgram(Program):
         """Whether a step writes over state, and so must not run after a failure."""
         return isinstance(step, NestStep) and any(one in self.graph.inputs for one in _written(step))
 
-    @property
+    @cached_property
     def fails(self) -> bool:
         """Whether a kernel may report an index that is outside."""
         return any(_can_fail(step) for step in self.steps)
