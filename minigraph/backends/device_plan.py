@@ -15,10 +15,9 @@ from minigraph.backends.regions import KernelFailure
 from minigraph.config import config
 from minigraph.graph import Array, Graph
 from minigraph.kernels.cublas import WORKSPACE
-from minigraph.kernels.cuda_program import CudaProgram, Gemm
+from minigraph.kernels.cuda_program import CudaProgram, Gemm, bases_of
 from minigraph.kernels.cuda_runtime import Branches, Module, Task, bodies, capture, cublas, in_branches, tasks_of_command
 from minigraph.kernels.layout import sizes
-from minigraph.kernels.program import ARENA, CONSTANTS, FIRST
 from minigraph.types import as_dtype
 
 FAILED_BYTES = 256
@@ -146,8 +145,7 @@ class DevicePlan:
 
     def _waves(self, piece: Piece, arrays: Sequence[Array]) -> list[list[list[Task]]]:
         """What each command enqueues, those together that can run at the same time."""
-        bases = [0] * FIRST + [one.data.ptr for one in arrays]
-        bases[ARENA], bases[CONSTANTS] = piece.arena, self._addresses[id(self.program)]
+        bases = bases_of(piece.arena, self._addresses[id(self.program)], [one.data.ptr for one in arrays])
         return [
             [tasks_of_command(one, self.module, self._addresses, bases, piece.failed) for one in wave]
             for wave in self.program.waves

@@ -313,8 +313,8 @@ def _can_fail(step: Step) -> bool:
     return isinstance(step, NestStep) and step.nest.fails
 
 
-def addresses(program: CudaProgram, arena: int, constants: int, arguments: Sequence[int]) -> list[int]:
-    """The bases of a program's slots."""
-    bases = [0] * (FIRST + len(arguments))
-    bases[ARENA], bases[CONSTANTS], bases[FIRST:] = arena, constants, arguments
+def bases_of(arena: int, constants: int, arguments: Sequence[int]) -> list[int]:
+    """The addresses of a program's slots."""
+    bases = [0] * FIRST + [*arguments]
+    bases[ARENA], bases[CONSTANTS] = arena, constants
     return bases

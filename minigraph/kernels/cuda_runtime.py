@@ -14,8 +14,7 @@ from minigraph.config import config
 from minigraph.kernels import disk
 from minigraph.kernels.arrangement import THREADS
 from minigraph.kernels.cublas import Cublas, take_cublas
-from minigraph.kernels.cuda_program import Command, CudaProgram, Gemm, Launch, Loop, Where
-from minigraph.kernels.program import ARENA, CONSTANTS, FIRST
+from minigraph.kernels.cuda_program import Command, CudaProgram, Gemm, Launch, Loop, Where, bases_of
 
 OPTIONS = ("--std=c++17", "--fmad=false")
 """How modules are compiled: between ops each product and each sum is rounded, as NumPy rounds it."""
@@ -110,8 +109,7 @@ def _loop(call: Loop, module: Module, constants: dict[int, int], bases: Sequence
     for step in range(call.times):
         turn = 0 if step == 0 else 2 - step % 2
         arguments = [_address(bases, one.places[turn]) + step * one.stride for one in call.arguments]
-        inner = [0] * (FIRST + len(arguments))
-        inner[ARENA], inner[CONSTANTS], inner[FIRST:] = _address(bases, call.memory), constants[id(call.body)], arguments
+        inner = bases_of(_address(bases, call.memory), constants[id(call.body)], arguments)
         tasks += tasks_of(call.body, module, constants, inner, failed)
     return tasks
 
