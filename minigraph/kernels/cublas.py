@@ -28,7 +28,7 @@ def loaded_library(version: int) -> str:
     try:
         _ = import_module("cupy_backends.cuda.libs").cublas  # which finds and loads it
     except (ImportError, RuntimeError) as error:
-        raise ExecutionError(f"CuPy finds no cuBLAS: install it with CuPy's extra `ctk` ({error})") from error
+        raise ExecutionError(f"CuPy finds no cuBLAS: install minigraph[cuda{version}], or CUDA ({error})") from error
     files = [line[line.index("/") :] for line in Path("/proc/self/maps").read_text().splitlines() if "/libcublas.so" in line]
     fitting = [file for file in files if re.search(rf"libcublas\.so\.{version}\b", file)]
     if not fitting:
