@@ -306,18 +306,19 @@ ARCHITECTURES = (80, 90)
 """Of the GPUs that kernels are compiled for, of the generations of A100 and of H100."""
 SAMPLE = 8
 """One kernel of so many is compiled down to the machine code of each, which takes longest; all of them are to PTX."""
+_compiled_for_gpus: set[str] = set()
 
 
 def compile_for_gpus() -> int:
-    """Compile all kernels that this process has written with CUDA's own compiler; the number of their functions."""
-    functions = Module.seen
-    if NVCC is None or not functions:
+    """Compile what this process has written since the last time with CUDA's own compiler; the number of its kernels."""
+    kernels = sorted(name for name in Module.seen if name.startswith("kernel") and name not in _compiled_for_gpus)
+    if NVCC is None or not kernels:
         return 0
-    kernels = sorted(name for name in functions if name.startswith("kernel"))
     _compile(kernels, ["-ptx", f"-arch=compute_{ARCHITECTURES[0]}"])
     for architecture in ARCHITECTURES:
         _compile(kernels[::SAMPLE], ["-cubin", f"-arch=sm_{architecture}", "-Xptxas=-O0"])
-    return len(functions)
+    _compiled_for_gpus.update(kernels)
+    return len(kernels)
 
 
 def _compile(kernels: list[str], options: list[str]) -> None:
