@@ -17,7 +17,7 @@ from minigraph.graph import Input, Shared
 from minigraph.rewrite.stability import stabilize
 
 compiler = sys.modules["minigraph.function"]
-GRAPHS, LOOPS = 320, 32
+GRAPHS, LOOPS = 240, 32
 """How many random ones there are."""
 
 Case = tuple[str, Callable[[], Any], Callable[[Any], None]]
