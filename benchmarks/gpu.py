@@ -3,10 +3,11 @@
 python benchmarks/gpu.py [--quick] [--no-checks] [--save]
 
 Runs tests/gpu_checks.py (ops, random graphs, loops, examples) in several processes, then each framework in one of its own. A
-figure is the median of several runs of many calls, enqueued one after the other over data on the GPU, with one wait in the end;
-bytes a second count what a kernel must read and write once, beside a copy measured in the same way. With --save the figures go
-into the last section of benchmarks/RESULTS.md. It ends in 8 minutes. Besides what it compares it needs networkx, SciPy, pytest
-(with xdist, to check in several processes), and for the examples scikit-learn, matplotlib and tqdm. Products are in float32.
+figure is the median of several runs of many calls, enqueued one after the other over data on the GPU, with one wait in the end.
+Bytes a second count what a normalization must move if its arrays fit no cache, beside a copy measured in the same way. With
+--save the figures go into the last section of benchmarks/RESULTS.md. It is made to end in 8 minutes. Besides what it compares
+it needs networkx, SciPy, pytest (with xdist, to check in several processes), and for the examples scikit-learn, matplotlib and
+tqdm. Products are in float32.
 """
 
 from __future__ import annotations

@@ -12,12 +12,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from minigraph.backends.native import CompiledRegion, Plan, in_order, picker
-from minigraph.backends.regions import KernelFailure, PlannedRegion
+from minigraph.backends.regions import KernelFailure
 from minigraph.errors import MinigraphError
-from minigraph.graph import Array, Item, Variable
+from minigraph.graph import Array, Variable
 from minigraph.kernels.runtime import SHARED
 from minigraph.schedule import Schedule
 from minigraph.state import SUCCESS, Cell, exchange, snapshot
+from minigraph.wiring import wire
 
 _acquire = type(threading.RLock()).acquire
 _release = type(threading.RLock()).release
@@ -26,17 +27,6 @@ _REFERENCES = 5
 """To an array of state that nobody else holds, once `Direct._update` has taken it: from `state`, which is `found`, from `old`,
 from `new`, and as input and as output from `arrays`.
 """
-
-
-def single_region(plan: Schedule) -> PlannedRegion[Any] | None:
-    """The region that a plan consists of; None if it has other steps, or results that are no results of the region."""
-    region, *rest = plan.steps or (None,)
-    if region is None or not isinstance(region.kernel, PlannedRegion) or not all(plan.owned):
-        return None
-    picks = {step.result for step in rest if isinstance(step.variable.op, Item) and step.operands == (region.result,)}
-    given = {*plan.inputs, *(slot for slot, _ in plan.shared)}
-    fits = len(picks) == len(rest) and set(plan.roots) <= picks and set(region.operands) <= given
-    return region.kernel if fits else None
 
 
 class Direct:
@@ -48,20 +38,9 @@ class Direct:
         self._types = [target.type for target in targets]
         self._locks = tuple(cell.lock for cell in sorted(self._cells, key=id))
         self._olds = picker([self._cells.index(cell) for cell in self._targets])
-        operands = plan.steps[0].operands
-        slots = [*plan.inputs, *(slot for slot, _ in plan.shared)]
-        self._ordered = picker([slots.index(slot) for slot in operands])
-        index = {step.result: step.variable.op.index for step in plan.steps[1:]}  # type: ignore[attr-defined]
-        kept = len(plan.roots) - len(targets)
-        self._pick = picker([index[root] for root in plan.roots[:kept]])
-        self._news = picker([index[root] for root in plan.roots[kept:]])
-        self._inputs = len(plan.inputs)
-        slot_of = {variable.cell: slot for slot, variable in plan.shared}
-        region.wanted = tuple(
-            (operands.index(slot_of[cell]), index[root])
-            for cell, root in zip(self._targets, plan.roots[kept:], strict=True)
-            if operands.count(slot_of.get(cell, -1)) == 1
-        )
+        wiring = wire(plan, self._targets)
+        self._inputs, region.wanted = wiring.inputs, wiring.wanted
+        self._ordered, self._pick, self._news = (picker(one) for one in (wiring.sources, wiring.picked, wiring.news))
         self._checked: Plan | None = None
 
     def __call__(self, args: tuple[Any, ...]) -> Sequence[Array] | None:

@@ -14,8 +14,9 @@ from minigraph.backends.choice import choose
 from minigraph.backends.gpu import DeviceRegion, Gpu
 from minigraph.backends.interpreted import Backend
 from minigraph.backends.native import CompiledRegion
+from minigraph.backends.regions import PlannedRegion
 from minigraph.context import collector_paused
-from minigraph.direct import Direct, single_region
+from minigraph.direct import Direct
 from minigraph.errors import InvalidTypeError, InvalidValueError
 from minigraph.graph import (
     Array,
@@ -47,6 +48,7 @@ from minigraph.rewrite.slices import push_slices
 from minigraph.rewrite.stability import stabilize
 from minigraph.schedule import Schedule, run, run_step, schedule
 from minigraph.state import Cell, assign, locked, move, snapshot
+from minigraph.wiring import single_region
 
 __all__ = ["Function", "In", "Memory", "Out", "Profile", "Trace", "Transfers", "function"]
 
@@ -181,10 +183,8 @@ class Function:
             self._plan: Schedule = schedule(self.graph, self._backend)
         self._cells = [variable.op.cell for _, variable in self._plan.shared]  # type: ignore[attr-defined]
         self._targets: list[Cell] = [target.cell for target, _ in graph.updates]
-        on_gpu = isinstance(self._backend, Gpu)  # where state is written over while others may still read it
-        every = list(dict.fromkeys([*self._cells, *self._targets]))
-        self._locked: list[Cell] = every if on_gpu else self._targets
-        self._moved: list[Cell] = every if on_gpu else self._cells
+        self._state = list(dict.fromkeys([*self._cells, *self._targets]))
+        self._locked = self._state if self._backend.writes_over_state else self._targets
         lent = {slot for slot, spec in zip(self._plan.inputs, self.inputs, strict=True) if spec.borrow}
         asked = specification.structure.borrow
         self._borrowed = tuple(out or slot in lent for out, slot in zip(asked, self._plan.holders, strict=False))
@@ -226,7 +226,7 @@ class Function:
         def timed(plan: Schedule, memory: list[Any]) -> None:
             for step in plan.steps:
                 start = time.perf_counter()
-                if isinstance(step.kernel, CompiledRegion | DeviceRegion):
+                if isinstance(step.kernel, PlannedRegion):
                     memory[step.result], kernels = step.kernel.profile(*[memory[one] for one in step.operands])
                     measured.extend(kernels)
                 else:
@@ -245,13 +245,13 @@ class Function:
         """
         lines = flat_text(self.graph)
         reused = sum(step.reused is not None for step in self._plan.steps)
-        regions = [step.kernel for step in self._plan.steps if isinstance(step.kernel, CompiledRegion | DeviceRegion)]
+        regions = [step.kernel for step in self._plan.steps if isinstance(step.kernel, PlannedRegion)]
         nests = [line for region in regions for line in region.lines(code)]
         return "\n".join([f"# {len(self._plan.steps)} steps on {self.backend}, {reused} of them in place", *lines, *nests])
 
     def memory(self) -> Memory:
         """How much memory calls work in, the largest that was planned so far; nothing is planned on NumPy."""
-        regions = [step.kernel for step in self._plan.steps if isinstance(step.kernel, CompiledRegion | DeviceRegion)]
+        regions = [step.kernel for step in self._plan.steps if isinstance(step.kernel, PlannedRegion)]
         programs = [[plan.program for plan in region.plans.values()] for region in regions]
         arena = sum(max((one.arena_bytes for one in each), default=0) for each in programs)
         results = sum(max((one.output_bytes for one in each), default=0) for each in programs)
@@ -259,8 +259,7 @@ class Function:
 
     def transfers(self) -> Transfers:
         """How many arrays have been copied between host and GPU since this function was made; none without a GPU."""
-        copies = self._backend.shared.copies if isinstance(self._backend, Gpu) else None
-        return Transfers(copies.to_device, copies.to_host) if copies else Transfers()
+        return Transfers(*self._backend.transfers())
 
     def copy(
         self, *, swap: Mapping[Variable, Variable] | None = None, delete_updates: bool = False, name: str | None = None
@@ -311,7 +310,7 @@ class Function:
 
     def _take_state(self) -> None:
         """Move the shared variables to where the backend computes; they stay there."""
-        for cell, value in zip(self._moved, snapshot(self._moved), strict=True):
+        for cell, value in zip(self._state, snapshot(self._state), strict=True):
             loaded = self._backend.load(value)
             if loaded is not value:
                 move(cell, value, loaded)

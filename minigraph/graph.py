@@ -234,20 +234,18 @@ class Variable(Operators):
         one that calls write over. ValueError for `device` if the value lies on the host.
         """
         (value,) = snapshot([self.cell])
-        if isinstance(value, np.ndarray):
-            if device:
-                raise InvalidValueError(f"the value of {self} lies on the host; functions of backend 'cupy' move it to the GPU")
-            return value if borrow else value.copy()
-        if device:
-            return value if borrow else value.copy()
-        return on_host(value)
+        lies_here = isinstance(value, np.ndarray)
+        if lies_here and device:
+            raise InvalidValueError(f"the value of {self} lies on the host; functions of backend 'cupy' move it to the GPU")
+        if not lies_here and not device:
+            return on_host(value)
+        return value if borrow else value.copy()
 
     def set_value(self, value: Any, borrow: bool = False) -> None:
         """Replace the value of a shared variable; a safe cast is made, anything else that does not fit its type raises.
 
-        A CuPy array is copied to the host; the next call on a GPU takes it there again.
-
-        With `borrow` the given array itself is kept, and must not be written to afterwards.
+        With `borrow` the given array itself is kept, and must not be written to afterwards. A CuPy array is copied to the host;
+        the next call on a GPU takes it there again.
         """
         cell = self.cell
         if hasattr(value, "__cuda_array_interface__") and hasattr(value, "get"):

@@ -19,6 +19,7 @@ from minigraph.config import config
 from minigraph.graph import Array, Variable
 from minigraph.schedule import Schedule
 from minigraph.state import Cell, locked, snapshot
+from minigraph.wiring import wire
 
 PER_THREAD = 2
 """CUDA's number for the default stream of a thread."""
@@ -32,21 +33,12 @@ class Replay:
     ) -> None:
         self._gpu, self._region, self._targets = gpu, region, [target.cell for target in targets]
         self._cells = list(dict.fromkeys([*cells, *self._targets]))
-        self._inputs = len(plan.inputs)
-        operands = plan.steps[0].operands
-        slots = [*plan.inputs, *(slot for slot, _ in plan.shared)]
-        self._sources = [slots.index(slot) for slot in operands]
-        """For each input of the region, the position among the function's inputs and the shared variables that it reads."""
-        index = {step.result: step.variable.op.index for step in plan.steps[1:]}  # type: ignore[attr-defined]
-        kept = len(plan.roots) - len(targets)
-        self._picked = [index[root] for root in plan.roots[:kept]]
-        self._news = [index[root] for root in plan.roots[kept:]]
-        slot_of = {variable.cell: slot for slot, variable in plan.shared}
-        region.wanted = tuple(
-            (operands.index(slot_of[cell]), index[root])
-            for cell, root in zip(self._targets, plan.roots[kept:], strict=True)
-            if operands.count(slot_of.get(cell, -1)) == 1
-        )
+        self._wiring = wire(plan, self._targets)
+        region.wanted = self._wiring.wanted
+        own, sources = self._wiring.inputs, list(enumerate(self._wiring.sources))
+        self._given = [(k, source) for k, source in sources if source < own]
+        self._read = {k: source - own for k, source in sources if source >= own}
+        """Of the region's inputs those that are the function's own, and those that are shared variables."""
         self._lock = threading.RLock()
         self._stream: Any = None
         self._used: tuple[int, int | None] = (0, None)
@@ -63,7 +55,7 @@ class Replay:
     def __call__(self, args: tuple[Any, ...]) -> Sequence[Array] | None:
         """The outputs; None where the long way must be gone, with nothing changed."""
         plan = self._region.recent
-        if plan is None or plan.bound is None or len(args) != self._inputs or plan.bound.tf32 != config.allow_tf32:
+        if plan is None or plan.bound is None or len(args) != self._wiring.inputs or plan.bound.tf32 != config.allow_tf32:
             return None
         with self._gpu.running():
             return self._run(plan.bound, args)
@@ -75,7 +67,7 @@ class Replay:
         with self._lock:
             state = snapshot(self._cells)
             known = (*arrays, *state)
-            plan = self._region.plan([known[k] for k in self._sources])
+            plan = self._region.plan([known[k] for k in self._wiring.sources])
             if plan.bound is not None and plan.bound.tf32 != config.allow_tf32:
                 plan.bound = None
             if plan.bound is None:
@@ -86,16 +78,12 @@ class Replay:
 
     def _bind(self, plan: DevicePlan, state: Sequence[Array]) -> Binding | None:
         """A plan captured over the present state; None, with the reason kept, where that cannot be done."""
-        news = {k: self._cells.index(cell) for k, cell in zip(self._news, self._targets, strict=True)}
+        news = {k: self._cells.index(cell) for k, cell in zip(self._wiring.news, self._targets, strict=True)}
         if any(plan.program.outputs[k][0] != state[place].shape for k, place in news.items()):
             self.refusal = "new state has another shape than the old"
             return None
-        if len(news) < len(self._news):
-            self.refusal = "two shared variables take one value"
-            return None
-        read = {k: source - self._inputs for k, source in enumerate(self._sources) if source >= self._inputs}
         try:
-            return Binding(plan, state, read, news, self._picked)
+            return Binding(plan, state, self._read, news, self._wiring.picked)
         except (RuntimeError, MemoryError) as error:
             self.refusal = f"{type(error).__name__}: {error}"
             self._gpu.shared.give_back()
@@ -103,7 +91,7 @@ class Replay:
 
     def _run(self, bound: Binding, args: Sequence[Any]) -> Sequence[Array] | None:
         """Launch what was captured for these arguments."""
-        given = [(bound.inputs[k], args[source]) for k, source in enumerate(self._sources) if source < self._inputs]
+        given = [(bound.inputs[k], args[source]) for k, source in self._given]
         if not all(self._fits(place, value) for place, value in given):
             return None
         xp = self._gpu.xp

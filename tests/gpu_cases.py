@@ -17,7 +17,7 @@ from minigraph.graph import Input, Shared
 from minigraph.rewrite.stability import stabilize
 
 compiler = sys.modules["minigraph.function"]
-GRAPHS, LOOPS = 240, 32
+GRAPHS, LOOPS = 320, 32
 """How many random ones there are."""
 
 Case = tuple[str, Callable[[], Any], Callable[[Any], None]]
@@ -65,9 +65,9 @@ def op_case(record: Any, call: Any, operands: Sequence[Any], name: str) -> Case:
 
 
 def op_cases(start: int, step: int) -> list[Case]:
-    """Every so many of the op table's calls, with ordinary and with special values."""
+    """Every so many of the op table's calls, in all dtypes the first ones, with ordinary and with special values."""
     cases = []
-    for record, position, which in VALUES[start::step]:
+    for record, position, which in [case for case in VALUES if not (case[1] and case[2])][start::step]:
         call = record.calls[position]
         cases.append(op_case(record, call, record.draw(call, record.dtypes[which]), f"{record.name}-{position}-{which}"))
     for record, position in HARD[start::step]:

@@ -28,7 +28,7 @@ LEVELS = {
         kernels.product_calls kernels.native_program
         kernels.cuda_scalar kernels.arrangement kernels.cuda kernels.cuda_program kernels.cublas kernels.cuda_runtime kernels
         backends.interpreted backends.regions backends.native backends.device_plan backends.gpu backends.choice backends""",
-    "L5": "schedule direct replay doctor",
+    "L5": "schedule wiring direct replay doctor",
     "L6": "function",
     "L7": """testing
         layers.roles layers.initialization layers.base layers.filter layers.computation_graph layers.linear layers.activations

@@ -16,7 +16,7 @@ compiler = sys.modules["minigraph.function"]
 """The module; the name in the package is the function."""
 
 CHUNKS = 12
-WILD_EACH, MODERATE_EACH, SMOOTH_EACH, TWICE_EACH = 32, 20, 10, 3
+WILD_EACH, MODERATE_EACH, SMOOTH_EACH, TWICE_EACH = 50, 25, 16, 4
 TOLERANCES = {"float16": 1e-2, "float32": 1e-4, "float64": 1e-9}
 
 

@@ -45,12 +45,11 @@ def test_a_chain_of_a_hundred_thousand_variables():
 
 
 @pytest.mark.skipif(not jit.is_available(), reason="llvmlite is not installed")
-def test_a_long_chain_can_be_compiled():
+def test_a_chain_of_a_hundred_thousand_variables_can_be_compiled():
     start = time.process_time()
-    depth = DEPTH // 4
-    x, v = chain(depth)
+    x, v = chain(DEPTH)
     f = mg.function([x], [v, mg.grad(v, x)], backend="native")
-    expected = 1.00001**depth
+    expected = 1.00001**DEPTH
     assert f(2.0) == pytest.approx([2 * expected, expected])
     assert time.process_time() - start < BUDGET
 
@@ -70,7 +69,7 @@ def compile_time(depth):
 
 
 def test_cost_grows_linearly():
-    sizes = [4_000, 8_000, 16_000, 32_000]
+    sizes = [5_000, 10_000, 20_000, 40_000]
     times = [compile_time(size) for size in sizes]
     ratios = [later / earlier for earlier, later in zip(times, times[1:], strict=False)]
     assert max(ratios) < 2.4, f"{sizes} variables took {times}"

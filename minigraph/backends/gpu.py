@@ -42,7 +42,6 @@ class DeviceRegion(PlannedRegion[DevicePlan]):
         return DevicePlan(self.gpu.shared, graph, self.wanted)
 
     def __call__(self, *arrays: Array) -> tuple[Array, ...]:
-        """The outputs of the region."""
         ready = tuple([self.gpu.in_order(one) for one in arrays])
         try:
             return self.plan(ready)(ready)
@@ -50,15 +49,8 @@ class DeviceRegion(PlannedRegion[DevicePlan]):
             raise explanation(self.graph, [self.gpu.store(one) for one in ready]) or failure from None
 
     def profile(self, *arrays: Array) -> tuple[tuple[Array, ...], list[tuple[str, str, float]]]:
-        """The outputs, and what was measured."""
         ready = tuple([self.gpu.in_order(one) for one in arrays])
         return self.plan(ready).timed(ready)
-
-    def lines(self, code: bool) -> Iterator[str]:
-        """Every plan as readable text, with `code` that of its kernels, too."""
-        for key, plan in self.plans.items():
-            yield f"## inputs of shapes {', '.join(map(str, key))}; {plan.program.arena_bytes} bytes of working memory"
-            yield from plan.program.lines(code)
 
 
 @dataclass(frozen=True)
@@ -70,6 +62,7 @@ class Gpu(Backend):
     shared: Device
     """What all plans of a function use."""
     adaptations = (gather_moments,)
+    writes_over_state = True
 
     def prepare(self, graph: Graph) -> Graph:
         """The graph with all that can be compiled gathered in regions."""
@@ -81,9 +74,11 @@ class Gpu(Backend):
         try:
             with self.xp.cuda.Device(self.number):
                 self.shared.lent.any = False
-                yield
-                if self.shared.lent.any:  # their owner may take them back now
-                    self.xp.cuda.get_current_stream().synchronize()
+                try:
+                    yield
+                finally:
+                    if self.shared.lent.any:  # their owner may take them back now
+                        self.xp.cuda.get_current_stream().synchronize()
         except self.xp.cuda.memory.OutOfMemoryError as error:
             self.xp.get_default_memory_pool().free_all_blocks()
             raise OutOfMemoryError(f"GPU {self.number} has too little memory: {error}; no state was changed") from error
@@ -100,6 +95,9 @@ class Gpu(Backend):
     def store(self, array: Array) -> np.ndarray[Any, Any]:
         """A copy on the host."""
         return self.shared.to_host(array)
+
+    def transfers(self) -> tuple[int, int]:
+        return self.shared.copies.to_device, self.shared.copies.to_host
 
     def fit(self, value: Any, expected: TensorType, what: str) -> Array:
         """An input on the GPU: what lies there already is taken as it is, without a copy if its dtype fits."""

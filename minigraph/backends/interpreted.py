@@ -39,6 +39,9 @@ class Backend:
     adaptations: ClassVar[tuple[Callable[[Graph], Graph], ...]] = ()
     """Passes that come before all others: what this kind of machine is better told in other ops."""
 
+    writes_over_state: ClassVar[bool] = False
+    """Whether the arrays of shared variables are written over while other functions may still be reading them."""
+
     def prepare(self, graph: Graph) -> Graph:
         """The optimized graph as this backend takes it."""
         return graph
@@ -54,6 +57,10 @@ class Backend:
     def store(self, array: Array) -> np.ndarray[Any, Any]:
         """An array of this namespace on the host."""
         return on_host(array)
+
+    def transfers(self) -> tuple[int, int]:
+        """How many arrays were copied to a GPU, and from it."""
+        return 0, 0
 
     def fit(self, value: Any, expected: TensorType, what: str) -> Array:
         """An input as an array of the expected type: checked, and cast where no value can change; errors name `what`."""

@@ -136,7 +136,6 @@ class CompiledRegion(PlannedRegion[Plan]):
         return Plan(graph, self.wanted)
 
     def __call__(self, *arrays: Array) -> tuple[Array, ...]:
-        """The outputs of the region."""
         ready = tuple([in_order(one) for one in arrays])
         try:
             outputs = self.plan(ready)(ready)
@@ -146,18 +145,11 @@ class CompiledRegion(PlannedRegion[Plan]):
             raise explanation(self.graph, ready) or failure from None
 
     def profile(self, *arrays: Array) -> tuple[tuple[Array, ...], list[tuple[str, str, float]]]:
-        """The outputs, and what each kernel is, where its last op was written, and the seconds that it took."""
         ready = tuple([in_order(one) for one in arrays])
         plan = self.plan(ready)
         outputs, seconds = plan.timed(ready)
         steps = zip(plan.program.steps, seconds, strict=True)
         return outputs, [(step.title, str(step.variables[-1].origin), time) for step, time in steps]
-
-    def lines(self, code: bool) -> Iterator[str]:
-        """Every plan as readable text, with `code` that of its kernels, too."""
-        for key, plan in self.plans.items():
-            yield f"## inputs of shapes {', '.join(map(str, key))}; {plan.program.arena_bytes} bytes of working memory"
-            yield from plan.program.lines(code)
 
 
 def in_order(array: Array) -> Array:

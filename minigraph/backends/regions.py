@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from typing import Any, Generic, TypeVar, cast
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 import numpy as np
 
@@ -20,7 +20,14 @@ from minigraph.rewrite.specialize import SizeConstant, follows_from_sizes, speci
 MOST_PLANS = 64
 """How many sets of input shapes a region keeps its plans for."""
 
-PlanT = TypeVar("PlanT")
+
+class Planned(Protocol):
+    """What is made for a set of input shapes: at least a program."""
+
+    program: Any
+
+
+PlanT = TypeVar("PlanT", bound=Planned)
 RegionT = TypeVar("RegionT", bound=Callable[..., Any])
 
 
@@ -60,6 +67,20 @@ class PlannedRegion(ABC, Generic[PlanT]):
                         self.plans.popitem(last=False)
         self.recent = found
         return found
+
+    @abstractmethod
+    def __call__(self, *arrays: Array) -> tuple[Array, ...]:
+        """The outputs of the region."""
+
+    @abstractmethod
+    def profile(self, *arrays: Array) -> tuple[tuple[Array, ...], list[tuple[str, str, float]]]:
+        """The outputs, and what each kernel is, where its last op was written, and the seconds that it took."""
+
+    def lines(self, code: bool) -> Iterator[str]:
+        """Every plan as readable text, with `code` that of its kernels, too."""
+        for key, plan in self.plans.items():
+            yield f"## inputs of shapes {', '.join(map(str, key))}; {plan.program.arena_bytes} bytes of working memory"
+            yield from plan.program.lines(code)
 
 
 def explanation(graph: Graph, arrays: Sequence[Array]) -> Exception | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
@@ -17,8 +18,8 @@ from minigraph.kernels.accumulator import Accumulator
 from minigraph.kernels.arrangement import THREADS, VECTOR_BYTES, WARP, Arrangement, folds, volume
 from minigraph.kernels.cuda_scalar import CUDA_SCALARS, CudaWriter, memory_type, value_type
 from minigraph.kernels.loopnest import Apply, Bindings, Fold, Gather, Literal, Load, LoopNest, Scatter, Store
+from minigraph.kernels.namespace import applied
 from minigraph.kernels.scalar import INT64, DType, Value, select
-from minigraph.ops.elementwise import Elementwise
 
 SCRATCH_STATES = 16
 """How many states of folds are merged at a time, each in shared memory of its own."""
@@ -116,24 +117,19 @@ class NestPrinter:
 
     def compute(self, node: int, known: dict[int, Value], lane: int) -> Value:
         """The value of a node, given those that are known where the code is being written; new ones are added to them."""
-        pending = [node]
-        while pending:
-            current = pending[-1]
-            if current in known:
-                pending.pop()
-                continue
-            what = self.nest.nodes[current]
-            if isinstance(what, Literal):
-                known[current] = self.writer.constant(what.value, what.dtype)
-            elif current in self.written and self.level[current] < self.stage:
-                known[current] = self.load(self.written[current], lane)
-            elif missing := [one for one in self.nest.arguments_of(current) if one not in known]:
-                pending += missing
-            else:
-                known[current] = self.apply(current, [known[one] for one in self.nest.arguments_of(current)], lane)
-        return known[node]
+        value: Value = self.nest.evaluate(node, known, partial(self._ready, lane), partial(self._apply, lane))
+        return value
 
-    def apply(self, node: int, arguments: list[Value], lane: int) -> Value:
+    def _ready(self, lane: int, node: int) -> Value | None:
+        """A value that needs no computation here: a literal, or one that was stored in an earlier stage."""
+        what = self.nest.nodes[node]
+        if isinstance(what, Literal):
+            return self.writer.constant(what.value, what.dtype)
+        if node in self.written and self.level[node] < self.stage:
+            return self.load(self.written[node], lane)
+        return None
+
+    def _apply(self, lane: int, node: int, arguments: list[Value]) -> Value:
         """What a node makes of its arguments."""
         match self.nest.nodes[node]:
             case Load(operand):
@@ -144,11 +140,7 @@ class NestPrinter:
             case Gather(operand, _, dtype) as gather:
                 return self.element(f"p{operand}[{self.picked(gather, operand, arguments, lane)}]", dtype)
             case Apply(op, _, dtype):
-                if isinstance(op, Elementwise):
-                    result: Value = op.forward(CUDA_SCALARS, *arguments)
-                else:
-                    result = op.element(CUDA_SCALARS, *arguments)  # type: ignore[attr-defined]
-                return result.astype(dtype)
+                return applied(op, CUDA_SCALARS, arguments, dtype)
         raise AssertionError("a fold is no expression")
 
     def _is_empty(self, user: Gather | Scatter) -> bool:

@@ -17,10 +17,9 @@ from minigraph.kernels.effort import cost
 from minigraph.kernels.jit import register_bytes
 from minigraph.kernels.llvm_scalar import LLVMWriter, llvm_type
 from minigraph.kernels.loopnest import Apply, Fold, Gather, Literal, Load, LoopNest, Scatter, Store
-from minigraph.kernels.namespace import SCALARS
+from minigraph.kernels.namespace import SCALARS, applied
 from minigraph.kernels.scalar import INT64, DType, Value, select
 from minigraph.ops.arithmetic import Add, Multiply, MultiplyOrZero, Square, Subtract
-from minigraph.ops.elementwise import Elementwise
 
 COLUMNS = 16
 """Parts of a kernel that folds columns get a multiple of so many."""
@@ -134,22 +133,8 @@ class Printer:
 
     def compute(self, node: int, known: dict[int, Value]) -> Value:
         """The value of a node, given those that are known where the code is being written; new ones are added to them."""
-        pending = [node]
-        while pending:
-            current = pending[-1]
-            if current in known:
-                pending.pop()
-                continue
-            ready = self._ready(current)
-            if ready is not None:
-                known[current] = ready
-                continue
-            missing = [one for one in self.nest.arguments_of(current) if one not in known]
-            if missing:
-                pending += missing
-                continue
-            known[current] = self._apply(current, [known[one] for one in self.nest.arguments_of(current)])
-        return known[node]
+        value: Value = self.nest.evaluate(node, known, self._ready, self._apply)
+        return value
 
     def _ready(self, node: int) -> Value | None:
         """A value that needs no computation here: a literal, or one that was computed and kept in an earlier loop."""
@@ -174,11 +159,7 @@ class Printer:
                 return self._element(place, dtype)
             case Apply(op, _, dtype):
                 self.writer.contracts = not isinstance(op, ALONE)
-                if isinstance(op, Elementwise):
-                    result: Value = op.forward(SCALARS, *arguments)
-                else:
-                    result = op.element(SCALARS, *arguments)  # type: ignore[attr-defined]
-                return result.astype(dtype)
+                return applied(op, SCALARS, arguments, dtype)
         raise AssertionError("a fold is no expression")
 
     def _element(self, place: str, dtype: DType) -> Value:

@@ -9,7 +9,7 @@ A `LoopNest` is pure structure, without sizes, and so the key under which compil
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -160,6 +160,25 @@ class LoopNest(Record):
                 case _:
                     level.append(0)
         return level
+
+    def evaluate(
+        self, node: int, known: dict[int, Any], ready: Callable[[int], Any], apply: Callable[[int, list[Any]], Any]
+    ) -> Any:
+        """The value of a node from those that are known, to which new ones are added: `ready` gives it, if it is not None, else
+        `apply` does from the values of its arguments.
+        """
+        pending = [node]
+        while pending:
+            current = pending[-1]
+            if current in known:
+                pending.pop()
+            elif (value := ready(current)) is not None:
+                known[current] = value
+            elif missing := [one for one in self.arguments_of(current) if one not in known]:
+                pending += missing
+            else:
+                known[current] = apply(current, [known[one] for one in self.arguments_of(current)])
+        return known[node]
 
     def arguments_of(self, node: int) -> tuple[int, ...]:
         """The nodes that a node is computed from."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from minigraph.graph import Op
 from minigraph.kernels import elementary
-from minigraph.kernels.scalar import BOOL, FLOAT32, Value, copysign, from_libm, intrinsic, select
+from minigraph.kernels.scalar import BOOL, FLOAT32, DType, Value, copysign, from_libm, intrinsic, select
+from minigraph.ops.elementwise import Elementwise
 
 
 class Scalars:
@@ -214,3 +217,10 @@ def _within_width(shift: Value) -> Value:
 
 SCALARS = Scalars()
 """The namespace itself."""
+
+
+def applied(op: Op, xp: Scalars, arguments: Sequence[Value], dtype: DType) -> Value:
+    """What an op makes of single values, written down by its own `forward`, or `element` if it computes from positions."""
+    compute = op.forward if isinstance(op, Elementwise) else op.element  # type: ignore[attr-defined]
+    result: Value = compute(xp, *arguments)
+    return result.astype(dtype)

@@ -14,6 +14,7 @@ from minigraph.layers.population import Normalization
 from minigraph.ops.elementwise import cast
 from minigraph.ops.transcendental import log
 from minigraph.record import Record
+from minigraph.state import on_host
 from minigraph.transforms.batch_normalization import Roots, normalizations_of, switched
 from minigraph.transforms.recomputation import call_on
 
@@ -92,16 +93,10 @@ def population_gap(graph: Roots, batch: Any, *, backend: str | None = None) -> P
     values = iter(call_on(see, batch))
     rows = []
     for one in applications:
-        means = _on_host(next(values))
-        deviations = np.empty(0) if one.layer.mean_only else _on_host(next(values))
+        means = on_host(next(values))
+        deviations = np.empty(0) if one.layer.mean_only else on_host(next(values))
         rows.append(LayerGap(one.variable.origin.layer or one.layer.name, means, deviations))
     return PopulationGap(tuple(rows))
-
-
-def _on_host(array: Any) -> np.ndarray[Any, Any]:
-    """An array, fetched from the GPU if it lies there."""
-    result: np.ndarray[Any, Any] = array if isinstance(array, np.ndarray) else array.get()
-    return result
 
 
 def _gaps(one: Normalization) -> list[Variable]:
