@@ -32,7 +32,8 @@ LEVELS = {
     "L6": "function",
     "L7": """testing
         layers.roles layers.initialization layers.base layers.filter layers.computation_graph layers.linear layers.activations
-        layers.conventions layers.loop_statistics layers.ghost_batches layers.requests layers.population
+        layers.conventions layers.loop_statistics layers.ghost_batches layers.masks layers.requests
+        layers.population
         layers.normalization layers.batch_renormalization layers.sample_normalization layers.weight_normalization layers.noise
         layers.mlp layers.convolution layers.recurrent layers""",
     "L8": """transforms.averages transforms.batch_normalization transforms.accumulation transforms.recomputation

@@ -64,7 +64,7 @@ class BatchRenormalization(BatchNormalization):
         r = disconnected_grad(clip(stdev / population_stdev, 1 / most_r, most_r))
         d = disconnected_grad(clip((mean - population_mean) / population_stdev, -most_d, most_d))
         corrected = cast(cast(normalized, mean.dtype) * r + d, x.dtype)
-        for weights in request.weights(x):
+        for weights in request.weights:
             corrected = where(gt(broadcast_like(weights, x), 0), corrected, 0)
         if self._counted is not None:
             steps, following = self._counted

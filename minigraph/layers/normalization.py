@@ -31,7 +31,8 @@ class BatchNormalization(PopulationNormalization):
     learn_scale, learn_shift: whether there is a learned scale (else 1) and shift (else 0).
     n_iter: keep that many populations, for time steps or domains; `apply(x, i)` then uses number i, or the last beyond it.
     feature_axes: instead of broadcastable, the axes of the input that are not averaged over, by number or name.
-    axis_names: names of all axes of the input, the batch axis first.
+    axis_names: names of all axes of the input. Where some are "batch" and "time", lengths are those of the former's rows along
+        the latter.
     convention: what is stored of the population, and under which names.
     freeze, virtual_batch_size, all_reduce: see `PopulationNormalization`.
 
@@ -124,6 +125,10 @@ class BatchNormalization(PopulationNormalization):
 
     def averaged_axes(self, x: Variable) -> tuple[int, ...]:
         return (0, *(axis + 1 for axis, averaged in enumerate(self.averaged) if averaged))
+
+    def axes_of_lengths(self) -> tuple[int, int] | None:
+        names = self.axis_names or ()
+        return (names.index("batch"), names.index("time")) if {"batch", "time"} <= set(names) else None
 
     def parameter_shape(self) -> tuple[int, ...]:
         self.need(input_dim=self.input_dim)

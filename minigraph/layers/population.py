@@ -21,7 +21,8 @@ from minigraph.layers.conventions import BLOCKS, Batch, Convention, Stdev, Sums,
 from minigraph.layers.ghost_batches import GhostBatches
 from minigraph.layers.initialization import Constant, as_initializer
 from minigraph.layers.loop_statistics import by_row, counts_steps, in_rows, is_constant
-from minigraph.layers.requests import Freeze, Request, as_freeze, checked_index, checked_mask, held
+from minigraph.layers.masks import checked_mask
+from minigraph.layers.requests import Freeze, Request, as_freeze, checked_index, held
 from minigraph.layers.roles import (
     BATCH_NORM_DIVISOR,
     BATCH_NORM_MINIBATCH_ESTIMATE,
@@ -222,6 +223,10 @@ class PopulationNormalization(Layer):
         """What was normalized by the minibatch, perhaps with a request to update the population when it is computed."""
         return normalized
 
+    def axes_of_lengths(self) -> tuple[int, int] | None:
+        """The axis whose rows have lengths and that of their steps, where those that are averaged over do not tell."""
+        return None
+
     # -- parameters --------------------------------------------------------------------------------------------------
 
     def allocate_parameters(self) -> None:
@@ -308,11 +313,13 @@ class PopulationNormalization(Layer):
         """x normalized, times scale, plus shift.
 
         index: which of the `n_iter` populations; an int or an integer scalar. mask: where it is 0 an element counts for
-        nothing, and is normalized to 0; its axes are the first ones of x. lengths: instead of a mask, how many steps of each
-        row there are along axis 1. freeze: what stands still in training; the layer's own if left out.
+        nothing, and is normalized to 0; it has the axis of the batch and then those that are averaged over, as many as there
+        are, or all axes of x. lengths: instead of a mask, how many steps of each row there are along the first axis behind the
+        batch that is averaged over. freeze: what stands still in training; the layer's own if left out.
         """
         degree = self.freeze if freeze is None else as_freeze(freeze)
-        request = Request(checked_mask(x, mask, lengths), checked_index(index, self.n_iter), degree)
+        elements = checked_mask(x, mask, lengths, self.averaged_axes(x), self.axes_of_lengths())
+        request = Request(elements, checked_index(index, self.n_iter), degree)
         return self.scaled(self.normalize(x, current_call(), request, is_in_training(self)), request)
 
     def scaled(self, normalized: Variable, request: Request) -> Variable:
@@ -362,7 +369,7 @@ class PopulationNormalization(Layer):
         """x normalized by the stored statistics, and these, marked as those in use."""
         in_use = _in_use(self.population_in(x, request), call)
         normalized = normalize_by(x, *in_use)
-        for weights in request.weights(x):
+        for weights in request.weights:
             normalized = where(gt(broadcast_like(weights, x), 0), normalized, 0)
         return normalized, in_use
 
@@ -386,7 +393,7 @@ class PopulationNormalization(Layer):
     def estimate(self, x: Variable, request: Request) -> tuple[Variable, list[Variable], Batch]:
         """x normalized by its minibatch, the mean and perhaps deviation in use, and the statistics of the batch."""
         axes = self.averaged_axes(x)
-        weights = request.weights(x)
+        weights = request.weights
         if self.virtual_batch_size is not None:
             ghosts = GhostBatches(x, axes, weights, self.virtual_batch_size)
             normalized, *statistics = self._normalized(ghosts.x, ghosts.axes, ghosts.weights)

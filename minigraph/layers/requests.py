@@ -10,10 +10,8 @@ from minigraph.graph import Constant, Identity, Variable, as_variable
 from minigraph.ops.arithmetic import clip
 from minigraph.ops.comparison import ge, lt, where
 from minigraph.ops.control import disconnected_grad
-from minigraph.ops.creation import arange
 from minigraph.ops.elementwise import cast
 from minigraph.ops.normalization import Replaceable
-from minigraph.ops.shape import expand_dims, shape_padright
 from minigraph.record import Record
 
 
@@ -36,6 +34,7 @@ class Request(Record):
     """What an application was asked for besides its input."""
 
     mask: Variable | None = None
+    """With as many axes as the input."""
     index: Variable | None = None
     freeze: Freeze | Variable = Freeze.NOTHING
 
@@ -53,9 +52,10 @@ class Request(Record):
             return min(number, rows - 1) if number >= 0 else number + rows
         return clip(where(lt(self.index, 0), self.index + rows, self.index), 0, rows - 1)
 
-    def weights(self, x: Variable) -> list[Variable]:
-        """The mask, if there is one, with as many axes as x, of which it has the first ones."""
-        return [] if self.mask is None else [shape_padright(self.mask, x.ndim - self.mask.ndim)]
+    @property
+    def weights(self) -> list[Variable]:
+        """The mask, if there is one."""
+        return [] if self.mask is None else [self.mask]
 
     def freezes(self, degree: Freeze) -> bool:
         """Whether it is known now that at least this much stands still."""
@@ -87,20 +87,6 @@ def held(parameter: Variable, request: Request) -> Variable:
     return Held()(value, parameter)
 
 
-def checked_mask(x: Variable, mask: Any, lengths: Any) -> Variable | None:
-    """The mask of an application to x, made of lengths if these were given; ValueError for both, or for too many axes."""
-    if mask is not None and lengths is not None:
-        raise InvalidValueError("give a mask or lengths, not both")
-    if lengths is not None:
-        if x.ndim < 2:
-            raise InvalidValueError(f"lengths are those of rows along axis 1, which {x!r} lacks")
-        return length_mask(lengths, x.shape[1])
-    result = None if mask is None else as_variable(mask)
-    if result is not None and result.ndim > x.ndim:
-        raise InvalidValueError(f"the mask {result!r} has more axes than {x!r}")
-    return result
-
-
 def checked_index(index: Any, rows: int | None) -> Variable | None:
     """The index of an application among `rows` populations as an integer scalar, a constant if it is known; errors for
     one that lacks, is too many, or is out of reach.
@@ -122,11 +108,3 @@ def checked_index(index: Any, rows: int | None) -> Variable | None:
     if int(origin.op.value) < -rows:
         raise InvalidValueError(f"index {index} is below -{rows}, the first of {rows} populations")
     return origin
-
-
-def length_mask(lengths: Any, steps: Any) -> Variable:
-    """For each row which of `steps` steps are within its length: (rows,) integers to (rows, steps) bools."""
-    given = as_variable(lengths)
-    if given.ndim != 1 or given.dtype.kind not in "iu":
-        raise InvalidTypeError(f"lengths must be one integer for each row, not {given!r}")
-    return lt(expand_dims(arange(steps), 0), expand_dims(given, 1))

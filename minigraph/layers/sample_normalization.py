@@ -11,12 +11,13 @@ from minigraph.errors import InvalidTypeError, InvalidValueError
 from minigraph.graph import Variable
 from minigraph.layers.base import Layer, application
 from minigraph.layers.initialization import Constant, as_initializer
+from minigraph.layers.masks import checked_mask
 from minigraph.layers.roles import BIAS, PARAMETER
 from minigraph.ops.arithmetic import reciprocal, square
 from minigraph.ops.elementwise import cast
 from minigraph.ops.normalization import check_epsilon, standardize, statistics_dtype
 from minigraph.ops.reduction import mean
-from minigraph.ops.shape import reshape, shape
+from minigraph.ops.shape import expand_dims, reshape, shape
 from minigraph.ops.transcendental import sqrt
 from minigraph.types import as_ints, check_axes
 
@@ -67,7 +68,7 @@ class SampleNormalization(Layer):
             self.add_parameter("shift", self.input_dim or (), self.shift_init, BIAS)
 
     def check_inputs(self, *inputs: Variable) -> None:
-        for x in inputs:
+        for x in inputs[:1]:
             if x.dtype.kind != "f":
                 raise InvalidTypeError(f"{self!r} takes floats, not {x!r}; cast them first")
             sizes = tuple(x.type.shape[axis] for axis in self.scaled_axes(x))
@@ -79,7 +80,11 @@ class SampleNormalization(Layer):
     @application
     def apply(self, x: Variable) -> Variable:
         """x normalized, times scale, plus shift."""
-        result = self.normalized(x)
+        return self.scaled(self.normalized(x))
+
+    def scaled(self, x: Variable) -> Variable:
+        """x times scale, plus shift."""
+        result = x
         axes, sizes = self.scaled_axes(x), self.input_dim or ()
         pattern = tuple(sizes[axes.index(axis)] if axis in axes else 1 for axis in range(x.ndim))
         if self.learn_scale:
@@ -113,8 +118,37 @@ class RMSNormalization(LayerNormalization):
         return cast(wide * reciprocal(size), x.dtype)
 
 
-class GroupNormalization(SampleNormalization):
+class ChannelNormalization(SampleNormalization):
+    """(batch, channels, *spatial) normalized over positions, and perhaps over channels, of each sample."""
+
+    least_axes = 3
+    """How many axes an input must have."""
+
+    def scaled_axes(self, x: Variable) -> tuple[int, ...]:
+        if x.ndim < self.least_axes:
+            spatial = " with at least one spatial axis" if self.least_axes > 2 else ""
+            raise InvalidValueError(f"{self!r} takes (batch, channels, *spatial){spatial}, not {x!r}")
+        return (1,)
+
+    def normalized_where(self, x: Variable, mask: Variable | None) -> Variable:
+        """x normalized by the elements that a mask with the axes of x leaves, all without one."""
+        raise TypeError(f"{type(self).__name__} does not define normalized_where")
+
+    @application
+    def apply(self, x: Variable, *, mask: Variable | None = None, lengths: Variable | None = None) -> Variable:
+        """x normalized, times scale, plus shift.
+
+        mask: where it is 0 an element counts for nothing, and is normalized to 0; it has the axis of the batch and then spatial
+        axes, or all axes of x. lengths: instead of a mask, how many positions of each sample there are along the first spatial
+        axis.
+        """
+        return self.scaled(self.normalized_where(x, checked_mask(x, mask, lengths, tuple(range(2, x.ndim)))))
+
+
+class GroupNormalization(ChannelNormalization):
     """(batch, channels, *spatial) normalized over each of `groups` groups of channels and all positions (Wu and He 2018)."""
+
+    least_axes = 2
 
     def __init__(self, groups: int, channels: int | None = None, **options: Any) -> None:
         super().__init__(channels, **options)
@@ -122,32 +156,28 @@ class GroupNormalization(SampleNormalization):
             raise InvalidValueError(f"groups must be an int of 1 or more, not {groups!r}")
         self.groups = int(groups)
 
-    def scaled_axes(self, x: Variable) -> tuple[int, ...]:
-        if x.ndim < 2:
-            raise InvalidValueError(f"{self!r} takes (batch, channels, *spatial), not {x!r}")
-        return (1,)
-
     def allocate_parameters(self) -> None:
         self.need(channels=self.input_dim)
         if (self.input_dim or (0,))[0] % self.groups:
             raise InvalidValueError(f"{self!r}: {self.input_dim} channels do not fall into {self.groups} equal groups")
         super().allocate_parameters()
 
-    def normalized(self, x: Variable) -> Variable:
+    def normalized_where(self, x: Variable, mask: Variable | None) -> Variable:
         (channels,) = self.input_dim or (0,)
         batch, _, *spatial = shape(x)
-        grouped = reshape(x, (batch, self.groups, channels // self.groups, *spatial))
-        x_hat = standardize(grouped, tuple(range(2, grouped.ndim)), self.epsilon)[0]
+
+        def grouped(values: Variable) -> Variable:
+            if values.type.shape[1] == 1 != channels:
+                return expand_dims(values, 2)
+            return reshape(values, (shape(values)[0], self.groups, channels // self.groups, *shape(values)[2:]))
+
+        axes = tuple(range(2, x.ndim + 1))
+        x_hat = standardize(grouped(x), axes, self.epsilon, mask=None if mask is None else grouped(mask))[0]
         return reshape(x_hat, (batch, channels, *spatial))
 
 
-class InstanceNormalization(SampleNormalization):
+class InstanceNormalization(ChannelNormalization):
     """(batch, channels, *spatial) normalized over the positions of each channel of each sample (Ulyanov et al. 2016)."""
 
-    def scaled_axes(self, x: Variable) -> tuple[int, ...]:
-        if x.ndim < 3:
-            raise InvalidValueError(f"{self!r} takes (batch, channels, *spatial) with at least one spatial axis, not {x!r}")
-        return (1,)
-
-    def normalized(self, x: Variable) -> Variable:
-        return standardize(x, tuple(range(2, x.ndim)), self.epsilon)[0]
+    def normalized_where(self, x: Variable, mask: Variable | None) -> Variable:
+        return standardize(x, tuple(range(2, x.ndim)), self.epsilon, mask=mask)[0]
