@@ -56,9 +56,10 @@ def grad(
 ) -> Any:
     """The derivative of a scalar with respect to a variable, or to each of a list.
 
-    `consider_constant` are not differentiated through. `known_grads` gives cotangents of other variables, which are added to
-    what flows from the cost; with cost None they alone are the start. A wrt that the cost does not depend on raises, unless
-    `disconnected_inputs` is "warn" or "ignore"; its gradient is then zero, or None if `return_disconnected` is "none".
+    `consider_constant` are not differentiated through; they may be differentiated by. `known_grads` gives cotangents of other
+    variables, which are added to what flows from the cost; with cost None they alone are the start. A wrt that the cost does
+    not depend on raises, unless `disconnected_inputs` is "warn" or "ignore"; its gradient is then zero, or None if
+    `return_disconnected` is "none".
 
     TypeError: a cost that is no float scalar, a wrt that is no float variable. ValueError: a disconnected wrt.
     """
@@ -141,7 +142,7 @@ def _backpropagate(
     relevant: set[Variable] = set()
     targets = set(wanted)
     for variable in order:
-        if variable not in constant and (variable in targets or any(one in relevant for one in variable.inputs)):
+        if variable in targets or (variable not in constant and any(one in relevant for one in variable.inputs)):
             relevant.add(variable)
     branches = _Branches(order, start)
     parts: dict[Variable, list[Variable]] = {variable: [cotangent] for variable, cotangent in start.items()}
@@ -155,7 +156,7 @@ def _backpropagate(
                 dy: Any = tuple(_total(item_parts[variable].get(k, [])) for k in range(len(_result_types(variable))))
             else:
                 dy = found[variable] = _total(parts.pop(variable, []))  # type: ignore[assignment]
-            if dy is None or not variable.inputs:
+            if dy is None or not variable.inputs or variable in constant:
                 continue
             if isinstance(variable.op, Item):
                 whole = variable.inputs[0]

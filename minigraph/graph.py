@@ -506,7 +506,10 @@ def clone(
     replace: Mapping[Variable, Variable] | Iterable[tuple[Variable, Variable]] | None = None,
     share_inputs: bool = True,
 ) -> Any:
-    """A variable, or a list of them, with others replaced as `minigraph.replace` does it; over fresh inputs unless shared."""
+    """A variable, or a list of them, with others replaced as `minigraph.replace` does it; over fresh inputs unless shared.
+
+    Shared variables stay what they are: a copy would be other state. `replace` exchanges them for others.
+    """
     listed = [outputs] if isinstance(outputs, Variable) else list(outputs)
     results = _replaced(listed, dict(replace)) if replace else listed
     if not share_inputs:

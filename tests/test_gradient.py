@@ -746,3 +746,17 @@ def test_consider_constant_takes_one_variable_too():
     x = mg.dscalar("x")
     y = x * 2
     assert mg.grad(x * y, x, consider_constant=y).eval({x: 3.0}) == 6
+
+
+def test_what_is_considered_constant_is_differentiated_by_and_not_through():
+    x, w = mg.vector("x", dtype="float64"), mg.shared(np.array([3.0, 4.0]), "w")
+    y = x * w
+    cost = mg.square(y).sum() + (y * x).sum()
+    given = [1.0, 2.0]
+    np.testing.assert_allclose(mg.grad(cost, x, consider_constant=[y]).eval({x: given}), [3, 8])
+    slope, through = mg.grad(cost, [y, x], consider_constant=[y])
+    np.testing.assert_allclose(slope.eval({x: given}), [7, 18])
+    np.testing.assert_allclose(through.eval({x: given}), [3, 8])
+    np.testing.assert_allclose(mg.grad(cost, x, consider_constant=[x]).eval({x: given}), [24, 80])
+    with pytest.raises(ValueError, match="does not depend on"):
+        mg.grad(mg.square(y).sum(), w, consider_constant=[y])

@@ -765,6 +765,14 @@ def test_unsigned_and_signed_integers_are_compared_exactly() -> None:
         np.testing.assert_array_equal(result, theirs(large, close))
 
 
+@pytest.mark.parametrize("dtype", ["bool", "int8", "uint16", "int32", "uint32", "int64"])
+def test_arange_counts_in_64_bits_as_numpy_does(dtype: str) -> None:
+    bound = np.ones((), dtype)[()]
+    for symbolic in (mg.arange(bound), mg.arange(mg.scalar("n", dtype=dtype)), mg.arange(bound, bound)):
+        assert symbolic.dtype == np.arange(bound).dtype == np.dtype("int64")
+    assert mg.arange(bound, dtype="int8").dtype == np.dtype("int8")
+
+
 def test_the_bounds_of_arange_are_not_truncated_to_its_dtype() -> None:
     """As in NumPy the length follows from the bounds as given."""
     np.testing.assert_array_equal(mg.arange(0, 5.5, dtype="int64").eval(), np.arange(0, 5.5, dtype="int64"))

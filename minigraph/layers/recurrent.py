@@ -138,12 +138,14 @@ class _Loop:
         ordered = [one[::-1] if reverse and name != "step" else one for name, one in rows.items()]
         fed = [name for name in applied.outputs if name in applied.states]
 
+        fixed = [one for one in self.fixed.values() if isinstance(one, Variable)]
+
         def step(*elements: Variable) -> Any:
-            named = dict(zip([*rows, *fed], elements, strict=True))
+            named = dict(zip([*rows, *fed], elements, strict=False))  # what is fixed comes after these
             return Application.__call__(applied, **self.fixed, **named)  # type: ignore[arg-type]
 
         infos = [self.first.get(name) for name in applied.outputs]
-        outputs = scan(step, ordered, infos, None, self.steps, truncated, name=self.layer.name)
+        outputs = scan(step, ordered, infos, fixed, self.steps, truncated, name=self.layer.name)
         listed = outputs if isinstance(outputs, list) else [outputs]
         if not whole:
             listed = [index(one, -1) for one in listed]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
+from minigraph.context import holds
 from minigraph.errors import InvalidTypeError, InvalidValueError
 from minigraph.graph import Array, Identity, Op, Shared, Variable, as_variable, reachable, toposort
 from minigraph.ops.arithmetic import clip, maximum
@@ -26,6 +29,23 @@ class DefaultUpdate(Identity):
     """Its first input; whoever computes it also sets each target to the new value that follows it."""
 
     pure = False
+
+    def __call__(self, *inputs: Variable) -> Variable:
+        request = super().__call__(*inputs)
+        for noted in _noting.get():
+            noted.add(request)
+        return request
+
+
+_noting: ContextVar[tuple[set[Variable], ...]] = ContextVar("minigraph_requests", default=())
+
+
+@contextmanager
+def noted_requests() -> Iterator[set[Variable]]:
+    """The requests to update that are made within the block, as they are made."""
+    made: set[Variable] = set()
+    with holds(_noting, (*_noting.get(), made)):
+        yield made
 
 
 class Advance(DefaultUpdate):

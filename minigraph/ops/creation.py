@@ -73,7 +73,7 @@ class Arange(Op):
 
 
 def arange(start: Operand, stop: Operand = None, step: Operand = 1, dtype: Any = None) -> Variable:
-    """Evenly spaced numbers from start (0 if only one bound is given) up to but without stop.
+    """Evenly spaced numbers from start (0 if only one bound is given) up to but without stop; of integers int64, as in NumPy.
 
     ValueError for a step of 0. Not differentiable.
     """
@@ -85,7 +85,10 @@ def arange(start: Operand, stop: Operand = None, step: Operand = 1, dtype: Any =
         if stride == 0:
             raise InvalidValueError("the step of arange must not be 0")
         length = max(0, math.ceil((last - first) / stride))
-    return Arange(length, operands[0].dtype if dtype is None else as_dtype(dtype))(*operands)
+    common = operands[0].dtype
+    if common.kind in "biu" and common.itemsize < 8:
+        common = np.dtype(np.int64)
+    return Arange(length, common if dtype is None else as_dtype(dtype))(*operands)
 
 
 def linspace(start: Operand, stop: Operand, num: int = 50, dtype: Any = None) -> Variable:

@@ -6,7 +6,8 @@ and the rows of each output. What the body needs besides, it captures: values th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from minigraph.graph import (
     rebuild,
     toposort,
 )
-from minigraph.ops.control import Assert, DefaultUpdate
+from minigraph.ops.control import Assert, DefaultUpdate, computed_by
 from minigraph.ops.indexing import Indexing, Range, index
 from minigraph.ops.shape import BroadcastTo
 from minigraph.types import TensorType
@@ -190,10 +191,20 @@ class Scan(Structural):
 
     def with_body(self, roots: Sequence[Variable], inputs: tuple[Variable, ...]) -> tuple[Structural, tuple[Variable, ...]]:
         own = self.body.inputs[: self.sequences + self.states]
-        stand_ins = self.split(list(zip(self.body.inputs, inputs[1:], strict=True)))[2]
-        outer, fresh, changed = captured(own, rebuild(roots, dict(stand_ins)))
-        body = Graph((*own, *fresh), tuple(changed))
-        return self.altered(body=body), (*inputs[: 1 + len(own)], *outer)
+        shared = self.split(list(zip(self.body.inputs, inputs[1:], strict=True)))[2]
+        first: dict[Variable, Variable] = {}
+        for inner, outer in shared:
+            first.setdefault(outer, inner)
+        fixed = {inner: outer for outer, inner in first.items() if not isinstance(outer.op, Constant)}
+        leaves = {outer: inner for inner, outer in fixed.items() if not outer.inputs}
+        before, after = ({fixed.get(one, one) for one in _updated(some, own)} for some in (self.body.outputs, roots))
+        moving = _following(fixed.values(), after - before)
+        fixed = {inner: outer for inner, outer in fixed.items() if outer not in moving}
+        inside = dict(zip(moving, rebuild(moving, leaves), strict=True))
+        placed = {inner: first[outer] if first[outer] in fixed else inside.get(outer, outer) for inner, outer in shared}
+        kept = {outer for outer in fixed.values() if outer.inputs}
+        taken, fresh, changed = captured(own, rebuild(roots, placed | leaves), fixed, kept)
+        return self.altered(body=Graph((*own, *fresh), tuple(changed))), (*inputs[: 1 + len(own)], *taken)
 
     def altered(self, **fields: Any) -> Scan:
         """The op with some fields changed."""
@@ -214,29 +225,38 @@ def stand_in(variable: Variable) -> Variable:
     return Variable(Input(), (), variable.type, variable.name, variable.tags, variable.origin)
 
 
-def captured(inputs: Sequence[Variable], roots: Sequence[Variable]) -> tuple[list[Variable], list[Variable], list[Variable]]:
-    """What the roots of a body take from outside, fresh inputs for it, and the roots over those.
+def captured(
+    inputs: Sequence[Variable],
+    roots: Sequence[Variable],
+    fixed: Mapping[Variable, Variable] = MappingProxyType({}),
+    outside: Set[Variable] = frozenset(),
+) -> tuple[list[Variable], list[Variable], list[Variable]]:
+    """What the roots of a body take from outside, inputs for it, and the roots over those.
 
     Taken is what depends on none of the body's inputs, as large parts as there are; constants, stretched or not, stay inside.
     What the body asks to update is taken by itself; what may fail stays inside, where it is computed when its turn comes.
+    `fixed` are inputs that the roots hold already, and what they stand for. What is `outside` is taken, whatever it computes.
     """
-    targets = _updated(roots, set(inputs))
-    held = {target: stand_in(target) for target in targets}
-    roots = rebuild(roots, held)
+    targets = _updated(roots, inputs, outside)
+    held = {target: target if target in fixed else stand_in(target) for target in targets}
+    roots = rebuild(roots, held | {one: one for one in outside})
     own = {*inputs, *held.values()}
-    order = toposort(roots, stop=own)
+    order = toposort(roots, stop=own | outside)
     bound: set[Variable] = set()
     free: set[Variable] = set()
     for variable in order:
         stretched = isinstance(variable.op, BroadcastTo) and variable.inputs[0] not in free  # which takes no memory inside
-        if variable in own or any(one in bound for one in variable.inputs) or stretched or may_fail(variable):
+        if variable in outside:
+            free.add(variable)
+        elif variable in own or any(one in bound for one in variable.inputs) or stretched or may_fail(variable):
             bound.add(variable)
         elif not isinstance(variable.op, Constant) and (not variable.inputs or any(one in free for one in variable.inputs)):
             free.add(variable)
     used = [one for variable in order if variable in bound for one in variable.inputs]
     outer = [one for one in dict.fromkeys([*used, *roots]) if one in free]
-    fresh = [stand_in(one) for one in outer]
-    return [*targets, *outer], [*held.values(), *fresh], rebuild(roots, dict(zip(outer, fresh, strict=True)))
+    fresh = [one if one in fixed else stand_in(one) for one in outer]
+    taken = rebuild([*targets, *outer], fixed)
+    return taken, [*held.values(), *fresh], rebuild(roots, dict(zip(outer, fresh, strict=True)))
 
 
 def may_fail(variable: Variable) -> bool:
@@ -247,18 +267,29 @@ def may_fail(variable: Variable) -> bool:
     return isinstance(op, Assert)
 
 
-def _updated(roots: Sequence[Variable], inside: set[Variable]) -> list[Variable]:
+def _updated(roots: Sequence[Variable], inside: Iterable[Variable], outside: Set[Variable] = frozenset()) -> list[Variable]:
     """The variables outside of a body that it asks to update: what depends on them is another value at each step."""
-    asking = [one for one in toposort(roots) if isinstance(one.op, DefaultUpdate)]
-    return [one for one in dict.fromkeys(target for ask in asking for target in ask.inputs[1::2]) if one not in inside]
+    own = set(inside)
+    asking = [one for one in toposort(roots, stop=outside) if isinstance(one.op, DefaultUpdate) and one not in outside]
+    return [one for one in dict.fromkeys(target for ask in asking for target in ask.inputs[1::2]) if one not in own]
 
 
-def loop(op: Scan, count: Variable, arguments: Sequence[Variable]) -> list[Variable]:
-    """The results of a loop whose body may refer to variables outside of it."""
-    altered, inputs = op.with_body(op.body.outputs, (count, *arguments))
-    whole = altered(*inputs)
-    kinds: Any = whole.type
-    return [Item(k)(whole) for k in range(len(kinds))]
+def _following(captured: Iterable[Variable], targets: Set[Variable]) -> list[Variable]:
+    """Those of captured values that are computed from any of some targets, without a request to update on the way."""
+    found: list[Variable] = []
+    for one in captured if targets else ():
+        order = computed_by([one])
+        if one.inputs and targets & set(order) and not any(isinstance(other.op, DefaultUpdate) for other in order):
+            found.append(one)
+    return found
+
+
+def loop(op: Scan, count: Variable, arguments: Sequence[Variable], outside: Set[Variable] = frozenset()) -> list[Variable]:
+    """The results of a loop whose body may refer to variables outside of it, and takes those in `outside` as they are."""
+    own = op.body.inputs
+    outer, fresh, roots = captured(own, op.body.outputs, outside=outside)
+    whole = op.altered(body=Graph((*own, *fresh), tuple(roots)))(count, *arguments, *outer)
+    return list(results_of(whole))
 
 
 def exposed(variable: Variable, values: Sequence[Variable]) -> list[Variable]:

@@ -233,7 +233,9 @@ class _Backward:
         backward = Scan(
             body, len(sequences), count, known, (False,) * count, backwards=not op.backwards, recomputed=op.recomputed
         )
-        results = loop(backward, steps_constant(steps) if isinstance(steps, int) else steps, [*sequences, *begin])
+        outside = {one for one in self.given if one.inputs}
+        count_back = steps_constant(steps) if isinstance(steps, int) else steps
+        results = loop(backward, count_back, [*sequences, *begin], outside)
         result: list[Variable | None] = [None] * len(self.forward.inputs)
         for place, k in enumerate(self.flows):
             result[1 + op.sequences + k] = self._first_cotangent(k, results[place])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -12,11 +12,11 @@ from minigraph.errors import InvalidTypeError, InvalidValueError
 from minigraph.graph import Constant, Graph, Input, Variable, as_variable, is_weak, rebuild, toposort
 from minigraph.ops.arithmetic import ceil, floor_divide, minimum
 from minigraph.ops.arranging import concatenate
-from minigraph.ops.control import with_asked, with_default_update
+from minigraph.ops.control import DefaultUpdate, computed_by, noted_requests, with_asked, with_default_update
 from minigraph.ops.elementwise import Operand, cast, promoted
 from minigraph.ops.indexing import index
-from minigraph.ops.loop import Scan, captured, loop, steps_constant, updates_of
-from minigraph.ops.loop_updates import carried, carry_updates, matching_results
+from minigraph.ops.loop import Scan, captured, loop, may_fail, steps_constant, updates_of
+from minigraph.ops.loop_updates import carried, matching_results
 from minigraph.ops.shape import reshape, shape
 from minigraph.ops.transcendental import sqrt
 from minigraph.record import Record
@@ -25,6 +25,8 @@ from minigraph.types import TensorType
 __all__ = ["foldl", "foldr", "map", "reduce", "scan", "scan_checkpoints", "until"]
 
 Step = Callable[..., Any]
+Asked = Mapping[Variable, tuple[DefaultUpdate, Variable]]
+"""What is to be updated, how, and with which values."""
 
 
 class until(Record):
@@ -169,23 +171,23 @@ class _Loop:
             [_element(first, f"state[t{-1 - k}]") for k, first in enumerate(one.firsts())] if one else [] for one in infos
         ]
         taken = [former[-1 - tap] for one, former in zip(infos, before, strict=True) if one for tap in one.taps]
-        outputs, updates, condition = _understood(fn(*elements, *taken, *extra))
-        if outputs_info is None:
-            infos, before = [None] * len(outputs), [[] for _ in outputs]
-        if len(outputs) != len(infos):
-            raise InvalidValueError(f"the step function returned {len(outputs)} outputs, outputs_info describes {len(infos)}")
-        if not outputs:
-            raise InvalidValueError("the step function must return at least one output: what travels with none is lost")
+        with noted_requests() as made:
+            outputs, updates, condition = _understood(fn(*elements, *taken, *extra))
+            self._only_updates = not outputs and bool(updates) and not infos
+            if self._only_updates:
+                outputs = [as_variable(False)]  # whose rows nobody sees: a body asks for updates when it computes something
+            if not _listed(outputs_info):
+                infos, before = [None] * len(outputs), [[] for _ in outputs]
+            _check_number(len(outputs), len(infos))
+            followed = [one for output, former in zip(outputs, before, strict=True) if former for one in (output, *former[:-1])]
+            plain = [output for output, one in zip(outputs, infos, strict=True) if one is None]
+            roots = [*followed, *plain, *([] if condition is None else [condition])]
+            roots[0] = with_default_update(roots[0], updates)
+        states = [one for former in before for one in former]
         self._sequences = [row for row, _, _ in rows]
         self._infos = infos
-        states = [one for former in before for one in former]
         self._firsts = [first for one in infos if one for first in one.firsts()]
-        followed: list[Variable] = []
-        for output, former in zip(outputs, before, strict=True):
-            followed += [output, *former[:-1]] if former else []
-        plain = [output for output, one in zip(outputs, infos, strict=True) if one is None]
-        roots = [*followed, *plain, *([] if condition is None else [condition])]
-        roots[0] = with_default_update(roots[0], updates)
+        self._outside = _made_outside(roots, made, extra, [*elements, *states])
         states, roots = self._settled(states, roots)
         self._body = Graph((*elements, *states), tuple(roots))
         self._stops = condition is not None
@@ -205,9 +207,10 @@ class _Loop:
 
     def _refuse_captured(self, extra: Sequence[Variable]) -> None:
         """ValueError if the body uses what was not handed to it."""
-        allowed = set(extra)
-        outer, _, _ = captured(self._body.inputs, self._body.outputs)
-        missing = [one for one in toposort(outer, stop=allowed) if not one.inputs and not isinstance(one.op, Constant)]
+        allowed, outside = set(extra), self._outside
+        outer, _, _ = captured(self._body.inputs, self._body.outputs, outside=outside)
+        order = toposort(outer, stop=allowed | outside)
+        missing = [one for one in order if one in outside or not (one.inputs or isinstance(one.op, Constant))]
         unexpected = [one for one in missing if one not in allowed]
         if unexpected:
             listed = ", ".join(f"{one!r} ({one.origin})" for one in unexpected)
@@ -225,26 +228,30 @@ class _Loop:
         """The stacked outputs."""
         if isinstance(truncated, bool) or not isinstance(truncated, int) or (truncated < 0 and truncated != -1):
             raise InvalidValueError(f"truncate_gradient must be a number of steps, or -1 for all, not {truncated!r}")
-        whole = self._computed(self._op(self._count, truncated))
-        histories, rows = whole[: len(self._firsts)], whole[len(self._firsts) : len(whole) - self._stops]
-        return self._delivered([index(one, slice(1, None)) for one in histories], rows)
+        results, updates = self._computed(self._op(self._count, truncated))
+        histories, rows = results[: len(self._firsts)], results[len(self._firsts) : len(results) - self._stops]
+        return self._delivered([index(one, slice(1, None)) for one in histories], rows, updates)
 
     def last(self) -> Any:
         """The last outputs."""
-        if any(one is None for one in self._infos):
+        if any(one is None for one in self._infos) and not self._only_updates:
             raise InvalidValueError("reduce needs a first value for every output in outputs_info")
-        whole = self._computed(self._op(self._count))
-        return self._delivered([index(one, -1) for one in whole], [])
+        results, updates = self._computed(self._op(self._count))
+        return self._delivered([index(one, -1) for one in results[: len(self._firsts)]], results, updates)
 
-    def _computed(self, op: Scan) -> list[Variable]:
-        """The results of the loop, each with the updates that were asked for inside."""
-        return carry_updates(loop(op, self._count, [*self._sequences, *self._firsts]))
+    def _computed(self, op: Scan) -> tuple[list[Variable], Asked]:
+        """The results of the loop, and the updates that are asked for inside."""
+        whole = _whole(op, self._count, [*self._sequences, *self._firsts], self._outside)
+        changed = carried(whole)
+        return matching_results(whole, changed), updates_of(changed)
 
-    def _delivered(self, states: Sequence[Variable], rows: Sequence[Variable]) -> Any:
-        """The outputs in the order of the step function's."""
+    def _delivered(self, states: Sequence[Variable], rows: Sequence[Variable], updates: Asked) -> Any:
+        """The outputs in the order of the step function's, asking for updates; these alone where there are no outputs."""
+        if self._only_updates:
+            return {target: new for target, (_, new) in updates.items()}
         remaining, position, outputs = iter(rows), 0, []
         for info in self._infos:
-            outputs.append(next(remaining) if info is None else states[position])
+            outputs.append(with_asked(next(remaining) if info is None else states[position], updates))
             position += info.depth if info else 0
         return outputs[0] if len(outputs) == 1 else outputs
 
@@ -266,19 +273,19 @@ class _Loop:
         states = len(firsts)
         outer = Scan(body, len(self._sequences), states, known, (True,) * states, recomputed=True, name=self._name)
         chunks = [reshape(index(one, slice(0, done)), (parts, size, *shape(one)[1:])) for one in self._sequences]
-        first = _whole(outer, steps_constant(parts) if isinstance(parts, int) else parts, [*chunks, *firsts])
+        first = _whole(outer, steps_constant(parts) if isinstance(parts, int) else parts, [*chunks, *firsts], self._outside)
         updated = carried(first)
         results = matching_results(first, updated)
         known_steps = length_of(count)
         remaining = count - done if known_steps is None else steps_constant(known_steps - done)
         rests = [index(one, slice(done, None)) for one in self._sequences]
-        rest = _whole(self._op(remaining), remaining, [*rests, *(index(one, -1) for one in results[:states])])
+        ends = [index(one, -1) for one in results[:states]]
+        rest = _whole(self._op(remaining), remaining, [*rests, *ends], self._outside)
         tail, updates = self._continued(rest, {target: new for target, (_, new) in updates_of(updated).items()})
         head = [reshape(one, (done, *shape(one)[2:])) for one in results[states:]]
-        ends = [index(one, slice(1, None)) for one in tail[:states]]
-        joined = [concatenate([one, two]) for one, two in zip(head, [*ends, *tail[states:]], strict=True)]
-        stacked = [with_asked(one, updates) for one in joined]
-        return self._delivered(stacked[:states], stacked[states:])
+        rows = [*(index(one, slice(1, None)) for one in tail[:states]), *tail[states:]]
+        joined = [concatenate([one, two]) for one, two in zip(head, rows, strict=True)]
+        return self._delivered(joined[:states], joined[states:], updates)
 
     def _continued(self, rest: Variable, reached: Mapping[Variable, Variable]) -> tuple[list[Variable], Any]:
         """The results of a loop over what remains, and its updates, where shared variables have reached other values."""
@@ -294,7 +301,7 @@ class _Loop:
         rows = [TensorType(one.dtype, (length_of(length), *one.type.shape[1:])) for one in self._sequences]
         sequences = [Variable(Input(), (), kind) for kind in rows]
         states = [Variable(Input(), (), one.type) for one in self._body.inputs[len(sequences) :]]
-        whole = _whole(self._op(length), length, [*sequences, *states])
+        whole = _whole(self._op(length), length, [*sequences, *states], self._outside)
         updated = carried(whole)
         results = [with_asked(one, updates_of(updated)) for one in matching_results(whole, updated)]
         histories, outputs = results[: len(states)], results[len(states) :]
@@ -305,9 +312,39 @@ class _Loop:
         return inner, self._firsts
 
 
-def _whole(op: Scan, count: Variable, arguments: Sequence[Variable]) -> Variable:
+def _whole(op: Scan, count: Variable, arguments: Sequence[Variable], outside: Set[Variable]) -> Variable:
     """A loop with all its results."""
-    return loop(op, count, arguments)[0].inputs[0]
+    return loop(op, count, arguments, outside)[0].inputs[0]
+
+
+def _made_outside(
+    roots: Sequence[Variable], made: Set[Variable], extra: Sequence[Variable], inside: Sequence[Variable]
+) -> set[Variable]:
+    """What a step takes from outside as it is: the computed `extra` that were handed over, and values that ask for updates
+    and were not `made` by the step function, but outside of it.
+    """
+    order = toposort(roots)
+    targets = {target for one in order if isinstance(one.op, DefaultUpdate) for target in one.inputs[1::2]}
+    outside: set[Variable] = set()
+    for given in extra:
+        followed = [isinstance(one.op, DefaultUpdate) or may_fail(one) or one in targets for one in computed_by([given])]
+        if given.inputs and any(followed):
+            outside.add(given)
+    bound = set(inside)
+    for one in order:
+        if any(operand in bound for operand in one.inputs):
+            bound.add(one)
+        elif isinstance(one.op, DefaultUpdate) and one not in made:
+            outside.add(one)
+    return outside
+
+
+def _check_number(outputs: int, described: int) -> None:
+    """ValueError unless there are outputs, as many as were described."""
+    if outputs != described:
+        raise InvalidValueError(f"the step function returned {outputs} outputs, outputs_info describes {described}")
+    if not outputs:
+        raise InvalidValueError("the step function returned nothing: it must return at least one output, or a dict of updates")
 
 
 def length_of(count: Variable) -> int | None:
