@@ -42,6 +42,9 @@ class Op(Record):
     pure: ClassVar[bool] = True
     """Whether the op may be dropped, merged, or computed while compiling."""
 
+    of_numbers: ClassVar[bool] = False
+    """Whether the result for weak operands alone is weak as well."""
+
     def infer(self, *types: TensorType) -> Types:
         """The type of the result (a tuple of types for several), from the types of the inputs; raises if they do not fit."""
         raise TypeError(f"{type(self).__name__} does not define infer")
@@ -49,6 +52,10 @@ class Op(Record):
     def forward(self, xp: Any, *arrays: Array) -> Array:
         """The value, computed with the array namespace `xp`."""
         raise TypeError(f"{type(self).__name__} does not define forward")
+
+    def exactly(self, *arrays: Array) -> Array:
+        """The value for weak operands, from and in 64 bits."""
+        return self.forward(np, *arrays)
 
     def gradient(self, dy: Any, y: Variable, *inputs: Variable) -> Sequence[Variable | None]:
         """One cotangent for each input, None where there is none; `dy` has y's shape.
@@ -72,6 +79,9 @@ class Composite(Op):
     def expand(self, *inputs: Variable) -> Any:
         """The result (or a tuple of results) as a graph over `inputs`."""
         raise TypeError(f"{type(self).__name__} does not define expand")
+
+    def exactly(self, *arrays: Array) -> Array:
+        return evaluated(self.expand(*[constant(one) for one in arrays]))
 
     def infer(self, *types: TensorType) -> Types:
         """The type of what `expand` builds."""
@@ -99,9 +109,18 @@ class Input(Leaf):
 
 
 class Constant(Leaf):
-    """A value fixed when the graph is built; the array is never written to."""
+    """A value fixed when the graph is built; the array is never written to.
+
+    `exact` is what Python numbers were before they were rounded to `value`: such a constant is weak.
+    """
 
     value: np.ndarray[Any, Any]
+    exact: np.ndarray[Any, Any] | None = None
+
+    @property
+    def of_numbers(self) -> bool:
+        """Whether it was made from Python numbers, in no dtype of their own."""
+        return self.exact is not None
 
 
 class Shared(Leaf):
@@ -127,6 +146,7 @@ class Identity(Op):
     """Its first input; the others are kept reachable from here, but not computed for its sake."""
 
     view_of = 0
+    of_numbers = True
 
     def infer(self, *types: TensorType) -> TensorType:
         return types[0]
@@ -154,10 +174,11 @@ class Structural(Op):
 class Variable(Operators):
     """A value in a graph: the op that computes it, that op's inputs, its type, and where it was written.
 
-    Variables are immutable and compare by identity. They take Python's operators and NumPy's functions.
+    Variables are immutable and compare by identity. They take Python's operators and NumPy's functions. One that is `weak` was
+    made from Python numbers alone: its dtype is what it has on its own, and gives way to that of what it meets.
     """
 
-    __slots__ = ("__weakref__", "inputs", "name", "op", "origin", "tags", "type")
+    __slots__ = ("__weakref__", "inputs", "name", "op", "origin", "tags", "type", "weak")
     __match_args__ = ("op", "inputs")
 
     op: Op
@@ -166,6 +187,7 @@ class Variable(Operators):
     name: str | None
     tags: tuple[Any, ...]
     origin: Origin
+    weak: bool
 
     def __init__(
         self,
@@ -183,6 +205,7 @@ class Variable(Operators):
         once(self, "name", name)
         once(self, "tags", tags)
         once(self, "origin", here() if origin is None else origin)
+        once(self, "weak", op.of_numbers and False not in [one.weak for one in inputs])
 
     def __setattr__(self, attribute: str, value: Any) -> None:
         raise ImmutableError(
@@ -282,10 +305,26 @@ def tensor(name: str | None = None, *, dtype: Any = DEFAULT_FLOAT, shape: Iterab
 
 
 def constant(value: Any, name: str | None = None, dtype: Any = None) -> Variable:
-    """A constant variable. Python floats, and lists of them, become float32 unless `dtype` says otherwise."""
+    """A constant variable. Python numbers, and lists of them, are weak unless `dtype` says otherwise: floats are float32 on
+    their own, and exact in the dtype of what they meet.
+    """
     array = np.array(value, dtype=_dtype_of(value) if dtype is None else as_dtype(dtype))
+    exact = np.array(value) if dtype is None and is_weak(value) else None
+    return _constant_of(array, exact, name)
+
+
+def number(exact: Array, dtype: np.dtype[Any]) -> Variable:
+    """A weak constant that is of `dtype` on its own."""
+    with np.errstate(all="ignore"):
+        return _constant_of(np.array(exact, dtype=dtype), np.asarray(exact))
+
+
+def _constant_of(array: np.ndarray[Any, Any], exact: np.ndarray[Any, Any] | None, name: str | None = None) -> Variable:
+    """A constant that nobody can write to."""
     array.setflags(write=False)
-    return Variable(Constant(array), (), tensor_type(array.dtype, array.shape), name)
+    if exact is not None:
+        exact.setflags(write=False)
+    return Variable(Constant(array, exact), (), tensor_type(array.dtype, array.shape), name)
 
 
 def shared(
@@ -315,10 +354,22 @@ def as_variable(value: Any) -> Variable:
 
 
 def is_weak(value: Any) -> bool:
-    """Whether `value` is a Python number, or a list of them, which takes the dtype of what it meets."""
+    """Whether `value` is a Python number, a list of them, or made from such alone, and takes the dtype of what it meets."""
     if isinstance(value, list | tuple):
-        return all(is_weak(one) for one in value)
-    return type(value) in (bool, int, float)
+        return all(is_weak(one) and not isinstance(one, Variable) for one in value)
+    return value.weak if isinstance(value, Variable) else type(value) in (bool, int, float)
+
+
+def evaluated(variable: Variable) -> Array:
+    """The value of what depends on constants alone, computed now: weak ones in 64 bits, others in their dtype."""
+    values: dict[Variable, Array] = {}
+    for one in toposort([variable]):
+        op, operands = one.op, [values[used] for used in one.inputs]
+        if isinstance(op, Constant):
+            values[one] = op.value if op.exact is None else op.exact
+        else:
+            values[one] = np.asarray(op.exactly(*operands))
+    return values[variable]
 
 
 def _dtype_of(value: Any) -> np.dtype[Any]:

@@ -9,12 +9,12 @@ from minigraph.errors import InvalidValueError
 from minigraph.graph import Array, Composite, Variable, as_variable
 from minigraph.ops.arithmetic import reciprocal
 from minigraph.ops.comparison import ge, gt, where
-from minigraph.ops.elementwise import Cotangents, Floating, Operand, cast
+from minigraph.ops.elementwise import Cotangents, Floating, Operand, floating
 from minigraph.ops.reduction import Peak, sum
 from minigraph.ops.shape import restore_axes
 from minigraph.ops.special import NormalCdf
 from minigraph.ops.transcendental import exp, log, tanh
-from minigraph.types import check_axis, float_dtype
+from minigraph.types import check_axis
 
 __all__ = [
     "elu",
@@ -114,6 +114,7 @@ class Gelu(Composite):
     """x times the normal distribution function at x, or its approximation by tanh (Hendrycks and Gimpel 2016)."""
 
     approximate: bool
+    of_numbers = True
 
     def expand(self, *inputs: Variable) -> Variable:
         x = inputs[0]
@@ -124,8 +125,7 @@ class Gelu(Composite):
 
 def gelu(x: Operand, approximate: bool = False) -> Variable:
     """x times the probability that a standard normal variable is below x, elementwise; by tanh if `approximate`."""
-    variable = as_variable(x)
-    return Gelu(approximate)(cast(variable, float_dtype(variable.dtype)))
+    return Gelu(approximate)(floating(x))
 
 
 # -- along an axis ---------------------------------------------------------------------------------------------------
@@ -136,7 +136,7 @@ def _floating_and_axis(x: Operand, axis: int) -> tuple[Variable, int]:
     variable = as_variable(x)
     if not variable.ndim:
         raise InvalidValueError(f"softmax needs at least one axis, not {variable!r}")
-    return cast(variable, float_dtype(variable.dtype)), check_axis(axis, variable.ndim)
+    return floating(x), check_axis(axis, variable.ndim)
 
 
 def _peak(x: Variable, axis: int) -> Variable:
@@ -147,6 +147,7 @@ def _peak(x: Variable, axis: int) -> Variable:
 class AlongAxis(Composite):
     """A composite that works along one axis."""
 
+    of_numbers = True
     axis: int
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from minigraph.errors import InvalidValueError
-from minigraph.graph import Array, Variable, as_variable, constant
+from minigraph.graph import Array, Variable, as_variable, constant, evaluated, is_weak
 from minigraph.ops.comparison import eq, gt, lt, where
 from minigraph.ops.elementwise import Cotangents, Elementwise, Floating, Operand, cast
 
@@ -169,8 +169,12 @@ class Power(Elementwise):
 
 def power(a: Operand, b: Operand) -> Variable:
     """a to the power of b, elementwise; ValueError for integers with a negative Python integer."""
-    if type(b) is int and b < 0 and as_variable(a).dtype.kind in "biu":
-        raise InvalidValueError(f"an integer cannot be raised to the negative integer power {b}; cast it to float first")
+    if is_weak(b):
+        least = evaluated(as_variable(b)).min(initial=0)
+        if least.dtype.kind == "i" and least < 0 and as_variable(a).dtype.kind in "biu":
+            raise InvalidValueError(
+                f"an integer cannot be raised to the negative integer power {least}; cast it to float first"
+            )
     return Power().of(a, b)
 
 
@@ -342,7 +346,8 @@ def round(x: Operand, decimals: int = 0) -> Variable:
     if not decimals:
         return _rounded(Round(), x)
     scale = 10.0**decimals
-    return cast(_rounded(Round(), multiply(x, scale)) / scale, as_variable(x).dtype)
+    result = _rounded(Round(), multiply(x, scale)) / scale
+    return result if is_weak(result) and as_variable(x).dtype.kind == "f" else cast(result, as_variable(x).dtype)
 
 
 def _rounded(op: Elementwise, x: Operand) -> Variable:

@@ -41,6 +41,7 @@ class Concatenate(Op):
     """Arrays joined along an existing axis."""
 
     axis: int
+    of_numbers = True
 
     def infer(self, *types: TensorType) -> TensorType:
         first = types[0]

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from minigraph.errors import InvalidTypeError
-from minigraph.graph import Array, Variable, as_variable, is_weak
-from minigraph.ops.elementwise import Cotangents, Elementwise, Floating, Operand, cast, promoted, weak_constant
+from minigraph.graph import Array, Variable, as_variable, evaluated, is_weak
+from minigraph.ops.elementwise import Cotangents, Elementwise, Floating, Operand, cast, promoted, truth, weak_constant
 from minigraph.types import TensorType, broadcast_shapes
 
 __all__ = [
@@ -77,7 +77,7 @@ class Logical(Comparison):
     kinds = "b"
 
     def of(self, *operands: Operand) -> Variable:
-        return self(*[cast(one, "bool") for one in operands])
+        return self(*[truth(one) for one in operands])
 
 
 class Predicate(Floating):
@@ -94,12 +94,13 @@ class Bitwise(Elementwise):
 
 
 def _widened(operand: Operand, others: Sequence[Operand]) -> Operand:
-    """A Python integer that fits no integer array among `others`, as an int64 constant; else the operand itself."""
+    """Weak integers that fit no integer array among `others`, as an int64 constant; else the operand itself."""
     kinds = [as_variable(one).dtype for one in others if not is_weak(one)]
-    if type(operand) is int and kinds and all(dtype.kind in "iu" for dtype in kinds):
+    if is_weak(operand) and kinds and all(dtype.kind in "iu" for dtype in kinds):
+        exact = operand if type(operand) is int else evaluated(as_variable(operand))
         bounds = np.iinfo(np.result_type(*kinds))
-        if not bounds.min <= operand <= bounds.max:
-            return weak_constant(operand, np.dtype("int64"))
+        if np.asarray(exact).dtype.kind in "iuO" and np.any((exact < bounds.min) | (exact > bounds.max)):
+            return weak_constant(exact, np.dtype("int64"))
     return operand
 
 
@@ -236,7 +237,7 @@ class Where(Elementwise):
 
     def of(self, *operands: Operand) -> Variable:
         condition, *choices = operands
-        return self(cast(condition, "bool"), *promoted(choices))
+        return self(truth(condition), *promoted(choices))
 
     def infer(self, *types: TensorType) -> TensorType:
         condition, *choices = types

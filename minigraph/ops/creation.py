@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from minigraph.errors import InvalidTypeError, InvalidValueError
-from minigraph.graph import Array, Constant, Op, Variable, as_variable, constant, is_weak
+from minigraph.graph import Array, Constant, Op, Variable, as_variable, is_weak
 from minigraph.ops.comparison import eq, ge, where
 from minigraph.ops.elementwise import Operand, cast, promoted
 from minigraph.ops.shape import Sizes, broadcast_to, dimshuffle, shape
@@ -19,11 +19,8 @@ __all__ = ["arange", "eye", "full", "full_like", "linspace", "ones", "ones_like"
 
 def full(shape: Sizes, fill_value: Operand, dtype: Any = None) -> Variable:
     """An array of the given shape whose elements are all `fill_value`; a Python float gives float32 unless `dtype` is set."""
-    if dtype is not None and is_weak(fill_value):
-        value = constant(fill_value, dtype=dtype)
-    else:
-        value = as_variable(fill_value) if dtype is None else cast(fill_value, dtype)
-    return broadcast_to(value, shape)
+    wanted = as_variable(fill_value).dtype if dtype is None else dtype
+    return broadcast_to(cast(fill_value, wanted), shape)
 
 
 def zeros(shape: Sizes, dtype: Any = DEFAULT_FLOAT) -> Variable:

@@ -13,12 +13,12 @@ from minigraph.ops.activation import softmax, softplus
 from minigraph.ops.arithmetic import multiply_or_zero
 from minigraph.ops.comparison import eq
 from minigraph.ops.creation import arange
-from minigraph.ops.elementwise import Cotangents, Operand, cast, promoted
+from minigraph.ops.elementwise import Cotangents, Operand, cast, floating, promoted
 from minigraph.ops.indexing import take_along_axis
 from minigraph.ops.reduction import logsumexp, sum
 from minigraph.ops.shape import expand_dims, shape, squeeze
 from minigraph.ops.transcendental import log, log1p
-from minigraph.types import DEFAULT_FLOAT, float_dtype
+from minigraph.types import DEFAULT_FLOAT
 
 __all__ = [
     "binary_crossentropy",
@@ -35,12 +35,6 @@ def one_hot(x: Operand, n: Any, dtype: Any = DEFAULT_FLOAT) -> Variable:
     if variable.dtype.kind not in "iu":
         raise InvalidTypeError(f"one_hot takes integers, not {variable!r}")
     return cast(eq(expand_dims(variable, variable.ndim), arange(n)), dtype)
-
-
-def _floating(x: Operand) -> Variable:
-    """x in a float dtype."""
-    variable = as_variable(x)
-    return cast(variable, float_dtype(variable.dtype))
 
 
 def _picks_classes(predictions: Variable, targets: Variable) -> bool:
@@ -62,7 +56,7 @@ def _at_class(x: Variable, targets: Variable) -> Variable:
 
 def categorical_crossentropy(probabilities: Operand, targets: Operand) -> Variable:
     """-log of the probability given to the target, for each row; stable if the probabilities are a softmax."""
-    predictions, wanted = _floating(probabilities), as_variable(targets)
+    predictions, wanted = floating(probabilities), as_variable(targets)
     if _picks_classes(predictions, wanted):
         return -_at_class(log(predictions), wanted)
     return -sum(multiply_or_zero(cast(wanted, predictions.dtype), log(predictions)), -1)
@@ -82,7 +76,7 @@ class SoftmaxCrossentropy(Composite):
 
 def softmax_crossentropy(logits: Operand, targets: Operand) -> Variable:
     """-log of the softmax's probability of the target, for each row, computed from the logits."""
-    scores, wanted = _floating(logits), as_variable(targets)
+    scores, wanted = floating(logits), as_variable(targets)
     if _picks_classes(scores, wanted):
         return SoftmaxCrossentropy()(scores, wanted)
     gap = expand_dims(logsumexp(scores, -1), scores.ndim - 1) - scores
@@ -91,11 +85,11 @@ def softmax_crossentropy(logits: Operand, targets: Operand) -> Variable:
 
 def binary_crossentropy(probabilities: Operand, targets: Operand) -> Variable:
     """-(t log p + (1 - t) log(1 - p)), elementwise; stable if p is a sigmoid."""
-    predictions, wanted = promoted((_floating(probabilities), targets))
+    predictions, wanted = promoted((floating(probabilities), targets))
     return -(multiply_or_zero(wanted, log(predictions)) + multiply_or_zero(1 - wanted, log1p(-predictions)))
 
 
 def sigmoid_binary_crossentropy(logits: Operand, targets: Operand) -> Variable:
     """The binary crossentropy of sigmoid(logits), elementwise, computed from the logits."""
-    scores, wanted = promoted((_floating(logits), targets))
+    scores, wanted = promoted((floating(logits), targets))
     return wanted * softplus(-scores) + (1 - wanted) * softplus(scores)

@@ -12,8 +12,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from minigraph.errors import InvalidTypeError, InvalidValueError
-from minigraph.graph import Array, Op, Variable, as_variable, constant, is_weak
-from minigraph.types import TensorType, as_dtype, broadcast_shapes, float_dtype, promote
+from minigraph.graph import Array, Constant, Op, Variable, as_variable, constant, evaluated, is_weak, number
+from minigraph.types import DEFAULT_FLOAT, TensorType, as_dtype, broadcast_shapes, float_dtype, promote
 
 __all__ = [
     "cast",
@@ -31,6 +31,8 @@ class Elementwise(Op):
 
     kinds: ClassVar[str] = "iuf"
     """The kinds of dtypes it takes: b(ool), i(nteger), u(nsigned), f(loat)."""
+
+    of_numbers = True
 
     def of(self, *operands: Operand) -> Variable:
         """The op applied to anything array-like, promoted to one dtype."""
@@ -63,19 +65,57 @@ class Floating(Elementwise):
 
 
 def promoted(operands: Sequence[Operand], choose: Any = lambda dtype: dtype) -> list[Variable]:
-    """The operands as variables of one dtype: `choose` of their common one. Python numbers are weak."""
+    """The operands as variables of one dtype: `choose` of their common one.
+
+    Weak ones take the dtype of the others, exactly; where all are weak they stay so.
+    """
     strong = [as_variable(one) for one in operands if not is_weak(one)]
     weak = [_exemplar(one) for one in operands if is_weak(one)]
     dtype = as_dtype(choose(promote([one.dtype for one in strong], weak)))
+    if not strong:
+        return [_still_weak(one, DEFAULT_FLOAT if dtype.kind == "f" else dtype) for one in operands]
     remaining = iter(strong)
-    return [weak_constant(one, dtype) if is_weak(one) else cast(next(remaining), dtype) for one in operands]
+    return [_settled(one, dtype) if is_weak(one) else cast(next(remaining), dtype) for one in operands]
+
+
+def floating(x: Operand) -> Variable:
+    """x in floats, as NumPy chooses them for integers; weak if x is."""
+    return promoted((x,), float_dtype)[0]
+
+
+def truth(x: Operand) -> Variable:
+    """x as booleans, true unless 0; weak if x is."""
+    return _still_weak(x, np.dtype(bool)) if is_weak(x) else cast(x, "bool")
+
+
+def fractional(x: Operand) -> Variable:
+    """x, or if it is weak and whole, x as a float, weak as well: for what is a fraction in any case."""
+    return floating(x) if is_weak(x) else as_variable(x)
 
 
 def _exemplar(weak: Any) -> bool | int | float:
     """A Python number of the kind that a weak operand holds."""
-    if isinstance(weak, list | tuple):
-        return {"b": False, "i": 0}.get(np.asarray(weak).dtype.kind, 0.0)
+    if isinstance(weak, list | tuple | Variable):
+        kind = weak.dtype.kind if isinstance(weak, Variable) else np.asarray(weak).dtype.kind
+        return {"b": False, "i": 0, "u": 0}.get(kind, 0.0)
     return type(weak)(0)  # type: ignore[no-any-return]
+
+
+def _still_weak(weak: Operand, dtype: np.dtype[Any]) -> Variable:
+    """A weak operand as a weak variable that is of `dtype` on its own."""
+    if isinstance(weak, Variable):
+        return weak if weak.dtype == dtype else Loosened(dtype)(weak)
+    exact = np.array(weak, dtype={"f": "float64", "b": "bool"}.get(dtype.kind))
+    return number(exact, dtype)
+
+
+def _settled(weak: Operand, dtype: np.dtype[Any]) -> Variable:
+    """A weak operand in the dtype that it meets; ValueError where an integer does not fit."""
+    if not isinstance(weak, Variable):
+        return weak_constant(weak, dtype)
+    if weak.dtype.kind in "iu" and dtype.kind in "iu":
+        weak_constant(evaluated(weak).tolist(), dtype)
+    return weak if weak.dtype == dtype else Cast(dtype)(weak)
 
 
 def weak_constant(value: Any, dtype: np.dtype[Any]) -> Variable:
@@ -95,6 +135,7 @@ class Cast(Elementwise):
 
     dtype: np.dtype[Any]
     kinds = "biuf"
+    of_numbers = False
 
     def result_dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
         return self.dtype
@@ -106,13 +147,24 @@ class Cast(Elementwise):
         return (cast(dy, x.dtype) if x.dtype.kind == y.dtype.kind == "f" else None,)
 
 
+class Loosened(Cast):
+    """Weak numbers as weak numbers of another kind."""
+
+    of_numbers = True
+
+    def exactly(self, *arrays: Array) -> Array:
+        return arrays[0].astype(np.float64 if self.dtype.kind == "f" else self.dtype)
+
+
 def cast(x: Operand, dtype: Any) -> Variable:
-    """`x` with another dtype: floats are truncated to integers, numbers are true unless 0."""
+    """`x` with another dtype: floats are truncated to integers, numbers are true unless 0. The result is not weak."""
     wanted = as_dtype(dtype)
-    if is_weak(x):
+    if not isinstance(x, Variable) and is_weak(x):
         return weak_constant(x, wanted)
     variable = as_variable(x)
-    return variable if variable.dtype == wanted else Cast(wanted)(variable)
+    if isinstance(variable.op, Constant) and variable.op.exact is not None and variable.name is None:
+        return constant(variable.op.exact, dtype=wanted)
+    return variable if variable.dtype == wanted and not variable.weak else Cast(wanted)(variable)
 
 
 def identity(x: Operand, name: str | None = None) -> Variable:

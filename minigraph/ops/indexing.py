@@ -149,6 +149,7 @@ class Index(Indexing):
     """x[...]; the inputs after x fill the holes of the index."""
 
     view_of = 0
+    of_numbers = True
 
     def infer(self, *types: TensorType) -> TensorType:
         return self.result_type(types[0], types[1:])

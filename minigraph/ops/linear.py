@@ -32,6 +32,8 @@ __all__ = ["batched_dot", "dot", "einsum", "matmul", "tensordot"]
 class MatMul(Op):
     """The product of matrices on the last two axes; leading axes broadcast where they are statically 1."""
 
+    of_numbers = True
+
     def infer(self, *types: TensorType) -> TensorType:
         a, b = types
         if a.ndim < 2 or b.ndim < 2 or a.dtype != b.dtype:

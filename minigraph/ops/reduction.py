@@ -17,10 +17,10 @@ from minigraph.ops import arithmetic, comparison
 from minigraph.ops.arithmetic import multiply_or_zero, reciprocal, square
 from minigraph.ops.comparison import eq, le, where
 from minigraph.ops.creation import arange
-from minigraph.ops.elementwise import Cotangents, Operand, cast
+from minigraph.ops.elementwise import Cotangents, Operand, cast, floating, fractional, promoted, truth
 from minigraph.ops.shape import broadcast_like, dimshuffle, expand_dims, moveaxis, ravel, reshape, restore_axes, shape, size
 from minigraph.ops.transcendental import exp, log, sqrt
-from minigraph.types import TensorType, check_axes, check_axis, drop_axes, float_dtype
+from minigraph.types import TensorType, check_axes, check_axis, drop_axes
 
 __all__ = [
     "all",
@@ -48,6 +48,7 @@ class Reduction(Op):
     """An op that folds the axes `axes` away."""
 
     axes: tuple[int, ...]
+    of_numbers = True
 
     def infer(self, *types: TensorType) -> TensorType:
         return TensorType(self.result_dtype(types[0].dtype), drop_axes(types[0].shape, self.axes))
@@ -191,7 +192,7 @@ class All(Reduction):
 
 def all(x: Operand, axis: Axis = None, keepdims: bool = False) -> Variable:
     """Whether every element over `axis` is true (or not 0)."""
-    return _reduced(All, cast(x, "bool"), axis, keepdims)
+    return _reduced(All, truth(x), axis, keepdims)
 
 
 class Any_(Reduction):
@@ -201,7 +202,7 @@ class Any_(Reduction):
 
 def any(x: Operand, axis: Axis = None, keepdims: bool = False) -> Variable:
     """Whether some element over `axis` is true (or not 0)."""
-    return _reduced(Any_, cast(x, "bool"), axis, keepdims)
+    return _reduced(Any_, truth(x), axis, keepdims)
 
 
 class Position(Extreme):
@@ -273,6 +274,7 @@ class Folding(Composite):
     """A composite that folds the axes `axes` away."""
 
     axes: tuple[int, ...]
+    of_numbers = True
 
 
 class Mean(Folding):
@@ -285,7 +287,7 @@ class Mean(Folding):
 
 def mean(x: Operand, axis: Axis = None, dtype: Any = None, keepdims: bool = False) -> Variable:
     """The mean over `axis`, in float64 for integers; NaN of no elements."""
-    variable = as_variable(x) if dtype is None else cast(x, dtype)
+    variable = fractional(x) if dtype is None else cast(x, dtype)
     axes = check_axes(axis, variable.ndim)
     return _kept(Mean(axes)(variable), axes, variable.ndim, keepdims)
 
@@ -305,7 +307,7 @@ class Variance(Folding):
 
 def var(x: Operand, axis: Axis = None, ddof: int = 0, keepdims: bool = False) -> Variable:
     """The mean squared deviation from the mean over `axis`, divided by (count - ddof)."""
-    variable = as_variable(x)
+    variable = fractional(x)
     axes = check_axes(axis, variable.ndim)
     return _kept(Variance(axes, ddof)(variable), axes, variable.ndim, keepdims)
 
@@ -328,7 +330,7 @@ class StandardDeviation(Variance):
 
 def std(x: Operand, axis: Axis = None, ddof: int = 0, keepdims: bool = False) -> Variable:
     """The standard deviation over `axis`; its gradient is 0 where all elements are equal."""
-    variable = as_variable(x)
+    variable = fractional(x)
     axes = check_axes(axis, variable.ndim)
     return _kept(StandardDeviation(axes, ddof)(variable), axes, variable.ndim, keepdims)
 
@@ -354,10 +356,9 @@ def _remaining(ndim: int, axes: tuple[int, ...]) -> list[int]:
 
 def logsumexp(x: Operand, axis: Axis = None, keepdims: bool = False) -> Variable:
     """log(sum(exp(x))) over `axis`, without overflow."""
-    variable = as_variable(x)
-    floating = cast(variable, float_dtype(variable.dtype))
+    variable = floating(x)
     axes = check_axes(axis, variable.ndim)
-    return _kept(LogSumExp(axes)(floating), axes, variable.ndim, keepdims)
+    return _kept(LogSumExp(axes)(variable), axes, variable.ndim, keepdims)
 
 
 class EuclideanNorm(Folding):
@@ -373,12 +374,11 @@ class EuclideanNorm(Folding):
 
 def norm(x: Operand, ord: float = 2, axis: Axis = None, keepdims: bool = False) -> Variable:
     """The vector norm of order `ord` (a positive number, inf or -inf) over `axis`; its gradient at 0 is 0."""
-    variable = as_variable(x)
-    floating = cast(variable, _mean_dtype(variable.dtype))
+    variable = promoted((x,), _mean_dtype)[0]
     axes = check_axes(axis, variable.ndim)
     if ord == 2:
-        return _kept(EuclideanNorm(axes)(floating), axes, variable.ndim, keepdims)
-    size_of = arithmetic.abs(floating)
+        return _kept(EuclideanNorm(axes)(variable), axes, variable.ndim, keepdims)
+    size_of = arithmetic.abs(variable)
     if ord == 1:
         return sum(size_of, axes, keepdims=keepdims)
     if ord == np.inf:
@@ -398,6 +398,7 @@ class Running(Op):
     """A sum or product of each element and all before it along one axis."""
 
     axis: int
+    of_numbers = True
 
     def infer(self, *types: TensorType) -> TensorType:
         if types[0].dtype.kind == "b":

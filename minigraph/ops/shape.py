@@ -101,6 +101,7 @@ class Dimshuffle(Op):
 
     pattern: tuple[int | None, ...]
     view_of = 0
+    of_numbers = True
 
     def infer(self, *types: TensorType) -> TensorType:
         source = types[0]
@@ -199,6 +200,7 @@ class Reshape(Op):
 
     pattern: tuple[int | None, ...]
     view_of = 0
+    of_numbers = True
 
     def infer(self, *types: TensorType) -> TensorType:
         source = types[0]

@@ -4,20 +4,71 @@ from __future__ import annotations
 
 from typing import Any
 
-from minigraph.graph import Composite, Graph, Identity, Item, Variable, toposort, transform, with_bodies
+import numpy as np
+
+from minigraph.graph import (
+    Composite,
+    Constant,
+    Graph,
+    Identity,
+    Item,
+    Variable,
+    constant,
+    number,
+    toposort,
+    transform,
+    with_bodies,
+)
 from minigraph.ops.control import GradientOp
+from minigraph.ops.elementwise import Cast
 from minigraph.origin import carry_on, carry_origin, here
 
 
 def strip(graph: Graph) -> Graph:
-    """The graph without the ops that are the identity of a value: annotations, recorded updates, changed gradients."""
+    """The graph without the ops that are the identity of a value: annotations, recorded updates, changed gradients.
+
+    What was made from Python numbers alone becomes constants, in the dtype of what it meets.
+    """
+    strong: dict[Variable, Variable] = {}
+
+    def settled(variable: Variable) -> Variable:
+        if not variable.weak:
+            return variable
+        if variable not in strong:
+            carry_on(variable.origin)
+            strong[variable] = constant(variable.op.value) if isinstance(variable.op, Constant) else variable
+        return strong[variable]
 
     def bare(variable: Variable) -> Variable:
         while isinstance(variable.op, Identity | GradientOp):
             variable = variable.inputs[0]
+        if variable.weak or True in [one.weak for one in variable.inputs]:
+            carry_on(variable.origin)
+            known = _number(variable)
+            return variable.with_inputs(tuple([settled(one) for one in variable.inputs])) if known is None else known
         return variable
 
-    return graph.with_roots(transform(graph.roots, bare))
+    with carry_origin(here()):
+        return graph.with_roots([settled(root) for root in transform(graph.roots, bare)])
+
+
+def _number(variable: Variable) -> Variable | None:
+    """What is computed from Python numbers alone as a constant: weak, or strong where it meets a dtype; None if it is not."""
+    if not variable.inputs:
+        return variable
+    if not (variable.weak or type(variable.op) is Cast) or None in variable.type.shape:  # what follows is built for any size
+        return None
+    operands = [one.op for one in variable.inputs if isinstance(one.op, Constant)]
+    exact = [op.exact for op in operands if op.exact is not None]
+    if len(exact) < len(variable.inputs):
+        return None
+    try:
+        with np.errstate(all="ignore"):
+            if variable.weak:
+                return number(variable.op.exactly(*exact), variable.dtype)
+            return constant(exact[0], dtype=variable.dtype)
+    except Exception:  # whatever it is, the user shall see it when the function is called
+        return None
 
 
 def lower(graph: Graph) -> Graph:
