@@ -31,6 +31,7 @@ from minigraph.graph import (
     rebuild,
     replace,
 )
+from minigraph.kernels.seclude import seclude, warn_of_opaque
 from minigraph.ops.control import asked_updates, computed_by, the_update, updated_value
 from minigraph.ops.loop_updates import carry_updates
 from minigraph.origin import warn
@@ -53,6 +54,7 @@ from minigraph.wiring import single_region
 __all__ = ["Function", "In", "Memory", "Out", "Profile", "Trace", "Transfers", "function"]
 
 PIPELINE: tuple[Callable[[Graph], Graph], ...] = (
+    seclude,
     strip,
     stabilize,
     lower,
@@ -68,7 +70,8 @@ PIPELINE: tuple[Callable[[Graph], Graph], ...] = (
     merge,
     tidy_loops,
 )
-"""The passes that `function` runs, in order; each takes a graph and returns an equal one."""
+"""The passes that `function` runs, in order; each takes a graph and returns an equal one. Those that adapt a graph to a backend
+come after the first."""
 
 
 reviews: list[Callable[[Graph], None]] = []
@@ -178,8 +181,11 @@ class Function:
         self.updates: tuple[tuple[Variable, Variable], ...] = graph.updates
         self.name = specification.name
         with collector_paused():
-            passes = (*self._backend.adaptations, *PIPELINE, self._backend.prepare)
+            first, *others = PIPELINE
+            passes = (first, *self._backend.adaptations, *others, self._backend.prepare)
             self.graph, self.trace = _run_passes(graph, passes, specification.trace)
+            if self._backend.compiles:
+                warn_of_opaque(self.graph, self._backend.xp.__name__)
             self._plan: Schedule = schedule(self.graph, self._backend)
         self._cells = [variable.op.cell for _, variable in self._plan.shared]  # type: ignore[attr-defined]
         self._targets: list[Cell] = [target.cell for target, _ in graph.updates]

@@ -249,7 +249,7 @@ def _total(parts: Sequence[Variable]) -> Variable | None:
 def _input_cotangents(variable: Variable, dy: Any) -> Cotangents:
     """The cotangents of a variable's inputs: its op's gradient, or that of what a composite expands to."""
     op = variable.op
-    if isinstance(op, Scan):
+    if isinstance(op, Scan) and type(op).gradient is Op.gradient:
         return loop_cotangents(variable, dy, lambda start, wanted: _backpropagate(start, wanted, set()))
     if not isinstance(op, Composite) or type(op).gradient is not Op.gradient:
         return op.gradient(dy, variable, *variable.inputs)

@@ -45,6 +45,18 @@ class Op(Record):
     of_numbers: ClassVar[bool] = False
     """Whether the result for weak operands alone is weak as well."""
 
+    foreign: ClassVar[bool] = False
+    """Whether its class is from outside of the package: no rule knows what it computes, whatever it derives from."""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls.foreign = not cls.__module__.startswith("minigraph.")
+
+    @property
+    def shown(self) -> Op:
+        """The op that texts name: this one, or the one that it stands for."""
+        return self
+
     def infer(self, *types: TensorType) -> Types:
         """The type of the result (a tuple of types for several), from the types of the inputs; raises if they do not fit."""
         raise TypeError(f"{type(self).__name__} does not define infer")
@@ -158,6 +170,11 @@ class Identity(Op):
         return (dy,) + (None,) * (len(inputs) - 1)
 
 
+def is_annotation(op: Op) -> bool:
+    """Whether an op is the identity of its first input, and keeps the others reachable alone."""
+    return isinstance(op, Identity) and type(op).forward is Identity.forward
+
+
 class Structural(Op):
     """An op that holds a graph of its own, its body, which passes and transforms change as they change what is around it.
 
@@ -217,7 +234,7 @@ class Variable(Operators):
         raise ImmutableError(f"variables are immutable, {attribute!r} cannot be deleted from {self}")
 
     def __str__(self) -> str:
-        return self.name or f"{type(self.op).__name__}"
+        return self.name or f"{type(self.op.shown).__name__}"
 
     def __repr__(self) -> str:
         return f"<{self}: {describe_type(self)}>"
@@ -281,7 +298,7 @@ class Variable(Operators):
 def located(error: MinigraphError, op: Op, inputs: Sequence[Variable], origin: Origin) -> MinigraphError:
     """The same error with the op, the types of its inputs, and the user's line."""
     operands = ", ".join(describe_type(variable) for variable in inputs)
-    return type(error)(error.message, f"  in {type(op).__name__}({operands})\n  at {origin}")
+    return type(error)(error.message, f"  in {type(op.shown).__name__}({operands})\n  at {origin}")
 
 
 def describe_type(variable: Variable) -> str:

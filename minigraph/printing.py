@@ -23,6 +23,7 @@ def label(variable: Variable) -> str:
 
 def op_text(op: Op) -> str:
     """An op with its parameters, if it has any; one that has a body describes itself."""
+    op = op.shown
     if isinstance(op, Structural):
         return repr(op)
     fields: dict[str, Any] = vars(op)
@@ -65,7 +66,7 @@ def pprint(variable: Variable) -> str:
 
 def _formula(variable: Variable, operands: Sequence[str]) -> str:
     """One op written over the texts of its operands."""
-    name = type(variable.op).__name__
+    name = type(variable.op.shown).__name__
     if not operands:
         return label(variable)
     if name in _SYMBOLS and len(operands) == 2:

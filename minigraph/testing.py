@@ -10,7 +10,7 @@ import numpy as np
 from minigraph.errors import FailedAssertionError
 from minigraph.function import function
 from minigraph.gradient import grad
-from minigraph.graph import Composite, Constant, Graph, Shared, Variable, tensor, toposort
+from minigraph.graph import Composite, Constant, Graph, Op, Shared, Variable, tensor, toposort
 from minigraph.printing import flat_text
 from minigraph.rewrite.engine import Rule, rewrite
 from minigraph.state import snapshot
@@ -114,7 +114,7 @@ def _plain_value(variable: Variable, values: dict[Variable, Any]) -> Any:
         return op.value
     if isinstance(op, Shared):
         return snapshot([op.cell])[0]
-    if isinstance(op, Composite):
+    if isinstance(op, Composite) and type(op).forward is Op.forward:
         expanded = op.expand(*variable.inputs)
         results = compute_plainly(expanded if isinstance(expanded, tuple) else [expanded], values)
         return tuple(results) if isinstance(expanded, tuple) else results[0]

@@ -21,7 +21,8 @@ LEVELS = {
     "L3": """operators gradient
         rewrite.engine rewrite.lower rewrite.sizes rewrite.stability rewrite.algebra rewrite.folding rewrite.merge
         rewrite.specialize rewrite.moments rewrite.loops rewrite.slices rewrite.axes rewrite.fuse rewrite""",
-    "L4": """kernels.disk kernels.jit kernels.scalar kernels.llvm_scalar kernels.elementary kernels.namespace kernels.loopnest
+    "L4": """kernels.disk kernels.jit kernels.scalar kernels.llvm_scalar kernels.elementary kernels.namespace
+        kernels.rehearsal kernels.seclude kernels.loopnest
         kernels.layout kernels.effort kernels.accumulator kernels.llvm kernels.runtime kernels.loops kernels.blas kernels.gemm
         kernels.products kernels.arena kernels.packing kernels.recompute kernels.rows kernels.scattered
         kernels.fusion kernels.overwriting kernels.parts kernels.builder kernels.program

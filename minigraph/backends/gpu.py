@@ -62,6 +62,7 @@ class Gpu(Backend):
     shared: Device
     """What all plans of a function use."""
     adaptations = (gather_moments,)
+    compiles = True
     writes_over_state = True
 
     def prepare(self, graph: Graph) -> Graph:

@@ -42,6 +42,9 @@ class Backend:
     writes_over_state: ClassVar[bool] = False
     """Whether the arrays of shared variables are written over while other functions may still be reading them."""
 
+    compiles: ClassVar[bool] = False
+    """Whether ops are compiled, so that it is worth a warning where one is not for a reason of its own."""
+
     def prepare(self, graph: Graph) -> Graph:
         """The optimized graph as this backend takes it."""
         return graph
@@ -130,7 +133,7 @@ def at_users_line(error: Exception, variable: Variable, operands: Sequence[Any])
             what = error.message if isinstance(error, MinigraphError) else error
             described = raised(f"{what}\n  with values {shapes}")
             return located(described, variable.op, variable.inputs, variable.origin)
-    error.add_note(f"in {type(variable.op).__name__} with values {shapes}\n  at {variable.origin}")
+    error.add_note(f"in {type(variable.op.shown).__name__} with values {shapes}\n  at {variable.origin}")
     return error
 
 

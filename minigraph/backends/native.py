@@ -170,6 +170,8 @@ def _products() -> tuple[str, ...]:
 class Native(Backend):
     """NumPy for the steps that need Python, machine code for everything between them."""
 
+    compiles = True
+
     def prepare(self, graph: Graph) -> Graph:
         """The graph with all that can be compiled gathered in regions."""
         return fuse(graph, _products())

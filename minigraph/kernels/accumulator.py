@@ -20,10 +20,16 @@ def _ordered(x: Value) -> Value:
     return bits ^ ((bits >> (8 * bits.dtype.itemsize - 1)) & int(np.iinfo(bits.dtype).max))
 
 
+FOLDS = frozenset({All, Any_, ArgMax, ArgMin, Max, Min, Peak, Prod, Sum})
+"""The folds that are written here, each known by its class alone."""
+
+
 class Accumulator:
     """One fold while it runs: its state in variables on the stack, one for each column that is folded at once."""
 
     def __init__(self, op: Any, dtype: DType) -> None:
+        if type(op) not in FOLDS:
+            raise TypeError(f"{type(op).__name__} is no fold that kernels know")
         self.op, self.dtype = op, dtype
         self.slots: list[str] = []
 

@@ -259,7 +259,7 @@ def _stage_lines(
                 case Literal(_, _):
                     yield f"v{k} = {node.value}"
                 case Apply(op, arguments, _):
-                    yield f"v{k} = {type(op).__name__}({', '.join(f'v{one}' for one in arguments)})"
+                    yield f"v{k} = {type(op.shown).__name__}({', '.join(f'v{one}' for one in arguments)})"
                 case Gather(operand, indices, _):
                     yield f"v{k} = {names[operand]}[{', '.join(f'v{one}' for one in indices)}]"
         for store in nest.stores:

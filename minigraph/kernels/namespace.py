@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -16,6 +16,11 @@ from minigraph.ops.elementwise import Elementwise
 
 class Scalars:
     """NumPy's elementwise functions, for single values inside a loop."""
+
+    pi, e, inf, nan = math.pi, math.e, math.inf, math.nan
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise AttributeError(f"kernels have no function {name!r}")
 
     # -- arithmetic --------------------------------------------------------------------------------------------------
 

@@ -54,7 +54,7 @@ class Step(Record):
     @property
     def title(self) -> str:
         """The ops that the kernel computes."""
-        return ", ".join(dict.fromkeys(type(one.op).__name__ for one in self.variables))
+        return ", ".join(dict.fromkeys(type(one.op.shown).__name__ for one in self.variables))
 
 
 class NestStep(Step):

@@ -8,15 +8,20 @@ numbers, and results at the edges (overflow, division by 0, shifts that are too 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn
 
 import numpy as np
+
+from minigraph.errors import InvalidTypeError
 
 DType = np.dtype[Any]
 
 BOOL, INT64, UINT64 = np.dtype("bool"), np.dtype("int64"), np.dtype("uint64")
 FLOAT16, FLOAT32, FLOAT64 = np.dtype("float16"), np.dtype("float32"), np.dtype("float64")
+
+
+NUMBERS = (bool, int, float, np.bool_, np.integer, np.floating)
 
 
 class Writer(ABC):
@@ -71,16 +76,26 @@ class Writer(ABC):
 
 
 class Value:
-    """One value of a dtype, with Python's operators; a Python number that it meets takes its dtype."""
+    """One value of a dtype, with Python's operators; a Python number that it meets takes its dtype.
+
+    It is known only when the kernel runs: whatever asks Python for it while the kernel is written raises.
+    """
 
     __slots__ = ("dtype", "text", "writer")
+
+    __array_ufunc__ = None
+    """NumPy's functions and numbers leave it alone."""
 
     def __init__(self, writer: Writer, text: str, dtype: DType) -> None:
         self.writer, self.text, self.dtype = writer, text, dtype
 
     def like(self, other: Any) -> Value:
-        """A number as a value of this one's dtype."""
-        return other if isinstance(other, Value) else self.writer.constant(other, self.dtype)
+        """A number as a value of this one's dtype; TypeError for what is neither a number nor a value."""
+        if isinstance(other, Value):
+            return other
+        if not isinstance(other, NUMBERS):
+            raise InvalidTypeError(f"a value in a kernel meets {type(other).__name__}, which is no number")
+        return self.writer.constant(other, self.dtype)
 
     def instruction(self, name: str, other: Any) -> Value:
         """The result of an instruction on this value and another, of the same dtype."""
@@ -89,11 +104,20 @@ class Value:
     def by_kind(self, other: Any, boolean: str, integer: str, floating: str) -> Value:
         """The result of the instruction that the dtype asks for."""
         together = " contract" if self.writer.contracts else ""
-        return self.instruction({"b": boolean, "f": floating + together}.get(self.dtype.kind, integer), other)
+        one, two = self._matched(other)
+        return one.instruction({"b": boolean, "f": floating + together}.get(one.dtype.kind, integer), two)
+
+    def _matched(self, other: Any) -> tuple[Value, Value]:
+        """This value and another operand, a float and a value of another dtype in the dtype that they have in common."""
+        two = self.like(other)
+        if self.dtype == two.dtype or {self.dtype.kind, two.dtype.kind} <= {"i", "u"}:
+            return self, two
+        common = np.promote_types(self.dtype, two.dtype)
+        return self.astype(common), two.astype(common)
 
     def compare(self, predicate: str, other: Any) -> Value:
         """A comparison: eq, ne, lt, le, gt or ge; false for NaN, but for ne."""
-        return self.writer.comparison(predicate, self, self.like(other))
+        return self.writer.comparison(predicate, *self._matched(other))
 
     def bitcast(self, dtype: DType) -> Value:
         """The same bits as another dtype of that size."""
@@ -132,7 +156,10 @@ class Value:
         return self.by_kind(other, "and", "mul", "fmul")
 
     def __truediv__(self, other: Any) -> Value:
-        return self.instruction("fdiv", other)
+        one, two = self._matched(other)
+        if one.dtype.kind != "f":
+            one, two = one.astype(FLOAT64), two.astype(FLOAT64)
+        return one.instruction("fdiv", two)
 
     def __radd__(self, other: Any) -> Value:
         return self.like(other) + self
@@ -177,6 +204,14 @@ class Value:
     def __rshift__(self, other: Any) -> Value:
         return self.instruction("ashr" if self.dtype.kind == "i" else "lshr", other)
 
+    def __eq__(self, other: Any) -> Value:
+        return self.compare("eq", other)
+
+    def __ne__(self, other: Any) -> Value:
+        return self.compare("ne", other)
+
+    __hash__ = object.__hash__
+
     def __lt__(self, other: Any) -> Value:
         return self.compare("lt", other)
 
@@ -188,6 +223,34 @@ class Value:
 
     def __ge__(self, other: Any) -> Value:
         return self.compare("ge", other)
+
+    def __bool__(self) -> bool:
+        self._unknown("its truth; choose with xp.where, combine conditions with & and |")
+
+    def __int__(self) -> int:
+        self._unknown("a Python number")
+
+    def __float__(self) -> float:
+        self._unknown("a Python number")
+
+    def __index__(self) -> int:
+        self._unknown("a Python number")
+
+    def __iter__(self) -> Iterator[Any]:
+        self._unknown("its elements: it is a single one")
+
+    def __len__(self) -> int:
+        self._unknown("its length: it is a single element")
+
+    def __getitem__(self, index: Any) -> Any:
+        self._unknown("its elements: it is a single one")
+
+    def __array__(self, *args: Any, **kwargs: Any) -> Any:
+        self._unknown("a NumPy array; use the functions of xp")
+
+    def _unknown(self, what: str) -> NoReturn:
+        """TypeError: a kernel is written once for all elements."""
+        raise InvalidTypeError(f"a value in a kernel is not known while the kernel is written, and has no {what}")
 
 
 def intrinsic(name: str, x: Value, *others: Any) -> Value:

@@ -7,7 +7,7 @@ from typing import Any
 
 from minigraph.errors import InvalidTypeError, MissingExtraError
 from minigraph.function import Function, default_updates, function
-from minigraph.graph import Constant, Identity, Input, Shared, Variable, reachable, replace, toposort, with_bodies
+from minigraph.graph import Constant, Input, Shared, Variable, is_annotation, reachable, replace, toposort, with_bodies
 from minigraph.layers.roles import AUXILIARY, PARAMETER, has_roles
 from minigraph.ops.control import DisconnectedGrad
 from minigraph.ops.loop import Scan
@@ -56,7 +56,7 @@ class ComputationGraph:
         def differentiated(variable: Variable) -> Sequence[Variable]:
             if isinstance(variable.op, DisconnectedGrad):
                 return ()
-            return variable.inputs[:1] if isinstance(variable.op, Identity) else variable.inputs
+            return variable.inputs[:1] if is_annotation(variable.op) else variable.inputs
 
         learned = reachable(self.outputs, differentiated)
         return [one for one in self.shared_variables if one in learned and has_roles(one, [PARAMETER])]

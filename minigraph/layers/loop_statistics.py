@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from minigraph.graph import Constant, Identity, Variable
+from minigraph.graph import Constant, Variable, is_annotation
 from minigraph.layers.conventions import Batch, pooled
 from minigraph.ops.arithmetic import minimum
 from minigraph.ops.arranging import concatenate
@@ -50,7 +50,7 @@ def _shows_the_first(variable: Variable) -> bool:
 
 def _behind_copies(variable: Variable) -> Variable:
     """The variable that a chain of identities shows."""
-    while isinstance(variable.op, Identity):
+    while is_annotation(variable.op):
         variable = variable.inputs[0]
     return variable
 

@@ -6,7 +6,7 @@ from enum import IntEnum
 from typing import Any
 
 from minigraph.errors import InvalidTypeError, InvalidValueError
-from minigraph.graph import Constant, Identity, Variable, as_variable
+from minigraph.graph import Constant, Variable, as_variable, is_annotation
 from minigraph.ops.arithmetic import clip
 from minigraph.ops.comparison import ge, lt, where
 from minigraph.ops.control import disconnected_grad
@@ -101,7 +101,7 @@ def checked_index(index: Any, rows: int | None) -> Variable | None:
     if result.ndim or result.dtype.kind not in "iu":
         raise InvalidTypeError(f"the index must be an int or an integer scalar, not {index!r}")
     origin = result
-    while isinstance(origin.op, Identity):
+    while is_annotation(origin.op):
         origin = origin.inputs[0]
     if not isinstance(origin.op, Constant):
         return cast(result, "int64")

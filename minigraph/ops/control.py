@@ -9,7 +9,7 @@ from typing import Any
 
 from minigraph.context import holds
 from minigraph.errors import InvalidTypeError, InvalidValueError
-from minigraph.graph import Array, Identity, Op, Shared, Variable, as_variable, reachable, toposort
+from minigraph.graph import Array, Identity, Op, Shared, Variable, as_variable, is_annotation, reachable, toposort
 from minigraph.ops.arithmetic import clip, maximum
 from minigraph.ops.elementwise import Cotangents, Operand, cast, promoted
 from minigraph.types import TensorType
@@ -153,7 +153,7 @@ def computed_by(roots: Sequence[Variable], stop: Container[Variable] = ()) -> li
     def used(variable: Variable) -> Sequence[Variable]:
         if variable in stop:
             return ()
-        return variable.inputs[:1] if isinstance(variable.op, Identity) else variable.inputs
+        return variable.inputs[:1] if is_annotation(variable.op) else variable.inputs
 
     needed = reachable(roots, used)
     return [variable for variable in toposort(roots, stop) if variable in needed]

@@ -286,7 +286,7 @@ def inc_subtensor(indexed: Variable, value: Operand) -> Variable:
 
 def _written(op: type[Assign], indexed: Variable, value: Operand) -> Variable:
     """`op` applied to the variable behind `indexed`; TypeError if that is not an indexing."""
-    if not isinstance(indexed, Variable) or not isinstance(indexed.op, Index):
+    if not isinstance(indexed, Variable) or not isinstance(indexed.op, Index) or indexed.op.foreign:
         raise InvalidTypeError(f"the first argument must be an indexed variable such as x[1:3], not {indexed!r}")
     x, *fillers = indexed.inputs
     new = as_variable(value)

@@ -208,7 +208,7 @@ class Scan(Structural):
 
     def altered(self, **fields: Any) -> Scan:
         """The op with some fields changed."""
-        return Scan(**(vars(self) | fields))
+        return type(self)(**(vars(self) | fields))
 
 
 def _row_type(kind: TensorType, steps: int | None) -> TensorType:

@@ -296,6 +296,8 @@ def _ragged(order: Sequence[Variable], bound: set[Variable]) -> set[Variable]:
 def _split_last(dy: Variable, backwards: bool) -> tuple[Variable | None, Variable | None]:
     """The cotangent of a history as that of all its rows and that of the last state alone, where it is made of those."""
     match dy:
+        case Variable(op, _) if op.foreign:
+            return dy, None
         case Variable(Add(), (one, other)) if one.type == other.type:
             parts = [_split_last(part, backwards) for part in (one, other)]
             return _sum([rows for rows, _ in parts]), _sum([last for _, last in parts])
@@ -319,7 +321,7 @@ def _sum(parts: Sequence[Variable | None]) -> Variable | None:
 
 def _is_zeros(variable: Variable) -> bool:
     """Whether a variable is zero throughout, as far as the graph tells."""
-    while isinstance(variable.op, BroadcastTo):
+    while isinstance(variable.op, BroadcastTo) and not variable.op.foreign:
         variable = variable.inputs[0]
     return isinstance(variable.op, Constant) and not variable.op.value.any()
 
@@ -330,6 +332,8 @@ def size_source(variable: Variable, axis: int) -> tuple[Variable, int]:
         variable = _behind_identities(variable)
         op = variable.op
         match op:
+            case _ if op.foreign:
+                return variable, axis
             case Elementwise():
                 from_end = axis - variable.ndim
                 wide = [one for one in variable.inputs if one.ndim >= -from_end and one.type.shape[from_end] != 1]
@@ -359,6 +363,6 @@ def _stand_in(variable: Variable) -> Variable:
 
 def _behind_identities(variable: Variable) -> Variable:
     """The variable that a chain of identities shows."""
-    while isinstance(variable.op, Identity | GradientOp):
+    while isinstance(variable.op, Identity | GradientOp) and not variable.op.foreign:
         variable = variable.inputs[0]
     return variable

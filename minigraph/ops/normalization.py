@@ -176,6 +176,8 @@ class Standardize(Normalizing):
 
 def _factors(dy: Variable, axes: tuple[int, ...]) -> tuple[Variable | None, Variable]:
     """A factor of a cotangent that does not vary along axes, if it has one, and the rest."""
+    if dy.op.foreign:
+        return None, dy
     if isinstance(dy.op, FlowedThrough):
         factor, rest = _factors(dy.inputs[0], axes)
         return factor, dy if factor is None else FlowedThrough()(rest, *dy.inputs[1:])

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from minigraph.graph import Array, Constant, Graph, Input, Item, Leaf, Op, Types, Variable, reachable
+from minigraph.graph import Array, Composite, Constant, Graph, Identity, Input, Item, Leaf, Op, Types, Variable, reachable
 from minigraph.ops.arithmetic import Power
 from minigraph.ops.arranging import Concatenate
-from minigraph.ops.control import IfElse
+from minigraph.ops.control import GradientOp, IfElse
 from minigraph.ops.creation import Arange
 from minigraph.ops.elementwise import Elementwise
 from minigraph.ops.indexing import Assign, Index
@@ -123,6 +123,11 @@ def _is_compilable(variable: Variable, products: Container[str]) -> bool:
         case MatMul():
             return variable.dtype.name in products
     return False
+
+
+def derives_from_compiled(variable: Variable) -> bool:
+    """Whether a variable would be compiled, or dropped, if its op were the one of the package that it derives from."""
+    return isinstance(variable.op, Composite | Scan | Identity | GradientOp) or _is_compilable(variable, PRODUCTS)
 
 
 def _phases(order: Sequence[Variable], members: set[Variable]) -> dict[Variable, int]:

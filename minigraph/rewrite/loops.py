@@ -58,7 +58,7 @@ def lift_loops(graph: Graph) -> Graph:
 
 def _loops(roots: Sequence[Variable]) -> Roots:
     """The loops that some roots depend on, those inside of loops left out."""
-    return [one for one in toposort(roots) if isinstance(one.op, Scan)]
+    return [one for one in toposort(roots) if isinstance(one.op, Scan) and not one.op.foreign]
 
 
 def _items(roots: Sequence[Variable], whole: Variable) -> list[tuple[int, Variable]]:

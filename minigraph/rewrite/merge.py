@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
-from minigraph.graph import Constant, Graph, Variable, transform
+from minigraph.graph import Constant, Graph, Op, Variable, transform
 
 LARGEST_CONSTANT = 4096
 """The size in bytes up to which constants are compared by value."""
@@ -26,6 +26,15 @@ def _key(variable: Variable) -> Hashable:
     if isinstance(op, Constant):
         value = op.value
         return (value.dtype, value.shape, value.tobytes()) if value.nbytes <= LARGEST_CONSTANT else variable
-    if not variable.inputs or not op.pure:
+    if not variable.inputs or not op.pure or (op.shown.foreign and not _is_hashable(op)):
         return variable
     return (type(op), op, *(id(one) for one in variable.inputs))
+
+
+def _is_hashable(op: Op) -> bool:
+    """Whether an op can be compared: one from outside of the package may have fields of any kind."""
+    try:
+        hash(op)
+    except TypeError:
+        return False
+    return True

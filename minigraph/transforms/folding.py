@@ -9,7 +9,7 @@ import numpy as np
 
 from minigraph.errors import InvalidValueError
 from minigraph.function import function
-from minigraph.graph import Identity, Input, Variable, constant, rebuild, shared, toposort, with_bodies
+from minigraph.graph import Identity, Input, Variable, constant, is_annotation, rebuild, shared, toposort, with_bodies
 from minigraph.layers.base import Layer, find_layers
 from minigraph.layers.computation_graph import ComputationGraph
 from minigraph.layers.population import Normalization, find_normalizations
@@ -96,8 +96,8 @@ class _Folder:
                 for root in variable.op.body.outputs:
                     self._users.setdefault(root, []).append(None)
         for variable in everything:
-            computed = variable.inputs[:1] if isinstance(variable.op, Identity) else variable.inputs
-            readers = self._sizes if isinstance(variable.op, Size) else self._users
+            computed = variable.inputs[:1] if is_annotation(variable.op) else variable.inputs
+            readers = self._sizes if isinstance(variable.op, Size) and not variable.op.foreign else self._users
             for one in computed:
                 readers.setdefault(one, []).append(variable)
             known = self._outside.get(variable) in self._static
@@ -175,7 +175,8 @@ class _Folder:
 
     def _is_product(self, variable: Variable) -> bool:
         """Whether a variable is something times a matrix that depends on no input."""
-        return isinstance(variable.op, MatMul) and variable.inputs[1] in self._static and variable.inputs[1].ndim == 2
+        plain = isinstance(variable.op, MatMul) and not variable.op.foreign
+        return plain and variable.inputs[1] in self._static and variable.inputs[1].ndim == 2
 
     def _top_axis(self, steps: Sequence[Affine]) -> int | None:
         """The axis of the last step's result that its scale and shift vary along."""
@@ -205,7 +206,7 @@ class _Folder:
 
     def _as_step(self, variable: Variable, axis: int) -> Affine | None:
         """A variable as an affine function of one of its inputs, if it is that, of the same kind and along one axis."""
-        step = self._affine(variable, axis) if variable.op.pure else None
+        step = self._affine(variable, axis) if variable.op.pure and not variable.op.foreign else None
         if step is None or variable.dtype != step.inner.dtype:
             return None
         inner = _inner_axis(variable, axis)
