@@ -471,7 +471,7 @@ def in_floats(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def zero_wins(a: Array, b: Array) -> Array:
     """a * b, with 0 wherever a is 0."""
-    return np.where(a == 0, np.copysign(np.zeros_like(a), a), a * b)
+    return np.where(a == 0, np.zeros_like(a), a * b)
 
 
 EXPONENT_FITS = {"admits": lambda a, b: (b >= 0) if b.dtype.kind in "iu" else b == b}

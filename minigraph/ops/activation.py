@@ -7,7 +7,7 @@ from typing import Any
 
 from minigraph.errors import InvalidValueError
 from minigraph.graph import Array, Composite, Variable, as_variable
-from minigraph.ops.arithmetic import reciprocal
+from minigraph.ops.arithmetic import multiply_or_zero, reciprocal
 from minigraph.ops.comparison import ge, gt, where
 from minigraph.ops.elementwise import Cotangents, Floating, Operand, floating
 from minigraph.ops.reduction import Peak, sum
@@ -34,7 +34,7 @@ class Sigmoid(Floating):
         return 1.0 / (1.0 + xp.exp(-x))
 
     def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
-        return (dy * y * (1 - y),)
+        return (multiply_or_zero(dy, y * (1 - y)),)
 
 
 def sigmoid(x: Operand) -> Variable:
@@ -47,7 +47,7 @@ class Softplus(Floating):
         return xp.maximum(x, 0) + xp.log1p(xp.exp(-xp.abs(x)))
 
     def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
-        return (dy * sigmoid(x),)
+        return (multiply_or_zero(dy, sigmoid(x)),)
 
 
 def softplus(x: Operand) -> Variable:
@@ -88,7 +88,7 @@ class Elu(Sloped):
         return xp.where(x >= 0, x, self.alpha * xp.expm1(xp.minimum(x, 0)))
 
     def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
-        return (where(ge(x, 0), dy, dy * (y + self.alpha)),)
+        return (where(ge(x, 0), dy, multiply_or_zero(dy, y + self.alpha)),)
 
 
 def elu(x: Operand, alpha: float = 1) -> Variable:
@@ -102,7 +102,7 @@ class Silu(Floating):
 
     def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
         gate = sigmoid(x)
-        return (dy * (gate + x * gate * (1 - gate)),)
+        return (multiply_or_zero(dy, gate + x * gate * (1 - gate)),)
 
 
 def silu(x: Operand) -> Variable:
@@ -168,7 +168,7 @@ class SoftmaxGradient(AlongAxis):
 
     def expand(self, *inputs: Variable) -> Variable:
         dy, y = inputs
-        return (dy - sum(dy * y, self.axis, keepdims=True)) * y
+        return multiply_or_zero(dy - sum(multiply_or_zero(dy, y), self.axis, keepdims=True), y)
 
 
 def softmax(x: Operand, axis: int = -1) -> Variable:
@@ -186,7 +186,7 @@ class LogSoftmax(AlongAxis):
         return shifted - log(sum(exp(shifted), self.axis, keepdims=True))
 
     def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
-        return (dy - exp(y) * sum(dy, self.axis, keepdims=True),)
+        return (dy - multiply_or_zero(sum(dy, self.axis, keepdims=True), exp(y)),)
 
 
 def log_softmax(x: Operand, axis: int = -1) -> Variable:

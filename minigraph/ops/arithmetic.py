@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from minigraph.errors import InvalidValueError
-from minigraph.graph import Array, Variable, as_variable, constant, evaluated, is_weak
+from minigraph.graph import Array, Constant, Variable, as_variable, constant, evaluated, is_weak
 from minigraph.ops.comparison import eq, gt, lt, where
-from minigraph.ops.elementwise import Cotangents, Elementwise, Floating, Operand, cast
+from minigraph.ops.elementwise import Cast, Cotangents, Elementwise, Floating, Operand, cast
 
 __all__ = [
     "abs",
@@ -82,7 +82,7 @@ class Multiply(Elementwise):
         return xp.multiply(a, b)
 
     def gradient(self, dy: Variable, y: Variable, a: Variable, b: Variable) -> Cotangents:
-        return dy * b, dy * a
+        return multiply_or_zero(dy, b), multiply_or_zero(dy, a)
 
 
 def multiply(a: Operand, b: Operand) -> Variable:
@@ -94,15 +94,29 @@ class MultiplyOrZero(Floating):
     """a * b, but 0 wherever a is 0, even where b is infinite or NaN: how a zero cotangent passes a pole."""
 
     def forward(self, xp: Any, a: Array, b: Array) -> Array:
-        return xp.where(xp.equal(a, 0), a * 0, a * b)
+        return xp.where(xp.equal(a, 0), 0, a * b)
 
     def gradient(self, dy: Variable, y: Variable, a: Variable, b: Variable) -> Cotangents:
-        return multiply_or_zero(dy, b), multiply_or_zero(a, dy)
+        return multiply_or_zero(dy, b), where(eq(a, 0), 0, multiply_or_zero(dy, a))
 
 
 def multiply_or_zero(a: Operand, b: Operand) -> Variable:
-    """a * b, but 0 wherever a is 0, even where b is infinite or NaN."""
-    return MultiplyOrZero().of(a, b)
+    """a * b, but 0 wherever a is 0, even where b is infinite or NaN; the sign of such a zero is not specified.
+
+    Every gradient multiplies a cotangent in this way by what may not be finite, so that a zero cotangent stays zero.
+    """
+    product = MultiplyOrZero().of(a, b)
+    return multiply(*product.inputs) if _is_finite(product.inputs[1]) else product
+
+
+def _is_finite(variable: Variable) -> bool:
+    """Whether a variable is known to be neither infinite nor NaN: a constant, or a boolean as a number."""
+    match variable:
+        case Variable(Constant(value), _):
+            return bool(np.isfinite(value).all())
+        case Variable(Cast(), (x,)):
+            return x.dtype.kind == "b"
+    return False
 
 
 def zero_of(dy: Variable) -> Variable:
@@ -120,7 +134,7 @@ class Divide(Floating):
     def gradient(self, dy: Variable, y: Variable, a: Variable, b: Variable) -> Cotangents:
         inverse = reciprocal(b)
         da = multiply_or_zero(dy, inverse)
-        return da, -multiply_or_zero(da * a, inverse)
+        return da, -multiply_or_zero(multiply_or_zero(da, a), inverse)
 
 
 def divide(a: Operand, b: Operand) -> Variable:
@@ -143,7 +157,7 @@ class Remainder(Elementwise):
         return xp.remainder(a, b)
 
     def gradient(self, dy: Variable, y: Variable, a: Variable, b: Variable) -> Cotangents:
-        return dy, -dy * floor_divide(a, b)
+        return dy, -multiply_or_zero(dy, floor_divide(a, b))
 
 
 def remainder(a: Operand, b: Operand) -> Variable:
@@ -164,7 +178,7 @@ class Power(Elementwise):
         # b * a**(b - 1) is 0 for b = 0 even at a = 0, and a**b * log(a) is taken as 0 at a = 0
         slope = multiply_or_zero(b, power(a, b - 1))
         safe = where(eq(a, 0), 1, a)
-        return multiply_or_zero(dy, slope), dy * y * Log().of(safe)
+        return multiply_or_zero(dy, slope), multiply_or_zero(dy, y * Log().of(safe))
 
 
 def power(a: Operand, b: Operand) -> Variable:
@@ -223,7 +237,7 @@ class Square(Elementwise):
         return xp.square(x)
 
     def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
-        return (dy * (x * 2),)
+        return (multiply_or_zero(dy, x * 2),)
 
 
 def square(x: Operand) -> Variable:
@@ -238,7 +252,7 @@ class Absolute(Elementwise):
         return xp.abs(x)
 
     def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
-        return (dy * sign(x),)
+        return (multiply_or_zero(dy, sign(x)),)
 
 
 def abs(x: Operand) -> Variable:

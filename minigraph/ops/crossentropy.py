@@ -71,7 +71,7 @@ class SoftmaxCrossentropy(Composite):
 
     def gradient(self, dy: Variable, y: Variable, logits: Variable, targets: Variable) -> Cotangents:
         excess = softmax(logits) - one_hot(targets, shape(logits)[-1], logits.dtype)
-        return expand_dims(dy, dy.ndim) * excess, None
+        return multiply_or_zero(expand_dims(dy, dy.ndim), excess), None
 
 
 def softmax_crossentropy(logits: Operand, targets: Operand) -> Variable:
@@ -92,4 +92,4 @@ def binary_crossentropy(probabilities: Operand, targets: Operand) -> Variable:
 def sigmoid_binary_crossentropy(logits: Operand, targets: Operand) -> Variable:
     """The binary crossentropy of sigmoid(logits), elementwise, computed from the logits."""
     scores, wanted = promoted((floating(logits), targets))
-    return wanted * softplus(-scores) + (1 - wanted) * softplus(scores)
+    return multiply_or_zero(wanted, softplus(-scores)) + multiply_or_zero(1 - wanted, softplus(scores))

@@ -15,7 +15,7 @@ import numpy as np
 
 from minigraph.errors import InvalidTypeError, InvalidValueError
 from minigraph.graph import Array, Composite, Identity, Op, Variable, as_variable, items
-from minigraph.ops.arithmetic import Multiply, reciprocal, square
+from minigraph.ops.arithmetic import Multiply, MultiplyOrZero, multiply_or_zero, reciprocal, square
 from minigraph.ops.comparison import gt, isfinite, where
 from minigraph.ops.elementwise import Cotangents, Operand, cast
 from minigraph.ops.reduction import mean
@@ -160,15 +160,15 @@ class Standardize(Normalizing):
         if dx_hat is not None:
             scale, varying = (None, dx_hat) if self.all_reduce else _factors(dx_hat, sample.axes)
             wide = sample.present(cast(varying, sample.dtype))
-            projection = sample.weighed(x_hat * sample.share(wide * x_hat))
+            projection = sample.weighed(multiply_or_zero(sample.share(multiply_or_zero(wide, x_hat)), x_hat))
             slope = reciprocal(stdev) if scale is None else reciprocal(stdev) * cast(scale, sample.dtype)
-            terms.append((wide - sample.weighed(sample.share(wide)) - projection) * slope)
+            terms.append(multiply_or_zero(wide - sample.weighed(sample.share(wide)) - projection, slope))
         if dmean is not None:
             terms.append(broadcast_like(sample.each(dmean), x))
         if dstdev is not None:
-            terms.append(sample.each(dstdev) * x_hat)
+            terms.append(multiply_or_zero(sample.each(dstdev), x_hat))
         if dvariance is not None:
-            terms.append(sample.each(dvariance) * (x_hat * (2 * stdev)))
+            terms.append(multiply_or_zero(sample.each(dvariance), x_hat * (2 * stdev)))
         if not terms:
             return (None, *(None for _ in weights))
         return (cast(sample.present(sum(terms[1:], terms[0])), x.dtype), *(None for _ in weights))
@@ -181,7 +181,7 @@ def _factors(dy: Variable, axes: tuple[int, ...]) -> tuple[Variable | None, Vari
     if isinstance(dy.op, FlowedThrough):
         factor, rest = _factors(dy.inputs[0], axes)
         return factor, dy if factor is None else FlowedThrough()(rest, *dy.inputs[1:])
-    for one, rest in zip(dy.inputs, reversed(dy.inputs), strict=True) if isinstance(dy.op, Multiply) else ():
+    for one, rest in zip(dy.inputs, reversed(dy.inputs), strict=True) if isinstance(dy.op, Multiply | MultiplyOrZero) else ():
         shape = (1,) * (dy.ndim - one.ndim) + one.type.shape
         if rest.type == dy.type and all(shape[axis] == 1 for axis in axes):
             return one, rest

@@ -75,7 +75,8 @@ class Extreme(Reduction):
 
     def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
         ties = cast(eq(x, restore_axes(y, self.axes, x.ndim)), x.dtype)
-        return (ties * restore_axes(dy / sum(ties, self.axes), self.axes, x.ndim),)
+        each = multiply_or_zero(dy, reciprocal(sum(ties, self.axes)))
+        return (multiply_or_zero(restore_axes(each, self.axes, x.ndim), ties),)
 
 
 def _reduced(op: type[Reduction], x: Operand, axis: Axis, keepdims: bool) -> Variable:
@@ -123,7 +124,7 @@ class Prod(Accumulation):
         last = tuple(range(x.ndim - len(self.axes), x.ndim))
         moved = moveaxis(x, self.axes, last)
         others = reshape(ProductOfOthers()(reshape(moved, (*shape(y), size(x, self.axes)))), shape(moved))
-        return (restore_axes(dy, self.axes, x.ndim) * moveaxis(others, last, self.axes),)
+        return (multiply_or_zero(restore_axes(dy, self.axes, x.ndim), moveaxis(others, last, self.axes)),)
 
 
 def prod(x: Operand, axis: Axis = None, dtype: Any = None, keepdims: bool = False) -> Variable:
@@ -148,7 +149,7 @@ class ProductOfOthers(Op):
         position = arange(shape(x)[-1])
         itself = eq(dimshuffle(position, 0, "x"), dimshuffle(position, "x", 0))
         others = ProductOfOthers()(where(itself, 1, expand_dims(x, -2)))
-        return (sum(where(itself, 0, expand_dims(dy, -1) * others), -2),)
+        return (sum(where(itself, 0, multiply_or_zero(expand_dims(dy, -1), others)), -2),)
 
 
 class Max(Extreme):
@@ -325,7 +326,7 @@ class StandardDeviation(Variance):
         count = _count(wide, self.axes, wide.dtype) - self.ddof
         deviation = wide - mean(wide, self.axes, keepdims=True)
         slope = multiply_or_zero(deviation, _inverse_or_zero(restore_axes(cast(y, wide.dtype) * count, self.axes, x.ndim)))
-        return (restore_axes(dy, self.axes, x.ndim) * cast(slope, x.dtype),)
+        return (multiply_or_zero(restore_axes(dy, self.axes, x.ndim), cast(slope, x.dtype)),)
 
 
 def std(x: Operand, axis: Axis = None, ddof: int = 0, keepdims: bool = False) -> Variable:
@@ -346,7 +347,7 @@ class LogSumExp(Folding):
 
     def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
         level = restore_axes(where(comparison.isfinite(y), y, 0), self.axes, x.ndim)
-        return (restore_axes(dy, self.axes, x.ndim) * exp(x - level),)
+        return (multiply_or_zero(restore_axes(dy, self.axes, x.ndim), exp(x - level)),)
 
 
 def _remaining(ndim: int, axes: tuple[int, ...]) -> list[int]:
@@ -369,7 +370,7 @@ class EuclideanNorm(Folding):
 
     def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
         direction = multiply_or_zero(x, _inverse_or_zero(restore_axes(y, self.axes, x.ndim)))
-        return (restore_axes(dy, self.axes, x.ndim) * direction,)
+        return (multiply_or_zero(restore_axes(dy, self.axes, x.ndim), direction),)
 
 
 def norm(x: Operand, ord: float = 2, axis: Axis = None, keepdims: bool = False) -> Variable:
@@ -435,7 +436,7 @@ class CumProd(Running):
         position = arange(shape(moved)[-1])
         included = le(dimshuffle(position, "x", 0), dimshuffle(position, 0, "x"))
         others = ProductOfOthers()(where(included, expand_dims(moved, -2), 1))
-        summed = sum(where(included, expand_dims(cotangent, -1) * others, 0), -2)
+        summed = sum(where(included, multiply_or_zero(expand_dims(cotangent, -1), others), 0), -2)
         return (moveaxis(summed, last, self.axis),)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from minigraph.errors import InvalidTypeError, InvalidValueError
 from minigraph.graph import Array, Variable
-from minigraph.ops.arithmetic import square
+from minigraph.ops.arithmetic import multiply_or_zero, square
 from minigraph.ops.elementwise import Cotangents, Floating, Operand
 from minigraph.ops.transcendental import exp
 
@@ -102,7 +102,7 @@ class Erf(Floating):
         return xp.where(xp.abs(double) <= 0.5, _erf_near(xp, double), far).astype(x.dtype)
 
     def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
-        return (dy * exp(-square(x)) * (2 / math.sqrt(math.pi)),)
+        return (multiply_or_zero(dy, exp(-square(x)) * (2 / math.sqrt(math.pi))),)
 
 
 def erf(x: Operand) -> Variable:
@@ -118,7 +118,7 @@ class Erfc(Floating):
         return xp.where(xp.abs(double) <= 0.5, 1.0 - _erf_near(xp, double), far).astype(x.dtype)
 
     def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
-        return (dy * exp(-square(x)) * (-2 / math.sqrt(math.pi)),)
+        return (multiply_or_zero(dy, exp(-square(x)) * (-2 / math.sqrt(math.pi))),)
 
 
 def erfc(x: Operand) -> Variable:
@@ -141,7 +141,7 @@ class NormalCdf(Floating):
         return xp.where(x < 0, tail, 1.0 - tail).astype(x.dtype)
 
     def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
-        return (dy * exp(square(x) * -0.5) * (1 / math.sqrt(2 * math.pi)),)
+        return (multiply_or_zero(dy, exp(square(x) * -0.5) * (1 / math.sqrt(2 * math.pi))),)
 
 
 _SHIFT = 10
@@ -173,7 +173,7 @@ class GammaLn(Floating):
         return (z - 0.5) * xp.log(z) - z + 0.5 * math.log(2 * math.pi) + series - xp.log(product)
 
     def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
-        return (dy * digamma(x),)
+        return (multiply_or_zero(dy, digamma(x)),)
 
 
 def gammaln(x: Operand) -> Variable:
@@ -217,7 +217,7 @@ class Polygamma(Floating):
         return [float(coefficient) for coefficient in reversed(polynomial.coef)]
 
     def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
-        return (dy * polygamma(self.n + 1, x),)
+        return (multiply_or_zero(dy, polygamma(self.n + 1, x)),)
 
 
 def polygamma(n: int, x: Operand) -> Variable:

@@ -6,8 +6,8 @@ import math
 from typing import Any
 
 from minigraph.graph import Array, Variable
-from minigraph.ops.arithmetic import Log, multiply_or_zero, reciprocal, square
-from minigraph.ops.comparison import eq, where
+from minigraph.ops.arithmetic import Log, abs, multiply_or_zero, reciprocal, square
+from minigraph.ops.comparison import eq, gt, where
 from minigraph.ops.elementwise import Cotangents, Floating, Operand
 
 __all__ = [
@@ -47,7 +47,7 @@ class Exp(Floating):
         return xp.exp(x)
 
     def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
-        return (dy * y,)
+        return (multiply_or_zero(dy, y),)
 
 
 def exp(x: Operand) -> Variable:
@@ -60,7 +60,7 @@ class Exp2(Floating):
         return xp.exp2(x)
 
     def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
-        return (dy * y * math.log(2),)
+        return (multiply_or_zero(dy, y * math.log(2)),)
 
 
 def exp2(x: Operand) -> Variable:
@@ -73,7 +73,7 @@ class Expm1(Floating):
         return xp.expm1(x)
 
     def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
-        return (dy * (y + 1),)
+        return (multiply_or_zero(dy, y + 1),)
 
 
 def expm1(x: Operand) -> Variable:
@@ -138,7 +138,7 @@ class Sin(Floating):
         return xp.sin(x)
 
     def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
-        return (dy * cos(x),)
+        return (multiply_or_zero(dy, cos(x)),)
 
 
 def sin(x: Operand) -> Variable:
@@ -151,7 +151,7 @@ class Cos(Floating):
         return xp.cos(x)
 
     def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
-        return (-dy * sin(x),)
+        return (-multiply_or_zero(dy, sin(x)),)
 
 
 def cos(x: Operand) -> Variable:
@@ -164,7 +164,7 @@ class Tan(Floating):
         return xp.tan(x)
 
     def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
-        return (dy * (square(y) + 1),)
+        return (multiply_or_zero(dy, square(y) + 1),)
 
 
 def tan(x: Operand) -> Variable:
@@ -203,7 +203,7 @@ class Arctan(Floating):
         return xp.arctan(x)
 
     def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
-        return (dy / (square(x) + 1),)
+        return (multiply_or_zero(dy, reciprocal(square(x) + 1)),)
 
 
 def arctan(x: Operand) -> Variable:
@@ -216,7 +216,7 @@ class Sinh(Floating):
         return xp.sinh(x)
 
     def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
-        return (dy * cosh(x),)
+        return (multiply_or_zero(dy, cosh(x)),)
 
 
 def sinh(x: Operand) -> Variable:
@@ -229,7 +229,7 @@ class Cosh(Floating):
         return xp.cosh(x)
 
     def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
-        return (dy * sinh(x),)
+        return (multiply_or_zero(dy, sinh(x)),)
 
 
 def cosh(x: Operand) -> Variable:
@@ -242,7 +242,7 @@ class Tanh(Floating):
         return xp.tanh(x)
 
     def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
-        return (dy * (1 - square(y)),)
+        return (multiply_or_zero(dy, 1 - square(y)),)
 
 
 def tanh(x: Operand) -> Variable:
@@ -255,7 +255,7 @@ class Arcsinh(Floating):
         return xp.arcsinh(x)
 
     def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
-        return (dy / sqrt(square(x) + 1),)
+        return (multiply_or_zero(dy, reciprocal(sqrt(square(x) + 1))),)
 
 
 def arcsinh(x: Operand) -> Variable:
@@ -295,7 +295,7 @@ class Arctan2(Floating):
 
     def gradient(self, dy: Variable, y: Variable, a: Variable, b: Variable) -> Cotangents:
         per_square = multiply_or_zero(dy, reciprocal(square(a) + square(b)))
-        return per_square * b, -per_square * a
+        return multiply_or_zero(per_square, b), -multiply_or_zero(per_square, a)
 
 
 def arctan2(a: Operand, b: Operand) -> Variable:
@@ -309,7 +309,7 @@ class Hypot(Floating):
 
     def gradient(self, dy: Variable, y: Variable, a: Variable, b: Variable) -> Cotangents:
         inverse = reciprocal(where(eq(y, 0), 1, y))
-        return dy * a * inverse, dy * b * inverse
+        return multiply_or_zero(dy, a * inverse), multiply_or_zero(dy, b * inverse)
 
 
 def hypot(a: Operand, b: Operand) -> Variable:
@@ -322,10 +322,14 @@ class Logaddexp(Floating):
         return xp.logaddexp(a, b)
 
     def gradient(self, dy: Variable, y: Variable, a: Variable, b: Variable) -> Cotangents:
-        gap = a - b
-        return dy / (exp(-gap) + 1), dy / (exp(gap) + 1)
+        gap = where(eq(a, b), 0, a - b)  # equal infinities have no difference
+        smaller = exp(-abs(gap))
+        larger_part = reciprocal(smaller + 1)
+        smaller_part = smaller * larger_part
+        parts = where(gt(gap, 0), larger_part, smaller_part), where(gt(gap, 0), smaller_part, larger_part)
+        return multiply_or_zero(dy, parts[0]), multiply_or_zero(dy, parts[1])
 
 
 def logaddexp(a: Operand, b: Operand) -> Variable:
-    """log(exp(a) + exp(b)), elementwise, without overflow."""
+    """log(exp(a) + exp(b)), elementwise, without overflow; equal operands, infinite ones too, share the gradient equally."""
     return Logaddexp().of(a, b)

@@ -96,7 +96,7 @@ def multiply_by_constant(variable: Variable) -> Variable | None:
     """multiply_or_zero(c, x) -> c * x for a constant without zeros, and zeros for a constant of zeros."""
     match variable:
         case Variable(MultiplyOrZero(), (factor, x)) if isinstance(factor.op, Constant):
-            if is_constant(factor, 0) and x.type == variable.type and not _has_negative_zero(factor):
+            if is_constant(factor, 0) and x.type == variable.type:
                 return zeros_like(x)
             if factor.op.value.all() and not np.isnan(factor.op.value).any():
                 return factor * x

@@ -45,12 +45,12 @@ def log_of_softmax(variable: Variable) -> Variable | None:
 
 
 def softmax_gradient_of_log(variable: Variable) -> Variable | None:
-    """The gradient of log(softmax), (d / y - sum(d / y * y)) * y -> d - y * sum(d), which divides by nothing."""
+    """The gradient of log(softmax), (d / y - sum(d / y * y)) * y -> d - sum(d) * y, which divides by nothing."""
     match variable:
         case Variable(SoftmaxGradient(axis), (Variable(MultiplyOrZero(), (d, Variable(Reciprocal(), (y,)))), z)) if (
             y is z and d.broadcastable == variable.broadcastable  # a broadcast d would be summed over too few elements
         ):
-            return d - y * sum(d, axis, keepdims=True)
+            return d - multiply_or_zero(sum(d, axis, keepdims=True), y)
     return None
 
 
@@ -99,7 +99,7 @@ def _log_of_total(total: Variable, summed: Variable | None = None) -> Variable |
 def gradient_of_log_of_sum(variable: Variable) -> Variable | None:
     """The gradient of log(sum(exp(x))), (d / sum(exp(x)) stretched to x) * exp(x) -> d * exp(x - logsumexp(x))."""
     match variable:
-        case Variable(Multiply(), (stretched, Variable(Exp(), (x,)) as e)):
+        case Variable(Multiply() | MultiplyOrZero(), (stretched, Variable(Exp(), (x,)) as e)):
             quotient, views = _behind_views(stretched)
             match quotient:
                 case Variable(MultiplyOrZero(), (d, Variable(Reciprocal(), (total,)))) if d.ndim == quotient.ndim:
@@ -167,19 +167,19 @@ def log_of_sigmoid(variable: Variable) -> Variable | None:
 def softplus_gradient(variable: Variable) -> Variable | None:
     """The gradient of log(1 + exp(x)), (d / (1 + exp(x))) * exp(x) -> d * sigmoid(x)."""
     match variable:
-        case Variable(Multiply(), (Variable(MultiplyOrZero(), (d, Variable(Reciprocal(), (total,)))), e)) if (
-            isinstance(e.op, Exp) and isinstance(total.op, Add) and d.type == variable.type
-        ):
+        case Variable(
+            Multiply() | MultiplyOrZero(), (Variable(MultiplyOrZero(), (d, Variable(Reciprocal(), (total,)))), e)
+        ) if isinstance(e.op, Exp) and isinstance(total.op, Add) and d.type == variable.type:
             one = [operand for operand in total.inputs if operand is not e]
             if len(one) == 1 and is_constant(one[0], 1):
-                return d * sigmoid(e.inputs[0])
+                return multiply_or_zero(d, sigmoid(e.inputs[0]))
     return None
 
 
 def sigmoid_gradient_of_log(variable: Variable) -> Variable | None:
-    """With s a sigmoid: (d / s) * s * (1 - s) -> d * (1 - s), (d / (1 - s)) * s * (1 - s) -> d * s, sums of such too."""
+    """With s a sigmoid: (d / s) * (s * (1 - s)) -> d * (1 - s), (d / (1 - s)) * (s * (1 - s)) -> d * s, sums of such too."""
     match variable:
-        case Variable(Multiply(), (Variable(Multiply(), (quotients, s)), rest)) if _is_complement(rest, s):
+        case Variable(MultiplyOrZero(), (quotients, Variable(Multiply(), (s, rest)))) if _is_complement(rest, s):
             result = _without_poles(quotients, s, rest, 8)
             return result if result is not None and result.type == variable.type else None
     return None
@@ -189,7 +189,7 @@ def _without_poles(quotients: Variable, s: Variable, rest: Variable, depth: int)
     """quotients * s * rest, with rest = 1 - s, if the quotients are sums of something divided by s or by 1 - s."""
     match quotients:
         case Variable(MultiplyOrZero(), (d, Variable(Reciprocal(), (below,)))) if below is s or _is_complement(below, s):
-            return d * rest if below is s else d * s
+            return multiply_or_zero(d, rest if below is s else s)
         case Variable(Negative(), (inner,)) if depth:
             result = _without_poles(inner, s, rest, depth - 1)
             return None if result is None else -result
