@@ -55,6 +55,13 @@ class Opaque(Op):
         return self.op
 
     @property
+    def of_numbers(self) -> bool:
+        return self.op.of_numbers
+
+    def exactly(self, *arrays: Array) -> Array:
+        return self.op.exactly(*arrays)
+
+    @property
     def pure(self) -> bool:
         return self.op.pure
 
@@ -150,6 +157,13 @@ class Rehearsed(Elementwise):
     def shown(self) -> Op:
         return self.op
 
+    @property
+    def of_numbers(self) -> bool:
+        return self.op.of_numbers
+
+    def exactly(self, *arrays: Array) -> Array:
+        return self.op.exactly(*arrays)
+
     def infer(self, *types: Any) -> Any:
         return self.op.infer(*types)
 
@@ -169,6 +183,13 @@ class Expandable(Composite):
     @property
     def shown(self) -> Op:
         return self.op
+
+    @property
+    def of_numbers(self) -> bool:
+        return self.op.of_numbers
+
+    def exactly(self, *arrays: Array) -> Array:
+        return self.op.exactly(*arrays)
 
     def expand(self, *inputs: Variable) -> Any:
         return self.op.expand(*inputs)
