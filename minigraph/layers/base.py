@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from inspect import signature
 from itertools import count
 from operator import attrgetter
+from types import MappingProxyType
 from typing import Any, cast
 
 import numpy as np
@@ -157,7 +158,8 @@ class Layer:
             layer.seed = seed if layer.seed is None else layer.seed
             layer.dtype = self.dtype if layer.dtype is None else layer.dtype
         self.allocated = False
-        self.variables: dict[str, Variable] = {}
+        self.own_variables: dict[str, Variable] = {}
+        """The layer's own state by name, which `add_parameter` fills; that of layers below it is theirs."""
         self._initializers: dict[str, Initializer] = {}
 
     def __repr__(self) -> str:
@@ -191,7 +193,7 @@ class Layer:
     @contextmanager
     def unchanged_on_failure(self) -> Iterator[None]:
         """Leave the layer as it was if the block raises: what it has, though not the values of variables that it had before."""
-        before = {**vars(self), "variables": dict(self.variables), "_initializers": dict(self._initializers)}
+        before = {**vars(self), "own_variables": dict(self.own_variables), "_initializers": dict(self._initializers)}
         try:
             yield
         except BaseException:
@@ -223,7 +225,7 @@ class Layer:
         kind = as_dtype(dtype or self.dtype or DEFAULT_FLOAT)
         value = initializer.generate(rng, tuple(shape)).astype(kind)
         variable = shared(value, name, borrow=True, tags=(role, self))
-        self.variables[name] = variable
+        self.own_variables[name] = variable
         self._initializers[name] = initializer
         return variable
 
@@ -232,9 +234,23 @@ class Layer:
         return (self.seed or 0) << 32 | binascii.crc32(f"{current_layer()}.{name}".encode())
 
     @property
+    def own_parameters(self) -> list[Variable]:
+        """The layer's own variables that are learned, without those of layers below it."""
+        return [variable for variable in self.own_variables.values() if has_roles(variable, [PARAMETER])]
+
+    @property
     def parameters(self) -> list[Variable]:
-        """The layer's own variables that are learned."""
-        return [variable for variable in self.variables.values() if has_roles(variable, [PARAMETER])]
+        """What is learned by this layer and all below it, each variable once; empty before they are applied or allocated."""
+        return list(get_parameters(self, PARAMETER).values())
+
+    @property
+    def variables(self) -> Mapping[str, Variable]:
+        """The state of this layer, by name, and of all below it, by path and name: 'W', 'linear_0.W', 'upper/linear_0.W'.
+
+        Population statistics are included. It is a view to read from; `own_variables` holds the layer's own.
+        """
+        start = len(f"/{self.name}.")
+        return MappingProxyType({name[start:]: variable for name, variable in get_parameters(self).items()})
 
     def initialize(self, rng: np.random.Generator | int | None = None) -> None:
         """Draw all state of this layer and those below anew, or none; ValueError if a layer has none yet."""
@@ -243,7 +259,7 @@ class Layer:
         for layer in find_layers(self):
             if not layer.allocated:
                 raise InvalidValueError(f"{layer!r} has no parameters before it is applied or allocated")
-            for name, variable in layer.variables.items():
+            for name, variable in layer.own_variables.items():
                 shape = variable.get_value(borrow=True).shape
                 cells.append(variable.cell)
                 values.append(layer._initializers[name].generate(generator, shape).astype(variable.dtype))
@@ -332,7 +348,7 @@ def get_parameters(tops: Layer | Iterable[Layer], role: type[Role] = Role) -> di
             continue
         seen.add(layer)
         here = f"{path}/{layer.name}"
-        for name, variable in layer.variables.items():
+        for name, variable in layer.own_variables.items():
             if has_roles(variable, [role]):
                 if f"{here}.{name}" in found:
                     raise InvalidValueError(f"two layers are named {here!r}; give them names of their own")

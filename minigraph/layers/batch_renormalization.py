@@ -73,4 +73,4 @@ class BatchRenormalization(BatchNormalization):
 
     def _limit(self, limit: Limit) -> Any:
         """A limit as it is at the current step."""
-        return limit(self.variables["steps"]) if callable(limit) else limit
+        return limit(self.own_variables["steps"]) if callable(limit) else limit

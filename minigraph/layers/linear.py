@@ -56,8 +56,8 @@ class Linear(Layer):
     @application
     def apply(self, x: Variable) -> Variable:
         """x @ W + b."""
-        product = dot(x, self.variables["W"])
-        return product + self.variables["b"] if self.use_bias else product
+        product = dot(x, self.own_variables["W"])
+        return product + self.own_variables["b"] if self.use_bias else product
 
 
 class Bias(Layer):
@@ -79,7 +79,7 @@ class Bias(Layer):
     @application
     def apply(self, x: Variable) -> Variable:
         """x + b."""
-        return x + self.variables["b"]
+        return x + self.own_variables["b"]
 
 
 class Identity(Layer):

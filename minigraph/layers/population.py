@@ -247,12 +247,12 @@ class PopulationNormalization(Layer):
     @property
     def count(self) -> Variable | None:
         """The variable that counts the minibatches which the population comes from, if the layer has one."""
-        return None if self.convention.count is None else self.variables.get(self.convention.count)
+        return None if self.convention.count is None else self.own_variables.get(self.convention.count)
 
     @property
     def population_statistics(self) -> list[Variable]:
         """The variables that hold the population: its mean, and unless `mean_only` its deviation as the convention has it."""
-        return [self.variables[name] for name in self.convention.population if name in self.variables]
+        return [self.own_variables[name] for name in self.convention.population if name in self.own_variables]
 
     def check_inputs(self, *inputs: Variable) -> None:
         for x in inputs[:1]:
@@ -267,7 +267,7 @@ class PopulationNormalization(Layer):
 
     def get_values(self) -> dict[str, Any]:
         """Copies of the layer's own arrays, by the names and in the order of its convention."""
-        return {name: self.variables[name].get_value() for name in self.convention.order if name in self.variables}
+        return {name: self.own_variables[name].get_value() for name in self.convention.order if name in self.own_variables}
 
     def set_values(self, values: Mapping[str, Any]) -> None:
         """Set the layer's own arrays, all of them or none, by the names of its convention; those with as many elements are
@@ -280,7 +280,7 @@ class PopulationNormalization(Layer):
 
     def _assign_all(self, values: Mapping[str, Any]) -> None:
         """Set the layer's own arrays, which are there."""
-        own = {name: self.variables[name] for name in self.convention.order if name in self.variables}
+        own = {name: self.own_variables[name] for name in self.convention.order if name in self.own_variables}
         if not set(own) - {self.convention.count} <= set(values) <= set(own):
             raise InvalidValueError(f"{self!r} takes the arrays {list(own)}, not {list(values)}")
         own = {name: variable for name, variable in own.items() if name in values}
@@ -324,7 +324,7 @@ class PopulationNormalization(Layer):
 
     def scaled(self, normalized: Variable, request: Request) -> Variable:
         """A normalized value times scale, plus shift."""
-        scale, shift = (self.variables.get(name) for name in (self.convention.scale, self.convention.shift))
+        scale, shift = (self.own_variables.get(name) for name in (self.convention.scale, self.convention.shift))
         result = normalized
         if scale is not None:
             result = result * self.stretched(held(scale, request), normalized)
@@ -442,7 +442,7 @@ class PopulationNormalization(Layer):
 
     def in_a_row(self, batch: Batch) -> Batch:
         """The statistics of a minibatch in the shape of the population, of one row of it if there are `n_iter`."""
-        stored = self.variables[self.convention.mean].type.shape if self.population_statistics else batch.mean.type.shape
+        stored = self.own_variables[self.convention.mean].type.shape if self.population_statistics else batch.mean.type.shape
         row = stored if self.n_iter is None else stored[1:]
         mean, variance = (None if one is None else reshape(one, row) for one in (batch.mean, batch.variance))
         return Batch(mean, variance, reshape(batch.count, row) if batch.count.ndim else batch.count)

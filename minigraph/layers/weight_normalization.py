@@ -31,17 +31,17 @@ class WeightNormalizedLinear(Linear):
         self.settle_initial_values()
 
     def settle_initial_values(self) -> None:
-        lengths = (self.variables["W"].get_value(borrow=True).astype("float64") ** 2).sum(axis=0) ** 0.5
-        self.variables["g"].set_value(lengths.astype(self.variables["g"].dtype))
+        lengths = (self.own_variables["W"].get_value(borrow=True).astype("float64") ** 2).sum(axis=0) ** 0.5
+        self.own_variables["g"].set_value(lengths.astype(self.own_variables["g"].dtype))
 
     @property
     def weights(self) -> Variable:
         """The matrix that x is multiplied by."""
-        direction = self.variables["W"]
-        return direction * (self.variables["g"] / sqrt(sum_over(square(direction), axis=0)))
+        direction = self.own_variables["W"]
+        return direction * (self.own_variables["g"] / sqrt(sum_over(square(direction), axis=0)))
 
     @application
     def apply(self, x: Variable) -> Variable:
         """x @ (g * W / |W|) + b."""
         product = dot(x, self.weights)
-        return product + self.variables["b"] if self.use_bias else product
+        return product + self.own_variables["b"] if self.use_bias else product

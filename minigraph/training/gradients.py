@@ -12,6 +12,7 @@ from minigraph.ops.arithmetic import clip, maximum, square
 from minigraph.ops.elementwise import cast
 from minigraph.ops.reduction import sum as sum_of
 from minigraph.ops.transcendental import sqrt
+from minigraph.training.parameters import Parameters, learned
 
 
 def clip_gradients(gradients: Sequence[Variable], limit: float) -> list[Variable]:
@@ -31,10 +32,16 @@ def clip_gradient_norm(gradients: Sequence[Variable], max_norm: float) -> list[V
 
 
 def weight_decay(
-    gradients: Sequence[Variable], parameters: Sequence[Variable], rate: Any, roles: Sequence[type[Role]] = (WEIGHT,)
+    gradients: Sequence[Variable], parameters: Parameters, rate: Any, roles: Sequence[type[Role]] = (WEIGHT,)
 ) -> list[Variable]:
-    """The gradients with rate * parameter added for parameters with one of `roles`: that of rate / 2 * |parameter|^2."""
+    """The gradients with rate * parameter added for parameters with one of `roles`: that of rate / 2 * |parameter|^2.
+
+    The parameters are those that the gradients are of, in their order: given as to an update rule.
+    """
+    targets, given = learned(parameters), list(gradients)
+    if len(given) != len(targets):
+        raise InvalidValueError(f"{len(targets)} parameters need as many gradients, not {len(given)}")
     return [
         gradient + parameter * cast(rate, parameter.dtype) if has_roles(parameter, roles) else gradient
-        for gradient, parameter in zip(gradients, parameters, strict=True)
+        for gradient, parameter in zip(given, targets, strict=True)
     ]

@@ -1,8 +1,10 @@
 """Gradient descent and its kin.
 
 Every rule takes a cost (or a list of gradients, one for each parameter), the parameters, and a learning rate: a number, a
-shared variable, or a schedule, which is a function from the number of steps made to a rate. It returns pairs (shared
-variable, new value) for `function(..., updates=...)`; state that a rule keeps is made by it, and is among the pairs.
+shared variable, or a schedule, which is a function from the number of steps made to a rate. The parameters are shared
+variables, a layer or several (of which those are updated that the cost depends on), or a `ComputationGraph`; none at all, and
+one that the cost does not depend on, are errors. A rule returns pairs (shared variable, new value) for
+`function(..., updates=...)`; state that a rule keeps is made by it, and is among the pairs.
 """
 
 from __future__ import annotations
@@ -14,12 +16,14 @@ import numpy as np
 
 from minigraph.errors import InvalidTypeError, InvalidValueError
 from minigraph.gradient import grad
-from minigraph.graph import Shared, Variable, shared
+from minigraph.graph import Variable, shared
+from minigraph.layers.computation_graph import ComputationGraph
 from minigraph.layers.roles import WEIGHT, Role, has_roles
 from minigraph.ops.arithmetic import maximum, square
 from minigraph.ops.elementwise import cast
 from minigraph.ops.transcendental import sqrt
 from minigraph.record import Record
+from minigraph.training.parameters import Parameters, learned
 
 Pairs = list[tuple[Variable, Variable]]
 Rate = float | Variable | Callable[[Variable], Variable]
@@ -27,13 +31,10 @@ Rate = float | Variable | Callable[[Variable], Variable]
 
 def _gradients(cost_or_gradients: Any, parameters: Sequence[Variable]) -> list[Variable]:
     """The gradient for each parameter; TypeError or ValueError for what cannot be updated."""
-    for parameter in parameters:
-        if not isinstance(parameter, Variable) or not isinstance(parameter.op, Shared):
-            raise InvalidTypeError(f"only shared variables can be updated, not {parameter!r}")
-    if len(set(parameters)) != len(parameters):
-        raise InvalidValueError("a parameter is listed twice")
     if isinstance(cost_or_gradients, Variable):
-        return grad(cost_or_gradients, list(parameters))
+        return _differentiated(cost_or_gradients, parameters)
+    if isinstance(cost_or_gradients, ComputationGraph):
+        raise InvalidTypeError("a rule takes the cost, or gradients, not the graph: give graph.outputs[0]")
     gradients = list(cost_or_gradients)
     if len(gradients) != len(parameters):
         raise InvalidValueError(f"{len(parameters)} parameters need as many gradients, not {len(gradients)}")
@@ -41,6 +42,23 @@ def _gradients(cost_or_gradients: Any, parameters: Sequence[Variable]) -> list[V
         if not parameter.type.admits(gradient.type):
             raise InvalidTypeError(f"the gradient {gradient!r} ({gradient.origin}) does not have the type of {parameter!r}")
     return gradients
+
+
+def _differentiated(cost: Variable, parameters: Sequence[Variable]) -> list[Variable]:
+    """The gradients of a cost; ValueError for a parameter that it does not depend on."""
+    gradients: list[Variable | None] = [*grad(cost, list(parameters), disconnected_inputs="ignore", return_disconnected="none")]
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        if gradient is None:
+            raise InvalidValueError(
+                f"the cost {cost} does not depend on {parameter!r} ({parameter.origin}) in a differentiable way: leave it out, "
+                "or give the layer, or ComputationGraph(cost), of which only what the cost depends on is updated"
+            )
+    return [one for one in gradients if one is not None]
+
+
+def _cost(cost_or_gradients: Any) -> Variable | None:
+    """The cost, None if gradients are given instead."""
+    return cost_or_gradients if isinstance(cost_or_gradients, Variable) else None
 
 
 class Slot(Record):
@@ -69,23 +87,24 @@ def _rate(learning_rate: Rate) -> tuple[Any, Pairs]:
     return learning_rate(step), [(step, step + 1)]
 
 
-def _updates(cost_or_gradients: Any, parameters: Sequence[Variable], learning_rate: Rate, rule: Rule) -> Pairs:
+def _updates(cost_or_gradients: Any, parameters: Parameters, learning_rate: Rate, rule: Rule) -> Pairs:
     """The pairs that a rule gives for every parameter."""
-    gradients = _gradients(cost_or_gradients, parameters)
+    targets = learned(parameters, _cost(cost_or_gradients))
+    gradients = _gradients(cost_or_gradients, targets)
     rate, pairs = _rate(learning_rate)
-    for parameter, gradient in zip(parameters, gradients, strict=True):
+    for parameter, gradient in zip(targets, gradients, strict=True):
         wide = np.promote_types(parameter.dtype, "float32")
         new, state = rule(Slot(parameter, cast(parameter, wide), cast(gradient, wide), cast(rate, wide)))
         pairs = [*pairs, *state, (parameter, cast(new, parameter.dtype))]
     return pairs
 
 
-def sgd(cost_or_gradients: Any, parameters: Sequence[Variable], learning_rate: Rate) -> Pairs:
+def sgd(cost_or_gradients: Any, parameters: Parameters, learning_rate: Rate) -> Pairs:
     """p - rate * g."""
     return _updates(cost_or_gradients, parameters, learning_rate, lambda slot: (slot.p - slot.rate * slot.g, []))
 
 
-def momentum(cost_or_gradients: Any, parameters: Sequence[Variable], learning_rate: Rate, momentum: float = 0.9) -> Pairs:
+def momentum(cost_or_gradients: Any, parameters: Parameters, learning_rate: Rate, momentum: float = 0.9) -> Pairs:
     """v = momentum * v - rate * g; p + v (Polyak 1964)."""
 
     def rule(slot: Slot) -> tuple[Variable, Pairs]:
@@ -96,7 +115,7 @@ def momentum(cost_or_gradients: Any, parameters: Sequence[Variable], learning_ra
     return _updates(cost_or_gradients, parameters, learning_rate, rule)
 
 
-def nesterov(cost_or_gradients: Any, parameters: Sequence[Variable], learning_rate: Rate, momentum: float = 0.9) -> Pairs:
+def nesterov(cost_or_gradients: Any, parameters: Parameters, learning_rate: Rate, momentum: float = 0.9) -> Pairs:
     """v = momentum * v - rate * g; p + momentum * v - rate * g (Nesterov 1983, in the form of Bengio et al. 2013)."""
 
     def rule(slot: Slot) -> tuple[Variable, Pairs]:
@@ -108,7 +127,7 @@ def nesterov(cost_or_gradients: Any, parameters: Sequence[Variable], learning_ra
     return _updates(cost_or_gradients, parameters, learning_rate, rule)
 
 
-def adagrad(cost_or_gradients: Any, parameters: Sequence[Variable], learning_rate: Rate = 0.01, epsilon: float = 1e-6) -> Pairs:
+def adagrad(cost_or_gradients: Any, parameters: Parameters, learning_rate: Rate = 0.01, epsilon: float = 1e-6) -> Pairs:
     """s = s + g^2; p - rate * g / sqrt(s + epsilon) (Duchi et al. 2011)."""
 
     def rule(slot: Slot) -> tuple[Variable, Pairs]:
@@ -120,7 +139,7 @@ def adagrad(cost_or_gradients: Any, parameters: Sequence[Variable], learning_rat
 
 
 def rmsprop(
-    cost_or_gradients: Any, parameters: Sequence[Variable], learning_rate: Rate = 0.001, rho: float = 0.9, epsilon: float = 1e-6
+    cost_or_gradients: Any, parameters: Parameters, learning_rate: Rate = 0.001, rho: float = 0.9, epsilon: float = 1e-6
 ) -> Pairs:
     """s = rho * s + (1 - rho) * g^2; p - rate * g / sqrt(s + epsilon) (Tieleman and Hinton 2012)."""
 
@@ -133,7 +152,7 @@ def rmsprop(
 
 
 def adadelta(
-    cost_or_gradients: Any, parameters: Sequence[Variable], learning_rate: Rate = 1.0, rho: float = 0.95, epsilon: float = 1e-6
+    cost_or_gradients: Any, parameters: Parameters, learning_rate: Rate = 1.0, rho: float = 0.95, epsilon: float = 1e-6
 ) -> Pairs:
     """s = rho * s + (1 - rho) * g^2; d = g * sqrt(t + epsilon) / sqrt(s + epsilon); t = rho * t + (1 - rho) * d^2; p - rate * d
     (Zeiler 2012).
@@ -150,7 +169,7 @@ def adadelta(
 
 def _adam(
     cost_or_gradients: Any,
-    parameters: Sequence[Variable],
+    parameters: Parameters,
     learning_rate: Rate,
     beta1: float,
     beta2: float,
@@ -187,7 +206,7 @@ def _adam(
 
 def adam(
     cost_or_gradients: Any,
-    parameters: Sequence[Variable],
+    parameters: Parameters,
     learning_rate: Rate = 0.001,
     beta1: float = 0.9,
     beta2: float = 0.999,
@@ -201,7 +220,7 @@ def adam(
 
 def adamw(
     cost_or_gradients: Any,
-    parameters: Sequence[Variable],
+    parameters: Parameters,
     learning_rate: Rate = 0.001,
     beta1: float = 0.9,
     beta2: float = 0.999,
@@ -211,22 +230,22 @@ def adamw(
     roles: Sequence[type[Role]] = (WEIGHT,),
 ) -> Pairs:
     """Adam, with parameters of one of `roles` also multiplied by 1 - rate * weight_decay (Loshchilov and Hutter 2019)."""
-    decayed = [parameter for parameter in parameters if isinstance(parameter, Variable) and has_roles(parameter, roles)]
+    targets = learned(parameters, _cost(cost_or_gradients))
     return _adam(
         cost_or_gradients,
-        parameters,
+        targets,
         learning_rate,
         beta1,
         beta2,
         epsilon,
         weight_decay=weight_decay,
-        decayed=decayed,
+        decayed=[parameter for parameter in targets if has_roles(parameter, roles)],
     )
 
 
 def amsgrad(
     cost_or_gradients: Any,
-    parameters: Sequence[Variable],
+    parameters: Parameters,
     learning_rate: Rate = 0.001,
     beta1: float = 0.9,
     beta2: float = 0.999,

@@ -24,7 +24,7 @@ class Accumulated:
 
     def __init__(self, layer: PopulationNormalization) -> None:
         self.layer = layer
-        shape = layer.variables[layer.convention.mean].type.shape
+        shape = layer.own_variables[layer.convention.mean].type.shape
         names = ("count", "mean") if layer.mean_only else ("count", "mean", "variance")
         zeros = [np.zeros([size or 0 for size in shape]) for _ in names]
         tags = (BATCH_NORM_POPULATION_STATISTICS, layer)

@@ -150,7 +150,7 @@ def state_of_normalizations(graph: ComputationGraph) -> list[Variable]:
     return [
         variable
         for layer in layers
-        for variable in (*layer.variables.values(), *([] if layer.count is None else [layer.count]))
+        for variable in (*layer.own_variables.values(), *([] if layer.count is None else [layer.count]))
         if not has_roles(variable, [PARAMETER])
     ]
 

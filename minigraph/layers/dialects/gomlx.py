@@ -64,13 +64,13 @@ class BatchNormalization(DialectNormalization):
         self.add_parameter("avg_weight", self.parameter_shape(), Constant(0.0), BATCH_NORM_POPULATION_WEIGHT)
 
     def rule(self, pairs: Pairs) -> Pairs:
-        return gomlx_average(pairs, self.momentum, self.variables["avg_weight"])
+        return gomlx_average(pairs, self.momentum, self.own_variables["avg_weight"])
 
 
 def reset_weights(*tops: Layer) -> None:
     """Forget how many minibatches the averages of all layers at or below `tops` come from: the next one overwrites them."""
     layers = find_layers(tops, lambda layer: isinstance(layer, BatchNormalization) and layer.allocated)
-    cells = [layer.variables["avg_weight"].cell for layer in layers]
+    cells = [layer.own_variables["avg_weight"].cell for layer in layers]
     with locked(cells):
         assign(cells, [np.zeros_like(cell.value) for cell in cells])
 
@@ -95,7 +95,9 @@ def update_averages(
         raise InvalidValueError("the graph has no GoMLX normalization whose averages could be updated")
     if isinstance(batches, Iterator):
         raise InvalidTypeError("the data are gone through twice: give a list, or a function that returns an iterator")
-    cells = [variable.cell for layer in layers for variable in (*layer.population_statistics, layer.variables["avg_weight"])]
+    cells = [
+        variable.cell for layer in layers for variable in (*layer.population_statistics, layer.own_variables["avg_weight"])
+    ]
     before = snapshot(cells)
     try:
         reset_weights(*layers)

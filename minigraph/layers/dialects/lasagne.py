@@ -115,5 +115,5 @@ def batch_norm(layer: Layer, **options: Any) -> Sequence:
         raise InvalidTypeError(f"batch_norm takes a Linear, or a Sequence that starts with one, not {layer!r}")
     normalization = BatchNormLayer(**options)
     linear.use_bias = False
-    linear.variables.pop("b", None)
+    linear.own_variables.pop("b", None)
     return Sequence([linear, normalization, *stages[1:]], name=f"{layer.name}_bn")

@@ -133,12 +133,12 @@ class PyTorchNormalization(DialectNormalization):
         return assert_(normalized, gt(size(x, self.averaged_axes(x)), 1), message), statistics, batch
 
     def rule(self, pairs: Pairs) -> Pairs:
-        count = self.variables["num_batches_tracked"]
+        count = self.own_variables["num_batches_tracked"]
         if self.momentum is None:
             return cumulative_average(pairs, count)
         counted = count
         for population, estimate in pairs:
-            if population is self.variables["running_mean"]:  # one that is not finite throughout is not counted
+            if population is self.own_variables["running_mean"]:  # one that is not finite throughout is not counted
                 counted = counted + cast(all_of(isfinite(raw_estimate(estimate))), count.dtype)
         return [*averaged(pairs, self.momentum), (count, counted)]
 
