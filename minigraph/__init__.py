@@ -8,7 +8,8 @@ from minigraph.function import Function, In, Memory, Out, Profile, Trace, Transf
 from minigraph.gradient import grad, hessian, hessian_vector_product, jacobian, jvp, vjp
 from minigraph.graph import Graph, Variable, clone, constant, replace, shared, tensor
 from minigraph.inputs import *
-from minigraph.layers import dialects
+from minigraph.layers import batch_normalization, dialects
+from minigraph.layers import training as training_mode
 from minigraph.layers.computation_graph import ComputationGraph
 from minigraph.layers.filter import VariableFilter
 from minigraph.ops import linalg, random

@@ -86,8 +86,10 @@ def convolved(x, filters, stride=1, padding="valid", dilation=1, groups=1, flip_
     return result
 
 
-def transposed(x, filters, stride=1, padding=0, output_padding=0, dilation=1, groups=1):
+def transposed(x, filters, stride=1, padding=0, output_padding=0, dilation=1, groups=1, flip_filters=False):
     count = x.ndim - 2
+    if flip_filters:
+        filters = filters[(slice(None), slice(None), *(slice(None, None, -1),) * count)]
     strides, dilations, extra = (per_axis(one, count) for one in (stride, dilation, output_padding))
     inner = filters.shape[0] // groups
     extents = [(size - 1) * step + 1 for size, step in zip(filters.shape[2:], dilations, strict=True)]

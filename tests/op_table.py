@@ -869,6 +869,59 @@ SHAPES = (
             Wrong(lambda: shape.broadcast_to(matrix(1), (-2,)), ValueError),
         ),
     ),
+    restructuring(
+        shape,
+        "specify_shape",
+        lambda x, sizes: x,
+        [
+            with_arguments((2, 3), (2, 3)),
+            with_arguments((1, 3), (None, 3)),
+            with_arguments((3,), 3),
+            with_arguments((), ()),
+            with_arguments((2, 0), (None, 0)),
+        ],
+        wrong=(
+            Wrong(lambda: shape.specify_shape(matrix(2, 3), (3,)), ValueError),
+            Wrong(lambda: shape.specify_shape(matrix(1, 3), (2, 3)), ValueError),
+            Wrong(lambda: shape.specify_shape(matrix(None, 3), (2, 4)), ValueError),
+            Wrong(lambda: shape.specify_shape(matrix(None), ("text",)), TypeError),
+        ),
+    ),
+    restructuring(
+        shape,
+        "addbroadcast",
+        lambda x, *axes: x,
+        [with_arguments((1, 3), 0), with_arguments((2, 1), -1), with_arguments((2, 3)), with_arguments((1, 0, 1), 0, 2)],
+        wrong=(
+            Wrong(lambda: shape.addbroadcast(matrix(2, 3), 0), ValueError),
+            Wrong(lambda: shape.addbroadcast(matrix(None, 3), 2), ValueError),
+        ),
+    ),
+    restructuring(
+        shape,
+        "unbroadcast",
+        lambda x, *axes: x,
+        [with_arguments((1, 3), 0), with_arguments((2, 1), -1), with_arguments((2, 3), 0), with_arguments((1, 0, 1), 0, 2)],
+        wrong=(
+            Wrong(lambda: shape.unbroadcast(matrix(2, 3), 2), ValueError),
+            Wrong(lambda: shape.unbroadcast(matrix(2, 3), "text"), TypeError),
+        ),
+    ),
+    restructuring(
+        shape,
+        "patternbroadcast",
+        lambda x, broadcastable: x,
+        [
+            with_arguments((1, 3), (True, False)),
+            with_arguments((1, 1), (False, True)),
+            with_arguments((2, 1), (False, False)),
+            with_arguments((), ()),
+        ],
+        wrong=(
+            Wrong(lambda: shape.patternbroadcast(matrix(2, 3), (True, False)), ValueError),
+            Wrong(lambda: shape.patternbroadcast(matrix(2, 3), (False,)), ValueError),
+        ),
+    ),
     record(
         shape,
         "shape",
@@ -2190,6 +2243,7 @@ CONVOLUTION = (
         [
             filtering((2, 3, 4), (3, 4, 3)),
             filtering((2, 4, 3), (4, 2, 3), stride=3, padding=((1, 2),), output_padding=2, dilation=2, groups=2),
+            filtering((2, 3, 4), (3, 4, 3), stride=2, flip_filters=True),
         ],
         Wrong(lambda: convolution.conv_transpose1d(matrix(2, 3, 7), matrix(4, 2, 3)), ValueError),
         Wrong(lambda: convolution.conv_transpose1d("text", matrix(4, 3, 3)), TypeError),
@@ -2200,6 +2254,7 @@ CONVOLUTION = (
         [
             filtering((2, 3, 3, 2), (3, 2, 2, 3)),
             filtering((2, 4, 3, 2), (4, 1, 3, 2), stride=(2, 3), padding=1, output_padding=(1, 0), groups=2),
+            filtering((2, 4, 3, 2), (4, 1, 3, 2), stride=(2, 3), padding=1, groups=2, flip_filters=True),
         ],
         Wrong(lambda: convolution.conv_transpose2d(matrix(2, 3, 4, 4), matrix(3, 2, 3, 3), 2, 0, 2), ValueError),
         Wrong(lambda: convolution.conv_transpose2d(matrix(2, 3, 4, 4), matrix(3, 2, 3, 3), groups=2), ValueError),
@@ -2208,7 +2263,11 @@ CONVOLUTION = (
     convolution_record(
         "conv_transpose3d",
         by_hand.transposed,
-        [filtering((1, 2, 2, 3, 2), (2, 2, 2, 2, 3), stride=2), filtering((1, 1, 2, 1, 2), (1, 1, 1, 2, 1))],
+        [
+            filtering((1, 2, 2, 3, 2), (2, 2, 2, 2, 3), stride=2),
+            filtering((1, 1, 2, 1, 2), (1, 1, 1, 2, 1)),
+            filtering((1, 1, 2, 1, 2), (1, 1, 1, 2, 2), flip_filters=True),
+        ],
         Wrong(lambda: convolution.conv_transpose3d(matrix(2, 3, 4, 4), matrix(3, 2, 3, 3)), TypeError),
         Wrong(lambda: convolution.conv_transpose3d("text", matrix(4, 3, 3)), TypeError),
     ),

@@ -32,13 +32,13 @@ LEVELS = {
     "L5": "schedule wiring direct replay doctor",
     "L6": "function",
     "L7": """testing
-        layers.roles layers.initialization layers.base layers.filter layers.computation_graph layers.linear layers.activations
-        layers.conventions layers.loop_statistics layers.ghost_batches layers.masks layers.requests
-        layers.population
+        layers.roles layers.arguments layers.initialization layers.base layers.values layers.filter layers.computation_graph
+        layers.linear layers.activations
+        layers.conventions layers.loop_statistics layers.ghost_batches layers.masks layers.requests layers.population
         layers.normalization layers.batch_renormalization layers.sample_normalization layers.weight_normalization layers.noise
         layers.mlp layers.convolution layers.recurrent layers""",
-    "L8": """transforms.averages transforms.batch_normalization transforms.accumulation transforms.recomputation
-        transforms.freezing transforms.folding transforms.monitoring transforms.noise transforms""",
+    "L8": """transforms.averages transforms.batch_normalization transforms.forgotten transforms.accumulation
+        transforms.recomputation transforms.freezing transforms.folding transforms.monitoring transforms.noise transforms""",
     "L9": """layers.dialects.base layers.dialects.caffe layers.dialects.gomlx layers.dialects.keras layers.dialects.lasagne
         layers.dialects.onnx layers.dialects.puzzlelib layers.dialects.theano layers.dialects.torch layers.dialects.convert
         layers.dialects training.parameters training.gradients training.schedules training.rules training __main__""",

@@ -310,7 +310,6 @@ def test_sizes_are_inferred_at_the_first_application(rng):
         (lambda: BatchNormalization(4).apply(mg.tensor("x", shape=(None, 5))), "batch of shape"),
         (lambda: BatchNormalization(4).apply(mg.tensor3("x")), "batch of shape"),
         (lambda: BatchNormalization().allocate(), "input_dim"),
-        (lambda: batch_normalization().__enter__(), "at least one layer"),
     ],
 )
 def test_what_does_not_fit_is_a_value_error(make, message):

@@ -120,6 +120,57 @@ def test_layers_convolve_and_come_back(backend, dims, rng):
     assert z.type.shape == (None, 3, *(2 * size + 1 for size in sizes))
 
 
+@pytest.mark.parametrize("dims", [1, 2, 3])
+def test_layers_flip_their_filters_if_asked(dims, rng):
+    sizes, flipped = (6, 5, 4)[:dims], {"flip_filters": True, "dtype": "float64"}
+    x = mg.tensor("x", dtype="float64", shape=(None, 4, *sizes))
+    layer = Convolutional(3, 6, border_mode="same", groups=2, dilation=(1, 2, 1)[:dims], **flipped)
+    back = ConvolutionalTranspose((2,) * dims, 4, step=2, groups=2, **flipped)
+    y, z = layer.apply(x), back.apply(layer.apply(x))
+    given = rng.normal(size=(2, 4, *sizes))
+    found, returned = mg.function([x], [y, z])(given)
+    w, v = layer.variables["W"].get_value(), back.variables["W"].get_value()
+    expected = by_hand.convolved(given, w, 1, "same", (1, 2, 1)[:dims], 2, flip_filters=True)
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+    np.testing.assert_allclose(returned, by_hand.transposed(expected, v, 2, groups=2, flip_filters=True), atol=1e-12)
+    upright = Convolutional(3, 6, border_mode="same", groups=2, dilation=(1, 2, 1)[:dims], dtype="float64")
+    upright.allocate_for(x)
+    upright.variables["W"].set_value(w[(slice(None), slice(None), *(slice(None, None, -1),) * dims)])
+    np.testing.assert_allclose(upright.apply(x).eval({x: given}), expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("dims", [1, 2, 3])
+def test_the_way_back_of_flipped_filters_is_the_gradient_of_the_way_there(dims, rng):
+    forward = (mg.conv1d, mg.conv2d, mg.conv3d)[dims - 1]
+    backward = (mg.conv_transpose1d, mg.conv_transpose2d, mg.conv_transpose3d)[dims - 1]
+    x, filters = rng.normal(size=(2, 2, *(5,) * dims)), rng.normal(size=(3, 2, *(3,) * dims))
+    variable = mg.tensor("x", dtype="float64", shape=x.shape)
+    y = forward(variable, filters, 2, flip_filters=True)
+    dy = rng.normal(size=y.type.shape)
+    gradient = mg.grad((y * dy).sum(), variable).eval({variable: x})
+    np.testing.assert_allclose(backward(dy, filters, 2, flip_filters=True).eval(), gradient, atol=1e-12)
+
+
+@pytest.mark.parametrize("scaled_first", [True, False])
+def test_normalizations_fold_into_flipped_filters(scaled_first, rng):
+    first = Convolutional(3, 4, use_bias=False, flip_filters=True)
+    stages = [first, SpatialBatchNormalization()] if scaled_first else [SpatialBatchNormalization(), first]
+    sequence = ConvolutionalSequence(stages, num_channels=2, image_size=(6, 5))
+    sequence.initialize(1)
+    normalization = sequence.children[1 if scaled_first else 0]
+    for variable in normalization.variables.values():
+        variable.set_value(rng.uniform(0.5, 2, variable.type.shape).astype("float32"))
+    x = mg.tensor4("x")
+    y = sequence.apply(x)
+    given = rng.normal(size=(3, 2, 6, 5)).astype("float32")
+    if not scaled_first:
+        with pytest.raises(ValueError, match="fold"):  # the filters see each channel at several places
+            fold_batch_normalization(y)
+        return
+    folded = fold_batch_normalization(y).outputs[0]
+    np.testing.assert_allclose(folded.eval({x: given}), y.eval({x: given}), rtol=1e-4, atol=1e-4)
+
+
 def network(groups=2, **options):
     return ConvolutionalSequence(
         [

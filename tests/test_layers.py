@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import pickle
 
 import networkx
@@ -11,9 +12,12 @@ import pytest
 
 import minigraph as mg
 from minigraph.layers import (
+    GRU,
     MLP,
+    BatchNormalization,
     Bias,
     Constant,
+    Convolutional,
     Dropout,
     Elu,
     Gelu,
@@ -163,7 +167,7 @@ def test_calling_a_layer_applies_it(mlp, x):
         (lambda: Linear(4).apply(mg.matrix("x")), "output_dim is not known"),
         (lambda: Linear(4, 3).apply(mg.tensor("x", shape=(None, 5))), "4 features"),
         (lambda: Linear(4, 3).apply(mg.scalar("x")), "4 features"),
-        (lambda: Linear(4, 3).initialize(), "before it is applied"),
+        (lambda: Linear(output_dim=3).initialize(), "input_dim is not known"),
         (lambda: Dropout(1.0), "drop_prob"),
         (lambda: Sequence([Tanh(name="a"), Tanh(name="a")]), "two layers are named"),
         (lambda: Uniform(), "width or std"),
@@ -257,6 +261,58 @@ def test_a_model_pickles_and_copies_with_its_graph(mlp, x, rng):
         np.testing.assert_array_equal(model.apply(entry).eval({entry: values}), expected)
         (weight, _) = mg.VariableFilter(roles=[WEIGHT])(mg.ComputationGraph(output).variables)
         assert weight is model.children[0].variables["W"] and get_layer(weight) is model.children[0]
+
+
+# -- arguments -------------------------------------------------------------------------------------------------------
+
+LAYERS = [one for one in vars(mg.layers).values() if isinstance(one, type) and issubclass(one, Layer)] + [
+    one
+    for module in vars(mg.layers.dialects).values()
+    if isinstance(module, type(mg))
+    for one in vars(module).values()
+    if isinstance(one, type) and issubclass(one, Layer) and one.__module__ == module.__name__
+]
+NEEDED = {
+    "Sequence": ([],),
+    "ConvolutionalSequence": ([],),
+    "MLP": ([], [1]),
+    "BatchNormalizedMLP": ([], [1]),
+    "Convolutional": (3, 4),
+    "ConvolutionalTranspose": (3, 4),
+    "Bidirectional": (GRU(2),),
+    "RecurrentStack": ([GRU(2)],),
+    "BatchNormND": (2, 3),
+}
+"""What classes must be given; others that must be given something take a number."""
+
+
+@pytest.mark.parametrize(
+    "kind", LAYERS, ids=lambda kind: f"{kind.__module__}.{kind.__name__}".removeprefix("minigraph.layers.")
+)
+def test_a_layer_that_is_given_an_unknown_argument_says_who_it_is_and_what_it_takes(kind):
+    required = [one for one in list(inspect.signature(kind).parameters.values()) if one.default is one.empty]
+    given = NEEDED.get(kind.__name__, (3,) * sum(one.kind is one.POSITIONAL_OR_KEYWORD for one in required))
+    with pytest.raises(TypeError, match=rf"^{kind.__name__} has .*(name|dtype|seed).*, not blah") as caught:
+        kind(*given, blah=1)
+    assert __file__ in str(caught.value)
+    with pytest.raises(TypeError, match=rf"^{kind.__name__} has seed, not seeds"):
+        kind(*given, seeds=1)
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: Linear(4, 3, bias=False), "Linear has use_bias, not bias"),
+        (lambda: MLP([Tanh()], [4, 3], bias=False), "MLP has use_bias, not bias"),
+        (lambda: BatchNormalization(4, eps=0.1), "BatchNormalization has epsilon, not eps"),
+        (lambda: GRU(4, input_size=3), "GRU has input_dim, not input_size"),
+        (lambda: Dropout(p=0.1), "Dropout has drop_prob"),
+        (lambda: Convolutional(3, 4, strides=2, flip=True), "Convolutional has .*flip_filters, not strides, flip"),
+    ],
+)
+def test_the_nearest_argument_is_named(build, message):
+    with pytest.raises(TypeError, match=message):
+        build()
 
 
 # -- initializers ----------------------------------------------------------------------------------------------------
@@ -573,10 +629,9 @@ def test_an_application_must_return_variables(x, result):
 
 
 def test_initialize_draws_all_or_nothing(x):
-    applied, fresh = Linear(4, 4), Linear(4, 4, name="fresh")
+    applied, fresh = Linear(4, 4), Linear(output_dim=4, name="fresh")
     applied.apply(x)
     network = Sequence([applied, fresh])
-    network.allocated = True
     before = applied.variables["W"].get_value()
     with pytest.raises(ValueError, match="fresh"):
         network.initialize(1)

@@ -8,21 +8,40 @@ import pytest
 import minigraph as mg
 from minigraph.layers import (
     MLP,
+    BatchNormalization,
+    BatchNormalizedLSTM,
     BatchNormalizedMLP,
+    BatchRenormalization,
     Bias,
     Constant,
+    Dropout,
     Freeze,
     Layer,
+    LayerNormalization,
     Linear,
     Rectifier,
     Sequence,
     Tanh,
+    WeightNormalizedLinear,
     application,
+    batch_normalization,
+    dialects,
     find_layers,
     get_parameters,
+    is_in_training,
+    training,
+    untrained,
 )
 from minigraph.layers.roles import PARAMETER, WEIGHT
 from minigraph.training import adadelta, adagrad, adam, adamw, amsgrad, momentum, nesterov, rmsprop, sgd, weight_decay
+from minigraph.transforms import (
+    Duplicates,
+    apply_batch_normalization,
+    apply_population_normalization,
+    freeze_batch_normalization,
+    get_batch_normalization_updates,
+    moving_average,
+)
 
 RULES = [sgd, momentum, nesterov, adagrad, rmsprop, adadelta, adam, adamw, amsgrad]
 
@@ -180,3 +199,216 @@ def test_a_graph_is_no_cost(x):
     graph = mg.ComputationGraph(network.apply(x).mean())
     with pytest.raises(TypeError, match=r"graph\.outputs\[0\]"):
         sgd(graph, graph.parameters, 0.1)
+
+
+# -- the mode in which it learns -------------------------------------------------------------------------------------
+
+INFERENCE = "updated through an inference-mode application"
+
+
+def learning(cost, parameters=None, **options):
+    """A function that learns from a cost."""
+    graph = mg.ComputationGraph(cost)
+    return mg.function(graph.inputs, cost, updates=sgd(cost, graph if parameters is None else parameters, 0.1), **options)
+
+
+def mean_square(network, x):
+    """A cost to learn from."""
+    y = network.apply(x)
+    return mg.square(y[0] if isinstance(y, list) else y).mean()
+
+
+TWO_MODES = {
+    "batch normalization": lambda: BatchNormalization(),
+    "without scale and shift": lambda: BatchNormalization(learn_scale=False, learn_shift=False),
+    "mean alone": lambda: BatchNormalization(mean_only=True),
+    "batch renormalization": lambda: BatchRenormalization(),
+    "ghost batches": lambda: BatchNormalization(virtual_batch_size=2),
+    "dropout": lambda: Dropout(0.5),
+    "lasagne": lambda: dialects.lasagne.BatchNormLayer(),
+    "torch": lambda: dialects.torch.BatchNorm1d(),
+    "torch7": lambda: dialects.torch.BatchNormalization(),
+    "keras": lambda: dialects.keras.BatchNormalization(),
+    "gomlx": lambda: dialects.gomlx.BatchNormalization(),
+    "caffe": lambda: dialects.caffe.BatchNorm(),
+    "onnx": lambda: dialects.onnx.BatchNormalization(),
+    "puzzlelib": lambda: dialects.puzzlelib.BatchNorm(4),
+}
+ALWAYS_ONE_MODE = {
+    "layer normalization": lambda: LayerNormalization(),
+    "weight normalization": lambda: WeightNormalizedLinear(None, 4),
+    "untracked": lambda: dialects.torch.BatchNorm1d(track_running_stats=False),
+    "caffe by its minibatch": lambda: dialects.caffe.BatchNorm(use_global_stats=False),
+    "caffe by its averages": lambda: dialects.caffe.BatchNorm(use_global_stats=True),
+    "frozen": lambda: BatchNormalization(freeze=Freeze.STATISTICS),
+    "frozen throughout": lambda: BatchNormalization(freeze=Freeze.EVERYTHING),
+    "dropout of nothing": lambda: Dropout(0.0),
+}
+
+
+@pytest.mark.parametrize("place", ["first", "between", "last", "inside"])
+@pytest.mark.parametrize("kind", TWO_MODES)
+def test_learning_in_inference_mode_warns_wherever_the_layer_stands(kind, place, x):
+    layer = TWO_MODES[kind]()
+    before = [] if place == "first" else [Linear(4, 4, name="below"), Tanh()]
+    own = Sequence([layer], name="inner") if place == "inside" else layer
+    network = Sequence([*before, own, *([] if place == "last" else [Linear(4, 4, name="above")])], name="net")
+    path = f"/net/inner/{layer.name}" if place == "inside" else f"/net/{layer.name}"
+    with pytest.warns(UserWarning, match=INFERENCE) as caught:
+        learning(mean_square(network, x))
+    assert len(caught) == 1 and f"{path} are updated" in str(caught[0].message) and caught[0].filename == __file__
+    with training(network):
+        cost = mean_square(network, x)
+    learning(cost, no_default_updates=False) if kind in QUIET else followed(cost)
+
+
+QUIET = {name for name in TWO_MODES if name not in ("batch normalization", "without scale and shift", "mean alone")} - {
+    "batch renormalization",
+    "ghost batches",
+}
+"""Those that follow their minibatches by themselves, and need no pairs."""
+
+
+def followed(cost):
+    """A function that learns from a cost, and whose populations follow."""
+    graph = mg.ComputationGraph(cost)
+    pairs = moving_average(get_batch_normalization_updates(cost))
+    return mg.function(graph.inputs, cost, updates=sgd(cost, graph, 0.1) + pairs)
+
+
+@pytest.mark.parametrize("place", ["first", "between", "last"])
+@pytest.mark.parametrize("kind", ALWAYS_ONE_MODE)
+def test_layers_that_do_the_same_in_both_modes_do_not_warn(kind, place, x):
+    layer = ALWAYS_ONE_MODE[kind]()
+    before = [] if place == "first" else [Linear(4, 4, name="below")]
+    network = Sequence([*before, layer, *([] if place == "last" else [Linear(4, 4, name="above")])])
+    cost = mean_square(network, x)
+    if mg.ComputationGraph(cost).parameters:
+        learning(cost)
+
+
+def test_a_network_names_all_that_it_learns_through(x):
+    network = BatchNormalizedMLP([Rectifier(), None], [4, 3, 2])
+    with pytest.warns(UserWarning, match=INFERENCE) as caught:
+        learning(mean_square(network, x), network)
+    names = [f"/batch_normalized_mlp/batch_normalization_{k}" for k in (0, 1)]
+    assert all(name in str(caught[0].message) for name in names)
+
+
+@pytest.mark.parametrize("scaled", [True, False])
+@pytest.mark.parametrize("steps", [None, 4])
+def test_normalizations_inside_of_loops_warn(scaled, steps):
+    layer = BatchNormalizedLSTM(3, n_iter=steps, input_dim=4)
+    for one in find_layers(layer, lambda one: isinstance(one, BatchNormalization)):
+        one.learn_scale = one.learn_shift = scaled
+    rows = mg.tensor("rows", shape=(5, None, 4))
+    with pytest.warns(UserWarning, match=r"normalize_input.*normalize_states.*normalize_cells.*inference-mode"):
+        learning(mean_square(layer, rows), layer)
+    with training(layer):
+        cost = mean_square(layer, rows)
+    pairs = get_batch_normalization_updates(cost, duplicates=Duplicates.POOLED)
+    mg.function([rows], cost, updates=[*sgd(cost, layer, 0.1), *moving_average(pairs)])
+    learning(freeze_batch_normalization(mean_square(layer, rows)).outputs[0], mg.ComputationGraph(cost).parameters[:1])
+
+
+def test_dropout_in_a_loop_warns(x):
+    drop, project = Dropout(0.5), Linear(4, 4)
+    step = Sequence([project, drop], name="step")
+    state = mg.scan(lambda s: step.apply(s), outputs_info=x, n_steps=3)
+    with pytest.warns(UserWarning, match=r"/step/dropout are " + INFERENCE):
+        learning(mg.square(state).mean(), step)
+
+
+SILENCED = {
+    "apply_population_normalization": lambda network, cost: apply_population_normalization(
+        apply_batch_normalization(cost)
+    ).outputs[0],
+    "freeze_batch_normalization": lambda network, cost: freeze_batch_normalization(cost).outputs[0],
+    "a flag": lambda network, cost: freeze_batch_normalization(apply_batch_normalization(cost), mg.shared(2)).outputs[0],
+}
+
+
+@pytest.mark.parametrize("way", SILENCED)
+def test_fine_tuning_by_the_population_can_be_asked_for(way, x):
+    network = BatchNormalizedMLP([Rectifier(), None], [4, 3, 2])
+    cost = SILENCED[way](network, mean_square(network, x))
+    graph = mg.ComputationGraph(cost)
+    pairs = get_batch_normalization_updates(cost) if way == "a flag" else []
+    mg.function([x], cost, updates=sgd(cost, graph, 0.1) + pairs)
+
+
+def test_dropout_that_was_left_out_of_training_does_not_warn(x):
+    network = Sequence([Linear(4, 4), Dropout(), Linear(4, 2)])
+    with training(network, predicate=lambda layer: not isinstance(layer, Dropout)):
+        learning(mean_square(network, x))
+    with training(network, predicate=lambda layer: not isinstance(layer, Dropout)), training(network):
+        assert mg.ComputationGraph(network.apply(x)).updates
+    with batch_normalization(BatchNormalization(4), network), pytest.warns(UserWarning, match="/dropout are"):
+        learning(mean_square(network, x))
+
+
+def test_what_learns_beside_a_network_in_inference_mode_does_not_warn(x):
+    """A trained network as a source of features, as a teacher, as a target, and tests of the one that learns."""
+    trained = Sequence([Linear(4, 4), BatchNormalization(), Dropout(), Rectifier()], name="trained")
+    head = Sequence([Linear(4, 4), BatchNormalization(learn_shift=False), Dropout(), Linear(4, 2)], name="head")
+    with training(head):
+        on_features = mean_square(head, trained.apply(x))
+        as_student = mg.square(head.apply(x) - trained.apply(x)[:, :2]).mean()
+        after_target = mg.square(head.apply(x) - mg.disconnected_grad(head.apply(x))).mean()
+    test = mean_square(head, x)
+    for cost in (on_features, as_student, after_target):
+        pairs = get_batch_normalization_updates(cost, duplicates=Duplicates.POOLED)
+        updates = sgd(cost, head, 0.1) + moving_average(pairs)
+        mg.function([x], [cost, test], updates=updates)
+
+
+def test_dropout_before_what_learns_warns_also_behind_a_network_that_does_not_learn(x):
+    trained, head = Sequence([Linear(4, 4), Dropout()], name="trained"), Sequence([Dropout(), Linear(4, 2)], name="head")
+    whole = Sequence([trained, head], name="whole")
+    for cost, path in ((mean_square(head, trained.apply(x)), "/head"), (mean_square(whole, x), "/whole/head")):
+        with pytest.warns(UserWarning, match=INFERENCE) as caught:
+            learning(cost, head)
+        assert f"beside {path}/dropout are" in str(caught[0].message)
+
+
+def test_a_loss_through_a_network_in_inference_mode_warns(x):
+    judge = Sequence([Linear(4, 4), BatchNormalization()], name="judge")
+    maker = Linear(4, 4, name="maker")
+    with pytest.warns(UserWarning, match="/judge/batch_normalization are"):
+        learning(mean_square(judge, maker.apply(x)), maker)
+
+
+def test_inputs_and_state_without_roles_learn_in_inference_mode_without_a_warning(x):
+    network = Sequence([Linear(4, 4), BatchNormalization()])
+    picture = mg.shared(np.ones((2, 4), "float32"), "picture")
+    cost = mean_square(network, picture)
+    mg.function([], cost, updates=[(picture, picture - mg.grad(cost, picture))])
+
+
+def test_lasagnes_switches_say_what_is_meant(x):
+    layer = dialects.lasagne.BatchNormLayer((None, 4))
+    below = Linear(4, 4)
+    for quiet in (
+        {"batch_norm_use_averages": True},
+        {"batch_norm_use_averages": True, "batch_norm_update_averages": False},
+        {},
+    ):
+        learning(mg.square(layer.get_output_for(below.apply(x), **quiet)).mean())
+    with pytest.warns(UserWarning, match=INFERENCE):
+        learning(mg.square(layer.get_output_for(below.apply(x), deterministic=True)).mean())
+
+
+def test_a_layer_of_ones_own_can_say_that_it_has_two_modes(x):
+    class Jitter(Layer):
+        """Noise in training."""
+
+        @application
+        def apply(self, x):
+            """x with noise, or as it is."""
+            return x * 2 if is_in_training(self) else untrained(x)
+
+    network = Sequence([Linear(4, 4), Jitter()], name="net")
+    with pytest.warns(UserWarning, match="/net/jitter are"):
+        learning(mean_square(network, x))
+    with training(network):
+        learning(mean_square(network, x))

@@ -16,6 +16,7 @@ from minigraph.layers import (
     BatchNormalization,
     BatchNormalizedLSTM,
     Bidirectional,
+    Constant,
     Freeze,
     Linear,
     RecurrentStack,
@@ -211,6 +212,36 @@ def test_both_directions_and_stacks(rng):
     one_step = stack.apply(row, iterate=False, **given_states)
     np.testing.assert_allclose(mg.function([row], one_step)(given[2])[3], expected[3][2], 1e-10)
     np.testing.assert_allclose(stack.apply(x, return_sequences=False)[3].eval({x: given}), expected[3][-1], 1e-10)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_stack_of_layers_that_go_both_ways(reverse, rng):
+    lower, middle, upper = Bidirectional(LSTM(3, 2)), GRU(4), Bidirectional(SimpleRecurrent(3), name="upper")
+    stack = RecurrentStack([lower, middle, upper], dtype="float64", skip_connections=True)
+    x, mask = mg.tensor3("x", dtype="float64"), mg.matrix("mask", dtype="float64")
+    states, cells, second, top = stack.apply(x, mask=mask, reverse=reverse)
+    assert [one.type.shape[-1] for one in (states, cells, second, top)] == [6, 6, 4, 6]
+    assert stack.names == [[], ["states_1"], []]
+    drawn(stack, rng)
+    way = slice(None, None, -1) if reverse else slice(None)
+    there = lower.apply(x[way], mask=mask[way])[0]
+    over = middle.apply(stack.forks[1](there) + stack.skips[1](x[way]), mask=mask[way])
+    expected = upper.apply(stack.forks[2](over) + stack.skips[2](x[way]), mask=mask[way])
+    given = rng.normal(size=(5, 4, 2)), (rng.uniform(size=(5, 4)) > 0.3).astype("float64")
+    found = mg.function([x, mask], [states, second, top, there, over, expected])(*given)
+    for one, other in zip(found[:3], found[3:], strict=True):
+        np.testing.assert_allclose(one, other, 1e-10, 1e-12)
+    last = stack.apply(x, mask=mask, reverse=reverse, return_sequences=False)[-1]
+    np.testing.assert_allclose(last.eval({x: given[0], mask: given[1]}), found[2][-1], 1e-10)
+    assert mg.grad(mg.square(top).sum(), stack.parameters)
+    with pytest.raises(ValueError, match="single step"):
+        stack.apply(x[0], iterate=False)
+
+
+def test_peepholes_start_as_they_are_told():
+    lstm = LSTM(3, 2, peepholes=True, peepholes_init=Constant(2.0))
+    lstm.allocate()
+    assert all((lstm.variables[f"W_cell_to_{gate}"].get_value() == 2).all() for gate in ("input", "forget", "output"))
 
 
 def test_inputs_that_were_projected_already(rng):

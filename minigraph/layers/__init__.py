@@ -19,10 +19,10 @@ from minigraph.layers.base import (
     find_layers,
     get_application_call,
     get_layer,
-    get_parameter_values,
     get_parameters,
-    set_parameter_values,
+    is_in_training,
     training,
+    untrained,
 )
 from minigraph.layers.batch_renormalization import BatchRenormalization
 from minigraph.layers.computation_graph import ComputationGraph
@@ -70,6 +70,7 @@ from minigraph.layers.sample_normalization import (
     LayerNormalization,
     RMSNormalization,
 )
+from minigraph.layers.values import get_parameter_values, set_parameter_values
 from minigraph.layers.weight_normalization import WeightNormalizedLinear
 
 __all__ = [
@@ -136,8 +137,10 @@ __all__ = [
     "get_parameter_values",
     "get_parameters",
     "has_roles",
+    "is_in_training",
     "recurrent",
     "set_parameter_values",
     "training",
+    "untrained",
     "with_auxiliary",
 ]

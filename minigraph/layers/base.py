@@ -20,16 +20,29 @@ import numpy as np
 
 from minigraph.context import holds
 from minigraph.errors import InvalidTypeError, InvalidValueError
-from minigraph.graph import Identity, Variable, as_variable, fit, shared
+from minigraph.graph import Identity, Variable, as_variable, shared
+from minigraph.layers.arguments import unknown_arguments
 from minigraph.layers.initialization import Initializer
 from minigraph.layers.roles import INPUT, OUTPUT, PARAMETER, Role, has_roles
+from minigraph.ops.normalization import Replaceable
+from minigraph.ops.shape import specify_shape
 from minigraph.origin import current_layer, inside_layer
 from minigraph.state import assign, locked
 from minigraph.types import DEFAULT_FLOAT, as_dtype
 
 _allocation = threading.RLock()
-_in_training: ContextVar[tuple[frozenset[Layer], ...]] = ContextVar("minigraph_in_training", default=(frozenset(),))
-"""The layers in training, in each of the blocks that were entered and not left; a block object itself has no state."""
+
+
+@dataclass(frozen=True)
+class _Modes:
+    """The layers that are in training, and those that were left out of it on purpose."""
+
+    training: frozenset[Layer] = frozenset()
+    left_out: frozenset[Layer] = frozenset()
+
+
+_modes: ContextVar[tuple[_Modes, ...]] = ContextVar("minigraph_modes", default=(_Modes(),))
+"""The modes in each of the blocks that were entered and not left; a block object itself has no state."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +83,10 @@ class Application:
         named = {name: _as_input(given, f"{layer.name}_{self.name}_{name}", call) for name, given in ordered}
         with self._inside(layer):
             layer.allocate_for(*copies, *(given for given in named.values() if isinstance(given, Variable)))
+            if copies:
+                copies[0] = _narrowed(copies[0], layer)
+            elif names[0] in named:
+                named[names[0]] = _narrowed(named[names[0]], layer)
             with holds(_call, call):
                 outputs = self.method(layer, *copies, **named)
             return _as_outputs(outputs, f"{layer.name}_{self.name}_output", call)
@@ -119,6 +136,14 @@ def _as_input(given: Any, name: str, call: ApplicationCall) -> Any:
     return _own_copy(as_variable(given), name, INPUT, call) if isinstance(given, Variable | np.ndarray) else given
 
 
+def _narrowed(given: Any, layer: Layer) -> Any:
+    """The first input of an application, known from here on to have the sizes that the layer takes; anything else as it is."""
+    if not isinstance(given, Variable):
+        return given
+    sizes = layer.input_shape(given)
+    return given if sizes is None or len(sizes) != given.ndim else specify_shape(given, sizes)
+
+
 def _as_outputs(outputs: Any, name: str, call: ApplicationCall) -> Any:
     """Tagged copies of an output, or of several."""
     several = isinstance(outputs, list | tuple)
@@ -146,8 +171,16 @@ class Layer:
     """
 
     def __init__(
-        self, name: str | None = None, *, children: Iterable[Layer] = (), dtype: Any = None, seed: int | None = None
+        self,
+        name: str | None = None,
+        *,
+        children: Iterable[Layer] = (),
+        dtype: Any = None,
+        seed: int | None = None,
+        **unknown: Any,
     ) -> None:
+        if unknown:
+            raise InvalidTypeError(unknown_arguments(type(self), list(unknown)))
         self.name = name or _snake_case(type(self).__name__)
         self.name_is_final = name is not None
         self.children: list[Layer] = list(dict.fromkeys(children))
@@ -177,6 +210,13 @@ class Layer:
     def allocate_parameters(self) -> None:
         """Make the layer's own parameters with `add_parameter`."""
 
+    def input_shape(self, x: Variable) -> Sequence[int | None] | None:
+        """For each axis of the first input the size that the layer takes, None for any; None if it takes any at all.
+
+        An input of unknown sizes has these within the application, and calls check that.
+        """
+        return None
+
     def check_inputs(self, *inputs: Variable) -> None:
         """Raise, naming the layer, if the layer cannot be applied to these inputs."""
 
@@ -186,20 +226,9 @@ class Layer:
             if self.allocated:
                 self.check_inputs(*inputs)
                 return
-            with self.unchanged_on_failure():
+            with unchanged_on_failure([self]):
                 self._allocate(*inputs)
                 self.check_inputs(*inputs)
-
-    @contextmanager
-    def unchanged_on_failure(self) -> Iterator[None]:
-        """Leave the layer as it was if the block raises: what it has, though not the values of variables that it had before."""
-        before = {**vars(self), "own_variables": dict(self.own_variables), "_initializers": dict(self._initializers)}
-        try:
-            yield
-        except BaseException:
-            vars(self).clear()
-            vars(self).update(before)
-            raise
 
     def _allocate(self, *inputs: Variable) -> None:
         """Settle sizes and dtype, and make the parameters."""
@@ -211,8 +240,10 @@ class Layer:
         self.allocated = True
 
     def allocate(self) -> None:
-        """Allocate this layer and all below it now; ValueError where a size is not known before an application."""
-        with inside_layer(f"{current_layer()}/{self.name}"):
+        """Allocate this layer and all below it now; ValueError where a size is not known before an application, and then all
+        are as they were.
+        """
+        with unchanged_on_failure(find_layers(self)), inside_layer(f"{current_layer()}/{self.name}"):
             self.allocate_for()
             for child in self.children:
                 child.allocate()
@@ -253,18 +284,22 @@ class Layer:
         return MappingProxyType({name[start:]: variable for name, variable in get_parameters(self).items()})
 
     def initialize(self, rng: np.random.Generator | int | None = None) -> None:
-        """Draw all state of this layer and those below anew, or none; ValueError if a layer has none yet."""
+        """Draw all state of this layer and those below anew, or none; layers that have none yet are allocated first.
+
+        ValueError where a size is not known before an application.
+        """
         generator = np.random.default_rng(rng)
-        cells, values = [], []
-        for layer in find_layers(self):
-            if not layer.allocated:
-                raise InvalidValueError(f"{layer!r} has no parameters before it is applied or allocated")
-            for name, variable in layer.own_variables.items():
-                shape = variable.get_value(borrow=True).shape
-                cells.append(variable.cell)
-                values.append(layer._initializers[name].generate(generator, shape).astype(variable.dtype))
-        with locked(cells):
-            assign(cells, values)
+        with unchanged_on_failure(find_layers(self)):
+            if not all(layer.allocated for layer in find_layers(self)):
+                self.allocate()
+            cells, values = [], []
+            for layer in find_layers(self):
+                for name, variable in layer.own_variables.items():
+                    shape = variable.get_value(borrow=True).shape
+                    cells.append(variable.cell)
+                    values.append(layer._initializers[name].generate(generator, shape).astype(variable.dtype))
+            with locked(cells):
+                assign(cells, values)
         for layer in find_layers(self):
             layer.settle_initial_values()
 
@@ -319,6 +354,22 @@ def find_layers(tops: Layer | Iterable[Layer], predicate: Callable[[Layer], bool
     return [layer for layer in found if predicate(layer)]
 
 
+@contextmanager
+def unchanged_on_failure(layers: Iterable[Layer]) -> Iterator[None]:
+    """Leave the layers as they were if the block raises: what they have, though not the values of variables that they had."""
+    before = [
+        (layer, {**vars(layer), "own_variables": dict(layer.own_variables), "_initializers": dict(layer._initializers)})
+        for layer in layers
+    ]
+    try:
+        yield
+    except BaseException:
+        for layer, attributes in before:
+            vars(layer).clear()
+            vars(layer).update(attributes)
+        raise
+
+
 def get_application_call(variable: Variable) -> ApplicationCall | None:
     """The application that a variable belongs to, None if there is none."""
     return next((tag for tag in reversed(variable.tags) if isinstance(tag, ApplicationCall)), None)
@@ -357,31 +408,27 @@ def get_parameters(tops: Layer | Iterable[Layer], role: type[Role] = Role) -> di
     return found
 
 
-def get_parameter_values(tops: Layer | Iterable[Layer]) -> dict[str, np.ndarray[Any, Any]]:
-    """Copies of the values of all state, population statistics included, by hierarchical name."""
-    return {name: variable.get_value() for name, variable in get_parameters(tops).items()}
-
-
-def set_parameter_values(tops: Layer | Iterable[Layer], values: Mapping[str, Any]) -> None:
-    """Set all state by hierarchical name. Names that lack or are too many, or values that do not fit, raise, and then no
-    state is changed.
-    """
-    variables = get_parameters(tops)
-    missing, unknown = sorted(set(variables) - set(values)), sorted(set(values) - set(variables))
-    if missing or unknown:
-        raise InvalidValueError(f"parameter values do not fit the layers: missing {missing}, unknown {unknown}")
-    cells = [variable.cell for variable in variables.values()]
-    arrays = [fit(values[name], variable.type, f"the value of {name}").copy() for name, variable in variables.items()]
-    with locked(cells):
-        assign(cells, arrays)
-
-
 # -- modes -----------------------------------------------------------------------------------------------------------
 
 
 def is_in_training(layer: Layer) -> bool:
     """Whether the graph being built is to train this layer; inference otherwise."""
-    return layer in _in_training.get()[-1]
+    return layer in _modes.get()[-1].training
+
+
+class Untrained(Replaceable):
+    """Its input: what an application returned in inference, which in training would be something else."""
+
+
+def untrained(x: Variable) -> Variable:
+    """x, which a layer with two modes returns in inference, marked as that: `function` warns where parameters learn from it.
+
+    It is not marked where the user left the layer out of training by a predicate.
+    """
+    call = current_call()
+    if call.layer in _modes.get()[-1].left_out:
+        return x
+    return Variable(Untrained(), (x,), x.type, f"{call.layer.name}_untrained", (call,))
 
 
 class training:
@@ -394,11 +441,15 @@ class training:
     def __init__(self, *layers: Layer, predicate: Callable[[Layer], bool] = lambda layer: True) -> None:
         if not layers:
             raise InvalidValueError("name at least one layer whose training-mode graph is to be built")
-        self._layers = frozenset(find_layers(layers, predicate))
+        everything = frozenset(find_layers(layers))
+        chosen = frozenset(find_layers(layers, predicate))
+        self._modes = _Modes(chosen, everything - chosen)
 
     def __enter__(self) -> None:
-        blocks = _in_training.get()
-        _in_training.set((*blocks, blocks[-1] | self._layers))
+        blocks = _modes.get()
+        outer, own = blocks[-1], self._modes
+        joined = _Modes(outer.training | own.training, (outer.left_out | own.left_out) - own.training)
+        _modes.set((*blocks, joined))
 
     def __exit__(self, *error: object) -> None:
-        _in_training.set(_in_training.get()[:-1])
+        _modes.set(_modes.get()[:-1])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence as Listed
 from typing import Any
 
-from minigraph.errors import InvalidTypeError, InvalidValueError
+from minigraph.errors import InvalidValueError
 from minigraph.graph import Input, Variable
 from minigraph.layers.base import Application, Layer, application
 from minigraph.layers.initialization import He, as_initializer
@@ -24,7 +24,9 @@ class Filtering(Layer):
     """What convolutional layers have in common: filters, and biases that are tied over space or not.
 
     filter_size: an int, or one for each spatial axis. num_channels is inferred at the first application if left out.
-    tied_biases: one bias for each filter, else one for each filter at each place, for which sizes must be known.
+    tied_biases: one bias for each filter, else one for each filter at each place, for which sizes must be known. flip_filters:
+    turn the filters round along all spatial axes, as Theano and Blocks do, and Lasagne by default: the convolution of
+    mathematics in place of the correlation.
     """
 
     def __init__(
@@ -38,6 +40,7 @@ class Filtering(Layer):
         groups: int = 1,
         use_bias: bool = True,
         tied_biases: bool = True,
+        flip_filters: bool = False,
         weights_init: Any = None,
         biases_init: Any = 0.0,
         **options: Any,
@@ -48,7 +51,7 @@ class Filtering(Layer):
         (self.num_filters,) = as_ints(num_filters, "num_filters", 1)
         self.num_channels = None if num_channels is None else as_ints(num_channels, "num_channels", 1)[0]
         self.step, self.dilation, self.groups = step, dilation, groups
-        self.use_bias, self.tied_biases = use_bias, tied_biases
+        self.use_bias, self.tied_biases, self.flip_filters = use_bias, tied_biases, flip_filters
         self.weights_init = He() if weights_init is None else as_initializer(weights_init, "weights_init")
         self.biases_init = as_initializer(biases_init, "biases_init")
 
@@ -75,6 +78,9 @@ class Filtering(Layer):
         self.add_parameter("W", self.filter_shape(), self.weights_init, FILTER)
         if self.use_bias and self.tied_biases:
             self.add_parameter("b", (self.num_filters,), self.biases_init, BIAS)
+
+    def input_shape(self, x: Variable) -> list[int | None]:
+        return [None, self.num_channels, *(None for _ in self.filter_size)]
 
     def check_inputs(self, *inputs: Variable) -> None:
         for x in inputs[:1]:
@@ -133,7 +139,8 @@ class Convolutional(Filtering):
 
     def filtered(self, x: Variable, filters: Variable) -> Variable:
         mode = "valid" if self.border_mode is None else self.border_mode
-        return _CONVOLUTIONS[len(self.filter_size)](x, filters, self.step, mode, self.dilation, self.groups)
+        convolution = _CONVOLUTIONS[len(self.filter_size)]
+        return convolution(x, filters, self.step, mode, self.dilation, self.groups, flip_filters=self.flip_filters)
 
 
 class ConvolutionalTranspose(Filtering):
@@ -165,7 +172,8 @@ class ConvolutionalTranspose(Filtering):
     def filtered(self, x: Variable, filters: Variable) -> Variable:
         cut = 0 if self.border_mode == "valid" else self.border_mode
         convolution = _TRANSPOSED[len(self.filter_size)]
-        return convolution(x, filters, self.step, cut, self.output_padding, self.dilation, self.groups)
+        sizes = self.step, cut, self.output_padding, self.dilation, self.groups
+        return convolution(x, filters, *sizes, flip_filters=self.flip_filters)
 
 
 class MaxPooling(Layer):
@@ -219,7 +227,8 @@ class Flattener(Layer):
 class ConvolutionalSequence(Sequence):
     """Convolutional layers and others, one after another, with what the convolutional ones have in common.
 
-    num_channels, image_size: those of the input; with both, `allocate` makes all parameters without an application.
+    num_channels, image_size: those of the input, which need not be known from its type then; with both, `allocate` and
+    `initialize` make all parameters without an application.
     border_mode, tied_biases: for the convolutional layers to which none was given.
     """
 
@@ -242,16 +251,20 @@ class ConvolutionalSequence(Sequence):
             if isinstance(layer, Filtering) and tied_biases is not None:
                 layer.tied_biases = tied_biases
 
+    def input_shape(self, x: Variable) -> list[int | None]:
+        spatial = [None] * (x.ndim - 2) if self.image_size is None else self.image_size
+        return [None, self.num_channels, *spatial]
+
     def check_inputs(self, *inputs: Variable) -> None:
         for x in inputs[:1]:
             wanted = (self.num_channels, *(self.image_size or ()))
-            if self.num_channels is not None and any(
+            if (self.image_size is not None and x.ndim != len(self.image_size) + 2) or any(
                 None not in (one, other) and one != other for one, other in zip(wanted, x.type.shape[1:], strict=False)
             ):
                 raise InvalidValueError(f"{self!r} takes (batch, channels, *spatial) of sizes {wanted}, not {x!r}")
 
     def allocate(self) -> None:
         if self.num_channels is None or self.image_size is None:
-            raise InvalidTypeError(f"{self!r}: give num_channels and image_size, or apply the layer to an input")
+            raise InvalidValueError(f"{self!r}: give num_channels and image_size, or apply the layer to an input")
         kind = TensorType(self.dtype or DEFAULT_FLOAT, (None, self.num_channels, *self.image_size))
         self.apply(Variable(Input(), (), kind, "images"))

@@ -17,6 +17,11 @@ def last_size(x: Variable) -> int | None:
     return x.type.shape[-1] if x.ndim else None
 
 
+def with_last_size(x: Variable, size: int | None) -> list[int | None]:
+    """A size for each axis of x: this one for the last, None for all others."""
+    return [None] * (x.ndim - 1) + [size] * bool(x.ndim)
+
+
 class Linear(Layer):
     """x @ W + b over the last axis of x: W of shape (input_dim, output_dim), b of shape (output_dim,).
 
@@ -48,6 +53,9 @@ class Linear(Layer):
         if self.use_bias:
             self.add_parameter("b", (self.output_dim or 0,), self.biases_init, BIAS)
 
+    def input_shape(self, x: Variable) -> list[int | None]:
+        return with_last_size(x, self.input_dim)
+
     def check_inputs(self, *inputs: Variable) -> None:
         for x in inputs:
             if not x.ndim or last_size(x) not in (None, self.input_dim):
@@ -75,6 +83,14 @@ class Bias(Layer):
     def allocate_parameters(self) -> None:
         self.need(input_dim=self.input_dim)
         self.add_parameter("b", (self.input_dim or 0,), self.biases_init, BIAS)
+
+    def input_shape(self, x: Variable) -> list[int | None]:
+        return with_last_size(x, self.input_dim)
+
+    def check_inputs(self, *inputs: Variable) -> None:
+        for x in inputs:
+            if not x.ndim or last_size(x) not in (None, self.input_dim):
+                raise InvalidValueError(f"{self!r} takes {self.input_dim} features on the last axis, not {x!r}")
 
     @application
     def apply(self, x: Variable) -> Variable:

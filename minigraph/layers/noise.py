@@ -8,7 +8,7 @@ import numpy as np
 
 from minigraph.errors import InvalidValueError
 from minigraph.graph import Variable
-from minigraph.layers.base import Layer, application, is_in_training
+from minigraph.layers.base import Layer, application, is_in_training, untrained
 from minigraph.layers.roles import DROPOUT, add_role
 from minigraph.ops.comparison import where
 from minigraph.ops.random import RandomStream
@@ -40,7 +40,7 @@ class Dropout(Layer):
     def apply(self, x: Variable) -> Variable:
         """x, or in training x with elements set to 0 at random and the others scaled up."""
         if not is_in_training(self):
-            return x
+            return untrained(x) if self.drop_prob else x
         if self.stream is None:
             self.stream = RandomStream(self.own_seed("stream"))
         return drop(x, self.drop_prob, self.stream)

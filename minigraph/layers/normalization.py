@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from minigraph.errors import InvalidTypeError, InvalidValueError
 from minigraph.graph import Variable
-from minigraph.layers.base import Layer, training
+from minigraph.layers.base import Layer, find_layers, training
 from minigraph.layers.conventions import BLOCKS, Convention
 from minigraph.layers.population import PopulationNormalization
 from minigraph.ops.shape import expand_dims
@@ -142,10 +143,14 @@ class BatchNormalization(PopulationNormalization):
     def stretched(self, parameter: Variable, x: Variable) -> Variable:
         return expand_dims(parameter, 0)
 
+    def input_shape(self, x: Variable) -> list[int | None]:
+        sizes = zip(self.input_dim or (), self.averaged, strict=True)
+        return [None, *(None if averaged else size for size, averaged in sizes)]
+
     def check_inputs(self, *inputs: Variable) -> None:
         super().check_inputs(*inputs)
         for x in inputs[:1]:
-            dims = tuple(None if averaged else size for size, averaged in zip(self.input_dim or (), self.averaged, strict=True))
+            dims = self.input_shape(x)[1:]
             if x.ndim != len(dims) + 1 or any(
                 None not in (size, given) and size != given for size, given in zip(dims, x.type.shape[1:], strict=True)
             ):
@@ -174,11 +179,11 @@ class SpatialBatchNormalization(BatchNormalization):
             raise InvalidValueError(f"{self!r} takes (batch, channels, *spatial), not {inputs[0]!r}")
 
 
-def batch_normalization(*layers: Layer) -> training:
+def batch_normalization(*layers: Layer) -> AbstractContextManager[None]:
     """Build training-mode graph inside the block for every layer at or below these that keeps a population.
 
     The mode is fixed when the graph is built. Blocks nest, can be entered again, are left as they were entered, also
-    by an exception, and hold for the current thread alone.
+    by an exception, and hold for the current thread alone. Without layers nothing changes, as in Blocks.
 
     >>> x, layer = mg.matrix("x"), mg.layers.BatchNormalization(4)
     >>> with mg.layers.batch_normalization(layer):
@@ -186,4 +191,5 @@ def batch_normalization(*layers: Layer) -> training:
     >>> [population.name for population, _ in mg.transforms.get_batch_normalization_updates(y)]
     ['population_mean', 'population_stdev']
     """
-    return training(*layers, predicate=lambda layer: isinstance(layer, PopulationNormalization))
+    found = find_layers(layers, lambda layer: isinstance(layer, PopulationNormalization))
+    return training(*found) if found else nullcontext()

@@ -16,6 +16,7 @@ from minigraph.layers.base import (
     current_call,
     get_application_call,
     is_in_training,
+    unchanged_on_failure,
 )
 from minigraph.layers.conventions import BLOCKS, Batch, Convention, Stdev, Sums, pooled
 from minigraph.layers.ghost_batches import GhostBatches
@@ -32,7 +33,7 @@ from minigraph.layers.roles import (
     Role,
 )
 from minigraph.ops.comparison import and_, eq, ge, gt, lt, where
-from minigraph.ops.control import ifelse
+from minigraph.ops.control import DefaultUpdate, ifelse
 from minigraph.ops.creation import arange
 from minigraph.ops.elementwise import cast
 from minigraph.ops.loop import exposed
@@ -49,6 +50,9 @@ from minigraph.ops.normalization import (
 from minigraph.ops.shape import broadcast_like, reshape, shape, shape_padright
 from minigraph.record import Record
 from minigraph.state import assign, locked
+
+INFERENCE_IS_MEANT = "inference is meant"
+"""The tag of an application that was switched to inference on purpose."""
 
 Pairs = list[tuple[Variable, Variable]]
 """(population statistic, estimate), or (shared variable, new value)."""
@@ -81,6 +85,17 @@ class Normalization(Record):
         """Whether it estimates statistics that the population may follow."""
         acting, by_minibatch = self.layer.acting(self.request, self.is_training)
         return self.is_training and by_minibatch and not acting.freezes(Freeze.AVERAGES)
+
+    @property
+    def forgets_training(self) -> bool:
+        """Whether it was built in inference mode where training mode would have made a difference, and nothing says that this
+        is meant: it is not frozen, not switched to inference, and its population does not follow by itself.
+        """
+        followed = isinstance(self.variable.inputs[0].op, DefaultUpdate)
+        if self.is_training or followed or not self.population or INFERENCE_IS_MEANT in self.variable.tags:
+            return False
+        (_, as_it_is), (acting, trained) = (self.layer.acting(self.request, mode) for mode in (False, True))
+        return trained and not as_it_is and not acting.freezes(Freeze.STATISTICS)
 
     @property
     def own_batch(self) -> Batch:
@@ -274,7 +289,7 @@ class PopulationNormalization(Layer):
         reshaped. Sizes that are not known yet follow from the arrays. A count of minibatches may be left out, and then stays.
         ValueError for a name that lacks or is unknown, or a size that does not fit.
         """
-        with self.unchanged_on_failure():
+        with unchanged_on_failure([self]):
             self.allocate_from(values)
             self._assign_all(values)
 
@@ -325,11 +340,11 @@ class PopulationNormalization(Layer):
     def scaled(self, normalized: Variable, request: Request) -> Variable:
         """A normalized value times scale, plus shift."""
         scale, shift = (self.own_variables.get(name) for name in (self.convention.scale, self.convention.shift))
-        result = normalized
+        result, call = normalized, current_call()
         if scale is not None:
-            result = result * self.stretched(held(scale, request), normalized)
+            result = result * self.stretched(held(scale, request, call), normalized)
         if shift is not None:
-            result = result + self.stretched(held(shift, request), normalized)
+            result = result + self.stretched(held(shift, request, call), normalized)
         return result
 
     def normalize(self, x: Variable, call: ApplicationCall, request: Request, in_training: bool) -> Variable:

@@ -20,7 +20,7 @@ from minigraph.graph import Variable
 from minigraph.layers.activations import Logistic, Tanh
 from minigraph.layers.base import Application, Layer, application
 from minigraph.layers.initialization import Constant, Glorot, Initializer, Orthogonal, as_initializer
-from minigraph.layers.linear import Linear, last_size
+from minigraph.layers.linear import Linear, last_size, with_last_size
 from minigraph.layers.normalization import BatchNormalization
 from minigraph.layers.roles import BIAS, INITIAL_STATE, WEIGHT
 from minigraph.ops.arranging import concatenate
@@ -220,6 +220,9 @@ class Recurrent(Layer):
         own = [one for name, one in self.own_variables.items() if name.startswith("initial_")]
         return [broadcast_to(expand_dims(one, 0), (batch_size, self.dim)) for one in own]
 
+    def input_shape(self, x: Variable) -> list[int | None]:
+        return with_last_size(x, self.features)
+
     def check_inputs(self, *inputs: Variable) -> None:
         for x in inputs[:1]:
             if x.ndim < 2 or last_size(x) not in (None, self.features):
@@ -280,8 +283,9 @@ class LSTM(Recurrent):
 
     The gates stand in the order input, forget, cell, output: with z = inputs + states @ W,
     cells = sigmoid(z_forget) * cells + sigmoid(z_input) * tanh(z_cell), states = sigmoid(z_output) * tanh(cells).
-    peepholes: let the gates see the cells, as Blocks does. forget_bias: what is added to the bias of the forget gate where the
-    layer has a bias, that is, with `input_dim`, at first (Jozefowicz et al. 2015).
+    peepholes: let the gates see the cells, as Blocks does, by weights that start as `peepholes_init` says. forget_bias: what is
+    added to the bias of the forget gate at first, where the layer has a bias, that is, with `input_dim` (Jozefowicz et al.
+    2015).
 
     >>> lstm = mg.layers.LSTM(dim=3, input_dim=2)
     >>> x = mg.tensor("x", shape=(None, None, 2))
@@ -300,9 +304,11 @@ class LSTM(Recurrent):
         gate_activation: Layer | None = None,
         *,
         peepholes: bool = False,
+        peepholes_init: Any = 0.0,
         forget_bias: float = 1.0,
         **options: Any,
     ) -> None:
+        self.peepholes_init = as_initializer(peepholes_init, "peepholes_init")
         self.activation = Tanh() if activation is None else activation
         self.gate_activation = Logistic() if gate_activation is None else gate_activation
         super().__init__(dim, input_dim, children=[self.activation, self.gate_activation, *self.own_children(dim)], **options)
@@ -317,7 +323,7 @@ class LSTM(Recurrent):
         self.add_input_weights()
         if self.peepholes:
             for gate in ("input", "forget", "output"):
-                self.add_parameter(f"W_cell_to_{gate}", (self.dim,), as_initializer(0.0, gate), WEIGHT)
+                self.add_parameter(f"W_cell_to_{gate}", (self.dim,), self.peepholes_init, WEIGHT)
         self.add_initial_states("state", "cells")
 
     def add_input_weights(self, use_bias: bool = True) -> None:
@@ -484,10 +490,29 @@ class Bidirectional(Layer):
         self.forward.name_is_final = self.backward.name_is_final = True
         super().__init__(children=[self.forward, self.backward], **options)
 
+    @property
+    def dim(self) -> int:
+        """The size of its results: those of both directions."""
+        return 2 * self.forward.dim
+
+    @property
+    def input_dim(self) -> int | None:
+        """The size of the inputs that both directions multiply by a matrix of their own, None if they do not."""
+        return self.forward.input_dim
+
+    @property
+    def features(self) -> int:
+        """The size of the inputs of a step."""
+        return self.forward.features
+
+    def input_shape(self, x: Variable) -> list[int | None]:
+        return with_last_size(x, self.features)
+
     @application
-    def apply(self, inputs: Variable, mask: Variable | None = None) -> Any:
+    def apply(self, inputs: Variable, mask: Variable | None = None, *, truncate_gradient: int = -1) -> Any:
         """The states (and cells, if there are any) of both directions at every row, (time, batch, 2 * dim)."""
-        both = [layer.apply(inputs, mask=mask, reverse=layer is self.backward) for layer in (self.forward, self.backward)]  # type: ignore[attr-defined]
+        options: dict[str, Any] = {"mask": mask, "truncate_gradient": truncate_gradient}
+        both = [layer.apply(inputs, reverse=layer is self.backward, **options) for layer in (self.forward, self.backward)]  # type: ignore[attr-defined]
         pairs = zip(*both, strict=True) if isinstance(both[0], list) else [both]
         joined = [concatenate([there, back[::-1]], axis=-1) for there, back in pairs]
         return joined if len(joined) > 1 else joined[0]
@@ -495,14 +520,16 @@ class Bidirectional(Layer):
 
 class RecurrentStack(Layer):
     """Recurrent layers one upon the other: each takes the states of the one below, through a `Linear` unless it has an
-    `input_dim`.
+    `input_dim`. A layer may be `Bidirectional`; the stack then goes over whole sequences alone.
 
     skip_connections: every layer takes the inputs, too, through a `Linear`.
     """
 
-    def __init__(self, transitions: Sequence[Recurrent], *, skip_connections: bool = False, **options: Any) -> None:
+    def __init__(
+        self, transitions: Sequence[Recurrent | Bidirectional], *, skip_connections: bool = False, **options: Any
+    ) -> None:
         for one in transitions:
-            if not isinstance(one, Recurrent):
+            if not isinstance(one, Recurrent | Bidirectional):
                 raise InvalidTypeError(f"a stack is made of recurrent layers, not {one!r}")
         if not transitions:
             raise InvalidValueError("a stack needs at least one recurrent layer")
@@ -515,13 +542,18 @@ class RecurrentStack(Layer):
             elif one.input_dim != below.dim:
                 raise InvalidValueError(f"{one!r} takes {one.input_dim} features, and {below!r} below it has {below.dim}")
             if skip_connections:
-                self.skips[k] = Linear(None, one.features, use_bias=False, name=f"skip_{k}")
+                self.skips[k] = Linear(transitions[0].features, one.features, use_bias=False, name=f"skip_{k}")
         super().__init__(children=[*self.transitions, *self.forks.values(), *self.skips.values()], **options)
+
+    def input_shape(self, x: Variable) -> list[int | None]:
+        return with_last_size(x, self.transitions[0].features)
 
     @property
     def names(self) -> list[list[str]]:
-        """For each layer the names of its states in this stack: `states`, `cells`, then `states_1`, `cells_1`, ..."""
-        own = [one.apply.states for one in self.transitions]  # type: ignore[attr-defined]
+        """For each layer the names of its states in this stack, which can be given: `states`, `cells`, then `states_1`, ...;
+        none of a layer that goes both ways.
+        """
+        own = [() if isinstance(one, Bidirectional) else one.apply.states for one in self.transitions]  # type: ignore[attr-defined]
         return [[name if not k else f"{name}_{k}" for name in states] for k, states in enumerate(own)]
 
     @application
@@ -550,16 +582,29 @@ class RecurrentStack(Layer):
                 x = self.forks[k](x)
             if k in self.skips:
                 x = x + self.skips[k](inputs)
-            own = layer.apply.states  # type: ignore[attr-defined]
-            given = {mine: states[name] for mine, name in zip(own, names, strict=True) if name in states}
-            options = {"reverse": reverse, "truncate_gradient": truncate_gradient} if iterate else {}
-            outputs = layer.apply(x, mask=mask, iterate=iterate, **options, **given)  # type: ignore[attr-defined]
+            if isinstance(layer, Bidirectional):
+                outputs = _both_ways(layer, x, mask, iterate, reverse, truncate_gradient)
+            else:
+                own = layer.apply.states  # type: ignore[attr-defined]
+                given = {mine: states[name] for mine, name in zip(own, names, strict=True) if name in states}
+                options = {"reverse": reverse, "truncate_gradient": truncate_gradient} if iterate else {}
+                outputs = layer.apply(x, mask=mask, iterate=iterate, **options, **given)  # type: ignore[attr-defined]
             listed = outputs if isinstance(outputs, list) else [outputs]
             results += listed
             x = listed[0][::-1] if reverse and k + 1 < len(self.transitions) else listed[0]
         if iterate and not return_sequences:
             results = [index(one, -1) for one in results]
         return results if len(results) > 1 else results[0]
+
+
+def _both_ways(
+    layer: Bidirectional, x: Variable, mask: Variable | None, iterate: bool, reverse: bool, truncate_gradient: int
+) -> Any:
+    """The results of a layer of a stack that goes both ways, in the order of the steps."""
+    if not iterate:
+        raise InvalidValueError(f"{layer!r} needs all rows at once, and cannot do a single step: leave out iterate=False")
+    rows, present = (x[::-1], None if mask is None else mask[::-1]) if reverse else (x, mask)
+    return layer.apply(rows, mask=present, truncate_gradient=truncate_gradient)
 
 
 __all__ = [

@@ -7,6 +7,7 @@ from typing import Any
 
 from minigraph.errors import InvalidTypeError, InvalidValueError
 from minigraph.graph import Constant, Variable, as_variable, is_annotation
+from minigraph.layers.base import ApplicationCall
 from minigraph.ops.arithmetic import clip
 from minigraph.ops.comparison import ge, lt, where
 from minigraph.ops.control import disconnected_grad
@@ -77,14 +78,14 @@ class Held(Replaceable):
     """Its first input: a parameter, the second, as it enters an application, where it may be held still."""
 
 
-def held(parameter: Variable, request: Request) -> Variable:
-    """A parameter through which no gradient flows where everything stands still."""
+def held(parameter: Variable, request: Request, call: ApplicationCall) -> Variable:
+    """A parameter as it enters an application; no gradient flows through it where everything stands still."""
     value = parameter
     if isinstance(request.freeze, Variable):
         value = where(ge(request.freeze, int(Freeze.EVERYTHING)), disconnected_grad(parameter), parameter)
     elif request.freezes(Freeze.EVERYTHING):
         value = disconnected_grad(parameter)
-    return Held()(value, parameter)
+    return Variable(Held(), (value, parameter), value.type, None, (call,))
 
 
 def checked_index(index: Any, rows: int | None) -> Variable | None:

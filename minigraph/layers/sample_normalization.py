@@ -67,6 +67,10 @@ class SampleNormalization(Layer):
         if self.learn_shift:
             self.add_parameter("shift", self.input_dim or (), self.shift_init, BIAS)
 
+    def input_shape(self, x: Variable) -> list[int | None]:
+        sizes = dict(zip(self.scaled_axes(x), self.input_dim or (), strict=True))
+        return [sizes.get(axis) for axis in range(x.ndim)]
+
     def check_inputs(self, *inputs: Variable) -> None:
         for x in inputs[:1]:
             if x.dtype.kind != "f":

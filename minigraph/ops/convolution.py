@@ -70,29 +70,33 @@ def conv3d(
 
 
 def conv_transpose1d(
-    x: Operand, filters: Operand, stride: Any = 1, padding: Any = 0, output_padding: Any = 0, dilation: Any = 1, groups: int = 1
-) -> Variable:
+    x: Operand, filters: Operand, stride: Any = 1, padding: Any = 0, output_padding: Any = 0, dilation: Any = 1,
+    groups: int = 1, *, flip_filters: bool = False,
+) -> Variable:  # fmt: skip
     """`conv_transpose2d` along one axis."""
-    return _transposed(x, filters, 1, stride, padding, output_padding, dilation, groups)
+    return _transposed(x, filters, 1, stride, padding, output_padding, dilation, groups, flip_filters)
 
 
 def conv_transpose2d(
-    x: Operand, filters: Operand, stride: Any = 1, padding: Any = 0, output_padding: Any = 0, dilation: Any = 1, groups: int = 1
-) -> Variable:
+    x: Operand, filters: Operand, stride: Any = 1, padding: Any = 0, output_padding: Any = 0, dilation: Any = 1,
+    groups: int = 1, *, flip_filters: bool = False,
+) -> Variable:  # fmt: skip
     """The gradient of `conv2d` by its input, as a function: x (batch, channels, height, width) spread by filters.
 
     filters: (channels, outputs / groups, height, width), which `conv2d` would take to get from the result back to the shape of
     x. padding: how much is cut off at both ends, an int, or for each axis an int or a pair. output_padding: how much longer the
-    result is at the end, less than the stride, where several lengths would do.
+    result is at the end, less than the stride, where several lengths would do. flip_filters: be the gradient of a `conv2d` that
+    flips them.
     """
-    return _transposed(x, filters, 2, stride, padding, output_padding, dilation, groups)
+    return _transposed(x, filters, 2, stride, padding, output_padding, dilation, groups, flip_filters)
 
 
 def conv_transpose3d(
-    x: Operand, filters: Operand, stride: Any = 1, padding: Any = 0, output_padding: Any = 0, dilation: Any = 1, groups: int = 1
-) -> Variable:
+    x: Operand, filters: Operand, stride: Any = 1, padding: Any = 0, output_padding: Any = 0, dilation: Any = 1,
+    groups: int = 1, *, flip_filters: bool = False,
+) -> Variable:  # fmt: skip
     """`conv_transpose2d` along three axes."""
-    return _transposed(x, filters, 3, stride, padding, output_padding, dilation, groups)
+    return _transposed(x, filters, 3, stride, padding, output_padding, dilation, groups, flip_filters)
 
 
 def _operands(x: Operand, filters: Operand, count: int, groups: Any, channels_at: int) -> tuple[Variable, Variable]:
@@ -151,8 +155,9 @@ def _convolved(
 
 
 def _transposed(
-    x: Operand, filters: Operand, count: int, stride: Any, padding: Any, output_padding: Any, dilation: Any, groups: int
-) -> Variable:
+    x: Operand, filters: Operand, count: int, stride: Any, padding: Any, output_padding: Any, dilation: Any, groups: int,
+    flip_filters: bool,
+) -> Variable:  # fmt: skip
     """A transposed convolution along so many axes."""
     given, kernel = _operands(x, filters, count, groups, 0)
     strides, dilations = per_axis(stride, count, "a stride"), per_axis(dilation, count, "a dilation")
@@ -165,6 +170,8 @@ def _transposed(
         )
     batch, _, *lengths = shape(given)
     spatial = list(range(2, count + 2))
+    if flip_filters:
+        kernel = flip(kernel, spatial)
     inner, terms = channels // groups, outputs * math.prod(sizes)
     rows = reshape(dimshuffle(given, 0, *spatial, 1), (_product([batch, *lengths]), groups, inner))
     matrix = reshape(kernel, (groups, inner, terms))

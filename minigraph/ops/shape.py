@@ -14,20 +14,24 @@ from minigraph.ops.elementwise import Cotangents, Operand, cast
 from minigraph.types import Shape, TensorType, check_axes, check_axis, tensor_type
 
 __all__ = [
+    "addbroadcast",
     "broadcast_to",
     "dimshuffle",
     "expand_dims",
     "flatten",
     "moveaxis",
+    "patternbroadcast",
     "ravel",
     "reshape",
     "shape",
     "shape_padleft",
     "shape_padright",
     "size",
+    "specify_shape",
     "squeeze",
     "swapaxes",
     "transpose",
+    "unbroadcast",
 ]
 
 Sizes = Any
@@ -245,6 +249,20 @@ def ravel(x: Operand) -> Variable:
     return flatten(x)
 
 
+def misfit(shape: Sequence[int | None], target: Sequence[int | None], kept: Sequence[int]) -> str | None:
+    """Why an array of this shape does not have the target's sizes along those of its axes that are not stretched, if so."""
+    offset = len(target) - len(shape)
+    for axis in kept:
+        own = shape[axis - offset]
+        if own == target[axis]:
+            continue
+        found = f"axis {axis - offset} has size {own} at run time, and"
+        if not offset and all(shape[one] == target[one] for one in range(len(target)) if one not in kept):
+            return f"shape {tuple(shape)} is not {tuple(target)}: {found} {target[axis]} is expected"
+        return f"shape {shape} cannot be broadcast to {target}: {found} only a size that is statically 1 broadcasts"
+    return None
+
+
 class BroadcastTo(Op):
     """x stretched to a larger shape along the axes where its size is statically 1."""
 
@@ -257,13 +275,9 @@ class BroadcastTo(Op):
 
     def forward(self, xp: Any, x: Array, *symbolic: Array) -> Array:
         target = fill_sizes(self.pattern, symbolic)
-        offset = len(target) - x.ndim
-        for axis in self.kept:
-            if x.shape[axis - offset] != target[axis]:
-                raise ValueError(
-                    f"shape {x.shape} cannot be broadcast to {target}: axis {axis - offset} has size {x.shape[axis - offset]} "
-                    "at run time, and only a size that is statically 1 broadcasts"
-                )
+        failure = misfit(x.shape, target, self.kept)
+        if failure is not None:
+            raise ValueError(failure)
         return xp.broadcast_to(x, target)
 
     def gradient(self, dy: Variable, y: Variable, x: Variable, *symbolic: Variable) -> Cotangents:
@@ -284,6 +298,62 @@ def broadcast_to(x: Operand, shape: Sizes) -> Variable:
         return variable
     kept = tuple(axis + offset for axis, known in enumerate(variable.type.shape) if known != 1)
     return BroadcastTo(pattern, kept)(variable, *symbolic)
+
+
+def specify_shape(x: Operand, sizes: Sizes) -> Variable:
+    """x, of which it is known from here on that it has these sizes; calls check it.
+
+    sizes: for each axis a size, an int or an integer scalar variable, or None for one of which nothing is said. ValueError, at
+    this line, where x has another shape: at once if that is known, else when it is computed. Gradients pass as they are.
+
+    >>> x = mg.matrix("x")
+    >>> mg.specify_shape(x, (None, 3)).type.shape
+    (None, 3)
+    """
+    variable = as_variable(x)
+    wanted = list(sizes) if isinstance(sizes, list | tuple) else [sizes]
+    if len(wanted) != variable.ndim:
+        raise InvalidValueError(f"{variable!r} has {variable.ndim} axes, and {len(wanted)} sizes are given: {tuple(wanted)}")
+    specified: list[int] = []
+    for axis, (size, known) in enumerate(zip(wanted, variable.type.shape, strict=True)):
+        given = None if size is None else _known_size(size)
+        if None not in (given, known) and given != known:
+            raise InvalidValueError(f"{variable!r} has size {known} along axis {axis}, not {given}")
+        if size is not None and (given is None or known is None):
+            specified.append(axis)
+    if not specified:
+        return variable
+    own = shape(variable)
+    pattern, symbolic = split_sizes([wanted[axis] if axis in specified else size for axis, size in enumerate(own)])
+    return BroadcastTo(pattern, tuple(specified))(variable, *symbolic)
+
+
+def addbroadcast(x: Operand, *axes: int) -> Variable:
+    """x, of which it is known from here on that it has size 1 along these axes, so that they broadcast; calls check it."""
+    variable = as_variable(x)
+    places = check_axes(axes, variable.ndim)
+    return specify_shape(variable, [1 if axis in places else None for axis in range(variable.ndim)])
+
+
+def unbroadcast(x: Operand, *axes: int) -> Variable:
+    """x, of which it is forgotten that it has size 1 along these axes, so that they do not broadcast."""
+    variable = as_variable(x)
+    places = check_axes(axes, variable.ndim)
+    forgotten = [axis for axis in places if variable.type.shape[axis] == 1]
+    if not forgotten:
+        return variable
+    sizes = [Size(axis)(variable) if axis in forgotten else known for axis, known in enumerate(shape(variable))]
+    pattern, symbolic = split_sizes(sizes)
+    return BroadcastTo(pattern, ())(variable, *symbolic)
+
+
+def patternbroadcast(x: Operand, broadcastable: Sequence[bool]) -> Variable:
+    """x, whose axes broadcast where `broadcastable` says so, and do not elsewhere; calls check the sizes of 1."""
+    variable = as_variable(x)
+    if len(broadcastable) != variable.ndim:
+        raise InvalidValueError(f"{variable!r} has {variable.ndim} axes, and broadcastable {len(broadcastable)} entries")
+    stretching = [axis for axis, one in enumerate(broadcastable) if one]
+    return unbroadcast(addbroadcast(variable, *stretching), *(axis for axis in range(variable.ndim) if axis not in stretching))
 
 
 def broadcast_like(x: Variable, like: Variable) -> Variable:

@@ -19,7 +19,7 @@ from minigraph.ops.linear import MatMul
 from minigraph.ops.loop import Scan
 from minigraph.ops.random import RandomBits
 from minigraph.ops.reduction import Reduction
-from minigraph.ops.shape import BroadcastTo, Dimshuffle, Reshape, Size, fill_sizes
+from minigraph.ops.shape import BroadcastTo, Dimshuffle, Reshape, Size, fill_sizes, misfit
 from minigraph.ops.windows import Overlap
 from minigraph.types import Shape, TensorType
 
@@ -190,13 +190,9 @@ def _settled_broadcast(pattern: Shape, kept: tuple[int, ...], inputs: tuple[Vari
     """A broadcast to known sizes; those of axes that are not stretched must be x's own."""
     x, *sizes = inputs
     target = _filled(pattern, sizes)
-    offset = len(target) - x.ndim
-    for axis in kept:
-        if x.type.shape[axis - offset] != target[axis]:
-            raise InvalidValueError(
-                f"shape {x.type.shape} cannot be broadcast to {target}: axis {axis - offset} has size "
-                f"{x.type.shape[axis - offset]} at run time, and only a size that is statically 1 broadcasts"
-            )
+    failure = misfit(x.type.shape, target, kept)
+    if failure is not None:
+        raise InvalidValueError(failure)
     return BroadcastTo(target, kept), (x,)
 
 

@@ -1,5 +1,6 @@
 """Graph to graph: switching modes, dropout; and pairs (population, estimate) to updates."""
 
+from minigraph.function import reviews
 from minigraph.transforms.accumulation import StatisticsAccumulator
 from minigraph.transforms.averages import (
     caffe_average,
@@ -18,10 +19,13 @@ from minigraph.transforms.batch_normalization import (
     get_batch_normalization_updates,
 )
 from minigraph.transforms.folding import fold_batch_normalization
+from minigraph.transforms.forgotten import warn_of_forgotten_population, warn_of_forgotten_training
 from minigraph.transforms.freezing import freeze_batch_normalization
 from minigraph.transforms.monitoring import LayerGap, PopulationGap, population_gap
 from minigraph.transforms.noise import apply_dropout, apply_noise
 from minigraph.transforms.recomputation import recompute_population_statistics, reset_population_statistics
+
+reviews.extend((warn_of_forgotten_population, warn_of_forgotten_training))
 
 __all__ = [
     "Duplicates",

@@ -6,22 +6,19 @@ from collections.abc import Callable, Sequence
 from enum import Enum
 
 from minigraph.errors import InvalidTypeError, InvalidValueError
-from minigraph.function import reviews
-from minigraph.graph import Graph, Variable, transform
-from minigraph.layers.base import Layer, get_layer
+from minigraph.graph import Variable, transform
+from minigraph.layers.base import Layer
 from minigraph.layers.computation_graph import ComputationGraph
 from minigraph.layers.conventions import Batch, pooled
-from minigraph.layers.population import Normalization, Pairs, find_normalizations, normalization_of
-from minigraph.layers.roles import BATCH_NORM_POPULATION_STATISTICS, PARAMETER, has_roles
+from minigraph.layers.population import INFERENCE_IS_MEANT, Normalization, Pairs, find_normalizations, normalization_of
 from minigraph.ops.arranging import concatenate, stack
 from minigraph.ops.comparison import isfinite, where
-from minigraph.ops.control import DefaultUpdate
 from minigraph.ops.elementwise import cast
 from minigraph.ops.normalization import FiniteOr, FlowedThrough
 from minigraph.ops.reduction import mean
 from minigraph.ops.reduction import sum as sum_over
 from minigraph.ops.shape import broadcast_like, shape
-from minigraph.origin import carry_origin, warn
+from minigraph.origin import carry_origin
 
 Roots = ComputationGraph | Variable | Sequence[Variable]
 
@@ -43,6 +40,12 @@ def apply_population_normalization(graph: Roots) -> ComputationGraph:
     return switched(graph, training=False)
 
 
+def _as_meant(variable: Variable) -> Variable:
+    """An application in inference mode, marked as one that was asked for."""
+    tags = (*variable.tags, INFERENCE_IS_MEANT)
+    return Variable(variable.op, variable.inputs, variable.type, variable.name, tags, variable.origin)
+
+
 def outputs_of(graph: Roots) -> list[Variable]:
     """The outputs of a computation graph, or of what one can be made of."""
     return (graph if isinstance(graph, ComputationGraph) else ComputationGraph(graph)).outputs
@@ -57,7 +60,10 @@ def switched(graph: Roots, training: bool) -> ComputationGraph:
     """The graph with the applications that are in the other mode built anew, first ones first."""
 
     def build(one: Normalization) -> Variable | None:
-        return None if one.is_training == training else one.layer.normalize(one.x, one.call, one.request, training)
+        if one.is_training == training:
+            return None
+        built = one.layer.normalize(one.x, one.call, one.request, training)
+        return built if training else _as_meant(built)
 
     return rebuilt(graph, build)
 
@@ -89,34 +95,6 @@ def rebuilt(
 
     return ComputationGraph(transform(outputs_of(graph), step))
 
-
-# -- what is forgotten ---------------------------------------------------------------------------------------------------
-
-
-def _warn_of_forgotten_population(graph: Graph) -> None:
-    """Warn if parameters learn from minibatch statistics that no population follows, unless that was asked for."""
-    targets = {target for target, _ in graph.updates}
-    if not any(has_roles(target, [PARAMETER]) for target in targets):
-        return
-    variables = graph.variables
-    for variable in variables:
-        if isinstance(variable.op, DefaultUpdate):  # a population that follows by itself, unless function was told otherwise
-            targets.update(variable.inputs[1::2])
-    kept = {get_layer(target) for target in targets if has_roles(target, [BATCH_NORM_POPULATION_STATISTICS])}
-    forgotten = {
-        one.variable.origin.layer or one.layer.name: None
-        for one in find_normalizations(variables)
-        if one.estimates and one.population and one.layer not in kept
-    }
-    if forgotten:
-        warn(
-            f"parameters are updated, but not the population statistics of {', '.join(forgotten)}, which inference uses: add "
-            "moving_average(get_batch_normalization_updates(cost)) to the updates, where cost is the training-mode graph; if "
-            "that is meant, say so by freeze_batch_normalization(cost, Freeze.AVERAGES) before taking gradients"
-        )
-
-
-reviews.append(_warn_of_forgotten_population)
 
 # -- pairs -----------------------------------------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from minigraph.graph import Variable
-from minigraph.layers.base import Layer, find_layers, get_layer
+from minigraph.layers.base import Layer, find_layers, get_application_call, get_layer
 from minigraph.layers.computation_graph import ComputationGraph
 from minigraph.layers.population import Normalization
 from minigraph.layers.requests import Freeze, Held, Request, as_freeze, held
@@ -31,9 +31,9 @@ def freeze_batch_normalization(
         return one.layer.normalize(one.x, one.call, request, one.is_training)
 
     def hold(variable: Variable) -> Variable:
-        parameter = variable.inputs[1] if isinstance(variable.op, Held) else None
-        if parameter is None or not (chosen is None or get_layer(parameter) in chosen):
+        parameter, call = (variable.inputs[1] if isinstance(variable.op, Held) else None), get_application_call(variable)
+        if parameter is None or call is None or not (chosen is None or get_layer(parameter) in chosen):
             return variable
-        return held(parameter, Request(freeze=wanted))
+        return held(parameter, Request(freeze=wanted), call)
 
     return rebuilt(graph, build, hold)

@@ -90,6 +90,10 @@ class DialectNormalization(PopulationNormalization):
             self.features = shape if len(shape) == len(self.kept_axes) else (int(np.prod(shape)),)
         super().allocate_from(values)
 
+    def input_shape(self, x: Variable) -> list[int | None]:
+        sizes = dict(zip(self.kept(x), self.features or (), strict=True))
+        return [sizes.get(axis) for axis in range(x.ndim)]
+
     def check_inputs(self, *inputs: Variable) -> None:
         super().check_inputs(*inputs)
         for x in inputs[:1]:

@@ -90,6 +90,9 @@ class Scale(Layer):
         if self.bias_term:
             self.add_parameter("bias", (self.features or 0,), self.bias_filler, BATCH_NORM_SHIFT_PARAMETER)
 
+    def input_shape(self, x: Variable) -> list[int | None]:
+        return [self.features if axis == self.axis % x.ndim else None for axis in range(x.ndim)]
+
     def check_inputs(self, *inputs: Variable) -> None:
         for x in inputs:
             if x.ndim <= self.axis or x.type.shape[self.axis] not in (None, self.features):

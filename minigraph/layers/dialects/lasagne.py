@@ -97,8 +97,10 @@ class BatchNormLayer(DialectNormalization):
         request = Request(freeze=self.freeze)
         if not update and not request.freezes(Freeze.AVERAGES):
             request = Request(freeze=Freeze.AVERAGES)
+        if use and not update and not deterministic and not request.freezes(Freeze.STATISTICS):
+            request = Request(freeze=Freeze.STATISTICS)  # training by the averages as they are was asked for
         if not use or request.freezes(Freeze.AVERAGES):
-            return self.scaled(self.normalize(x, current_call(), request, not use), request)
+            return self.scaled(self.normalize(x, current_call(), request, not use or not deterministic), request)
         normalized, statistics = self.normalize_by_population(x, current_call(), request)
         followed = self.followed(normalized, self.pairs(self.estimate(x, request)[2], request))
         return self.scaled(self.recorded(followed, x, current_call(), request, False, statistics), request)

@@ -1,0 +1,32 @@
+"""What a class of layers says to arguments that it does not know."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+from inspect import signature
+
+
+def unknown_arguments(kind: type, unknown: Sequence[str]) -> str:
+    """What a class of layers takes instead of arguments that it does not know."""
+    known = _arguments(kind)
+    near = dict.fromkeys(one for name in unknown for one in get_close_matches(name, known, 1) or _with_part(name, known))
+    return f"{kind.__name__} has {', '.join(near or known)}, not {', '.join(unknown)}"
+
+
+def _with_part(name: str, known: Sequence[str]) -> list[str]:
+    """The names that one occurs in, or that occur in it."""
+    return [one for one in known if name in one or one in name]
+
+
+def _arguments(kind: type) -> list[str]:
+    """The arguments that a class takes, those that it passes on included, but not those that it must give itself."""
+    found: dict[str, None] = {}
+    for owner in (one for one in kind.__mro__ if "__init__" in vars(one)):
+        own = [one for one in signature(vars(owner)["__init__"]).parameters.values() if one.name != "self"]
+        given = {"children"} | {one.name for one in own if one.default is one.empty} if found else set()
+        named = [one.name for one in own if one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL)]
+        found.update(dict.fromkeys(name for name in named if name not in given))
+        if not any(one.kind is one.VAR_KEYWORD for one in own):
+            break
+    return list(found)

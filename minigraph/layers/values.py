@@ -1,0 +1,49 @@
+"""The values of all state of layers, by hierarchical name, to be kept and to be loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from minigraph.errors import InvalidValueError
+from minigraph.graph import fit
+from minigraph.layers.base import Layer, find_layers, get_parameters, unchanged_on_failure
+from minigraph.state import assign, locked
+
+
+def get_parameter_values(tops: Layer | Iterable[Layer]) -> dict[str, np.ndarray[Any, Any]]:
+    """Copies of the values of all state, population statistics included, by hierarchical name."""
+    return {name: variable.get_value() for name, variable in get_parameters(tops).items()}
+
+
+def set_parameter_values(tops: Layer | Iterable[Layer], values: Mapping[str, Any]) -> None:
+    """Set all state by hierarchical name. Layers that have none yet are allocated first, where all sizes are known. Names that
+    lack or are too many, or values that do not fit, raise, and then no layer is changed.
+    """
+    listed = [tops] if isinstance(tops, Layer) else list(tops)
+    with unchanged_on_failure(find_layers(listed)):
+        variables = get_parameters(listed)
+        unallocated = "" if set(variables) == set(values) else _allocated_as_far_as_possible(listed)
+        variables = get_parameters(listed)
+        missing, unknown = sorted(set(variables) - set(values)), sorted(set(values) - set(variables))
+        if missing or unknown:
+            raise InvalidValueError(
+                f"parameter values do not fit the layers: missing {missing}, unknown {unknown}{unallocated}"
+            )
+        cells = [variable.cell for variable in variables.values()]
+        arrays = [fit(values[name], one.type, f"the value of {name}").copy() for name, one in variables.items()]
+        with locked(cells):
+            assign(cells, arrays)
+
+
+def _allocated_as_far_as_possible(tops: Iterable[Layer]) -> str:
+    """Allocate the layers whose sizes are known; what to do about the others, for a message."""
+    hints = []
+    for top in tops:
+        try:
+            top.allocate()
+        except InvalidValueError as error:
+            hints.append(f"; apply or allocate the layer first: {error.message}")
+    return "".join(hints)

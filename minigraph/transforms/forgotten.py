@@ -1,0 +1,133 @@
+"""What `function` warns of in graphs that learn: statistics that no population follows, training in inference mode."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from minigraph.graph import Graph, Input, Shared, Variable, is_annotation, toposort, with_bodies
+from minigraph.layers.base import ApplicationCall, Untrained, get_application_call, get_layer
+from minigraph.layers.population import find_normalizations
+from minigraph.layers.roles import BATCH_NORM_POPULATION_STATISTICS, INPUT, PARAMETER, has_roles
+from minigraph.ops.control import DefaultUpdate, DisconnectedGrad
+from minigraph.ops.normalization import FlowedThrough
+from minigraph.origin import warn
+
+
+def warn_of_forgotten_population(graph: Graph) -> None:
+    """Warn if parameters learn from minibatch statistics that no population follows, unless that was asked for."""
+    targets = {target for target, _ in graph.updates}
+    if not any(has_roles(target, [PARAMETER]) for target in targets):
+        return
+    variables = graph.variables
+    for variable in variables:
+        if isinstance(variable.op, DefaultUpdate):  # a population that follows by itself, unless function was told otherwise
+            targets.update(variable.inputs[1::2])
+    kept = {get_layer(target) for target in targets if has_roles(target, [BATCH_NORM_POPULATION_STATISTICS])}
+    forgotten = {
+        one.variable.origin.layer or one.layer.name: None
+        for one in find_normalizations(variables)
+        if one.estimates and one.population and one.layer not in kept
+    }
+    if forgotten:
+        warn(
+            f"parameters are updated, but not the population statistics of {', '.join(forgotten)}, which inference uses: add "
+            "moving_average(get_batch_normalization_updates(cost)) to the updates, where cost is the training-mode graph; if "
+            "that is meant, say so by freeze_batch_normalization(cost, Freeze.AVERAGES) before taking gradients"
+        )
+
+
+def warn_of_forgotten_training(graph: Graph) -> None:
+    """Warn if parameters learn through applications that were built in inference mode, unless that was asked for."""
+    learned = {target for target, _ in graph.updates if has_roles(target, [PARAMETER])}
+    if not learned:
+        return
+    order = toposort([value for target, value in graph.updates if target in learned])
+    untrained = _untrained(order)
+    if not untrained:
+        return
+    reached = _flowed_through(with_bodies(order), untrained) | _read_by_learners(order, untrained, learned)
+    names = dict.fromkeys(variable.origin.layer or call.layer.name for call, variable in untrained.items() if call in reached)
+    if names:
+        warn(
+            f"parameters of or beside {', '.join(names)} are updated through an inference-mode application: build the cost "
+            "within `with training(network):`, or give apply_batch_normalization(cost); if inference is meant, say so by "
+            "freeze_batch_normalization(cost, Freeze.STATISTICS) before taking gradients, of a layer that is no "
+            "normalization by training(network, predicate=...) that leaves it out"
+        )
+
+
+Untrainings = dict[ApplicationCall, Variable]
+"""The applications that were built in inference mode without being meant to stay there, with what each returned."""
+
+
+def _untrained(order: Sequence[Variable]) -> Untrainings:
+    """The applications in inference mode among variables, those in the bodies of loops among them."""
+    found = {one.call: one.variable for one in find_normalizations(order) if one.forgets_training}
+    for variable in with_bodies(order):
+        call = get_application_call(variable)
+        if isinstance(variable.op, Untrained) and call is not None:
+            found[call] = variable
+    return found
+
+
+def _flowed_through(variables: Iterable[Variable], untrained: Untrainings) -> set[ApplicationCall]:
+    """The applications through whose results, or through whose own parameters, gradients flowed.
+
+    In the backward body of a loop a stand-in of the same origin takes the place of a result.
+    """
+    by_origin = {_behind_copies(variable).origin: call for call, variable in untrained.items()}
+    found: set[ApplicationCall] = set()
+    for variable in variables:
+        if isinstance(variable.op, FlowedThrough):
+            passed = variable.inputs[1]
+            call = by_origin.get(passed.origin) if isinstance(passed.op, Input) else get_application_call(passed)
+            if call is not None and call in untrained:
+                found.add(call)
+    return found
+
+
+def _behind_copies(variable: Variable) -> Variable:
+    """The variable that a chain of identities shows."""
+    while is_annotation(variable.op):
+        variable = variable.inputs[0]
+    return variable
+
+
+def _read_by_learners(order: Sequence[Variable], untrained: Untrainings, learned: set[Variable]) -> set[ApplicationCall]:
+    """The applications whose results layers that learn take in, though no gradient need flow back through them.
+
+    What belongs to a network that is used as it is does not count: what its parameters, which do not learn, are applied to, and
+    what follows them within a layer in which nothing learns.
+    """
+    depends = _downstream(order, {one for one in order if isinstance(one.op, Input)})
+    behind = _downstream(order, {one for one in order if _is_parameter(one) and one not in learned})
+    learners = {get_layer(target) for target in learned}
+    pending = [one for one in order if has_roles(one, [INPUT]) and get_layer(one) in learners]
+    around_learners = {f"{one.origin.layer}/" for one in pending}
+    results = {variable: call for call, variable in untrained.items()}
+    seen, found = set(pending), set()
+    while pending:
+        variable = pending.pop()
+        around = variable.origin.layer.rpartition("/")[0] + "/"
+        if variable in results and (variable not in behind or any(path.startswith(around) for path in around_learners)):
+            found.add(results[variable])
+        if isinstance(variable.op, DisconnectedGrad) or any(one in behind and one not in depends for one in variable.inputs):
+            continue
+        fresh = [one for one in variable.inputs if one not in seen]
+        pending += fresh
+        seen.update(fresh)
+    return found
+
+
+def _downstream(order: Sequence[Variable], sources: set[Variable]) -> set[Variable]:
+    """The sources, and what depends on them."""
+    found = set(sources)
+    for variable in order:
+        if any(one in found for one in variable.inputs):
+            found.add(variable)
+    return found
+
+
+def _is_parameter(variable: Variable) -> bool:
+    """Whether a variable is state that may be learned."""
+    return isinstance(variable.op, Shared) and has_roles(variable, [PARAMETER])
