@@ -70,9 +70,10 @@ def train(name: str, data: tuple[np.ndarray, ...], options: argparse.Namespace) 
 
     # the averages of all systems but Blocks' follow by themselves; Blocks leaves the rule to the user
     pairs = moving_average(get_batch_normalization_updates(graph), new_weight=0.1) if name == "Blocks" else []
-    step = mg.function([x, y], cost, updates=momentum(cost, graph.parameters, 0.1, 0.9) + pairs)
+    updates = momentum(cost, graph.parameters, 0.1, 0.9) + pairs
+    step = mg.function([x, y], cost, updates=updates, backend=options.backend)
     inference = network.apply(x)
-    accuracy = mg.function([x, y], mg.mean(mg.eq(mg.argmax(inference, axis=1), y)))
+    accuracy = mg.function([x, y], mg.mean(mg.eq(mg.argmax(inference, axis=1), y)), backend=options.backend)
 
     rng = np.random.default_rng(options.seed)
     for _ in tqdm(range(options.epochs), desc=name, disable=None, leave=False):
@@ -83,9 +84,9 @@ def train(name: str, data: tuple[np.ndarray, ...], options: argparse.Namespace) 
     (layer,) = find_layers(network, lambda one: isinstance(one, PopulationNormalization))
     learned = (layer.convention.scale, layer.convention.shift)
     stored = {one: value.flat[0] for one, value in layer.get_values().items() if one not in learned}
-    (gap,) = population_gap(inference, images[rows]).layers
+    (gap,) = population_gap(inference, images[rows], backend=options.backend).layers
     own = float(accuracy(test_images, test_labels))
-    recompute_population_statistics(inference, [images])
+    recompute_population_statistics(inference, [images], backend=options.backend)
     recomputed = float(accuracy(test_images, test_labels))
     shown = ", ".join(f"{one} {value:.4g}" for one, value in stored.items())
     return f"{name:<24}{own:>9.2%}{recomputed:>12.2%}{np.sqrt(np.mean(gap.means**2)):>8.3f}  {shown}"
@@ -97,6 +98,7 @@ def main(arguments: list[str] | None = None) -> list[str]:
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--backend", choices=["native", "numpy", "cupy"])
     options = parser.parse_args(arguments)
     if options.epochs < 1 or options.batch_size < 2:
         parser.error("at least one epoch, and batches of at least two images, are needed")

@@ -110,15 +110,15 @@ def train(network: Sequence, digits: Digits, name: str, rate: float, options: ar
     return run
 
 
-def modes_agree(seed: int, images: np.ndarray) -> bool:
+def modes_agree(seed: int, images: np.ndarray, backend: str | None) -> bool:
     """Whether the context manager and the graph transform give the same training graph: the same text, the same values."""
     network = build(True, seed)
     x = mg.matrix("x", shape=(None, 64))
     with batch_normalization(network):
         built = network.apply(x)
     transformed = apply_batch_normalization(network.apply(x)).outputs[0]
-    same_values = np.array_equal(built.eval({x: images}), transformed.eval({x: images}))
-    return same_values and mg.debugprint(built) == mg.debugprint(transformed)
+    both = mg.function([x], [mg.Out(built, host=True), mg.Out(transformed, host=True)], backend=backend)
+    return np.array_equal(*both(images)) and mg.debugprint(built) == mg.debugprint(transformed)
 
 
 def plot(runs: list[Run], path: Path) -> None:
@@ -170,7 +170,7 @@ def main(arguments: list[str] | None = None) -> list[Run]:
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--learning-rate", type=float, default=0.5, help="the high rate; the low one is a fiftieth of it")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--backend", choices=["numpy", "cupy"], default="numpy")
+    parser.add_argument("--backend", choices=["native", "numpy", "cupy"])
     parser.add_argument("--output", type=Path, default=Path("output/digits_mlp.png"))
     options = parser.parse_args(arguments)
     if options.epochs < 1 or options.batch_size < 2:
@@ -183,7 +183,8 @@ def main(arguments: list[str] | None = None) -> list[Run]:
         for normalized, name in ((False, "plain"), (True, "batch-normalized")):
             runs.append(train(build(normalized, options.seed), digits, name, rate, options))
     print(table(runs))
-    print(f"context manager and transform agree: {'yes' if modes_agree(options.seed, digits.test_images) else 'NO'}")
+    agree = modes_agree(options.seed, digits.test_images, options.backend)
+    print(f"context manager and transform agree: {'yes' if agree else 'NO'}")
     plot(runs, options.output)
     print(f"curves: {options.output}")
     return runs

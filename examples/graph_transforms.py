@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+
 import networkx
 import numpy as np
 
@@ -16,8 +18,11 @@ from minigraph.transforms import (
 )
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Build one network, and derive graphs from its graph."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--backend", choices=["native", "numpy", "cupy"])
+    backend = parser.parse_args(arguments).backend
     x = mg.matrix("x", shape=(None, 4))
     network = BatchNormalizedMLP([Tanh(), None], [4, 8, 3])
     inference = mg.ComputationGraph(network.apply(x))
@@ -28,13 +33,14 @@ def main() -> None:
     back = apply_population_normalization(training)
     print("round trip is the identity:", str(back) == str(inference))
     for name, graph in (("inference", inference), ("training", training)):
-        (values,) = graph.function()(batch)
+        values = mg.function([x], mg.Out(graph.outputs[0], host=True), backend=backend)(batch)
         print(f"{name:>9}: column means {np.round(values.mean(axis=0), 3)}")
 
     # the pairs are a function of the graph at hand: with a scaled input they show the statistics of the scaled input
     for graph in (training, training.replace({x: x * 10})):
         population, estimate = get_batch_normalization_updates(graph)[0]
-        print(f"{population} <-", np.round(estimate.eval({x: batch})[:3], 3))
+        value = mg.function([x], mg.Out(estimate, host=True), backend=backend)(batch)
+        print(f"{population} <-", np.round(value[:3], 3))
 
     # filters find variables by what they are; replace puts others in their place
     weights = mg.VariableFilter(roles=[WEIGHT])(inference.variables)
