@@ -32,7 +32,8 @@ from minigraph.graph import (
     replace,
 )
 from minigraph.kernels.seclude import seclude, warn_of_opaque
-from minigraph.ops.control import asked_updates, computed_by, the_update, updated_value
+from minigraph.ops.asked import asked_updates
+from minigraph.ops.control import computed_by, updated_value
 from minigraph.ops.loop_updates import carry_updates
 from minigraph.origin import warn
 from minigraph.printing import flat_text, graph_diff, op_text
@@ -567,12 +568,7 @@ def default_updates(
         return []
     excluded = set(explicit) | set(disabled or ())
     asked = asked_updates(roots, lambda target: isinstance(target.op, Shared) and target not in excluded)
-    pairs = []
-    for target, news in asked.items():
-        same = merge(Graph((), tuple(new for _, new in news))).outputs if len(news) > 1 else [news[0][1]]
-        different = dict(zip(same, news, strict=True))
-        pairs.append((target, the_update(target, list(different.values()))[1]))
-    return pairs
+    return [(target, new) for target, (_, new) in asked.items()]
 
 
 def _check_leaves(graph: Graph, on_unused: str) -> None:

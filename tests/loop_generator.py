@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,40 @@ class RandomLoop:
     leaves: list[Variable]
     values: dict[Variable, np.ndarray]
     title: str
+    state: list[Variable] = field(default_factory=list)
+    """The shared variables that the loop updates."""
+    after: list[tuple[Variable, Variable]] = field(default_factory=list)
+    """The updates of them that steps written out do not ask for."""
+
+
+class State:
+    """State that steps read and update, in any case or where a branch is taken, and a stream that they draw from."""
+
+    def __init__(self, row: tuple[int, ...], bound: float, seed: int) -> None:
+        self.count, self.taken = mg.shared(np.float64(0.5), "count"), mg.shared(np.float64(-0.5), "taken")
+        self.stream = mg.random.RandomStream(seed)
+        self.row, self.bound = row, bound
+        self.variables = [self.count, self.taken, self.stream.state]
+
+    def inside(self, first: Variable) -> Variable:
+        """The first output of a step, with all the requests that computing it makes."""
+        noise = copy.copy(self.stream).normal(self.row, dtype="float64")
+        gate, value, count, taken = self._step(first, noise, self.count, self.taken)
+        value = mg.with_default_update(value, {self.count: count})
+        return mg.ifelse(gate, mg.with_default_update(value * 0.5, {self.taken: taken}), value * 0.7)
+
+    def written_out(self, first: Variable, t: int, now: Sequence[Variable]) -> tuple[Variable, list[Variable]]:
+        """The first output of step t, and the state after it, from the state before it."""
+        drawn = copy.copy(self.stream).normal(self.row, dtype="float64")
+        (noise,) = mg.replace([drawn], {self.stream.state: self.stream.state + np.array([0, t], "uint64")})
+        gate, value, count, taken = self._step(first, noise, *now)
+        return mg.ifelse(gate, value * 0.5, value * 0.7), [count, mg.ifelse(gate, taken, now[1])]
+
+    def _step(self, first: Variable, noise: Variable, count: Variable, taken: Variable) -> tuple[Variable, ...]:
+        """The condition of the branch, a value that reads the state, the count, and what the other becomes if it is taken."""
+        total = first.sum()
+        value = mg.tanh(first + noise * 0.1 + mg.cos(count) * 0.3 + mg.sin(taken) * 0.2)
+        return mg.gt(total, self.bound), value, count + 1 + mg.tanh(total) * 0.1, taken + mg.tanh(total)
 
 
 def random_loop(seed: int) -> RandomLoop:
@@ -52,16 +87,20 @@ def random_loop(seed: int) -> RandomLoop:
     recipe = int(rng.integers(2**31))
     steps = length if not sequences or rng.random() < 0.4 else None
     bound = float(rng.uniform(-1, 1))
+    state = State(row, bound * 0.5, seed) if rng.random() < 0.3 else None
+    extra, asking = _handed_over(row, seed) if rng.random() < 0.4 else ([], [])
+    captured = bool(rng.random() < 0.5)
 
     def step(*elements: Variable) -> list[Variable]:
-        given = [*elements, bias] if elements else [bias + np.zeros(row)]
+        given = [*elements, *extra, bias] if elements else [*extra, bias + np.zeros(row)]
         return _random_outputs(np.random.default_rng(recipe), given, matrix, len(state_taps) + free, kind == "nested", row)
 
     def ends(outputs: Sequence[Variable]) -> Variable:
         return mg.gt(outputs[0].sum(), bound)
 
     def looping(*elements: Variable) -> Any:
-        outputs = step(*elements)
+        outputs = step(*elements[: len(elements) - (0 if captured else len(extra))])
+        outputs[:1] = outputs[:1] if state is None else [state.inside(outputs[0])]
         return (*outputs, mg.until(ends(outputs))) if kind == "until" else outputs
 
     described = [{"input": one, "taps": list(taps)} for one, taps in zip(sequences, sequence_taps, strict=True)]
@@ -70,13 +109,14 @@ def random_loop(seed: int) -> RandomLoop:
     cut = int(rng.integers(1, length + 2)) if kind == "truncated" else -1
     if kind == "checkpoints":
         every = int(rng.integers(1, length + 2)) if rng.random() < 0.6 else None
-        looped = mg.scan_checkpoints(looping, described, infos, n_steps=steps, save_every_N=every)
+        looped = mg.scan_checkpoints(looping, described, infos, [] if captured else extra, steps, every)
     else:
         looped = mg.scan(
             looping,
             described,
             infos,
-            n_steps=steps,
+            [] if captured else extra,
+            steps,
             truncate_gradient=cut,
             go_backwards=kind == "backwards",
             name=f"loop{seed}",
@@ -85,15 +125,28 @@ def random_loop(seed: int) -> RandomLoop:
     count = steps or min(
         values[one].shape[0] - max(0, *taps, 0) + min(0, *taps, 0) for one, taps in zip(sequences, sequence_taps, strict=True)
     )
-    unrolled, conditions = _unrolled(
+    unrolled, conditions, states = _unrolled(
         step, ends, list(zip(sequences, sequence_taps, strict=True)), list(zip(firsts, state_taps, strict=True)), count,
-        cut, kind == "backwards", values,
+        cut, kind == "backwards", values, state,
     )  # fmt: skip
     if kind == "until":
-        answers = mg.function(list(values), conditions, on_unused_input="ignore", backend="numpy")(*values.values())
+        options: Any = {"on_unused_input": "ignore", "backend": "numpy", "no_default_updates": True}
+        answers = mg.function(list(values), conditions, **options)(*values.values())
         count = next((k + 1 for k, answer in enumerate(answers) if answer), count)
     stacked = [mg.stack(rows[:count]) for rows in unrolled]
-    return RandomLoop(looped, stacked, [*values, matrix] + ([] if bias in values else [bias]), values, f"{kind} {seed}")
+    leaves = [*values, matrix] + ([] if bias in values else [bias])
+    if state is None:
+        return RandomLoop(looped, stacked, leaves, values, f"{kind} {seed}", asking)
+    drawn = state.stream.state + np.array([0, count], "uint64")
+    after = list(zip(state.variables, [*states[count], drawn], strict=True))
+    return RandomLoop(looped, stacked, leaves, values, f"{kind} {seed} with state", [*asking, *state.variables], after)
+
+
+def _handed_over(row: tuple[int, ...], seed: int) -> tuple[list[Variable], list[Variable]]:
+    """Values that are drawn and counted outside of a loop, and the state that they update."""
+    stream, number = mg.random.RandomStream(seed + 1), mg.shared(np.float64(0.2), "number")
+    noise = mg.tanh(stream.normal(row, dtype="float64"))
+    return [noise, mg.with_default_update(mg.cos(number) + noise * 0, {number: number + 1})], [stream.state, number]
 
 
 def _unrolled(
@@ -105,14 +158,17 @@ def _unrolled(
     cut: int,
     backwards: bool,
     values: dict[Variable, np.ndarray],
-) -> tuple[list[list[Variable]], list[Variable]]:
-    """The outputs of each step, written out, and whether each is the last one."""
+    state: State | None,
+) -> tuple[list[list[Variable]], list[Variable], list[list[Variable]]]:
+    """The outputs of each step, written out, whether each is the last one, and the state before each and in the end."""
     histories = [[first] if taps == (-1,) else [first[k] for k in range(-min(taps))] for first, taps in states]
     outputs: list[list[Variable]] = []
     conditions = []
+    reached: list[list[Variable]] = [state.variables[:2] if state else []]
     for t in range(count):
         if 0 <= cut == count - t < count:
             histories = [[mg.disconnected_grad(one) for one in history] for history in histories]
+            reached[-1] = [mg.disconnected_grad(one) for one in reached[-1]]
         elements = []
         for one, taps in sequences:
             low, high = min(0, *taps, 0), max(0, *taps, 0)
@@ -121,13 +177,16 @@ def _unrolled(
             elements += [one[place + tap - low] for tap in taps]
         elements += [history[tap] for history, (_, taps) in zip(histories, states, strict=True) for tap in taps]
         results = step(*elements)
+        if state is not None:
+            results[0], after = state.written_out(results[0], t, reached[-1])
+            reached.append(after)
         if cut >= 0 and t < count - cut:
             results = [mg.disconnected_grad(one) for one in results]
         conditions.append(ends(results))
         outputs.append(results)
         for history, result in zip(histories, results, strict=False):
             history.append(result)
-    return [list(rows) for rows in zip(*outputs, strict=True)], conditions
+    return [list(rows) for rows in zip(*outputs, strict=True)], conditions, reached
 
 
 def _random_outputs(

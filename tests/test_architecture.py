@@ -16,7 +16,7 @@ LEVELS = {
         ops.elementwise ops.comparison ops.arithmetic ops.transcendental ops.special ops.shape ops.creation ops.reduction
         ops.indexing ops.arranging
         ops.activation ops.linear ops.linalg ops.crossentropy ops.normalization ops.control ops.random
-        ops.loop ops.loop_updates ops.loop_gradient ops.scanning
+        ops.loop ops.asked ops.loop_updates ops.loop_gradient ops.scanning
         ops.windows ops.convolution ops.pooling ops""",
     "L3": """operators gradient
         rewrite.engine rewrite.lower rewrite.sizes rewrite.stability rewrite.algebra rewrite.folding rewrite.merge

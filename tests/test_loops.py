@@ -43,11 +43,16 @@ def test_random_loops_equal_their_steps_written_out(seed, monkeypatch):
         if seed % 2:
             curved = sum((mg.square(slope).sum() for slope in slopes[1:]), mg.square(slopes[0]).sum())
             outputs += mg.grad(curved, one.leaves, disconnected_inputs="ignore")
-    reference = mg.function(list(one.values), wanted[1], on_unused_input="ignore", backend="numpy")(*one.values.values())
+    start = [variable.get_value() for variable in one.state]
+    reference = mg.function(list(one.values), wanted[1], one.after, on_unused_input="ignore", backend="numpy")
+    expected_values = [*reference(*one.values.values()), *(variable.get_value() for variable in one.state)]
     for backend in BACKENDS:
+        for variable, value in zip(one.state, start, strict=True):
+            variable.set_value(value)
         f = mg.function(list(one.values), wanted[0], on_unused_input="ignore", backend=backend)
         assert f.backend == backend
-        for k, (found, expected) in enumerate(zip(f(*one.values.values()), reference, strict=True)):
+        found_values = [*f(*one.values.values()), *(variable.get_value() for variable in one.state)]
+        for k, (found, expected) in enumerate(zip(found_values, expected_values, strict=True)):
             np.testing.assert_allclose(found, expected, 1e-9, 1e-9, err_msg=f"{one.title}, {backend}, output {k}")
 
 

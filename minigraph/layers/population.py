@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,11 +32,12 @@ from minigraph.layers.roles import (
     BATCH_NORM_SHIFT_PARAMETER,
     Role,
 )
+from minigraph.ops.arranging import concatenate
 from minigraph.ops.comparison import and_, eq, ge, gt, lt, where
 from minigraph.ops.control import DefaultUpdate, ifelse
 from minigraph.ops.creation import arange
 from minigraph.ops.elementwise import cast
-from minigraph.ops.loop import exposed
+from minigraph.ops.loop import exposed, goes_on_from
 from minigraph.ops.normalization import (
     Center,
     FiniteOr,
@@ -70,10 +71,17 @@ class Normalization(Record):
     statistics: tuple[Variable, ...]
     loops: tuple[Variable, ...] = ()
     """The loops in whose bodies it stands, the outermost first."""
+    rest: Normalization | None = None
+    """The same application in a loop that goes on where the one in which it stands ended."""
 
     def within(self, loop: Variable) -> Normalization:
         """The application as it stands in a loop around those that it is known to stand in."""
-        return Normalization(**(vars(self) | {"loops": (loop, *self.loops)}))
+        rest = None if self.rest is None else self.rest.within(loop)
+        return Normalization(**(vars(self) | {"loops": (loop, *self.loops), "rest": rest}))
+
+    def before(self, rest: Normalization) -> Normalization:
+        """The application with that in a loop which goes on."""
+        return Normalization(**(vars(self) | {"rest": rest}))
 
     @property
     def is_training(self) -> bool:
@@ -103,23 +111,40 @@ class Normalization(Record):
         mean, *rest, count = self.statistics
         return Batch(mean, rest[1] if rest else None, count)
 
-    def outside(self, values: Sequence[Variable]) -> list[Variable]:
-        """What is computed where the application stands, outside of all loops, one row for each step of each loop."""
-        listed = list(values)
+    @property
+    def parts(self) -> list[Normalization]:
+        """The application as it stands in each of the loops that go on where the one before ended; itself if there is one."""
+        return [self] if self.rest is None else [self, *self.rest.parts]
+
+    def outside(self, values: Callable[[Normalization], Sequence[Variable]]) -> list[Variable]:
+        """What is computed where an application stands, outside of all loops, one row for each step of each loop."""
+        listed = list(values(self))
         for whole in reversed(self.loops):
             listed = exposed(whole, listed)
         extra = len(self.loops) - 1
-        return [reshape(one, (-1, *shape(one)[extra + 1 :])) for one in listed] if extra > 0 else listed
+        rows = [reshape(one, (-1, *shape(one)[extra + 1 :])) for one in listed] if extra > 0 else listed
+        more = [] if self.rest is None else self.rest.outside(values)
+        return [concatenate(both) for both in zip(rows, more, strict=True)] if more else rows
+
+    def _in_a_row(self) -> list[Variable]:
+        """The mean, the count, and perhaps the variance of its minibatch, laid out as the population, or a row of it, is."""
+        batch = self.layer.in_a_row(self.own_batch)
+        flag = self.request.freeze
+        count = where(lt(flag, int(Freeze.AVERAGES)), batch.count, 0) if isinstance(flag, Variable) else batch.count
+        return [batch.mean, count, *([] if batch.variance is None else [batch.variance])]
 
     @property
     def steps(self) -> Batch:
         """The statistics of every step of the loops it stands in, as rows laid out as the population, or a row of it, is."""
-        batch = self.layer.in_a_row(self.own_batch)
-        flag = self.request.freeze
-        count = where(lt(flag, int(Freeze.AVERAGES)), batch.count, 0) if isinstance(flag, Variable) else batch.count
-        mean, whole_count, *variance = self.outside([batch.mean, count, *([] if batch.variance is None else [batch.variance])])
-        missing = mean.ndim - whole_count.ndim
-        return Batch(mean, variance[0] if variance else None, broadcast_like(shape_padright(whole_count, missing), mean))
+        mean, count, *variance = self.outside(Normalization._in_a_row)
+        missing = mean.ndim - count.ndim
+        return Batch(mean, variance[0] if variance else None, broadcast_like(shape_padright(count, missing), mean))
+
+    @property
+    def rows(self) -> Variable:
+        """The row of the population that each step of the loops it stands in is about."""
+        (rows,) = self.outside(lambda one: [as_variable(one.request.row(one.layer.n_iter))])
+        return rows
 
     @property
     def batch(self) -> Batch:
@@ -136,19 +161,27 @@ class Normalization(Record):
             return layer.aligned(self.batch, self.request if not self.loops else Request(index=index))
         if len(self.loops) == 1 and counts_steps(self.loops[0], index):
             return in_rows(self.steps, layer.n_iter)
-        (rows,) = self.outside([as_variable(self.request.row(layer.n_iter))])
-        return by_row(self.steps, rows, layer.n_iter)
+        return by_row(self.steps, self.rows, layer.n_iter)
 
 
 def find_normalizations(variables: Iterable[Variable]) -> list[Normalization]:
-    """The applications of normalizing layers among variables, and in the bodies of loops among them, in their order."""
+    """The applications of normalizing layers among variables, and in the bodies of loops among them, in their order.
+
+    One in a loop, and the same in the loop that goes on where that ended, are one application.
+    """
     found: list[Normalization] = []
     for variable in variables:
         if isinstance(variable.op, Structural):
-            inner = find_normalizations(variable.op.body.variables)
-            found += [one.within(variable) for one in inner]
-        one = normalization_of(variable)
-        found += [] if one is None else [one]
+            inner = [one.within(variable) for one in find_normalizations(variable.op.body.variables)]
+            former = goes_on_from(variable)
+            for place, one in enumerate(found if former is not None else ()):
+                mine = [other for other in inner if one.loops[:1] == (former,) and one.rest is None and other.call is one.call]
+                for rest in mine[:1]:
+                    found[place] = one.before(rest)
+                    inner.remove(rest)
+            found += inner
+        own = normalization_of(variable)
+        found += [] if own is None else [own]
     return found
 
 

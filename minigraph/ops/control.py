@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
 from minigraph.context import holds
-from minigraph.errors import InvalidTypeError, InvalidValueError
+from minigraph.errors import InvalidTypeError
 from minigraph.graph import Array, Identity, Op, Shared, Variable, as_variable, is_annotation, reachable, toposort
-from minigraph.ops.arithmetic import clip, maximum
+from minigraph.ops.arithmetic import clip
 from minigraph.ops.elementwise import Cotangents, Operand, cast, promoted
 from minigraph.types import TensorType
 
@@ -29,6 +29,11 @@ class DefaultUpdate(Identity):
     """Its first input; whoever computes it also sets each target to the new value that follows it."""
 
     pure = False
+
+    @property
+    def remedy(self) -> str:
+        """What to do about several updates of one target."""
+        return "give one in updates, or use no_default_updates"
 
     def __call__(self, *inputs: Variable) -> Variable:
         request = super().__call__(*inputs)
@@ -103,40 +108,6 @@ def widening_op(value: Variable, expected: TensorType) -> Variable | None:
         pending += [one for one in reversed(followed) if one not in seen]
         seen.update(followed)
     return None
-
-
-Asked = dict[Variable, list[tuple[DefaultUpdate, Variable]]]
-"""For each variable that is to be updated its new values, as they are asked for, each once."""
-
-
-def asked_updates(roots: Sequence[Variable], accepts: Callable[[Variable], bool]) -> Asked:
-    """The updates that computed variables ask for, and those that the new values ask for, of targets that are accepted."""
-    found: dict[tuple[Variable, Variable], DefaultUpdate] = {}
-    before = -1
-    while before < len(found):
-        before = len(found)
-        for one in computed_by([*roots, *(new for _, new in found)]):
-            if isinstance(one.op, DefaultUpdate):
-                for target, new in zip(one.inputs[1::2], one.inputs[2::2], strict=True):
-                    if accepts(target):
-                        found.setdefault((target, new), one.op)
-    asked: Asked = {}
-    for (target, new), op in found.items():
-        asked.setdefault(target, []).append((op, new))
-    return asked
-
-
-def the_update(target: Variable, news: Sequence[tuple[DefaultUpdate, Variable]]) -> tuple[DefaultUpdate, Variable]:
-    """The new value of a target that several are asked for: the greatest, if all advance it; ValueError otherwise."""
-    op, new = news[0]
-    for other_op, other in news[1:]:
-        if not isinstance(op, Advance) or not isinstance(other_op, Advance):
-            raise InvalidValueError(
-                f"two computed variables ask for different updates of {target!r} ({target.origin}): {new!r} ({new.origin}) and "
-                f"{other!r} ({other.origin}); give one in updates, or use no_default_updates"
-            )
-        new = maximum(new, other)
-    return op, new
 
 
 def with_asked(x: Variable, updates: Mapping[Variable, tuple[DefaultUpdate, Variable]]) -> Variable:

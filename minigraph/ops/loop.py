@@ -17,6 +17,7 @@ from minigraph.graph import (
     Array,
     Constant,
     Graph,
+    Identity,
     Input,
     Item,
     Structural,
@@ -27,7 +28,7 @@ from minigraph.graph import (
     toposort,
 )
 from minigraph.ops.control import Assert, DefaultUpdate, computed_by
-from minigraph.ops.indexing import Indexing, Range, index
+from minigraph.ops.indexing import WHOLE, Index, Indexing, Range, index
 from minigraph.ops.shape import BroadcastTo
 from minigraph.types import TensorType
 
@@ -211,6 +212,21 @@ class Scan(Structural):
         return type(self)(**(vars(self) | fields))
 
 
+class Continued(Identity):
+    """The number of steps of a loop that goes on where another ended, a result of which follows, over what is left of rows."""
+
+
+def goes_on_from(whole: Variable) -> Variable | None:
+    """The loop that a loop continues, None if it stands for itself."""
+    count = whole.inputs[0]
+    if not isinstance(count.op, Continued):
+        return None
+    result = count.inputs[1]
+    while isinstance(result.op, Identity):
+        result = result.inputs[0]
+    return result.inputs[0]
+
+
 def _row_type(kind: TensorType, steps: int | None) -> TensorType:
     """The type of one row of a sequence."""
     if not kind.ndim:
@@ -320,8 +336,57 @@ def updates_of(variable: Variable) -> dict[Variable, tuple[DefaultUpdate, Variab
     for place, kind in enumerate(op.updated, op.states - len(op.updated)):
         result = Item(place)(variable)
         final = index(result, 0 if op.backwards else -1) if op.kept[place] else result
-        found[variable.inputs[1 + op.sequences + place]] = (kind, final)
+        begun = variable.inputs[1 + op.sequences + place]
+        while (before := _first_state(begun)) is not None:
+            begun = before
+        found[begun] = (kind, final)
     return found
+
+
+Ended = tuple[object, ...]
+"""A loop, and one of its states: equal for loops that differ in outputs alone."""
+
+
+def final_state(variable: Variable) -> Ended | None:
+    """The state that a loop updates and of which a variable is the last value; None of any other variable."""
+    found = _final_item(variable)
+    if found is None:
+        return None
+    whole, op, place = found
+    return whole.inputs, op.body.inputs, op.body.outputs[: op.states], place
+
+
+def chain_of(variable: Variable) -> list[Ended]:
+    """Those last states from which the loop went on of which a variable is the last state, the nearest first."""
+    chain: list[Ended] = []
+    first = _first_state(variable)
+    while first is not None and (ended := final_state(first)) is not None:
+        chain.append(ended)
+        first = _first_state(first)
+    return chain
+
+
+def _first_state(variable: Variable) -> Variable | None:
+    """From which value a state begins of which a variable is the last value."""
+    found = _final_item(variable)
+    return None if found is None else found[0].inputs[1 + found[1].sequences + found[2]]
+
+
+def _final_item(variable: Variable) -> tuple[Variable, Scan, int] | None:
+    """The loop, and the place of the state that it updates, of which a variable is the last value."""
+    item, picked = variable, False
+    if isinstance(variable.op, Index) and len(variable.inputs) == 1:
+        item, picked = variable.inputs[0], True
+    if not isinstance(item.op, Item) or not isinstance(item.inputs[0].op, Scan):
+        return None
+    whole, place = item.inputs[0], item.op.index
+    op = whole.op
+    assert isinstance(op, Scan)
+    if not op.states - len(op.updated) <= place < op.states or op.kept[place] != picked:
+        return None
+    first, *others = variable.op.entries if picked else (None,)  # type: ignore[attr-defined]
+    last = not picked or (first == (0 if op.backwards else -1) and all(one == WHOLE for one in others))
+    return (whole, op, place) if last else None
 
 
 def steps_constant(steps: int) -> Variable:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from minigraph.graph import Graph, Item, Variable, from_inside, rebuild, toposort
-from minigraph.ops.control import asked_updates, the_update, with_asked
+from minigraph.ops.asked import asked_updates
+from minigraph.ops.control import with_asked
 from minigraph.ops.loop import Scan, results_of, stand_in, updates_of
 
 
@@ -37,7 +38,7 @@ def carried(whole: Variable) -> Variable:
     assert isinstance(op, Scan)
     sequences, states, shared = op.split(list(zip(op.body.inputs, whole.inputs[1:], strict=True)))
     captured = {inner for inner, _ in shared}
-    asked = {target: the_update(target, news) for target, news in asked_updates(op.body.outputs, captured.__contains__).items()}
+    asked = asked_updates(op.body.outputs, captured.__contains__)
     if not asked:
         return whole
     outer = dict(shared)

@@ -15,7 +15,7 @@ from minigraph.ops.arranging import concatenate
 from minigraph.ops.control import DefaultUpdate, computed_by, noted_requests, with_asked, with_default_update
 from minigraph.ops.elementwise import Operand, cast, promoted
 from minigraph.ops.indexing import index
-from minigraph.ops.loop import Scan, captured, loop, may_fail, steps_constant, updates_of
+from minigraph.ops.loop import Continued, Scan, captured, loop, may_fail, results_of, steps_constant, updates_of
 from minigraph.ops.loop_updates import carried, matching_results
 from minigraph.ops.shape import reshape, shape
 from minigraph.ops.transcendental import sqrt
@@ -280,21 +280,14 @@ class _Loop:
         remaining = count - done if known_steps is None else steps_constant(known_steps - done)
         rests = [index(one, slice(done, None)) for one in self._sequences]
         ends = [index(one, -1) for one in results[:states]]
-        rest = _whole(self._op(remaining), remaining, [*rests, *ends], self._outside)
-        tail, updates = self._continued(rest, {target: new for target, (_, new) in updates_of(updated).items()})
+        length = Continued()(remaining, next(results_of(updated)))
+        rest = _whole(self._op(remaining), length, [*rests, *ends], self._outside)
+        continued = _continued(carried(rest), {target: new for target, (_, new) in updates_of(updated).items()})
+        tail = matching_results(rest, continued)
         head = [reshape(one, (done, *shape(one)[2:])) for one in results[states:]]
         rows = [*(index(one, slice(1, None)) for one in tail[:states]), *tail[states:]]
         joined = [concatenate([one, two]) for one, two in zip(head, rows, strict=True)]
-        return self._delivered(joined[:states], joined[states:], updates)
-
-    def _continued(self, rest: Variable, reached: Mapping[Variable, Variable]) -> tuple[list[Variable], Any]:
-        """The results of a loop over what remains, and its updates, where shared variables have reached other values."""
-        whole = carried(rest)
-        updates = updates_of(whole)
-        found = rebuild([*matching_results(rest, whole), *(new for _, new in updates.values())], reached)
-        count = len(found) - len(updates)
-        asked = {target: (kind, new) for (target, (kind, _)), new in zip(updates.items(), found[count:], strict=True)}
-        return found[:count], asked
+        return self._delivered(joined[:states], joined[states:], updates_of(continued))
 
     def _part(self, length: Variable) -> tuple[Graph, list[Variable]]:
         """The body of the loop over parts: a loop over the steps of one."""
@@ -315,6 +308,15 @@ class _Loop:
 def _whole(op: Scan, count: Variable, arguments: Sequence[Variable], outside: Set[Variable]) -> Variable:
     """A loop with all its results."""
     return loop(op, count, arguments, outside)[0].inputs[0]
+
+
+def _continued(whole: Variable, reached: Mapping[Variable, Variable]) -> Variable:
+    """A loop that begins with the values which the shared variables that it updates have reached."""
+    op = whole.op
+    assert isinstance(op, Scan)
+    last = 1 + op.sequences + op.states
+    first = last - len(op.updated)
+    return op(*whole.inputs[:first], *(reached[one] for one in whole.inputs[first:last]), *whole.inputs[last:])
 
 
 def _made_outside(

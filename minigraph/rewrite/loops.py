@@ -121,7 +121,9 @@ def _union(roots: Roots, first: Variable, second: Variable) -> dict[Variable, Va
     given = own | fresh
     substitutes = dict(zip(two.body.inputs, [*one.body.inputs[:count], *(given[outer] for outer in others)], strict=True))
     inputs = (*one.body.inputs, *fresh.values())
-    both = merge(Graph(inputs, (*one.body.outputs, *rebuild(two.body.outputs, substitutes)))).outputs
+    both = (*one.body.outputs, *rebuild(two.body.outputs, substitutes))
+    if both[: one.states] != both[len(one.body.outputs) :][: one.states]:  # as they are where a gradient asked for more outputs
+        both = merge(Graph(inputs, both)).outputs
     mine, theirs = both[: len(one.body.outputs)], both[len(one.body.outputs) :]
     states = one.states
     ends = [(a[:states], a[states : len(a) - op.stops], a[len(a) - op.stops :]) for a, op in ((mine, one), (theirs, two))]

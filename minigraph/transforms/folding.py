@@ -64,7 +64,8 @@ def fold_batch_normalization(graph: Roots, layers: Layer | Iterable[Layer] | Non
 
 def _selected(graph: ComputationGraph, chosen: set[Layer] | None) -> list[Normalization]:
     """The normalizations of a graph that are to be folded, inputs first."""
-    return [one for one in find_normalizations(graph.variables) if chosen is None or one.layer in chosen]
+    found = find_normalizations(graph.variables)
+    return [part for one in found if chosen is None or one.layer in chosen for part in one.parts]
 
 
 class Affine(Record):

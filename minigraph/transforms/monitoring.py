@@ -87,7 +87,7 @@ def population_gap(graph: Roots, batch: Any, *, backend: str | None = None) -> P
     applications = [one for one in normalizations_of(switched(graph, training=True)) if one.estimates and one.population]
     if not applications:
         raise InvalidValueError("the graph has no normalization with a population")
-    gaps = [gap for one in applications for gap in _gaps(one)]
+    gaps = [gap for one in applications for gap in one.outside(_gap)]
     inputs = [one for one in toposort(gaps) if isinstance(one.op, Input)]
     see = function(inputs, gaps, no_default_updates=True, on_unused_input="ignore", backend=backend)
     values = iter(call_on(see, batch))
@@ -99,10 +99,9 @@ def population_gap(graph: Roots, batch: Any, *, backend: str | None = None) -> P
     return PopulationGap(tuple(rows))
 
 
-def _gaps(one: Normalization) -> list[Variable]:
-    """The gaps of the means and, unless there are none, of the deviations, for each feature; in a loop for each step."""
+def _gap(one: Normalization) -> list[Variable]:
+    """The gaps of the means and, unless there are none, of the deviations, for each feature, where an application stands."""
     minibatch = [cast(statistic, "float64") for statistic in one.statistics]
     population = [cast(statistic, "float64") for statistic in one.layer.population_in(one.x, one.request)]
-    if one.layer.mean_only:
-        return one.outside([minibatch[0] - population[0]])
-    return one.outside([(minibatch[0] - population[0]) / population[1], log(minibatch[1] / population[1])])
+    means = minibatch[0] - population[0]
+    return [means] if one.layer.mean_only else [means / population[1], log(minibatch[1] / population[1])]

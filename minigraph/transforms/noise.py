@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from minigraph.graph import Variable
 from minigraph.layers.computation_graph import ComputationGraph
 from minigraph.layers.noise import check_probability, drop
+from minigraph.ops.asked import asked_targets
 from minigraph.ops.random import RandomStream
 from minigraph.ops.shape import shape
 
 
 def _stream_for(graph: ComputationGraph) -> RandomStream:
     """A stream of its own for a transform: seeded by the number of those that the graph holds already."""
-    return RandomStream(len(graph.updates))
+    return RandomStream(len(asked_targets(graph.outputs)))
 
 
 def apply_dropout(

@@ -11,7 +11,7 @@ from minigraph.errors import InvalidTypeError, InvalidValueError
 from minigraph.graph import Variable
 from minigraph.layers.conventions import Convention
 from minigraph.layers.population import Pairs, PopulationNormalization
-from minigraph.ops.control import with_default_update
+from minigraph.ops.control import DefaultUpdate, updated_value, with_asked
 from minigraph.ops.shape import reshape
 from minigraph.types import as_ints, check_axes
 
@@ -21,6 +21,20 @@ def as_weight(given: Any, what: str) -> Any:
     if isinstance(given, Variable) or (isinstance(given, int | float | np.number) and not isinstance(given, bool)):
         return given
     raise InvalidTypeError(f"{what} must be a number or a scalar variable, not {given!r}")
+
+
+class Followed(DefaultUpdate):
+    """What a layer normalized, with the request that its population follow the minibatch."""
+
+    layer: str
+
+    @property
+    def remedy(self) -> str:
+        return (
+            f"the layer {self.layer!r} is applied more than once in training mode: give function the updates "
+            "layer.rule(get_batch_normalization_updates(graph, duplicates=...)), with a member of Duplicates that says what "
+            "becomes of the estimates, or use no_default_updates"
+        )
 
 
 class DialectNormalization(PopulationNormalization):
@@ -111,4 +125,7 @@ class DialectNormalization(PopulationNormalization):
             raise InvalidValueError(f"{self!r} keeps all axes of {x!r}, and so has nothing to take statistics of")
 
     def followed(self, normalized: Variable, pairs: Pairs) -> Variable:
-        return with_default_update(normalized, dict(self.rule(pairs))) if self.automatic else normalized
+        if not self.automatic:
+            return normalized
+        kind = Followed(self.name)
+        return with_asked(normalized, {target: (kind, updated_value(target, new)) for target, new in self.rule(pairs)})
