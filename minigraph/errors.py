@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from minigraph.origin import place as place_of_call
 
 
@@ -30,6 +32,10 @@ class ImmutableError(InvalidTypeError, AttributeError):
 
 class InvalidValueError(MinigraphError, ValueError):
     """A value of the right kind that cannot be used: a shape, a size, an option, a missing or doubled entry."""
+
+
+class LinearAlgebraError(InvalidValueError, np.linalg.LinAlgError):
+    """A matrix that cannot be inverted, factorized or solved by: it is singular, say, or not positive definite."""
 
 
 class InvalidIndexError(MinigraphError, IndexError):

@@ -22,12 +22,11 @@ def label(variable: Variable) -> str:
 
 
 def op_text(op: Op) -> str:
-    """An op with its parameters, if it has any; one that has a body describes itself."""
+    """An op with its parameters that are not as by default, if it has any; one that has a body describes itself."""
     op = op.shown
     if isinstance(op, Structural):
         return repr(op)
-    fields: dict[str, Any] = vars(op)
-    parameters = ", ".join(f"{name}={value}" for name, value in fields.items())
+    parameters = ", ".join(f"{name}={value}" for name, value in op.particulars().items())
     return f"{type(op).__name__}({parameters})" if parameters else type(op).__name__
 
 

@@ -39,6 +39,11 @@ class Record:
                 raise TypeError(f"{type(self).__name__} needs the field {name!r}")
             self.__dict__[name] = given[name] if name in given else getattr(type(self), name)
 
+    def particulars(self) -> dict[str, Any]:
+        """The fields that are not as by default."""
+        missing = object()
+        return {name: value for name, value in vars(self).items() if getattr(type(self), name, missing) is not value}
+
     def __setattr__(self, name: str, value: Any) -> NoReturn:
         raise AttributeError(f"{type(self).__name__} is immutable: {name!r} cannot be set")
 

@@ -1092,6 +1092,17 @@ def logsumexp(x: Array, axis: Any = None, keepdims: bool = False) -> Array:
     return np.asarray(wide).astype(as_floats(x.dtype))
 
 
+def with_room(function: Callable[..., Any]) -> Callable[..., Array]:
+    """A statistic by NumPy, in floats that have room for all sums and squares on the way."""
+
+    def computed(x: Array, dtype: Any = None, **options: Any) -> Array:
+        with np.errstate(all="ignore"):
+            wide = x.astype(np.longdouble) if x.dtype.kind == "f" else x
+            return np.asarray(function(wide, **options)).astype(dtype or as_quotients(x.dtype))
+
+    return computed
+
+
 def vector_norm(x: Array, ord: Any = 2, axis: Any = None, keepdims: bool = False) -> Array:
     """The p-norm by its definition, in the dtype of numpy.linalg.norm."""
     size = np.abs(x.astype(as_quotients(x.dtype)))
@@ -1127,7 +1138,7 @@ RUNNING = (
 REDUCTIONS = (
     reducing("sum", calls=AXES + AXES_OF_NONE + WITH_DTYPE + IN_INTEGERS),
     reducing("prod", draw=off_zero, calls=AXES + AXES_OF_NONE + WITH_DTYPE + IN_INTEGERS),
-    reducing("mean", calls=AXES + WITH_DTYPE),
+    reducing("mean", with_room(np.mean), calls=AXES + WITH_DTYPE),
     reducing("var", calls=SPREAD, hard=HARD_SPREAD, tolerance=4),
     reducing("std", calls=SPREAD, hard=HARD_SPREAD, tolerance=4),
     reducing("max", calls=AXES, wrong=(no_elements("max"),)),

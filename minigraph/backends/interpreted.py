@@ -18,6 +18,7 @@ from minigraph.errors import (
     InvalidIndexError,
     InvalidTypeError,
     InvalidValueError,
+    LinearAlgebraError,
     MinigraphError,
 )
 from minigraph.graph import Array, Graph, Op, Variable, fit, located
@@ -124,6 +125,7 @@ def at_users_line(error: Exception, variable: Variable, operands: Sequence[Any])
     kinds: list[tuple[type[Exception], type[MinigraphError]]] = [
         (AssertionError, FailedAssertionError),
         (IndexError, InvalidIndexError),
+        (np.linalg.LinAlgError, LinearAlgebraError),
         (ValueError, InvalidValueError),
         (TypeError, InvalidTypeError),
     ]

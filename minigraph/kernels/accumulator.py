@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from minigraph.kernels.scalar import FLOAT16, FLOAT32, FLOAT64, INT64, DType, Value, Writer, select
-from minigraph.ops.reduction import All, Any_, ArgMax, ArgMin, Max, Min, Peak, Prod, Sum
+from minigraph.kernels.scalar import INT64, DType, Value, Writer, select
+from minigraph.ops.reduction import All, Any_, ArgMax, ArgMin, Max, Min, Peak, Prod, Sum, wide_integer
 
 
 def _ordered(x: Value) -> Value:
@@ -37,11 +37,8 @@ class Accumulator:
     def state(self) -> list[DType]:
         """The dtypes of the state."""
         match self.op:
-            case Sum() | Prod() if self.dtype.kind != "f":
-                return [np.dtype("int64" if self.dtype.kind in "bi" else "uint64")]
-            case Sum():
-                wider: dict[DType, DType] = {FLOAT16: FLOAT32, FLOAT32: FLOAT64}
-                return [wider.get(self.dtype, self.dtype)]
+            case Sum() | Prod():
+                return [wide_integer(self.op.accumulator_dtype(self.dtype))]
             case Max() | Min() | Peak() if self.dtype.kind == "f":
                 return [np.dtype(f"int{8 * self.dtype.itemsize}")]
             case ArgMax() | ArgMin():
@@ -70,7 +67,7 @@ class Accumulator:
         old = state[0]
         match self.op:
             case Sum() | Prod():
-                new = x.astype(old.dtype)
+                new = x.astype(self.op.accumulator_dtype(self.dtype)).astype(old.dtype)
                 name = ("fadd" if isinstance(self.op, Sum) else "fmul") + " reassoc"
                 if new.dtype.kind != "f":
                     name = "add" if isinstance(self.op, Sum) else "mul"

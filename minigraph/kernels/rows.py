@@ -69,8 +69,8 @@ def split_rows(graph: Graph, blocks_of: Callable[[Variable, int, int], int]) -> 
         count = equal_parts(rows, blocks_of(variable, rows, columns)) if rows else 1
         if count == 1:
             return variable
-        once, twice = (type(op)(**(vars(op) | {"axes": (axis,)})) for axis in (1, 0))
-        return twice(once(in_blocks(x, leading, count)))
+        steps = op.in_two_steps((1,), (0,), x.dtype)
+        return variable if steps is None else steps[1](steps[0](in_blocks(x, leading, count)))
 
     with carry_origin(here()):
         return graph.with_roots(transform(graph.roots, step))
@@ -81,13 +81,12 @@ def pass_single(graph: Graph) -> Graph:
 
     def step(variable: Variable) -> Variable:
         op = variable.op
-        if not isinstance(op, Reduction) or not op.axes or variable.dtype != variable.inputs[0].dtype:
-            return variable
-        x = variable.inputs[0]
-        if any(sizes(x)[axis] != 1 for axis in op.axes):
+        x = variable.inputs[0] if variable.inputs else variable
+        if not isinstance(op, Reduction) or not op.axes or any(sizes(x)[axis] != 1 for axis in op.axes):
             return variable
         carry_on(variable.origin)
-        return dimshuffle(x, *(axis for axis in range(x.ndim) if axis not in op.axes))
+        element = op.of_one(x)
+        return variable if element is None else dimshuffle(element, *(axis for axis in range(x.ndim) if axis not in op.axes))
 
     with carry_origin(here()):
         return graph.with_roots(transform(graph.roots, step))
@@ -164,25 +163,25 @@ def split_apart(graph: Graph, pays: Callable[[int, int], bool]) -> Graph:
 
     def step(variable: Variable) -> Variable:
         op = variable.op
-        if not isinstance(op, Reduction) or variable.dtype != variable.inputs[0].dtype:
+        if not isinstance(op, Reduction):
             return variable
         last = [axis for k, axis in enumerate(op.axes) if op.axes[-1] - axis == len(op.axes) - 1 - k]
         others = op.axes[: len(op.axes) - len(last)]
         if not others or not pays(math.prod(sizes(variable.inputs[0])), math.prod(sizes(variable))):
             return variable
         carry_on(variable.origin)
-        once, twice = (type(op)(**(vars(op) | {"axes": tuple(axes)})) for axes in (last, others))
-        return twice(once(variable.inputs[0]))
+        steps = op.in_two_steps(tuple(last), tuple(others), variable.inputs[0].dtype)
+        return variable if steps is None else steps[1](steps[0](variable.inputs[0]))
 
     with carry_origin(here()):
         return graph.with_roots(transform(graph.roots, step))
 
 
 def folds_leading_axes(variable: Variable) -> bool:
-    """Whether a variable folds the leading axes of an array, in a way that can be done in two steps."""
-    op, x = variable.op, variable.inputs[0]
+    """Whether a variable folds the leading axes of an array."""
+    op = variable.op
     assert isinstance(op, Reduction)
-    return bool(op.axes) and op.axes == tuple(range(len(op.axes))) and variable.dtype == x.dtype
+    return bool(op.axes) and op.axes == tuple(range(len(op.axes)))
 
 
 def _operand(one: Variable, shape: tuple[int, ...], leading: int) -> tuple[Variable, bool] | None:

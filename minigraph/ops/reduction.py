@@ -20,7 +20,7 @@ from minigraph.ops.creation import arange
 from minigraph.ops.elementwise import Cotangents, Operand, cast, floating, fractional, promoted, truth
 from minigraph.ops.shape import broadcast_like, dimshuffle, expand_dims, moveaxis, ravel, reshape, restore_axes, shape, size
 from minigraph.ops.transcendental import exp, log, sqrt
-from minigraph.types import TensorType, check_axes, check_axis, drop_axes
+from minigraph.types import TensorType, as_dtype, check_axes, check_axis, drop_axes
 
 __all__ = [
     "all",
@@ -57,12 +57,50 @@ class Reduction(Op):
         """The dtype of the result: by default that of the operand."""
         return dtype
 
+    def in_two_steps(self, first: tuple[int, ...], second: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[Op, Op] | None:
+        """What folds some axes of elements of a dtype, and what folds those that are left of it; None if that cannot be."""
+        return type(self)(first), type(self)(second)
+
+    def of_one(self, x: Variable) -> Variable | None:
+        """What the fold of a single element makes of it; None if that is not the element."""
+        return x
+
 
 class Accumulation(Reduction):
-    """A reduction that NumPy carries out on integers in 64 bits."""
+    """A reduction that adds up or multiplies, in 64 bits if they are integers; `dtype`: that of the result, if it is given.
+
+    Floats are accumulated one size wider than the result is, so that partial results neither overflow nor lose digits.
+    """
+
+    dtype: np.dtype[Any] | None = None
 
     def result_dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
-        return {"b": np.dtype("int64"), "i": np.dtype("int64"), "u": np.dtype("uint64")}.get(dtype.kind, dtype)
+        return wide_integer(dtype) if self.dtype is None else self.dtype
+
+    def accumulator_dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
+        """The dtype in which elements of a dtype are accumulated."""
+        result = self.result_dtype(dtype)
+        return np.promote_types(wider(result), dtype) if result.kind == "f" else result
+
+    def in_two_steps(self, first: tuple[int, ...], second: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[Op, Op] | None:
+        return type(self)(first, self.accumulator_dtype(dtype)), type(self)(second, self.result_dtype(dtype))
+
+    def of_one(self, x: Variable) -> Variable | None:
+        return cast(x, self.result_dtype(x.dtype))
+
+    def narrowed(self, dy: Variable, x: Variable) -> Variable | None:
+        """A cotangent with the axes and the dtype of the operand; None if it is of integers."""
+        return cast(restore_axes(dy, self.axes, x.ndim), x.dtype) if x.dtype.kind == "f" else None
+
+
+def wide_integer(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The dtype in which elements of a dtype are added up: 64 bits for integers and booleans, floats their own."""
+    return {"b": np.dtype("int64"), "i": np.dtype("int64"), "u": np.dtype("uint64")}.get(dtype.kind, dtype)
+
+
+def wider(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The next wider float of 64 bits at most; other dtypes as they are."""
+    return np.dtype({"float16": "float32", "float32": "float64"}.get(dtype.name, dtype))
 
 
 class Extreme(Reduction):
@@ -88,9 +126,10 @@ def _reduced(op: type[Reduction], x: Operand, axis: Axis, keepdims: bool) -> Var
 
 def _accumulated(op: type[Accumulation], x: Operand, axis: Axis, dtype: Any, keepdims: bool) -> Variable:
     """`op` over `axis` of x, computed from and returned in `dtype` if that is given."""
-    if dtype is None:
-        return _reduced(op, x, axis, keepdims)
-    return cast(_reduced(op, cast(x, dtype), axis, keepdims), dtype)
+    variable = as_variable(x)
+    axes = check_axes(axis, variable.ndim)
+    wanted = None if dtype is None else as_dtype(dtype)
+    return _kept(op(axes, wanted)(variable), axes, variable.ndim, keepdims)
 
 
 def _kept(result: Variable, axes: tuple[int, ...], ndim: int, keepdims: bool) -> Variable:
@@ -100,13 +139,11 @@ def _kept(result: Variable, axes: tuple[int, ...], ndim: int, keepdims: bool) ->
 
 class Sum(Accumulation):
     def forward(self, xp: Any, x: Array) -> Array:
-        wider = {"float16": "float32", "float32": "float64"}.get(x.dtype.name)
-        if wider is None:
-            return xp.sum(x, axis=self.axes)
-        return xp.sum(x, axis=self.axes, dtype=wider).astype(x.dtype)  # along leading axes NumPy would lose digits
+        return xp.sum(x, axis=self.axes, dtype=self.accumulator_dtype(x.dtype)).astype(self.result_dtype(x.dtype))
 
     def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
-        return (broadcast_like(restore_axes(dy, self.axes, x.ndim), x),)
+        each = self.narrowed(dy, x)
+        return (None if each is None else broadcast_like(each, x),)
 
 
 def sum(x: Operand, axis: Axis = None, dtype: Any = None, keepdims: bool = False) -> Variable:
@@ -116,15 +153,16 @@ def sum(x: Operand, axis: Axis = None, dtype: Any = None, keepdims: bool = False
 
 class Prod(Accumulation):
     def forward(self, xp: Any, x: Array) -> Array:
-        return xp.prod(x, axis=self.axes)
+        return xp.prod(x, axis=self.axes, dtype=self.accumulator_dtype(x.dtype)).astype(self.result_dtype(x.dtype))
 
     def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
-        if not self.axes:
-            return (dy,)
+        each = self.narrowed(dy, x)
+        if each is None or not self.axes:
+            return (each,)
         last = tuple(range(x.ndim - len(self.axes), x.ndim))
         moved = moveaxis(x, self.axes, last)
         others = reshape(ProductOfOthers()(reshape(moved, (*shape(y), size(x, self.axes)))), shape(moved))
-        return (multiply_or_zero(restore_axes(dy, self.axes, x.ndim), moveaxis(others, last, self.axes)),)
+        return (multiply_or_zero(each, moveaxis(others, last, self.axes)),)
 
 
 def prod(x: Operand, axis: Axis = None, dtype: Any = None, keepdims: bool = False) -> Variable:
@@ -139,11 +177,12 @@ class ProductOfOthers(Op):
         return types[0]
 
     def forward(self, xp: Any, x: Array) -> Array:
-        before, after = xp.ones_like(x), xp.ones_like(x)
+        wide = wider(x.dtype)
+        before, after = xp.ones_like(x, dtype=wide), xp.ones_like(x, dtype=wide)
         if x.shape[-1] > 1:
-            before[..., 1:] = xp.cumprod(x[..., :-1], axis=-1)
-            after[..., :-1] = xp.flip(xp.cumprod(xp.flip(x[..., 1:], -1), axis=-1), -1)
-        return before * after
+            before[..., 1:] = xp.cumprod(x[..., :-1], axis=-1, dtype=wide)
+            after[..., :-1] = xp.flip(xp.cumprod(xp.flip(x[..., 1:], -1), axis=-1, dtype=wide), -1)
+        return (before * after).astype(x.dtype)
 
     def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
         position = arange(shape(x)[-1])
@@ -212,6 +251,12 @@ class Position(Extreme):
     def result_dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
         return np.dtype("int64")
 
+    def in_two_steps(self, first: tuple[int, ...], second: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[Op, Op] | None:
+        return None
+
+    def of_one(self, x: Variable) -> Variable | None:
+        return None
+
     def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
         return (None,)
 
@@ -248,6 +293,10 @@ def _position(op: type[Position], x: Operand, axis: int | None, keepdims: bool) 
 # -- means and what builds on them -----------------------------------------------------------------------------------
 
 
+SMALLER = 2.0**-64
+"""What float64 numbers are multiplied by before they are added up, where their sum would be too large."""
+
+
 def _count(x: Variable, axes: tuple[int, ...], dtype: np.dtype[Any]) -> Variable:
     """The number of elements that a reduction folds into one, in a float dtype."""
     return cast(size(x, axes), dtype)
@@ -279,18 +328,35 @@ class Folding(Composite):
 
 
 class Mean(Folding):
-    """The mean over `axes`; NaN of no elements."""
+    """The mean over `axes`; NaN of no elements. `dtype`: that of the result, if it is given."""
+
+    dtype: np.dtype[Any] | None = None
 
     def expand(self, *inputs: Variable) -> Variable:
-        wide = _wide(inputs[0])
-        return cast(sum(wide, self.axes) / _count(wide, self.axes, wide.dtype), _mean_dtype(inputs[0].dtype))
+        x = inputs[0]
+        result = _mean_dtype(x.dtype) if self.dtype is None else self.dtype
+        total = Sum(self.axes, wider(result))(x)
+        count = _count(x, self.axes, total.dtype)
+        average = total / count
+        if x.dtype == "float64":  # no wider float is there for a sum that is too large
+            average = where(comparison.isfinite(total), average, sum(x * SMALLER, self.axes) / count / SMALLER)
+        return cast(average, result)
+
+    def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
+        if x.dtype.kind != "f":
+            return (None,)
+        each = cast(dy, wider(dy.dtype)) / _count(x, self.axes, wider(dy.dtype))
+        return (broadcast_like(restore_axes(cast(each, x.dtype), self.axes, x.ndim), x),)
 
 
 def mean(x: Operand, axis: Axis = None, dtype: Any = None, keepdims: bool = False) -> Variable:
     """The mean over `axis`, in float64 for integers; NaN of no elements."""
-    variable = fractional(x) if dtype is None else cast(x, dtype)
+    wanted = None if dtype is None else as_dtype(dtype)
+    variable = fractional(x) if wanted is None else as_variable(x)
+    if wanted is not None and wanted.kind != "f":
+        variable, wanted = cast(x, wanted), None
     axes = check_axes(axis, variable.ndim)
-    return _kept(Mean(axes)(variable), axes, variable.ndim, keepdims)
+    return _kept(Mean(axes, wanted)(variable), axes, variable.ndim, keepdims)
 
 
 class Variance(Folding):
@@ -404,7 +470,7 @@ class Running(Op):
     def infer(self, *types: TensorType) -> TensorType:
         if types[0].dtype.kind == "b":
             raise InvalidTypeError("running sums and products of booleans: cast to an integer first")
-        return TensorType(Accumulation(()).result_dtype(types[0].dtype), types[0].shape)
+        return TensorType(wide_integer(types[0].dtype), types[0].shape)
 
 
 class CumSum(Running):
@@ -413,9 +479,9 @@ class CumSum(Running):
     reverse: bool = False
 
     def forward(self, xp: Any, x: Array) -> Array:
-        if not self.reverse:
-            return xp.cumsum(x, axis=self.axis)
-        return xp.flip(xp.cumsum(xp.flip(x, self.axis), axis=self.axis), self.axis)
+        ordered = xp.flip(x, self.axis) if self.reverse else x
+        result = xp.cumsum(ordered, axis=self.axis, dtype=wider(wide_integer(x.dtype))).astype(wide_integer(x.dtype))
+        return xp.flip(result, self.axis) if self.reverse else result
 
     def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
         return (CumSum(self.axis, not self.reverse)(dy),)
@@ -428,7 +494,7 @@ def cumsum(x: Operand, axis: int | None = None) -> Variable:
 
 class CumProd(Running):
     def forward(self, xp: Any, x: Array) -> Array:
-        return xp.cumprod(x, axis=self.axis)
+        return xp.cumprod(x, axis=self.axis, dtype=wider(wide_integer(x.dtype))).astype(wide_integer(x.dtype))
 
     def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
         last = x.ndim - 1

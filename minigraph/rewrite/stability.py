@@ -88,7 +88,7 @@ def log_of_sum_of_exp(variable: Variable) -> Variable | None:
 def _log_of_total(total: Variable, summed: Variable | None = None) -> Variable | None:
     """The log of a sum of exp(x), or of just `summed`, its axes reordered or not, as logsumexp; None of anything else."""
     match total:
-        case Variable(Sum(axes), (Variable(Exp(), (x,)) as e,)) if axes and summed in (None, e):
+        case Variable(Sum(axes, None), (Variable(Exp(), (x,)) as e,)) if axes and summed in (None, e):
             return LogSumExp(axes)(x)
         case Variable(Dimshuffle() as reorder, (Variable(Sum()) as inner,)):
             result = _log_of_total(inner, summed)
