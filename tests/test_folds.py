@@ -186,3 +186,5 @@ def test_a_sum_in_another_dtype_passes_its_gradient_on(dtype: str) -> None:
         np.testing.assert_array_equal(slope.eval({x: value}), expected)
     logarithm = mg.log(mg.sum(mg.exp(x), dtype=dtype))
     np.testing.assert_allclose(logarithm.eval({x: value}), np.log(np.exp(value).sum()), rtol=1e-3)
+    for fold in (mg.sum, mg.mean, mg.prod):
+        assert fold([1.1], dtype="float64").eval() == 1.1

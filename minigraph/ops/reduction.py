@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from minigraph.errors import InvalidTypeError, InvalidValueError
-from minigraph.graph import Array, Composite, Op, Variable, as_variable
+from minigraph.graph import Array, Composite, Op, Variable, as_variable, is_weak
 from minigraph.ops import arithmetic, comparison
 from minigraph.ops.arithmetic import multiply_or_zero, reciprocal, square
 from minigraph.ops.comparison import eq, le, where
@@ -126,9 +126,9 @@ def _reduced(op: type[Reduction], x: Operand, axis: Axis, keepdims: bool) -> Var
 
 def _accumulated(op: type[Accumulation], x: Operand, axis: Axis, dtype: Any, keepdims: bool) -> Variable:
     """`op` over `axis` of x, computed from and returned in `dtype` if that is given."""
-    variable = as_variable(x)
-    axes = check_axes(axis, variable.ndim)
     wanted = None if dtype is None else as_dtype(dtype)
+    variable = as_variable(x) if wanted is None or not is_weak(x) else cast(x, wanted)
+    axes = check_axes(axis, variable.ndim)
     return _kept(op(axes, wanted)(variable), axes, variable.ndim, keepdims)
 
 
@@ -353,7 +353,7 @@ def mean(x: Operand, axis: Axis = None, dtype: Any = None, keepdims: bool = Fals
     """The mean over `axis`, in float64 for integers; NaN of no elements."""
     wanted = None if dtype is None else as_dtype(dtype)
     variable = fractional(x) if wanted is None else as_variable(x)
-    if wanted is not None and wanted.kind != "f":
+    if wanted is not None and (wanted.kind != "f" or is_weak(x)):
         variable, wanted = cast(x, wanted), None
     axes = check_axes(axis, variable.ndim)
     return _kept(Mean(axes, wanted)(variable), axes, variable.ndim, keepdims)
