@@ -148,7 +148,7 @@ class Determinant(MatrixOp):
         return xp.linalg.det(a)
 
     def gradient(self, dy: Variable, y: Variable, a: Variable) -> Cotangents:
-        return (expand_dims(dy, (-2, -1)) * Cofactors()(a),)
+        return (multiply_or_zero(expand_dims(dy, (-2, -1)), Cofactors()(a)),)
 
 
 def det(a: Operand) -> Variable:
