@@ -18,7 +18,6 @@ from minigraph.graph import Array, Composite, Identity, Op, Variable, as_variabl
 from minigraph.ops.arithmetic import Multiply, MultiplyOrZero, multiply_or_zero, reciprocal, square
 from minigraph.ops.comparison import gt, isfinite, where
 from minigraph.ops.elementwise import Cotangents, Operand, cast
-from minigraph.ops.reduction import mean
 from minigraph.ops.reduction import sum as sum_over
 from minigraph.ops.shape import broadcast_like, shape_padleft, size
 from minigraph.ops.transcendental import sqrt
@@ -59,7 +58,6 @@ class Sample:
         self.axes, self._all_reduce = axes, all_reduce
         self.dtype = statistics_dtype(x)
         self._weights = broadcast_like(cast(weights[0], self.dtype), x) if weights else None
-        self._whole = self._weights is None and all_reduce is None
         self._elements = cast(size(x, axes), self.dtype)
 
     @cached_property
@@ -82,8 +80,6 @@ class Sample:
 
     def share(self, values: Variable) -> Variable:
         """The sum of `values` over all elements, divided by how many there are."""
-        if self._whole:
-            return mean(values, self.axes, keepdims=True)
         return self._everywhere(sum_over(values, self.axes, keepdims=True)) / self.count
 
     def mean(self, values: Variable) -> Variable:
