@@ -129,7 +129,9 @@ def _accumulated(op: type[Accumulation], x: Operand, axis: Axis, dtype: Any, kee
     wanted = None if dtype is None else as_dtype(dtype)
     variable = as_variable(x) if wanted is None or not is_weak(x) else cast(x, wanted)
     axes = check_axes(axis, variable.ndim)
-    return _kept(op(axes, wanted)(variable), axes, variable.ndim, keepdims)
+    plain = op(axes)
+    fold = plain if wanted in (None, plain.result_dtype(variable.dtype)) else op(axes, wanted)
+    return _kept(fold(variable), axes, variable.ndim, keepdims)
 
 
 def _kept(result: Variable, axes: tuple[int, ...], ndim: int, keepdims: bool) -> Variable:
