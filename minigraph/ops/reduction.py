@@ -130,7 +130,8 @@ def _accumulated(op: type[Accumulation], x: Operand, axis: Axis, dtype: Any, kee
     variable = as_variable(x) if wanted is None or not is_weak(x) else cast(x, wanted)
     axes = check_axes(axis, variable.ndim)
     plain = op(axes)
-    fold = plain if wanted in (None, plain.result_dtype(variable.dtype)) else op(axes, wanted)
+    own = wanted is None or wanted == plain.result_dtype(variable.dtype)
+    fold = plain if own else op(axes, wanted)
     return _kept(fold(variable), axes, variable.ndim, keepdims)
 
 
