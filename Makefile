@@ -26,6 +26,7 @@ lint: $(READY)
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
+	$(RUN) tests/typed_tour.py
 
 bench: $(BENCH)/.ready
 	$(BENCH)/bin/python benchmarks/run.py

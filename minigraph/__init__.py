@@ -7,6 +7,7 @@ from minigraph.errors import *
 from minigraph.function import Function, In, Memory, Out, Profile, Trace, Transfers, function
 from minigraph.gradient import grad, hessian, hessian_vector_product, jacobian, jvp, vjp
 from minigraph.graph import Graph, Variable, clone, constant, replace, shared, tensor
+from minigraph.guard import guard_all
 from minigraph.inputs import *
 from minigraph.layers import batch_normalization, dialects
 from minigraph.layers import training as training_mode
@@ -35,3 +36,53 @@ from minigraph.ops.windows import *
 from minigraph.printing import debugprint, pprint, to_dot, to_networkx, to_svg
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Function", "In", "Memory", "Out", "Profile", "Trace", "Transfers", "function",
+    "grad", "hessian", "hessian_vector_product", "jacobian", "jvp", "vjp",
+    "addbroadcast", "patternbroadcast", "specify_shape", "unbroadcast",
+    "Graph", "Variable", "clone", "constant", "replace", "shared", "tensor",
+    "ComputationGraph", "VariableFilter",
+    "debugprint", "pprint", "to_dot", "to_networkx", "to_svg",
+    "config", "doctor",
+    "dialects", "errors", "layers", "linalg", "random", "testing", "training", "transforms",
+    "MinigraphError", "InvalidTypeError", "ImmutableError", "InvalidValueError", "InvalidIndexError", "FailedAssertionError",
+    "ExecutionError", "MissingExtraError", "OutOfMemoryError",
+    "scalar", "vector", "matrix", "row", "col", "tensor3", "tensor4", "tensor5", "iscalar", "ivector", "imatrix", "irow",
+    "icol", "itensor3", "itensor4", "itensor5", "lscalar", "lvector", "lmatrix", "lrow", "lcol", "ltensor3", "ltensor4",
+    "ltensor5", "fscalar", "fvector", "fmatrix", "frow", "fcol", "ftensor3", "ftensor4", "ftensor5", "dscalar", "dvector",
+    "dmatrix", "drow", "dcol", "dtensor3", "dtensor4", "dtensor5",
+    "elu", "gelu", "leaky_relu", "log_softmax", "relu", "sigmoid", "silu", "softmax", "softplus",
+    "abs", "add", "ceil", "clip", "divide", "divmod", "floor", "floor_divide", "maximum", "minimum", "multiply",
+    "multiply_or_zero", "neg", "negative", "power", "reciprocal", "remainder", "round", "sign", "square", "subtract", "trunc",
+    "concatenate", "diag", "flip", "outer", "pad", "repeat", "roll", "split", "stack", "tile", "tril", "triu",
+    "and_", "bitwise_and", "bitwise_or", "bitwise_xor", "eq", "equal", "ge", "greater", "greater_equal", "gt", "invert",
+    "isfinite", "isinf", "isnan", "le", "left_shift", "less", "less_equal", "logical_and", "logical_not", "logical_or",
+    "logical_xor", "lt", "neq", "not_equal", "or_", "right_shift", "switch", "where", "xor",
+    "assert_", "disconnected_grad", "grad_clip", "grad_reverse", "grad_scale", "ifelse", "with_default_update",
+    "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d",
+    "arange", "eye", "full", "full_like", "linspace", "ones", "ones_like", "tri", "zeros", "zeros_like",
+    "binary_crossentropy", "categorical_crossentropy", "one_hot", "sigmoid_binary_crossentropy", "softmax_crossentropy",
+    "cast", "identity",
+    "argsort", "inc_subtensor", "index", "nonzero", "set_subtensor", "sort", "take", "take_along_axis", "unique",
+    "batched_dot", "dot", "einsum", "matmul", "tensordot",
+    "center", "normalize_by", "standardize",
+    "average_pool", "global_average_pool", "max_pool",
+    "all", "any", "argmax", "argmin", "cumprod", "cumsum", "logsumexp", "max", "mean", "min", "norm", "prod", "ptp", "std",
+    "sum", "var",
+    "foldl", "foldr", "map", "reduce", "scan", "scan_checkpoints", "until",
+    "broadcast_to", "dimshuffle", "expand_dims", "flatten", "moveaxis", "ravel", "reshape", "shape", "shape_padleft",
+    "shape_padright", "size", "squeeze", "swapaxes", "transpose",
+    "digamma", "erf", "erfc", "gammaln", "polygamma",
+    "arccos", "arccosh", "arcsin", "arcsinh", "arctan", "arctan2", "arctanh", "cos", "cosh", "exp", "exp2", "expm1", "hypot",
+    "log", "log10", "log1p", "log2", "logaddexp", "sin", "sinh", "sqrt", "tan", "tanh",
+    "overlap", "windows",
+]  # fmt: skip
+
+guard_all(globals(), __all__)
+guard_all(vars(linalg), linalg.__all__)
+
+
+def __dir__() -> list[str]:
+    """The public names."""
+    return sorted([*__all__, "__version__"])

@@ -8,6 +8,7 @@ from typing import Any
 from minigraph.errors import InvalidTypeError, InvalidValueError
 
 BACKENDS = ("native", "numpy", "cupy")
+FLOAT_TYPES = ("float32", "float64")
 
 
 class Config:
@@ -15,6 +16,8 @@ class Config:
 
     backend: the name of the backend for functions that name none: "native", "numpy" or "cupy"; None, the default, means the
     environment variable MINIGRAPH_BACKEND, else "native" where it is installed, else "numpy".
+    float_type: the dtype of inputs, layers, constants, random numbers and arrays where nothing else says one, while graphs are
+    built: "float32" or "float64"; None, the default, means the environment variable MINIGRAPH_FLOAT_TYPE, else "float32".
     device: the number of the GPU that backend "cupy" uses, 0 by default.
     allow_tf32: whether products of float32 matrices on a GPU may round what they multiply to 11 bits of precision; False.
 
@@ -23,7 +26,7 @@ class Config:
     """
 
     def __init__(self) -> None:
-        self._values: dict[str, Any] = {"backend": None, "device": 0, "allow_tf32": False}
+        self._values: dict[str, Any] = {"backend": None, "float_type": None, "device": 0, "allow_tf32": False}
 
     @property
     def backend(self) -> str | None:
@@ -36,6 +39,20 @@ class Config:
         if name is not None and name not in BACKENDS:
             raise InvalidValueError(f"there is no backend {name!r}; use one of {BACKENDS}, or None")
         self._values["backend"] = name
+
+    @property
+    def float_type(self) -> str:
+        """The name of the dtype of floats that have no other."""
+        value: str = self._values["float_type"] or os.environ.get("MINIGRAPH_FLOAT_TYPE") or "float32"
+        if value not in FLOAT_TYPES:
+            raise InvalidValueError(f"MINIGRAPH_FLOAT_TYPE is {value!r}; it must be one of {FLOAT_TYPES}")
+        return value
+
+    @float_type.setter
+    def float_type(self, name: str | None) -> None:
+        if name is not None and name not in FLOAT_TYPES:
+            raise InvalidValueError(f"a float type is one of {FLOAT_TYPES}, or None, not {name!r}; give dtype= for others")
+        self._values["float_type"] = name
 
     @property
     def device(self) -> int:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from minigraph.origin import place as place_of_call
+from minigraph.origin import without_contents
 
 
 class MinigraphError(Exception):
     """The base of all errors of minigraph: what is wrong, and where: what was called, on what, on which line of the user's."""
 
     def __init__(self, message: str = "", place: str | None = None) -> None:
-        super().__init__(message, place_of_call() if place is None else place)
+        super().__init__(without_contents(message), place_of_call() if place is None else place)
 
     @property
     def message(self) -> str:

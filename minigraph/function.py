@@ -23,6 +23,7 @@ from minigraph.graph import (
     Constant,
     Graph,
     Input,
+    Item,
     Shared,
     Variable,
     as_variable,
@@ -30,7 +31,9 @@ from minigraph.graph import (
     fit,
     rebuild,
     replace,
+    rounded,
 )
+from minigraph.guard import guarded
 from minigraph.kernels.seclude import seclude, warn_of_opaque
 from minigraph.ops.asked import asked_updates
 from minigraph.ops.control import computed_by, updated_value
@@ -80,12 +83,15 @@ reviews: list[Callable[[Graph], None]] = []
 
 
 class In(Record):
-    """An input with options: a default `value`, a `name` to give it by, and `borrow` to let results share its memory."""
+    """An input with options: a default `value`, a `name` to give it by, `borrow` to let results share its memory, and `cast` to
+    round floats, such as float64 data for a float32 input.
+    """
 
     variable: Variable
     value: Any = None
     name: str | None = None
     borrow: bool = False
+    cast: bool = False
 
     @property
     def key(self) -> str | None:
@@ -197,7 +203,10 @@ class Function:
         self._borrowed = tuple(out or slot in lent for out, slot in zip(asked, self._plan.holders, strict=False))
         self._hosted = any(specification.structure.host)
         self._direct = self._short_way([target for target, _ in graph.updates])
-        self._names = {spec.key: position for position, spec in enumerate(self.inputs) if spec.key}
+        self._names: dict[str, list[int]] = {}
+        for position, spec in enumerate(self.inputs):
+            if spec.key:
+                self._names.setdefault(spec.key, []).append(position)
 
     def _short_way(self, targets: Sequence[Variable]) -> Direct | Replay | None:
         """The short way through a call, if this is a function of one region."""
@@ -214,7 +223,13 @@ class Function:
 
     def __repr__(self) -> str:
         wanted = ", ".join(spec.key or "?" for spec in self.inputs)
-        return f"<Function {self.name or ''}({wanted}) of {len(self._plan.steps)} steps on {self.backend}>"
+        compiled = sum(isinstance(step.kernel, PlannedRegion) for step in self._plan.steps)
+        items = sum(isinstance(step.variable.op, Item) for step in self._plan.steps)
+        plain = len(self._plan.steps) - compiled - items
+        kind = "native" if self.backend == "native" else "GPU"
+        parts = [(compiled, f"{kind} call"), (plain, "GPU op" if self.backend == "cupy" else "NumPy call")]
+        made = " and ".join(f"{count} {what}{'s' * (count != 1)}" for count, what in parts if count) or "nothing to compute"
+        return f"<Function {self.name or ''}({wanted}), {made}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Function, (self._specification,)
@@ -373,9 +388,15 @@ class Function:
             raise InvalidTypeError(f"{self!r} takes {len(self.inputs)} inputs, {len(args)} were given")
         given: dict[int, Any] = dict(enumerate(args))
         for name, value in kwargs.items():
-            position = self._names.get(name)
-            if position is None:
+            positions = self._names.get(name)
+            if positions is None:
                 raise InvalidTypeError(f"{self!r} has no input named {name!r}; it has {sorted(self._names)}")
+            if len(positions) > 1:
+                raise InvalidTypeError(
+                    f"{len(positions)} inputs of {self!r} are named {name!r}: give them by position, or tell them apart with "
+                    "In(variable, name=...)"
+                )
+            (position,) = positions
             if position in given:
                 raise InvalidTypeError(f"input {name!r} of {self!r} is given by position and by name")
             given[position] = value
@@ -387,7 +408,8 @@ class Function:
         variable = spec.variable
         if value is None:
             raise InvalidTypeError(f"input {position} ({variable!r}, made at {variable.origin}) of {self!r} is missing")
-        return self._backend.fit(value, variable.type, f"input {position} ({variable!r}, made at {variable.origin})")
+        given_value = rounded(value, variable.type) if spec.cast else value
+        return self._backend.fit(given_value, variable.type, f"input {position} ({variable!r}, made at {variable.origin})")
 
 
 _committing = threading.Lock()
@@ -431,6 +453,7 @@ def function(
     backend: str | None = None,
     name: str | None = None,
     trace: bool = False,
+    allow_input_downcast: bool = False,
 ) -> Function:
     """Compile a graph into a callable.
 
@@ -439,7 +462,7 @@ def function(
     givens: replacements made before anything else; a shared variable may be replaced by an input.
     no_default_updates: True, or the shared variables that keep their value whatever the graph recorded.
     on_unused_input: "raise", "warn" or "ignore". backend: "native" (default where llvmlite is installed), "numpy" or "cupy".
-    trace: keep what each pass made of the graph in `.trace`.
+    trace: keep what each pass made of the graph in `.trace`. allow_input_downcast: `cast` for all inputs, see `In`.
 
     TypeError or ValueError, at the user's line, for what does not fit: an update of something else than a shared variable, or
     twice, or of another type; an input that is shared, doubled, unused, or missing.
@@ -449,7 +472,7 @@ def function(
     >>> f([1, 2, 3])
     array(12., dtype=float32)
     """
-    specs = tuple(one if isinstance(one, In) else In(one) for one in inputs)
+    specs = tuple(_as_spec(one, allow_input_downcast) for one in inputs)
     _check_inputs(specs)
     if on_unused_input not in ("raise", "warn", "ignore"):
         raise InvalidValueError(f"on_unused_input must be 'raise', 'warn' or 'ignore', not {on_unused_input!r}")
@@ -467,9 +490,15 @@ def function(
     return Function(_Specification(specs, graph, structure, backend, name, trace))
 
 
+def _as_spec(given: Variable | In, cast: bool) -> In:
+    """An input with its options."""
+    spec = given if isinstance(given, In) else In(given)
+    return In(spec.variable, spec.value, spec.name, spec.borrow, spec.cast or cast)
+
+
 def _check_inputs(specs: Sequence[In]) -> None:
     """Raise for an input that is no variable, shared, or given twice."""
-    seen: set[Any] = set()
+    seen: set[Variable] = set()
     for spec in specs:
         variable = spec.variable
         if not isinstance(variable, Variable):
@@ -482,9 +511,7 @@ def _check_inputs(specs: Sequence[In]) -> None:
             raise InvalidTypeError(f"{variable!r} ({variable.origin}) is a constant, and cannot be an input")
         if variable in seen:
             raise InvalidValueError(f"{variable!r} ({variable.origin}) is given as an input twice")
-        if spec.key is not None and spec.key in seen:
-            raise InvalidValueError(f"two inputs are named {spec.key!r}; give In(variable, name=...) to tell them apart")
-        seen.update([variable] + ([spec.key] if spec.key is not None else []))
+        seen.add(variable)
 
 
 def _as_leaf(variable: Variable) -> Variable:
@@ -582,11 +609,13 @@ def _check_leaves(graph: Graph, on_unused: str) -> None:
                 "but is not among the inputs"
             )
     used = set(order)
+    names = [one.name for one in graph.inputs if one.name is not None]
     for variable in graph.inputs:
         if variable not in used:
+            twin = f", beside another input named {variable.name!r}," if names.count(variable.name or "") > 1 else ""
             message = (
-                f"input {variable!r}, made at {variable.origin}, is not used by any output or update; leave it out, or pass "
-                "on_unused_input='ignore'"
+                f"input {variable!r}, made at {variable.origin}{twin or ','} is not used by any output or update; leave it "
+                "out, or pass on_unused_input='ignore'"
             )
             if on_unused == "raise":
                 raise InvalidValueError(message)
@@ -606,4 +635,4 @@ def evaluate(variable: Variable, inputs: Mapping[Variable, Any] | None = None) -
     return compiled(*given.values())
 
 
-Variable.eval = evaluate
+Variable.eval = guarded(evaluate)

@@ -128,6 +128,8 @@ def _report_disconnected(variable: Variable, cost: Variable | None, how: str) ->
         f"the cost {cost if cost is not None else 'given by known_grads'} does not depend on {variable!r} ({variable.origin}) "
         "in a differentiable way; pass disconnected_inputs='ignore' for a gradient of zero"
     )
+    if variable.inputs:
+        message += "; an expression that is written twice, such as x[0], is two variables: name it once, and use that"
     if how == "raise":
         raise InvalidValueError(message)
     if how == "warn":

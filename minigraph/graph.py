@@ -16,10 +16,11 @@ import numpy as np
 
 from minigraph.context import collector_paused
 from minigraph.errors import ImmutableError, InvalidTypeError, InvalidValueError, MinigraphError
-from minigraph.origin import Origin, here, warn
+from minigraph.guard import guarded
+from minigraph.origin import Origin, described, here, warn
 from minigraph.record import Record
 from minigraph.state import Cell, on_host, snapshot
-from minigraph.types import DEFAULT_FLOAT, TensorType, as_dtype, tensor_type
+from minigraph.types import TensorType, as_dtype, as_dtype_or_float, default_float, tensor_type
 
 if TYPE_CHECKING:  # for type checkers alone: operators.py installs this class's methods on Variable
     from minigraph.operators import Operators
@@ -243,6 +244,7 @@ class Variable(Operators):
         archive = _Archive.holding(self)
         return getitem, (archive, archive.index[self])
 
+    @guarded
     def copy(self, name: str | None = None, tags: Iterable[Any] = ()) -> Variable:
         """The same value as a variable of its own, with a name and with tags added to these."""
         return Variable(Identity(), (self,), self.type, name or self.name, self.tags + tuple(tags))
@@ -267,6 +269,7 @@ class Variable(Operators):
             )
         return self.op.cell
 
+    @guarded
     def get_value(self, borrow: bool = False, device: bool = False) -> Array:
         """The value of a shared variable: a copy, or with `borrow` the array itself, which must not be written to.
 
@@ -281,6 +284,7 @@ class Variable(Operators):
             return on_host(value)
         return value if borrow else value.copy()
 
+    @guarded
     def set_value(self, value: Any, borrow: bool = False) -> None:
         """Replace the value of a shared variable; a safe cast is made, anything else that does not fit its type raises.
 
@@ -296,9 +300,10 @@ class Variable(Operators):
 
 
 def located(error: MinigraphError, op: Op, inputs: Sequence[Variable], origin: Origin) -> MinigraphError:
-    """The same error with the op, the types of its inputs, and the user's line."""
-    operands = ", ".join(describe_type(variable) for variable in inputs)
-    return type(error)(error.message, f"  in {type(op.shown).__name__}({operands})\n  at {origin}")
+    """The same error with the op, the types of its inputs, their names if they have some, and the user's lines."""
+    name, operands = type(op.shown).__name__, ", ".join(describe_type(variable) for variable in inputs)
+    named = f", that is {name}({', '.join(map(str, inputs))})" if any(variable.name for variable in inputs) else ""
+    return type(error)(error.message, f"  in {name}({operands}){named}\n{origin.trace()}")
 
 
 def describe_type(variable: Variable) -> str:
@@ -316,16 +321,23 @@ def items(variable: Variable) -> tuple[Variable, ...]:
 # -- leaves ----------------------------------------------------------------------------------------------------------
 
 
-def tensor(name: str | None = None, *, dtype: Any = DEFAULT_FLOAT, shape: Iterable[int | None]) -> Variable:
-    """An input variable; `shape` gives each axis a size, or None for one that is unknown until a function is called."""
-    return Variable(Input(), (), tensor_type(dtype, shape), name)
+def tensor(name: str | None = None, *, dtype: Any = None, shape: Iterable[int | None]) -> Variable:
+    """An input variable; `shape` gives each axis a size, or None for one that is unknown until a function is called.
+
+    A dtype of None is the float type, float32 unless `config.float_type` says otherwise.
+    """
+    return Variable(Input(), (), tensor_type(as_dtype_or_float(dtype), shape), name)
 
 
 def constant(value: Any, name: str | None = None, dtype: Any = None) -> Variable:
     """A constant variable. Python numbers, and lists of them, are weak unless `dtype` says otherwise: floats are float32 on
     their own, and exact in the dtype of what they meet.
     """
-    array = np.array(value, dtype=_dtype_of(value) if dtype is None else as_dtype(dtype))
+    wanted = _dtype_of(value) if dtype is None else as_dtype(dtype)
+    try:
+        array = np.array(value, dtype=wanted)
+    except (TypeError, ValueError) as error:
+        raise InvalidTypeError(f"{described(value)} cannot be made an array of {wanted}: {error}") from None
     exact = np.array(value) if dtype is None and is_weak(value) else None
     return _constant_of(array, exact, name)
 
@@ -396,11 +408,11 @@ def _dtype_of(value: Any) -> np.dtype[Any]:
     try:
         array = np.asarray(value)
     except ValueError as error:
-        raise InvalidTypeError(f"{value!r} cannot be made an array: {error}") from None
+        raise InvalidTypeError(f"{described(value)} cannot be made an array: {error}") from None
     if is_weak(value):
-        return DEFAULT_FLOAT if array.dtype.kind == "f" else array.dtype
+        return default_float() if array.dtype.kind == "f" else array.dtype
     if array.dtype.kind in "OUS":
-        raise InvalidTypeError(f"{value!r} of type {type(value).__name__} is not an array of numbers")
+        raise InvalidTypeError(f"{described(value)} of type {type(value).__name__} is not an array of numbers")
     return as_dtype(array.dtype)
 
 
@@ -409,11 +421,25 @@ def fit(value: Any, expected: TensorType, what: str) -> np.ndarray[Any, Any]:
 
     TypeError for a dtype or number of axes that does not fit, ValueError for a size.
     """
-    array = value if type(value) is np.ndarray else _array_from(value, expected, what)
+    plain = type(value) is np.ndarray and value.dtype.kind in "biuf"
+    array = value if plain else _array_from(value, expected, what)
     if array.dtype != expected.dtype:
         array = _safely_cast(array, expected, what, weak=is_weak(value) or isinstance(value, float))
     check_shape(array, expected, what)
     return array
+
+
+def rounded(value: Any, expected: TensorType) -> Any:
+    """Floats in the expected dtype if only digits are lost; others as they are: what is too large, fractions for integers."""
+    if isinstance(value, Variable | np.ma.MaskedArray) or (hasattr(value, "dtype") and value.dtype == expected.dtype):
+        return value
+    array = value if hasattr(value, "astype") else np.asarray(value)
+    if array.dtype.kind != "f":
+        return value
+    with np.errstate(all="ignore"):
+        result = array.astype(expected.dtype)
+        same = (result == array) if expected.dtype.kind in "iu" else (abs(result) == np.inf) == (abs(array) == np.inf)
+    return result if bool(same.all()) and expected.dtype.kind in "iuf" else value
 
 
 def check_shape(array: Array, expected: TensorType, what: str) -> None:
@@ -435,7 +461,7 @@ def _array_from(value: Any, expected: TensorType, what: str) -> np.ndarray[Any, 
     except ValueError as error:
         raise InvalidTypeError(f"{what} cannot be made an array: {error}") from None
     if array.dtype.kind not in "biuf":
-        raise InvalidTypeError(f"{what} is {type(value).__name__} {value!r}; expected an array of {expected}")
+        raise InvalidTypeError(f"{what} is {type(value).__name__} {described(value)}; expected an array of {expected}")
     return array
 
 

@@ -7,7 +7,6 @@ from typing import Any, Protocol
 
 from minigraph.errors import InvalidTypeError
 from minigraph.graph import Variable, tensor
-from minigraph.types import DEFAULT_FLOAT
 
 __all__ = [
     "scalar",
@@ -61,7 +60,7 @@ class InputMaker(Protocol):
     def __call__(self, name: str | None = None, *, dtype: Any = ..., shape: Sizes = None) -> Variable: ...
 
 
-def _maker(kind: str, sizes: tuple[int | None, ...], dtype: Any = DEFAULT_FLOAT) -> InputMaker:
+def _maker(kind: str, sizes: tuple[int | None, ...], dtype: Any = None) -> InputMaker:
     """A function that makes an input variable with this number of axes; its sizes can be fixed with `shape`."""
     fixed = dtype
 
@@ -72,9 +71,8 @@ def _maker(kind: str, sizes: tuple[int | None, ...], dtype: Any = DEFAULT_FLOAT)
         return tensor(name, dtype=dtype, shape=wanted)
 
     make.__name__ = make.__qualname__ = kind
-    make.__doc__ = (
-        f"An input variable of shape {sizes}, unless `shape` gives other sizes, and dtype {fixed} unless `dtype` is set."
-    )
+    default = fixed or "the float type"
+    make.__doc__ = f"An input variable of shape {sizes}, unless `shape` is given, and {default}, unless `dtype` is."
     return make
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import FunctionType
 from typing import Any, NoReturn
 
 import numpy as np
 
 from minigraph.errors import InvalidTypeError
 from minigraph.graph import Array, Variable, describe_type
+from minigraph.guard import guarded
+from minigraph.numpy_calls import called_as_numpy
 from minigraph.ops import (
     activation,
     arithmetic,
@@ -186,7 +189,10 @@ class Operators:
         self._refuse("assignment to x[...]", "make a new variable with mg.set_subtensor(x[...], value)")
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NoReturn:
-        self._refuse("conversion to a NumPy array", "use .eval({...}), or mg functions in place of NumPy's")
+        self._refuse(
+            "conversion to a NumPy array",
+            "use .eval({...}), or mg functions in place of NumPy's; a list of variables becomes an array by mg.stack",
+        )
 
     def __len__(self) -> int:
         variable: Any = self
@@ -209,7 +215,7 @@ class Operators:
         return _counterpart(ufunc)(*inputs)
 
     def __array_function__(self, function: Any, types: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-        return _counterpart(function)(*args, **kwargs)
+        return called_as_numpy(function, _counterpart(function), args, kwargs)
 
     # -- type and shape ----------------------------------------------------------------------------------------------
 
@@ -277,7 +283,9 @@ class Operators:
         return shapes.squeeze(self, axis)
 
     def __getitem__(self, key: Any) -> Variable:
-        return indexing.index(self, key)
+        parts = key if isinstance(key, tuple) else (key,)
+        stacked = tuple([_stacked(part) if isinstance(part, list | tuple) else part for part in parts])
+        return indexing.index(self, stacked if isinstance(key, tuple) else stacked[0])
 
     def take(self, indices: Operand, axis: int | None = None) -> Variable:
         """The elements at `indices` along `axis`."""
@@ -411,15 +419,35 @@ def _numpy_counterparts() -> dict[Any, Callable[..., Any]]:
 
 _COUNTERPARTS = _numpy_counterparts()
 
+_OF_SCIPY: dict[str, Callable[..., Any]] = {
+    "erf": special.erf,
+    "erfc": special.erfc,
+    "expit": activation.sigmoid,
+    "gammaln": special.gammaln,
+    "psi": special.digamma,
+}
+"""Our functions for the ufuncs of scipy.special, by name, so that SciPy need not be there."""
+
 
 def _counterpart(function: Any) -> Callable[..., Any]:
     """Our function for NumPy's; TypeError if there is none."""
     ours = _COUNTERPARTS.get(function)
+    name = function.__name__
+    if ours is None and isinstance(function, np.ufunc) and vars(np).get(name) is not function:
+        home, ours = "scipy.special", _OF_SCIPY.get(name)
+    else:
+        home = "numpy.linalg" if function.__module__ == "numpy.linalg" else "numpy"
     if ours is None:
-        raise InvalidTypeError(
-            f"numpy.{function.__name__} has no counterpart on variables; use .eval({{...}}) for a value first"
-        )
+        raise InvalidTypeError(f"{home}.{name} has no counterpart on variables; use .eval({{...}}) for a value first")
     return ours
+
+
+def _stacked(part: Any) -> Any:
+    """A list in an index as an array: of variables if there are some in it, of no integers if it is empty."""
+    if any(isinstance(one, list | tuple | Variable) for one in part):
+        inner = [_stacked(one) if isinstance(one, list | tuple) else one for one in part]
+        return arranging.stack(inner) if any(isinstance(one, Variable) for one in inner) else inner
+    return list(part)
 
 
 _MISSING = object()
@@ -427,4 +455,4 @@ for _name, _member in vars(Operators).items():
     if _name not in ("__module__", "__doc__", "__dict__", "__weakref__", "__annotations__") and (
         vars(Variable).get(_name, _MISSING) is _MISSING
     ):
-        builtins.setattr(Variable, _name, _member)
+        builtins.setattr(Variable, _name, guarded(_member) if isinstance(_member, FunctionType) else _member)

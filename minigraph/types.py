@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from minigraph.config import config
 from minigraph.errors import InvalidTypeError, InvalidValueError
 
 Shape = tuple[int | None, ...]
 _NAMES = "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64"
 DTYPES = tuple(np.dtype(name) for name in _NAMES.split())
-DEFAULT_FLOAT = np.dtype("float32")
 
 
 def as_dtype(dtype: Any) -> np.dtype[Any]:
@@ -28,6 +28,16 @@ def as_dtype(dtype: Any) -> np.dtype[Any]:
     if result not in DTYPES:
         raise InvalidTypeError(f"dtype {result} is not supported; use one of {_dtype_names()}")
     return DTYPES[DTYPES.index(result)]
+
+
+def default_float() -> np.dtype[Any]:
+    """The dtype of floats where nothing else says one."""
+    return np.dtype(config.float_type)
+
+
+def as_dtype_or_float(dtype: Any) -> np.dtype[Any]:
+    """`dtype` as for `as_dtype`; the float type if it is None."""
+    return default_float() if dtype is None else as_dtype(dtype)
 
 
 def _dtype_names() -> str:
@@ -109,13 +119,13 @@ def promote(strong: Sequence[np.dtype[Any]], weak: Sequence[bool | int | float] 
     """The common dtype of arrays (`strong`) and Python scalars (`weak`).
 
     NumPy 2's promotion, except that integers never widen a float: int64 with float32 is float32. With no array among
-    the operands a Python float is float32.
+    the operands a Python float is of the float type.
     """
     floats = [dtype for dtype in strong if dtype.kind == "f"]
     if strong:
         return np.result_type(*(floats or strong), *weak)
     dtype = np.result_type(*weak)
-    return DEFAULT_FLOAT if dtype.kind == "f" else dtype
+    return default_float() if dtype.kind == "f" else dtype
 
 
 def float_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -157,6 +167,8 @@ def check_axes(axis: int | Sequence[int] | None, ndim: int) -> tuple[int, ...]:
     """The sorted, non-negative axes that `axis` (None: all) stands for; ValueError if out of bounds or named twice."""
     if axis is None:
         return tuple(range(ndim))
+    if not isinstance(axis, int | np.integer | list | tuple | np.ndarray):
+        raise InvalidTypeError(f"axis must be None, an int or a sequence of ints, not {axis!r}")
     axes = (axis,) if isinstance(axis, int | np.integer) else tuple(axis)
     result = tuple(sorted(check_axis(one, ndim) for one in axes))
     if len(set(result)) != len(result):

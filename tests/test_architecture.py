@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+import minigraph as mg
+
 ROOT = Path(__file__).parents[1] / "minigraph"
 
 LEVELS = {
-    "L0": "context origin errors record config state types",
+    "L0": "context origin errors guard record config state types",
     "L1": "graph",
     "L2": """printing inputs
         ops.elementwise ops.comparison ops.arithmetic ops.transcendental ops.special ops.shape ops.creation ops.reduction
@@ -18,7 +20,7 @@ LEVELS = {
         ops.activation ops.linear ops.linalg ops.crossentropy ops.normalization ops.control ops.random
         ops.loop ops.asked ops.loop_updates ops.loop_gradient ops.scanning
         ops.windows ops.convolution ops.pooling ops""",
-    "L3": """operators gradient
+    "L3": """numpy_calls operators gradient
         rewrite.engine rewrite.lower rewrite.sizes rewrite.stability rewrite.algebra rewrite.folding rewrite.merge
         rewrite.specialize rewrite.moments rewrite.loops rewrite.slices rewrite.axes rewrite.fuse rewrite""",
     "L4": """kernels.disk kernels.jit kernels.scalar kernels.llvm_scalar kernels.elementary kernels.namespace
@@ -174,3 +176,13 @@ def test_sizes(capsys):
 
 def test_the_package_says_that_it_is_typed():
     assert (ROOT / "py.typed").exists()
+
+
+def test_public_names_are_those_that_are_listed():
+    namespace = {}
+    exec("from minigraph import *", namespace)
+    assert set(namespace) - {"__builtins__"} == set(mg.__all__) == set(dir(mg)) - {"__version__"}
+    assert len(mg.__all__) == len(set(mg.__all__))
+    modules = [one for one in vars(mg.ops).values() if hasattr(one, "__all__") and one not in (mg.linalg, mg.random)]
+    assert len(modules) >= 15
+    assert {name for module in [*modules, mg.inputs] for name in module.__all__} <= set(mg.__all__)

@@ -13,8 +13,8 @@ from minigraph.ops import activation, arithmetic, arranging, comparison, element
 
 HOMES = (activation, arithmetic, arranging, comparison, elementwise, reduction, shape, special, transcendental)
 DTYPES_OF_THEIR_OWN = {
-    "shape", "size", "broadcast_to", "tile", "repeat", "roll", "pad", "diag", "tril", "triu",
-    "split", "cast", "argmax", "argmin", "outer",
+    "shape", "size", "unbroadcast", "patternbroadcast", "specify_shape", "addbroadcast", "broadcast_to",
+    "tile", "repeat", "roll", "pad", "diag", "tril", "triu", "split", "cast", "argmax", "argmin", "outer",
 }  # fmt: skip
 """Functions that make arrays of a size that they are given, or whose dtype says what is asked for."""
 

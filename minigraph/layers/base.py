@@ -14,7 +14,7 @@ from inspect import signature
 from itertools import count
 from operator import attrgetter
 from types import MappingProxyType
-from typing import Any, cast
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, cast
 
 import numpy as np
 
@@ -28,7 +28,7 @@ from minigraph.ops.normalization import Replaceable
 from minigraph.ops.shape import specify_shape
 from minigraph.origin import current_layer, inside_layer
 from minigraph.state import assign, locked
-from minigraph.types import DEFAULT_FLOAT, as_dtype
+from minigraph.types import as_dtype, default_float
 
 _allocation = threading.RLock()
 
@@ -54,11 +54,18 @@ class ApplicationCall:
     call_id: str | None = None
 
 
-@dataclass(frozen=True)
-class Application:
-    """A method that applies a layer, of the class (layer None) or bound to a layer."""
+P = ParamSpec("P")
+R = TypeVar("R")
 
-    method: Callable[..., Any]
+
+@dataclass(frozen=True)
+class Application(Generic[P, R]):
+    """A method that applies a layer, of the class (layer None) or bound to a layer.
+
+    Beside the method's arguments a call takes `call_id`, by which filters find it.
+    """
+
+    method: Callable[..., R]
     layer: Layer | None = None
 
     @property
@@ -66,11 +73,11 @@ class Application:
         """The method's name."""
         return self.method.__name__
 
-    def __get__(self, layer: Layer | None, owner: type) -> Application:
+    def __get__(self, layer: Layer | None, owner: type) -> Application[P, R]:
         return self if layer is None else Application(self.method, layer)
 
-    def __call__(self, *inputs: Any, call_id: str | None = None, **options: Any) -> Any:
-        layer = self.layer
+    def __call__(self, *inputs: P.args, **options: P.kwargs) -> R:
+        layer, call_id = self.layer, cast("str | None", options.pop("call_id", None))
         if layer is None:
             raise InvalidTypeError(f"{self.method.__qualname__} must be called on a layer, not on its class")
         call = ApplicationCall(layer, self.name, call_id)
@@ -89,7 +96,7 @@ class Application:
                 named[names[0]] = _narrowed(named[names[0]], layer)
             with holds(_call, call):
                 outputs = self.method(layer, *copies, **named)
-            return _as_outputs(outputs, f"{layer.name}_{self.name}_output", call)
+            return cast(R, _as_outputs(outputs, f"{layer.name}_{self.name}_output", call))
 
     def _inside(self, layer: Layer) -> AbstractContextManager[None]:
         """The path of the layer, which a step within its own application does not change."""
@@ -106,16 +113,22 @@ class Application:
     def __str__(self) -> str:
         return f"{self.layer.name if self.layer else self.method.__qualname__}.{self.name}"
 
+    def __repr__(self) -> str:
+        if self.layer is None:
+            return self.method.__qualname__
+        within, name, _ = f"{current_layer()}/".rpartition(f"/{self.layer.name}/")
+        return f"{within if name else ''}/{self.layer.name}.{self.name}"
 
-def _unbound_application(module: str, owner: str, name: str) -> Application:
+
+def _unbound_application(module: str, owner: str, name: str) -> Application[..., Any]:
     """The application of a class, found again when it is unpickled."""
     found: Any = attrgetter(f"{owner}.{name}")(sys.modules[module])
-    return cast(Application, found)
+    return cast("Application[..., Any]", found)
 
 
-def application(method: Callable[..., Any]) -> Application:
+def application(method: Callable[Concatenate[Any, P], R]) -> Application[P, R]:
     """Mark a method as one that applies the layer: inputs and outputs are tagged copies with the call and their roles."""
-    result = Application(method)
+    result: Application[P, R] = Application(method)
     object.__setattr__(result, "__doc__", method.__doc__)
     return result
 
@@ -235,7 +248,7 @@ class Layer:
         self.infer_sizes(*inputs)
         if self.dtype is None:
             floats = [one.dtype for one in inputs if isinstance(one, Variable) and one.dtype.kind == "f"]
-            self.dtype = floats[0] if floats else DEFAULT_FLOAT
+            self.dtype = floats[0] if floats else default_float()
         self.allocate_parameters()
         self.allocated = True
 
@@ -253,7 +266,7 @@ class Layer:
     ) -> Variable:
         """Make state of this layer, initialized; called by `allocate_parameters`."""
         rng = np.random.default_rng(self.own_seed(name))
-        kind = as_dtype(dtype or self.dtype or DEFAULT_FLOAT)
+        kind = as_dtype(dtype or self.dtype or default_float())
         value = initializer.generate(rng, tuple(shape)).astype(kind)
         variable = shared(value, name, borrow=True, tags=(role, self))
         self.own_variables[name] = variable

@@ -14,7 +14,7 @@ from minigraph.layers.roles import BIAS, FILTER
 from minigraph.ops.convolution import conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d
 from minigraph.ops.pooling import average_pool, global_average_pool, max_pool
 from minigraph.ops.shape import expand_dims, flatten
-from minigraph.types import DEFAULT_FLOAT, TensorType, as_ints, as_sizes
+from minigraph.types import TensorType, as_ints, as_sizes, default_float
 
 _CONVOLUTIONS = {1: conv1d, 2: conv2d, 3: conv3d}
 _TRANSPOSED = {1: conv_transpose1d, 2: conv_transpose2d, 3: conv_transpose3d}
@@ -234,7 +234,7 @@ class ConvolutionalSequence(Sequence):
 
     def __init__(
         self,
-        stages: Listed[Layer | Application],
+        stages: Listed[Layer | Application[..., Any]],
         num_channels: int | None = None,
         image_size: int | Listed[int | None] | None = None,
         *,
@@ -266,5 +266,5 @@ class ConvolutionalSequence(Sequence):
     def allocate(self) -> None:
         if self.num_channels is None or self.image_size is None:
             raise InvalidValueError(f"{self!r}: give num_channels and image_size, or apply the layer to an input")
-        kind = TensorType(self.dtype or DEFAULT_FLOAT, (None, self.num_channels, *self.image_size))
+        kind = TensorType(self.dtype or default_float(), (None, self.num_channels, *self.image_size))
         self.apply(Variable(Input(), (), kind, "images"))

@@ -34,7 +34,7 @@ class VariableFilter:
         name: str | None = None,
         name_regex: str | None = None,
         each_role: bool = False,
-        applications: Sequence[Application] | None = None,
+        applications: Sequence[Application[..., Any]] | None = None,
         call_id: str | None = None,
     ) -> None:
         self._roles = _listed(roles, "roles", lambda one: isinstance(one, type) and issubclass(one, Role))
@@ -97,7 +97,7 @@ def _listed(given: Any, what: str, allowed: Any) -> list[Any] | None:
     return list(given)
 
 
-def _is_of(variable: Variable, wanted: Application) -> bool:
+def _is_of(variable: Variable, wanted: Application[..., Any]) -> bool:
     """Whether a variable belongs to an application."""
     call = get_application_call(variable)
     if call is None or call.application != wanted.name:

@@ -15,7 +15,7 @@ from minigraph.layers.normalization import BatchNormalization
 class Sequence(Layer):
     """Layers, or bound applications of layers, each applied to what the one before it returned."""
 
-    def __init__(self, stages: Listed[Layer | Application], **options: Any) -> None:
+    def __init__(self, stages: Listed[Layer | Application[..., Any]], **options: Any) -> None:
         for stage in stages:
             if not isinstance(stage, Layer) and not (isinstance(stage, Application) and stage.layer is not None):
                 raise InvalidTypeError(f"a sequence is made of layers, or of applications of layers, not {stage!r}")

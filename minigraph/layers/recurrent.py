@@ -34,7 +34,7 @@ from minigraph.types import as_ints
 
 
 @dataclass(frozen=True)
-class RecurrentApplication(Application):
+class RecurrentApplication(Application[..., Any]):
     """A method that does one step, applied to every row of its sequences, or with `iterate=False` once."""
 
     sequences: tuple[str, ...] = ()
@@ -75,7 +75,8 @@ class RecurrentApplication(Application):
             loop = _Loop(self, {name: value for name, value in values.items() if value is not None}, n_steps, batch_size)
             return loop.results(reverse, truncate_gradient, return_sequences, return_initial_states)
 
-        return Application(looped, self.layer)(*inputs, call_id=call_id, **named)
+        whole: Application[..., Any] = Application(looped, self.layer)
+        return whole(*inputs, call_id=call_id, **named)
 
 
 def recurrent(
@@ -142,7 +143,7 @@ class _Loop:
 
         def step(*elements: Variable) -> Any:
             named = dict(zip([*rows, *fed], elements, strict=False))  # what is fixed comes after these
-            return Application.__call__(applied, **self.fixed, **named)  # type: ignore[arg-type]
+            return Application.__call__(applied, **self.fixed, **named)
 
         infos = [self.first.get(name) for name in applied.outputs]
         outputs = scan(step, ordered, infos, fixed, self.steps, truncated, name=self.layer.name)
@@ -559,6 +560,7 @@ class RecurrentStack(Layer):
     @application
     def apply(
         self,
+        /,
         inputs: Variable,
         mask: Variable | None = None,
         *,

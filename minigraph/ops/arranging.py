@@ -73,9 +73,11 @@ class Concatenate(Op):
         return parts
 
 
-def concatenate(arrays: Sequence[Operand], axis: int = 0) -> Variable:
-    """The arrays joined along an existing axis; ValueError if there is none, or if their other sizes differ."""
+def concatenate(arrays: Sequence[Operand], axis: int | None = 0) -> Variable:
+    """The arrays joined along an existing axis, raveled if it is None; ValueError if there is none, or other sizes differ."""
     variables = promoted(list(arrays)) if len(arrays) else []
+    if axis is None:
+        return concatenate([ravel(one) for one in variables])
     if not variables or not variables[0].ndim:
         raise InvalidValueError("concatenate needs at least one array, of one axis or more")
     place = check_axis(axis, variables[0].ndim)
@@ -145,8 +147,13 @@ def roll(x: Operand, shift: Operand, axis: int | None = None) -> Variable:
     return take(variable, (arange(count) - shift) % count, place)
 
 
-def pad(x: Operand, pad_width: Any, constant_values: Operand = 0) -> Variable:
-    """x inside a larger array of `constant_values`: an int, a pair, or a pair (before, after) for each axis."""
+def pad(x: Operand, pad_width: Any, constant_values: Operand = 0, *, mode: str = "constant") -> Variable:
+    """x inside a larger array of `constant_values`: an int, a pair, or a pair (before, after) for each axis.
+
+    ValueError for a `mode` other than "constant".
+    """
+    if mode != "constant":
+        raise InvalidValueError(f"pad knows the mode 'constant', not {mode!r}")
     variable = as_variable(x)
     try:
         widths = np.broadcast_to(np.asarray(pad_width), (variable.ndim, 2))

@@ -12,25 +12,25 @@ from minigraph.graph import Array, Constant, Op, Variable, as_variable, is_weak
 from minigraph.ops.comparison import eq, ge, where
 from minigraph.ops.elementwise import Operand, cast, promoted
 from minigraph.ops.shape import Sizes, broadcast_to, dimshuffle, shape
-from minigraph.types import DEFAULT_FLOAT, TensorType, as_dtype, float_dtype
+from minigraph.types import TensorType, as_dtype, as_dtype_or_float, float_dtype
 
 __all__ = ["arange", "eye", "full", "full_like", "linspace", "ones", "ones_like", "tri", "zeros", "zeros_like"]
 
 
 def full(shape: Sizes, fill_value: Operand, dtype: Any = None) -> Variable:
-    """An array of the given shape whose elements are all `fill_value`; a Python float gives float32 unless `dtype` is set."""
+    """An array of the given shape whose elements are all `fill_value`; a Python float is of the float type by default."""
     wanted = as_variable(fill_value).dtype if dtype is None else dtype
     return broadcast_to(cast(fill_value, wanted), shape)
 
 
-def zeros(shape: Sizes, dtype: Any = DEFAULT_FLOAT) -> Variable:
+def zeros(shape: Sizes, dtype: Any = None) -> Variable:
     """An array of zeros of the given shape."""
-    return full(shape, 0, dtype)
+    return full(shape, 0, as_dtype_or_float(dtype))
 
 
-def ones(shape: Sizes, dtype: Any = DEFAULT_FLOAT) -> Variable:
+def ones(shape: Sizes, dtype: Any = None) -> Variable:
     """An array of ones of the given shape."""
-    return full(shape, 1, dtype)
+    return full(shape, 1, as_dtype_or_float(dtype))
 
 
 def full_like(x: Operand, fill_value: Operand, dtype: Any = None) -> Variable:
@@ -88,30 +88,33 @@ def arange(start: Operand, stop: Operand = None, step: Operand = 1, dtype: Any =
     return Arange(length, common if dtype is None else as_dtype(dtype))(*operands)
 
 
-def linspace(start: Operand, stop: Operand, num: int = 50, dtype: Any = None) -> Variable:
-    """`num` evenly spaced numbers from start to stop, both included."""
+def linspace(start: Operand, stop: Operand, num: int = 50, dtype: Any = None, *, endpoint: bool = True) -> Variable:
+    """`num` evenly spaced numbers from start to stop, the latter included unless `endpoint` is False."""
     if isinstance(num, bool) or not isinstance(num, int) or num < 0:
         raise InvalidValueError(f"num must be an int of 0 or more, not {num!r}")
-    weak = is_weak(start) and is_weak(stop)
-    first, last = promoted((start, stop), lambda common: DEFAULT_FLOAT if weak else float_dtype(common))
+    wide = None if dtype is None else float_dtype(as_dtype(dtype))
+    ends = (start, stop) if wide is None else [cast(end, wide) if is_weak(end) else end for end in (start, stop)]
+    first, last = promoted(ends, float_dtype)
     position = cast(arange(num), first.dtype)
     if num < 2:
         result = position + first
+    elif not endpoint:
+        result = first + position * ((last - first) / num)
     else:
         result = where(eq(position, num - 1), last, first + position * ((last - first) / (num - 1)))
     return result if dtype is None else cast(result, dtype)
 
 
-def eye(n: Any, m: Any = None, k: Operand = 0, dtype: Any = DEFAULT_FLOAT) -> Variable:
+def eye(n: Any, m: Any = None, k: Operand = 0, dtype: Any = None) -> Variable:
     """An n x m matrix (n x n if m is None) of zeros, with ones on the diagonal k."""
     rows, columns = _row_and_column(n, n if m is None else m)
-    return cast(eq(rows + k, columns), dtype)
+    return cast(eq(rows + k, columns), as_dtype_or_float(dtype))
 
 
-def tri(n: Any, m: Any = None, k: Operand = 0, dtype: Any = DEFAULT_FLOAT) -> Variable:
+def tri(n: Any, m: Any = None, k: Operand = 0, dtype: Any = None) -> Variable:
     """An n x m matrix (n x n if m is None) of ones on and below the diagonal k, zeros above."""
     rows, columns = _row_and_column(n, n if m is None else m)
-    return cast(ge(rows + k, columns), dtype)
+    return cast(ge(rows + k, columns), as_dtype_or_float(dtype))
 
 
 def _row_and_column(n: Any, m: Any) -> tuple[Variable, Variable]:

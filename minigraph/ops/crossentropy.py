@@ -18,7 +18,7 @@ from minigraph.ops.indexing import take_along_axis
 from minigraph.ops.reduction import logsumexp, sum
 from minigraph.ops.shape import expand_dims, shape, squeeze
 from minigraph.ops.transcendental import log, log1p
-from minigraph.types import DEFAULT_FLOAT
+from minigraph.types import as_dtype_or_float
 
 __all__ = [
     "binary_crossentropy",
@@ -29,12 +29,12 @@ __all__ = [
 ]
 
 
-def one_hot(x: Operand, n: Any, dtype: Any = DEFAULT_FLOAT) -> Variable:
+def one_hot(x: Operand, n: Any, dtype: Any = None) -> Variable:
     """For each integer of x a row of n zeros with a 1 at that place; all zeros for one outside of 0 ... n - 1."""
     variable = as_variable(x)
     if variable.dtype.kind not in "iu":
         raise InvalidTypeError(f"one_hot takes integers, not {variable!r}")
-    return cast(eq(expand_dims(variable, variable.ndim), arange(n)), dtype)
+    return cast(eq(expand_dims(variable, variable.ndim), arange(n)), as_dtype_or_float(dtype))
 
 
 def _picks_classes(predictions: Variable, targets: Variable) -> bool:

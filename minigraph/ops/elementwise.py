@@ -13,7 +13,7 @@ import numpy as np
 
 from minigraph.errors import InvalidTypeError, InvalidValueError
 from minigraph.graph import Array, Constant, Op, Variable, as_variable, constant, evaluated, is_weak, number
-from minigraph.types import DEFAULT_FLOAT, TensorType, as_dtype, broadcast_shapes, float_dtype, promote
+from minigraph.types import TensorType, as_dtype, broadcast_shapes, default_float, float_dtype, promote
 
 __all__ = [
     "cast",
@@ -73,7 +73,7 @@ def promoted(operands: Sequence[Operand], choose: Any = lambda dtype: dtype) -> 
     weak = [_exemplar(one) for one in operands if is_weak(one)]
     dtype = as_dtype(choose(promote([one.dtype for one in strong], weak)))
     if not strong:
-        return [_still_weak(one, DEFAULT_FLOAT if dtype.kind == "f" else dtype) for one in operands]
+        return [_still_weak(one, default_float() if dtype.kind == "f" else dtype) for one in operands]
     remaining = iter(strong)
     return [_settled(one, dtype) if is_weak(one) else cast(next(remaining), dtype) for one in operands]
 

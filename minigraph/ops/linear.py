@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from string import ascii_letters
 from typing import Any
 
 from minigraph.errors import InvalidTypeError, InvalidValueError
@@ -167,8 +168,14 @@ class Einsum(Op):
         ]  # fmt: skip
 
 
-def einsum(subscripts: str, *operands: Operand) -> Variable:
-    """The sum of products that Einstein's notation names, as in numpy.einsum, ellipses and diagonals included."""
+def einsum(subscripts: Any, *operands: Any) -> Variable:
+    """The sum of products that Einstein's notation names, as in numpy.einsum, ellipses and diagonals included.
+
+    Instead of `"ij,jk->ik", a, b` the operands may stand each before a list that numbers its axes, `a, [0, 1], b, [1, 2]`, and
+    that of the result in the end.
+    """
+    if not isinstance(subscripts, str):
+        subscripts, operands = _subscripts_of_lists([subscripts, *operands])
     variables = promoted(operands)
     given, result = _parse_subscripts(subscripts, [variable.ndim for variable in variables])
     prepared: list[tuple[str, Variable]] = []
@@ -176,6 +183,21 @@ def einsum(subscripts: str, *operands: Operand) -> Variable:
         elsewhere = set(result).union(*given[:k], *given[k + 1 :])
         prepared.append(_with_own_labels_reduced(labels, variable, elsewhere))
     return Einsum(tuple(labels for labels, _ in prepared), result)(*(variable for _, variable in prepared))
+
+
+def _subscripts_of_lists(given: Sequence[Any]) -> tuple[str, tuple[Operand, ...]]:
+    """The subscripts and the operands of operands that are each followed by a list of axes; TypeError if they are not."""
+    operands, lists = given[: len(given) // 2 * 2 : 2], [*given[1::2], *given[len(given) // 2 * 2 :]]
+    texts = []
+    for axes in lists:
+        listed: list[Any] = list(axes) if isinstance(axes, list | tuple) else [None]
+        if not all(one is Ellipsis or (isinstance(one, int) and 0 <= one < 52) for one in listed):
+            raise InvalidTypeError(
+                f"einsum takes subscripts and operands, or each operand before a list of its axes, not {axes!r}"
+            )
+        texts.append("".join("..." if one is Ellipsis else ascii_letters[one] for one in listed))
+    arrow = f"->{texts.pop()}" if len(given) % 2 else ""
+    return ",".join(texts) + arrow, tuple(operands)
 
 
 def _parse_subscripts(subscripts: str, ndims: Sequence[int]) -> tuple[list[str], str]:

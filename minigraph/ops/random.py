@@ -21,7 +21,7 @@ from minigraph.ops.indexing import argsort, index, take
 from minigraph.ops.reduction import argmax, cumsum
 from minigraph.ops.shape import Sizes, broadcast_to, expand_dims, fill_sizes, shape, split_sizes
 from minigraph.ops.transcendental import cos, log, sqrt
-from minigraph.types import DEFAULT_FLOAT, TensorType, as_dtype, tensor_type
+from minigraph.types import TensorType, as_dtype, as_dtype_or_float, default_float, tensor_type
 
 __all__ = ["RandomStream"]
 
@@ -125,22 +125,24 @@ class RandomStream:
         bits = self._bits(shape, wide)
         return cast(bits >> (bits.dtype.itemsize * 8 - digits), dtype) * 2.0**-digits
 
-    def uniform(self, size: Sizes = (), low: Operand = 0.0, high: Operand = 1.0, dtype: Any = DEFAULT_FLOAT) -> Variable:
+    def uniform(self, size: Sizes = (), low: Operand = 0.0, high: Operand = 1.0, dtype: Any = None) -> Variable:
         """Numbers spread evenly over [low, high)."""
-        fractions = self._fractions(_drawn_shape(size, low, high), as_dtype(dtype))
-        return cast(low + fractions * (as_variable(high) - low), dtype)
+        wanted = as_dtype_or_float(dtype)
+        fractions = self._fractions(_drawn_shape(size, low, high), wanted)
+        return cast(low + fractions * (as_variable(high) - low), wanted)
 
-    def normal(self, size: Sizes = (), mean: Operand = 0.0, std: Operand = 1.0, dtype: Any = DEFAULT_FLOAT) -> Variable:
+    def normal(self, size: Sizes = (), mean: Operand = 0.0, std: Operand = 1.0, dtype: Any = None) -> Variable:
         """Normally distributed numbers (Box and Muller 1958)."""
-        pair = self._fractions((2, *_as_tuple(_drawn_shape(size, mean, std))), as_dtype(dtype))
+        wanted = as_dtype_or_float(dtype)
+        pair = self._fractions((2, *_as_tuple(_drawn_shape(size, mean, std))), wanted)
         radius = sqrt(-2 * log(1 - pair[0]))
-        return cast(mean + std * (radius * cos(pair[1] * (2 * math.pi))), dtype)
+        return cast(mean + std * (radius * cos(pair[1] * (2 * math.pi))), wanted)
 
     def bernoulli(self, p: Operand = 0.5, size: Sizes = None, dtype: Any = "int64") -> Variable:
         """1 with probability p, else 0; of p's shape unless `size` is given."""
         probability = as_variable(p)
         target = shape(probability) if size is None else size
-        wide = probability.dtype if probability.dtype.kind == "f" else DEFAULT_FLOAT
+        wide = probability.dtype if probability.dtype.kind == "f" else default_float()
         return cast(lt(self._fractions(target, wide), probability), dtype)
 
     def integers(self, low: int, high: int | None = None, size: Sizes = (), dtype: Any = "int64") -> Variable:

@@ -269,8 +269,11 @@ class ArgMax(Position):
         return xp.argmax(x, axis=self.axes[0])
 
 
-def argmax(x: Operand, axis: int | None = None, keepdims: bool = False) -> Variable:
-    """The position of the greatest element along `axis` (of the raveled x if None), the first of equals, as int64."""
+def argmax(x: Operand, axis: Axis = None, keepdims: bool = False) -> Variable:
+    """The position of the greatest element along `axis` (of the raveled x if None), the first of equals, as int64.
+
+    Over several axes it is the position among their elements in C order.
+    """
     return _position(ArgMax, x, axis, keepdims)
 
 
@@ -279,18 +282,24 @@ class ArgMin(Position):
         return xp.argmin(x, axis=self.axes[0])
 
 
-def argmin(x: Operand, axis: int | None = None, keepdims: bool = False) -> Variable:
-    """The position of the smallest element along `axis` (of the raveled x if None), the first of equals, as int64."""
+def argmin(x: Operand, axis: Axis = None, keepdims: bool = False) -> Variable:
+    """The position of the smallest element along `axis` (of the raveled x if None), the first of equals, as int64.
+
+    Over several axes it is the position among their elements in C order.
+    """
     return _position(ArgMin, x, axis, keepdims)
 
 
-def _position(op: type[Position], x: Operand, axis: int | None, keepdims: bool) -> Variable:
-    """`op` along one axis, or over all elements."""
+def _position(op: type[Position], x: Operand, axis: Axis, keepdims: bool) -> Variable:
+    """`op` along one axis, or among the elements of several."""
     variable = as_variable(x)
-    if axis is not None:
-        return _reduced(op, variable, check_axis(axis, variable.ndim), keepdims)
-    result = op((0,))(ravel(variable))
-    return restore_axes(result, range(variable.ndim), variable.ndim) if keepdims else result
+    axes = check_axes(axis, variable.ndim)
+    if len(axes) == 1:
+        return _reduced(op, variable, axes, keepdims)
+    kept = _remaining(variable.ndim, axes)
+    sizes = shape(variable)
+    joined = reshape(dimshuffle(variable, [*kept, *axes]), [*(sizes[one] for one in kept), size(variable, axes)])
+    return _kept(op((len(kept),))(joined), axes, variable.ndim, keepdims)
 
 
 # -- means and what builds on them -----------------------------------------------------------------------------------
@@ -375,9 +384,9 @@ class Variance(Folding):
         return cast(sum(square(deviation), self.axes) / count, _mean_dtype(inputs[0].dtype))
 
 
-def var(x: Operand, axis: Axis = None, ddof: int = 0, keepdims: bool = False) -> Variable:
-    """The mean squared deviation from the mean over `axis`, divided by (count - ddof)."""
-    variable = fractional(x)
+def var(x: Operand, axis: Axis = None, ddof: int = 0, keepdims: bool = False, *, dtype: Any = None) -> Variable:
+    """The mean squared deviation from the mean over `axis`, divided by (count - ddof), computed in `dtype` if that is given."""
+    variable = _with_freedom(x, ddof, dtype)
     axes = check_axes(axis, variable.ndim)
     return _kept(Variance(axes, ddof)(variable), axes, variable.ndim, keepdims)
 
@@ -398,9 +407,16 @@ class StandardDeviation(Variance):
         return (multiply_or_zero(restore_axes(dy, self.axes, x.ndim), cast(slope, x.dtype)),)
 
 
-def std(x: Operand, axis: Axis = None, ddof: int = 0, keepdims: bool = False) -> Variable:
-    """The standard deviation over `axis`; its gradient is 0 where all elements are equal."""
-    variable = fractional(x)
+def _with_freedom(x: Operand, ddof: Any, dtype: Any) -> Variable:
+    """What a variance is taken of; TypeError for a `ddof` that is no number."""
+    if isinstance(ddof, bool) or not isinstance(ddof, int | float):
+        raise InvalidTypeError(f"ddof must be a number, not {ddof!r}; a dtype is given by name")
+    return fractional(x) if dtype is None else cast(x, dtype)
+
+
+def std(x: Operand, axis: Axis = None, ddof: int = 0, keepdims: bool = False, *, dtype: Any = None) -> Variable:
+    """The standard deviation over `axis`, computed in `dtype` if given; its gradient is 0 where all elements are equal."""
+    variable = _with_freedom(x, ddof, dtype)
     axes = check_axes(axis, variable.ndim)
     return _kept(StandardDeviation(axes, ddof)(variable), axes, variable.ndim, keepdims)
 
@@ -490,9 +506,9 @@ class CumSum(Running):
         return (CumSum(self.axis, not self.reverse)(dy),)
 
 
-def cumsum(x: Operand, axis: int | None = None) -> Variable:
-    """The running sum along `axis`, of the raveled x if None; integers are summed in 64 bits."""
-    return _running(CumSum, x, axis)
+def cumsum(x: Operand, axis: int | None = None, dtype: Any = None) -> Variable:
+    """The running sum along `axis`, of the raveled x if None, in `dtype` if given; integers are summed in 64 bits."""
+    return _running(CumSum, x, axis, dtype)
 
 
 class CumProd(Running):
@@ -509,13 +525,15 @@ class CumProd(Running):
         return (moveaxis(summed, last, self.axis),)
 
 
-def cumprod(x: Operand, axis: int | None = None) -> Variable:
-    """The running product along `axis`, of the raveled x if None; integers are multiplied in 64 bits."""
-    return _running(CumProd, x, axis)
+def cumprod(x: Operand, axis: int | None = None, dtype: Any = None) -> Variable:
+    """The running product along `axis`, of the raveled x if None, in `dtype` if given; integers are multiplied in 64 bits."""
+    return _running(CumProd, x, axis, dtype)
 
 
-def _running(op: type[Running], x: Operand, axis: int | None) -> Variable:
-    """`op` along one axis, or over the raveled x."""
+def _running(op: type[Running], x: Operand, axis: int | None, dtype: Any) -> Variable:
+    """`op` along one axis, or over the raveled x, computed from and returned in `dtype` if that is given."""
+    if dtype is not None:
+        return cast(_running(op, cast(x, dtype), axis, None), dtype)
     variable = as_variable(x)
     variable = cast(variable, "int64") if variable.dtype.kind == "b" else variable
     return op(0)(ravel(variable)) if axis is None else op(check_axis(axis, variable.ndim))(variable)
