@@ -61,6 +61,24 @@ def test_a_tie_shares_the_gradient_of_a_maximum():
         assert mg.grad(pooled.sum(), x).eval().tolist() == [[[[0.25, 0.25], [0.25, 0.25]]]]
 
 
+@pytest.mark.parametrize(
+    ("size", "stride", "padding"), [(2, None, 0), (3, 2, 0), (3, 2, 1), (2, 3, 0), ((3, 2), (1, 3), (2, 1))]
+)
+@on_each
+def test_pooling_beyond_the_border_of_unknown_sizes(backend, size, stride, padding, rng):
+    x, pools = mg.tensor4("x", dtype="float64"), {"max": mg.max_pool, "mean": mg.average_pool}
+    pooled = [pool(x, size, stride, padding, ignore_border=False) for pool in pools.values()]
+    f = mg.function([x], [*pooled, mg.grad(mg.square(pooled[1]).sum(), x)], backend=backend)
+    for shape in ((2, 1, 5, 6), (1, 2, 7, 4), (1, 1, 1, 2), (1, 1, 3, 3)):
+        given = rng.normal(size=shape)
+        *found, dx = f(given)
+        for one, reduce in zip(found, pools, strict=True):
+            np.testing.assert_allclose(one, by_hand.pooled(reduce, given, size, stride, padding, ignore_border=False))
+        known = mg.tensor("known", dtype="float64", shape=shape)
+        by_known_sizes = mg.grad(mg.square(mg.average_pool(known, size, stride, padding, False)).sum(), known)
+        np.testing.assert_allclose(dx, by_known_sizes.eval({known: given}), atol=1e-12)
+
+
 @on_each
 def test_windows_take_no_memory_and_their_patches_add_up(backend):
     x = mg.vector("x", dtype="float64")

@@ -194,6 +194,12 @@ def test_weight_decay_takes_layers(x):
         weight_decay(gradients[1:], network, 0.1)
 
 
+@pytest.mark.parametrize("cost", [None, 1.0, Tanh()])
+def test_what_is_no_cost_is_refused(cost):
+    with pytest.raises(TypeError, match="a rule takes the cost, or a list of gradients"):
+        sgd(cost, mg.shared(1.0), 0.1)
+
+
 def test_a_graph_is_no_cost(x):
     network = MLP([Tanh()], [4, 3])
     graph = mg.ComputationGraph(network.apply(x).mean())
@@ -337,14 +343,18 @@ def test_fine_tuning_by_the_population_can_be_asked_for(way, x):
     mg.function([x], cost, updates=sgd(cost, graph, 0.1) + pairs)
 
 
-def test_dropout_that_was_left_out_of_training_does_not_warn(x):
-    network = Sequence([Linear(4, 4), Dropout(), Linear(4, 2)])
-    with training(network, predicate=lambda layer: not isinstance(layer, Dropout)):
+def test_what_was_left_out_of_training_does_not_warn(x):
+    network = Sequence([Linear(4, 4), Dropout(), BatchNormalization(), Linear(4, 2)])
+    with training(network, predicate=lambda layer: not isinstance(layer, Dropout | BatchNormalization)):
+        learning(mean_square(network, x))
+    with training(network, predicate=lambda layer: isinstance(layer, Dropout)):
         learning(mean_square(network, x))
     with training(network, predicate=lambda layer: not isinstance(layer, Dropout)), training(network):
         assert mg.ComputationGraph(network.apply(x)).updates
-    with batch_normalization(BatchNormalization(4), network), pytest.warns(UserWarning, match="/dropout are"):
-        learning(mean_square(network, x))
+    with batch_normalization(BatchNormalization(4), network):
+        cost = mean_square(network, x)
+    with pytest.warns(UserWarning, match="/dropout are"):
+        followed(cost)
 
 
 def test_what_learns_beside_a_network_in_inference_mode_does_not_warn(x):

@@ -429,6 +429,11 @@ def is_in_training(layer: Layer) -> bool:
     return layer in _modes.get()[-1].training
 
 
+def is_left_out(layer: Layer) -> bool:
+    """Whether the user left this layer out of training on purpose, by the predicate of a block."""
+    return layer in _modes.get()[-1].left_out
+
+
 class Untrained(Replaceable):
     """Its input: what an application returned in inference, which in training would be something else."""
 
@@ -439,7 +444,7 @@ def untrained(x: Variable) -> Variable:
     It is not marked where the user left the layer out of training by a predicate.
     """
     call = current_call()
-    if call.layer in _modes.get()[-1].left_out:
+    if is_left_out(call.layer):
         return x
     return Variable(Untrained(), (x,), x.type, f"{call.layer.name}_untrained", (call,))
 

@@ -16,6 +16,7 @@ from minigraph.layers.base import (
     current_call,
     get_application_call,
     is_in_training,
+    is_left_out,
     unchanged_on_failure,
 )
 from minigraph.layers.conventions import BLOCKS, Batch, Convention, Stdev, Sums, pooled
@@ -53,7 +54,7 @@ from minigraph.record import Record
 from minigraph.state import assign, locked
 
 INFERENCE_IS_MEANT = "inference is meant"
-"""The tag of an application that was switched to inference on purpose."""
+"""The tag of an application that was switched to inference, or left out of training, on purpose."""
 
 Pairs = list[tuple[Variable, Variable]]
 """(population statistic, estimate), or (shared variable, new value)."""
@@ -411,7 +412,8 @@ class PopulationNormalization(Layer):
             populations=len(self.population_statistics),
         )
         result = op(normalized, x, *options, *self.population_statistics, *statistics)
-        return Variable(result.op, result.inputs, result.type, f"{call.layer.name}_normalized", (call,), result.origin)
+        tags = (call, INFERENCE_IS_MEANT) if is_left_out(self) else (call,)
+        return Variable(result.op, result.inputs, result.type, f"{call.layer.name}_normalized", tags, result.origin)
 
     def normalize_by_population(self, x: Variable, call: ApplicationCall, request: Request) -> tuple[Variable, list[Variable]]:
         """x normalized by the stored statistics, and these, marked as those in use."""

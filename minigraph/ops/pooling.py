@@ -9,11 +9,12 @@ import numpy as np
 
 from minigraph.errors import InvalidTypeError, InvalidValueError
 from minigraph.graph import Variable, as_variable
+from minigraph.ops.arithmetic import maximum
 from minigraph.ops.arranging import pad
 from minigraph.ops.comparison import ge
 from minigraph.ops.control import assert_
 from minigraph.ops.creation import ones
-from minigraph.ops.elementwise import Operand
+from minigraph.ops.elementwise import Operand, cast
 from minigraph.ops.indexing import index
 from minigraph.ops.reduction import max as max_over
 from minigraph.ops.reduction import mean
@@ -104,28 +105,38 @@ def _pooled(x: Variable, size: Any, stride: Any, padding: Any, ignore_border: bo
             return _tiled(x, sizes, first, kind)
         return kind.whole(windows(x, sizes, spatial, strides), within)
     lengths = shape(x)[first:]
-    beyond = [0] * count if ignore_border else [
-        _missing(length, size, stride, one) for length, size, stride, one in zip(lengths, sizes, strides, pads, strict=True)
+    ends = [(0, None)] * count if ignore_border else [
+        _end(length, size, stride, one) for length, size, stride, one in zip(lengths, sizes, strides, pads, strict=True)
     ]  # fmt: skip
     around = [(0, 0)] * first
     both = [*around, *((one, one) for one in pads)]
-    end = [*around, *((0, one) for one in beyond)]
-    frame = (1,) * first
-    inside = ones((*frame, *lengths), x.dtype)
-    known = pad(pad(inside, both, float(kind.count_padding)), end, 0.0)
-    parts = windows(pad(pad(x, both, kind.filling), end, kind.filling), sizes, spatial, strides)
-    return kind.partial(parts, within, windows(known, sizes, spatial, strides))
+    after = [*around, *((0, beyond) for beyond, _ in ends)]
+    kept = (*(slice(None) for _ in around), *(slice(0, whole) for _, whole in ends))
+
+    def seen(values: Variable) -> Variable:
+        """The windows of an array that was padded, as many as there are."""
+        found = windows(values, sizes, spatial, strides)
+        return found if all(whole is None for _, whole in ends) else index(found, kept)
+
+    inside = ones((*(1,) * first, *lengths), x.dtype)
+    known = pad(pad(inside, both, float(kind.count_padding)), after, 0.0)
+    parts = seen(pad(pad(x, both, kind.filling), after, kind.filling))
+    return kind.partial(parts, within, seen(known))
 
 
-def _missing(length: Any, size: int, stride: int, padding: int) -> int:
-    """How many elements the last window lacks that begins within an axis or the padding before it."""
-    if not isinstance(length, int):
-        raise InvalidValueError("ignore_border=False needs spatial sizes that are known")
+def _end(length: Any, size: int, stride: int, padding: int) -> tuple[int, Variable | None]:
+    """How much is added after an axis so that the last window fits that begins within it or the padding before it; of an axis
+    of unknown length also how many windows there are, of all that fit.
+    """
     whole = length + 2 * padding
-    more = max(0, -(-(whole - size) // stride))
-    if more * stride >= length + padding:  # a window that would begin in the padding after the end
-        more -= 1
-    return max(0, more * stride + size - whole)
+    if isinstance(length, int):
+        more = max(0, -(-(whole - size) // stride))
+        if more * stride >= length + padding:  # a window that would begin in the padding after the end
+            more -= 1
+        return max(0, more * stride + size - whole), None
+    later = maximum((whole - size + stride - 1) // stride, 0)
+    within = later - cast(ge(later * stride, length + padding), "int64")
+    return max(size, stride) - 1, maximum(within, 0) + 1
 
 
 def _tiled(x: Variable, sizes: Sequence[int], first: int, kind: Pooling) -> Variable:

@@ -9,7 +9,7 @@ one that the cost does not depend on, are errors. A rule returns pairs (shared v
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,8 @@ def _gradients(cost_or_gradients: Any, parameters: Sequence[Variable]) -> list[V
         return _differentiated(cost_or_gradients, parameters)
     if isinstance(cost_or_gradients, ComputationGraph):
         raise InvalidTypeError("a rule takes the cost, or gradients, not the graph: give graph.outputs[0]")
+    if not isinstance(cost_or_gradients, Iterable):
+        raise InvalidTypeError(f"a rule takes the cost, or a list of gradients, not {cost_or_gradients!r}")
     gradients = list(cost_or_gradients)
     if len(gradients) != len(parameters):
         raise InvalidValueError(f"{len(parameters)} parameters need as many gradients, not {len(gradients)}")

@@ -51,8 +51,8 @@ def warn_of_forgotten_training(graph: Graph) -> None:
         warn(
             f"parameters of or beside {', '.join(names)} are updated through an inference-mode application: build the cost "
             "within `with training(network):`, or give apply_batch_normalization(cost); if inference is meant, say so by "
-            "freeze_batch_normalization(cost, Freeze.STATISTICS) before taking gradients, of a layer that is no "
-            "normalization by training(network, predicate=...) that leaves it out"
+            "freeze_batch_normalization(cost, Freeze.STATISTICS) before taking gradients, or, of any layer, by "
+            "training(network, predicate=...) that leaves it out"
         )
 
 
