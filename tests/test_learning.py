@@ -128,6 +128,17 @@ def test_parameters_may_be_given_in_any_way(rule, way, x):
     assert learned_by(by_gradients) == learned_by(updates)
 
 
+def test_of_a_layer_what_has_a_gradient_is_updated(x):
+    network = MLP([Tanh(), None], [4, 3, 1])
+    slope = mg.grad(network.apply(x).sum(), x)
+    penalty = mg.square(slope).mean()
+    first, second = network.children[0], network.children[2]
+    for given in (network, mg.ComputationGraph(penalty), [first, second]):
+        assert set(learned_by(adamw(penalty, given))) == {*first.parameters, second.variables["W"]}
+    with pytest.raises(ValueError, match=r"does not depend on .*<b: float32 \(1,\)>.*leave it out"):
+        adamw(penalty, second.parameters)
+
+
 def test_one_variable_is_a_way_too():
     w = mg.shared(np.ones(3))
     assert [target for target, _ in sgd(mg.square(w).sum(), w, 0.1)] == [w]
@@ -379,6 +390,19 @@ def test_dropout_before_what_learns_warns_also_behind_a_network_that_does_not_le
         with pytest.warns(UserWarning, match=INFERENCE) as caught:
             learning(cost, head)
         assert f"beside {path}/dropout are" in str(caught[0].message)
+
+
+@pytest.mark.parametrize("by_new_values", [False, True])
+def test_a_network_that_follows_by_averaging_its_weights_does_not_warn(by_new_values, x):
+    student, teacher = (Sequence([Linear(4, 4), BatchNormalization(), Linear(4, 2)], name=name) for name in ("s", "t"))
+    with training(student):
+        taught = mg.square(student.apply(x) - mg.disconnected_grad(teacher.apply(x))).mean()
+        beside = mg.square(student.apply(x) - teacher.apply(x)).mean()
+    for cost in (taught,) if by_new_values else (taught, beside):
+        updates = sgd(cost, student, 0.1)
+        new = dict(updates) if by_new_values else {one: one for one in student.parameters}
+        follows = [(own, own * 0.9 + new[one] * 0.1) for own, one in zip(teacher.parameters, student.parameters, strict=True)]
+        mg.function([x], cost, updates=updates + follows + moving_average(get_batch_normalization_updates(cost)))
 
 
 def test_a_loss_through_a_network_in_inference_mode_warns(x):

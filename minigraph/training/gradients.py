@@ -38,7 +38,7 @@ def weight_decay(
 
     The parameters are those that the gradients are of, in their order: given as to an update rule.
     """
-    targets, given = learned(parameters), list(gradients)
+    targets, given = learned(parameters).variables, list(gradients)
     if len(given) != len(targets):
         raise InvalidValueError(f"{len(targets)} parameters need as many gradients, not {len(given)}")
     return [

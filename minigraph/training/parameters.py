@@ -6,9 +6,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from minigraph.errors import InvalidTypeError, InvalidValueError
+from minigraph.gradient import grad
 from minigraph.graph import Shared, Variable
 from minigraph.layers.base import Layer
 from minigraph.layers.computation_graph import ComputationGraph
+from minigraph.record import Record
 
 Parameters = Any
 """A shared variable, a layer, a `ComputationGraph`, a dict with any of these as values, or an iterable of them."""
@@ -16,19 +18,46 @@ Parameters = Any
 _WANTED = "shared variables, a layer or several, or a ComputationGraph"
 
 
-def learned(parameters: Parameters, cost: Variable | None = None) -> list[Variable]:
-    """The shared variables that `parameters` stands for, in order; of layers those alone that the cost depends on, if it is
-    given.
+class Learned(Record):
+    """The shared variables that are to be updated, in order, and where they come from."""
 
-    TypeError for anything that holds no state; ValueError for no parameters, one that is listed twice, a layer that is not
-    allocated, or one that the cost does not depend on.
+    variables: tuple[Variable, ...]
+    layers: tuple[Layer, ...] = ()
+    """The layers that were given, of which what a cost does not depend on is left out."""
+    named: frozenset[Variable] = frozenset()
+    """The variables that were given themselves, on each of which a cost must depend."""
+
+    def differentiated(self, cost: Variable) -> dict[Variable, Variable]:
+        """The gradients of a cost by what it depends on; ValueError for a named variable, or a layer, that it does not."""
+        found = grad(cost, list(self.variables), disconnected_inputs="ignore", return_disconnected="none")
+        gradients = {one: gradient for one, gradient in zip(self.variables, found, strict=True) if gradient is not None}
+        for variable in self.variables:
+            if variable in self.named and variable not in gradients:
+                raise InvalidValueError(
+                    f"the cost {cost} does not depend on {variable!r} ({variable.origin}) in a differentiable way: leave it "
+                    "out, or give the layer, or ComputationGraph(cost), of which only what the cost depends on is updated"
+                )
+        for layer in self.layers:
+            own = layer.parameters
+            if own and not any(one in gradients for one in own):
+                raise InvalidValueError(f"the cost does not depend on any parameter of {layer!r} in a differentiable way")
+        if not gradients:
+            raise InvalidValueError(f"the cost {cost} does not depend on any parameter in a differentiable way")
+        return gradients
+
+
+def learned(parameters: Parameters) -> Learned:
+    """What `parameters` stands for.
+
+    TypeError for anything that holds no state; ValueError for no parameters, one that is listed twice, or a layer that is not
+    allocated.
     """
     entries = _entries(parameters)
-    reached = set(ComputationGraph(cost).parameters) if cost is not None and _has_layers(entries) else None
     found: dict[Variable, None] = {}
+    named: set[Variable] = set()
     for entry in entries:
         if isinstance(entry, Layer):
-            found.update(dict.fromkeys(_of_layer(entry, reached)))
+            found.update(dict.fromkeys(_of_layer(entry)))
         elif isinstance(entry, ComputationGraph):
             found.update(dict.fromkeys(entry.parameters))
         elif not isinstance(entry, Variable) or not isinstance(entry.op, Shared):
@@ -37,9 +66,10 @@ def learned(parameters: Parameters, cost: Variable | None = None) -> list[Variab
             raise InvalidValueError(f"a parameter is listed twice: {entry!r} ({entry.origin})")
         else:
             found[entry] = None
+            named.add(entry)
     if not found:
         raise InvalidValueError(f"there are no parameters to update in {parameters!r}; give {_WANTED}")
-    return list(found)
+    return Learned(tuple(found), tuple(one for one in entries if isinstance(one, Layer)), frozenset(named))
 
 
 def _entries(parameters: Any) -> list[Any]:
@@ -51,17 +81,9 @@ def _entries(parameters: Any) -> list[Any]:
     return list(parameters.values() if isinstance(parameters, Mapping) else parameters)
 
 
-def _has_layers(entries: list[Any]) -> bool:
-    """Whether a layer is among what is given."""
-    return any(isinstance(entry, Layer) for entry in entries)
-
-
-def _of_layer(layer: Layer, reached: set[Variable] | None) -> list[Variable]:
-    """The parameters of a layer, those alone that are reached, if it is known which; none of one that has none at all."""
+def _of_layer(layer: Layer) -> list[Variable]:
+    """The parameters of a layer, none of one that never has any."""
     own = layer.parameters
     if not own and not layer.allocated:
         raise InvalidValueError(f"{layer!r} has no parameters before it is applied or allocated")
-    chosen = [one for one in own if reached is None or one in reached]
-    if own and not chosen:
-        raise InvalidValueError(f"the cost does not depend on any parameter of {layer!r} in a differentiable way")
-    return chosen
+    return own

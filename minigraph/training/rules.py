@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from minigraph.errors import InvalidTypeError, InvalidValueError
-from minigraph.gradient import grad
 from minigraph.graph import Variable, shared
 from minigraph.layers.computation_graph import ComputationGraph
 from minigraph.layers.roles import WEIGHT, Role, has_roles
@@ -29,38 +28,22 @@ Pairs = list[tuple[Variable, Variable]]
 Rate = float | Variable | Callable[[Variable], Variable]
 
 
-def _gradients(cost_or_gradients: Any, parameters: Sequence[Variable]) -> list[Variable]:
-    """The gradient for each parameter; TypeError or ValueError for what cannot be updated."""
+def _gradients(cost_or_gradients: Any, parameters: Parameters) -> dict[Variable, Variable]:
+    """The gradient for each parameter that is updated; TypeError or ValueError for what cannot be."""
+    targets = learned(parameters)
     if isinstance(cost_or_gradients, Variable):
-        return _differentiated(cost_or_gradients, parameters)
+        return targets.differentiated(cost_or_gradients)
     if isinstance(cost_or_gradients, ComputationGraph):
         raise InvalidTypeError("a rule takes the cost, or gradients, not the graph: give graph.outputs[0]")
     if not isinstance(cost_or_gradients, Iterable):
         raise InvalidTypeError(f"a rule takes the cost, or a list of gradients, not {cost_or_gradients!r}")
     gradients = list(cost_or_gradients)
-    if len(gradients) != len(parameters):
-        raise InvalidValueError(f"{len(parameters)} parameters need as many gradients, not {len(gradients)}")
-    for parameter, gradient in zip(parameters, gradients, strict=True):
+    if len(gradients) != len(targets.variables):
+        raise InvalidValueError(f"{len(targets.variables)} parameters need as many gradients, not {len(gradients)}")
+    for parameter, gradient in zip(targets.variables, gradients, strict=True):
         if not parameter.type.admits(gradient.type):
             raise InvalidTypeError(f"the gradient {gradient!r} ({gradient.origin}) does not have the type of {parameter!r}")
-    return gradients
-
-
-def _differentiated(cost: Variable, parameters: Sequence[Variable]) -> list[Variable]:
-    """The gradients of a cost; ValueError for a parameter that it does not depend on."""
-    gradients: list[Variable | None] = [*grad(cost, list(parameters), disconnected_inputs="ignore", return_disconnected="none")]
-    for parameter, gradient in zip(parameters, gradients, strict=True):
-        if gradient is None:
-            raise InvalidValueError(
-                f"the cost {cost} does not depend on {parameter!r} ({parameter.origin}) in a differentiable way: leave it out, "
-                "or give the layer, or ComputationGraph(cost), of which only what the cost depends on is updated"
-            )
-    return [one for one in gradients if one is not None]
-
-
-def _cost(cost_or_gradients: Any) -> Variable | None:
-    """The cost, None if gradients are given instead."""
-    return cost_or_gradients if isinstance(cost_or_gradients, Variable) else None
+    return dict(zip(targets.variables, gradients, strict=True))
 
 
 class Slot(Record):
@@ -91,10 +74,9 @@ def _rate(learning_rate: Rate) -> tuple[Any, Pairs]:
 
 def _updates(cost_or_gradients: Any, parameters: Parameters, learning_rate: Rate, rule: Rule) -> Pairs:
     """The pairs that a rule gives for every parameter."""
-    targets = learned(parameters, _cost(cost_or_gradients))
-    gradients = _gradients(cost_or_gradients, targets)
+    gradients = _gradients(cost_or_gradients, parameters)
     rate, pairs = _rate(learning_rate)
-    for parameter, gradient in zip(targets, gradients, strict=True):
+    for parameter, gradient in gradients.items():
         wide = np.promote_types(parameter.dtype, "float32")
         new, state = rule(Slot(parameter, cast(parameter, wide), cast(gradient, wide), cast(rate, wide)))
         pairs = [*pairs, *state, (parameter, cast(new, parameter.dtype))]
@@ -178,7 +160,7 @@ def _adam(
     epsilon: float,
     *,
     weight_decay: float = 0.0,
-    decayed: Sequence[Variable] = (),
+    decayed: Sequence[type[Role]] = (),
     keep_maximum: bool = False,
 ) -> Pairs:
     """The common part of Adam, AdamW and AMSGrad: one count of steps, two moments for each parameter."""
@@ -200,7 +182,7 @@ def _adam(
         # the corrections are multiplied into the numbers, so that an element costs one division
         rate = slot.rate * cast(correction2 / correction1, wide)
         step = rate * new_first / (sqrt(scale) + cast(correction2 * epsilon, wide))
-        kept = slot.p * (1 - slot.rate * cast(weight_decay, wide)) if slot.parameter in decayed else slot.p
+        kept = slot.p * (1 - slot.rate * cast(weight_decay, wide)) if has_roles(slot.parameter, decayed) else slot.p
         return kept - step, state
 
     return [(step, step + 1), *_updates(cost_or_gradients, parameters, learning_rate, rule)]
@@ -232,16 +214,15 @@ def adamw(
     roles: Sequence[type[Role]] = (WEIGHT,),
 ) -> Pairs:
     """Adam, with parameters of one of `roles` also multiplied by 1 - rate * weight_decay (Loshchilov and Hutter 2019)."""
-    targets = learned(parameters, _cost(cost_or_gradients))
     return _adam(
         cost_or_gradients,
-        targets,
+        parameters,
         learning_rate,
         beta1,
         beta2,
         epsilon,
         weight_decay=weight_decay,
-        decayed=[parameter for parameter in targets if has_roles(parameter, roles)],
+        decayed=roles,
     )
 
 

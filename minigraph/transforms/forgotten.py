@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from minigraph.graph import Graph, Input, Shared, Variable, is_annotation, toposort, with_bodies
+from minigraph.graph import Graph, Input, Shared, Variable, is_annotation, reachable, toposort, with_bodies
 from minigraph.layers.base import ApplicationCall, Untrained, get_application_call, get_layer
 from minigraph.layers.population import find_normalizations
 from minigraph.layers.roles import BATCH_NORM_POPULATION_STATISTICS, INPUT, PARAMETER, has_roles
@@ -38,13 +38,13 @@ def warn_of_forgotten_population(graph: Graph) -> None:
 
 def warn_of_forgotten_training(graph: Graph) -> None:
     """Warn if parameters learn through applications that were built in inference mode, unless that was asked for."""
-    learned = {target for target, _ in graph.updates if has_roles(target, [PARAMETER])}
-    if not learned:
-        return
-    order = toposort([value for target, value in graph.updates if target in learned])
+    values = {target: value for target, value in graph.updates if has_roles(target, [PARAMETER])}
+    order = _differentiable(list(values.values()))
     untrained = _untrained(order)
     if not untrained:
         return
+    applied = _downstream(order, {one for one in order if has_roles(one, [INPUT])})
+    learned = {target for target, value in values.items() if value in applied}  # others are averaged, or decay
     reached = _flowed_through(with_bodies(order), untrained) | _read_by_learners(order, untrained, learned)
     names = dict.fromkeys(variable.origin.layer or call.layer.name for call, variable in untrained.items() if call in reached)
     if names:
@@ -54,6 +54,12 @@ def warn_of_forgotten_training(graph: Graph) -> None:
             "freeze_batch_normalization(cost, Freeze.STATISTICS) before taking gradients, or, of any layer, by "
             "training(network, predicate=...) that leaves it out"
         )
+
+
+def _differentiable(roots: Sequence[Variable]) -> list[Variable]:
+    """What the roots depend on, inputs first, but not what they depend on behind a `disconnected_grad` alone."""
+    reached = reachable(roots, lambda one: () if isinstance(one.op, DisconnectedGrad) else one.inputs)
+    return [one for one in toposort(roots) if one in reached]
 
 
 Untrainings = dict[ApplicationCall, Variable]
@@ -99,6 +105,7 @@ def _read_by_learners(order: Sequence[Variable], untrained: Untrainings, learned
     What belongs to a network that is used as it is does not count: what its parameters, which do not learn, are applied to, and
     what follows them within a layer in which nothing learns.
     """
+    within = set(order)
     depends = _downstream(order, {one for one in order if isinstance(one.op, Input)})
     behind = _downstream(order, {one for one in order if _is_parameter(one) and one not in learned})
     learners = {get_layer(target) for target in learned}
@@ -111,9 +118,9 @@ def _read_by_learners(order: Sequence[Variable], untrained: Untrainings, learned
         around = variable.origin.layer.rpartition("/")[0] + "/"
         if variable in results and (variable not in behind or any(path.startswith(around) for path in around_learners)):
             found.add(results[variable])
-        if isinstance(variable.op, DisconnectedGrad) or any(one in behind and one not in depends for one in variable.inputs):
+        if any(one in behind and one not in depends for one in variable.inputs):
             continue
-        fresh = [one for one in variable.inputs if one not in seen]
+        fresh = [one for one in variable.inputs if one not in seen and one in within]
         pending += fresh
         seen.update(fresh)
     return found
