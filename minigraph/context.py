@@ -1,33 +1,66 @@
-"""What holds within a block: values of context variables, a pause of the garbage collector."""
+"""What holds within a block or a call: values of context variables, NumPy's silence, a pause of the garbage collector.
+
+Ctrl-C may come on the way into `__exit__`, which then never runs; what a call does in a context of its own ends with it all
+the same.
+"""
 
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
-from typing import TypeVar
+from collections.abc import Callable
+from contextvars import ContextVar, copy_context
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+
+from minigraph.locks import inside
 
 T = TypeVar("T")
 
 
-@contextmanager
-def holds(variable: ContextVar[T], value: T) -> Iterator[None]:
+class holds(Generic[T]):
     """Give a context variable this value inside the block, and its former one afterwards, also after an exception."""
-    token = variable.set(value)
-    try:
-        yield
-    finally:
-        variable.reset(token)
+
+    def __init__(self, variable: ContextVar[T], value: T) -> None:
+        self._variable, self._value = variable, value
+
+    def __enter__(self) -> None:
+        self._token = self._variable.set(self._value)
+
+    def __exit__(self, *error: object) -> None:
+        self._variable.reset(self._token)
 
 
-@contextmanager
-def collector_paused() -> Iterator[None]:
-    """No cyclic garbage collection inside the block: it would walk over all variables again and again while more are made."""
-    enabled = gc.isenabled()
-    gc.disable()
+def alone(work: Callable[..., T], *args: Any) -> T:
+    """What `work` returns; the changes that it makes to context variables end with it, whatever interrupts."""
+    result: T = copy_context().run(work, *args)
+    return result
+
+
+def quietly(work: Callable[..., T], *args: Any) -> T:
+    """What `work` returns, with NumPy silent about overflow, division by zero and invalid values."""
+    result: T = alone(_quiet, work, *args)
+    return result
+
+
+def _quiet(work: Callable[..., T], *args: Any) -> T:
+    """The same, in a context of its own."""
+    np.seterr(all="ignore")
+    return work(*args)
+
+
+def without_collector(work: Callable[..., T], *args: Any) -> T:
+    """What `work` returns, with no cyclic garbage collection, which would walk over all variables again and again.
+
+    The collector runs again afterwards, whatever interrupts, and in a forked child.
+    """
+    return inside((), _with_collector_off, work, *args) if gc.isenabled() else work(*args)
+
+
+def _with_collector_off(work: Callable[..., T], *args: Any) -> T:
+    """What `work` returns, the collector being off meanwhile."""
     try:
-        yield
+        gc.disable()
+        return work(*args)
     finally:
-        if enabled:
-            gc.enable()
+        gc.enable()

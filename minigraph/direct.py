@@ -6,8 +6,6 @@ call itself. New state is written over old state that nobody else holds.
 
 from __future__ import annotations
 
-import threading
-from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,12 +14,10 @@ from minigraph.backends.regions import KernelFailure
 from minigraph.errors import MinigraphError
 from minigraph.graph import Array, Variable
 from minigraph.kernels.runtime import SHARED
+from minigraph.locks import holding
 from minigraph.schedule import Schedule
-from minigraph.state import SUCCESS, Cell, exchange, snapshot
+from minigraph.state import CHANGED, SUCCESS, Cell, Change, exchange, locks_of, snapshot
 from minigraph.wiring import wire
-
-_acquire = type(threading.RLock()).acquire
-_release = type(threading.RLock()).release
 
 _REFERENCES = 5
 """To an array of state that nobody else holds, once `Direct._update` has taken it: from `state`, which is `found`, from `old`,
@@ -36,7 +32,7 @@ class Direct:
         self._region, self._targets = region, [target.cell for target in targets]
         self._cells = list(dict.fromkeys([*cells, *self._targets]))
         self._types = [target.type for target in targets]
-        self._locks = tuple(cell.lock for cell in sorted(self._cells, key=id))
+        self._locks = locks_of(self._cells)
         self._olds = picker([self._cells.index(cell) for cell in self._targets])
         wiring = wire(plan, self._targets)
         self._inputs, region.wanted = wiring.inputs, wiring.wanted
@@ -50,7 +46,7 @@ class Direct:
             return None
         try:
             if self._targets:
-                return self._update(plan, args)
+                return holding(self._locks, self._update, plan, args)
             outputs = plan(self._ordered(args + snapshot(self._cells)))
             return None if outputs is None else self._pick(outputs)
         except KernelFailure:
@@ -66,24 +62,22 @@ class Direct:
         return self(args)
 
     def _update(self, plan: Plan, args: tuple[Any, ...]) -> Sequence[Array] | None:
-        """The outputs, the targets having got their new values. Whatever the values depend on is locked."""
-        held: list[bool] = []
-        try:
-            held.extend(map(_acquire, self._locks))
-            state = found = snapshot(self._cells)
-            while True:
-                arrays, outputs, new = self._bound(plan, args, state)
-                old = list(self._olds(found))
-                piece = plan.take()
-                failed = exchange(self._targets, old, new, plan.attempt(arrays, piece, _REFERENCES))
-                plan.give(piece)
-                if failed == SUCCESS:
-                    return outputs
-                if failed != SHARED:
-                    return None
-                state = tuple([one.copy() for one in state])
-        finally:
-            deque(map(_release, self._locks[: len(held)]), maxlen=0)
+        """The outputs, the targets having got their new values. The locks of all that the values depend on are held."""
+        shared = False
+        while True:
+            seen = Change.last
+            found = snapshot(self._cells)
+            state = tuple([one.copy() for one in found]) if shared else found
+            arrays, outputs, new = self._bound(plan, args, state)
+            old = list(self._olds(found))
+            piece = plan.take()
+            failed = exchange(self._targets, old, new, plan.attempt(arrays, piece, _REFERENCES), seen)
+            plan.give(piece)
+            if failed == SUCCESS:
+                return outputs
+            if failed not in (SHARED, CHANGED):
+                return None
+            shared = shared or failed == SHARED
 
     def _bound(self, plan: Plan, args: tuple[Any, ...], state: tuple[Array, ...]) -> tuple[tuple[Array, ...], ...]:
         """What a plan is called with, the outputs that the caller gets, and the new state."""

@@ -9,7 +9,7 @@ from minigraph.backends.choice import choose, gpu_in_use
 from minigraph.errors import MinigraphError
 from minigraph.kernels import disk
 from minigraph.kernels.blas import blas, library_path
-from minigraph.kernels.jit import is_available, llvm, register_bytes
+from minigraph.kernels.jit import is_available, llvm, register_bytes, target
 from minigraph.kernels.products import FAST, FAST_TURNED, has_wide_registers
 from minigraph.kernels.runtime import thread_count
 
@@ -71,11 +71,10 @@ def _code_generation() -> list[str]:
     """The processor that LLVM writes code for."""
     if not is_available():
         return ["none: install minigraph[jit]"]
-    binding = llvm()
     vectors = {64: "AVX-512", 32: "AVX2"}.get(register_bytes(), "short vectors")
-    major, minor, patch = binding.llvm_version_info
+    major, minor, patch = llvm().llvm_version_info
     return [
-        f"LLVM {major}.{minor}.{patch} for {binding.get_host_cpu_name()} with {vectors}",
+        f"LLVM {major}.{minor}.{patch} for {target()[1]} with {vectors}",
         f"code is kept in {place} (MINIGRAPH_CACHE)" if (place := disk.directory()) else "code is not kept (MINIGRAPH_CACHE)",
     ]
 

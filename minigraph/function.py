@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,9 +14,9 @@ from minigraph.backends.gpu import DeviceRegion, Gpu
 from minigraph.backends.interpreted import Backend
 from minigraph.backends.native import CompiledRegion
 from minigraph.backends.regions import PlannedRegion
-from minigraph.context import collector_paused
+from minigraph.context import alone, quietly, without_collector
 from minigraph.direct import Direct
-from minigraph.errors import InvalidTypeError, InvalidValueError
+from minigraph.errors import ExecutionError, InvalidTypeError, InvalidValueError
 from minigraph.graph import (
     Array,
     Constant,
@@ -35,6 +34,7 @@ from minigraph.graph import (
 )
 from minigraph.guard import guarded
 from minigraph.kernels.seclude import seclude, warn_of_opaque
+from minigraph.locks import holding, inside
 from minigraph.ops.asked import asked_updates
 from minigraph.ops.control import computed_by, updated_value
 from minigraph.ops.loop_updates import carry_updates
@@ -52,7 +52,7 @@ from minigraph.rewrite.sizes import trace_sizes
 from minigraph.rewrite.slices import push_slices
 from minigraph.rewrite.stability import stabilize
 from minigraph.schedule import Schedule, run, run_step, schedule
-from minigraph.state import Cell, assign, locked, move, snapshot
+from minigraph.state import Cell, locks_of, move, replace_unchanged, snapshot
 from minigraph.wiring import single_region
 
 __all__ = ["Function", "In", "Memory", "Out", "Profile", "Trace", "Transfers", "function"]
@@ -177,6 +177,10 @@ class Function:
     def __init__(self, specification: _Specification) -> None:
         self._specification = specification
         self._backend: Backend = choose(specification.backend)
+        inside((), alone, self._build_on_device, specification)
+
+    def _build_on_device(self, specification: _Specification) -> None:
+        """Compile what was asked for, on the backend's device."""
         with self._backend.running():
             self._build(specification)
 
@@ -187,17 +191,19 @@ class Function:
         self.outputs: tuple[Variable, ...] = graph.outputs
         self.updates: tuple[tuple[Variable, Variable], ...] = graph.updates
         self.name = specification.name
-        with collector_paused():
-            first, *others = PIPELINE
-            passes = (first, *self._backend.adaptations, *others, self._backend.prepare)
-            self.graph, self.trace = _run_passes(graph, passes, specification.trace)
-            if self._backend.compiles:
-                warn_of_opaque(self.graph, self._backend.xp.__name__)
-            self._plan: Schedule = schedule(self.graph, self._backend)
+        first, *others = PIPELINE
+        passes = (first, *self._backend.adaptations, *others, self._backend.prepare)
+        self.graph, self.trace = without_collector(_run_passes, graph, passes, specification.trace)
+        if self._backend.compiles:
+            warn_of_opaque(self.graph, self._backend.xp.__name__)
+        self._plan: Schedule = without_collector(schedule, self.graph, self._backend)
         self._cells = [variable.op.cell for _, variable in self._plan.shared]  # type: ignore[attr-defined]
         self._targets: list[Cell] = [target.cell for target, _ in graph.updates]
         self._state = list(dict.fromkeys([*self._cells, *self._targets]))
-        self._locked = self._state if self._backend.writes_over_state else self._targets
+        every = locks_of(self._state)
+        at_first = every if self._backend.writes_over_state else locks_of(self._targets)
+        self._locks = (at_first, *[every] * ATTEMPTS)
+        """What is locked in each attempt to compute while other threads, or calls within this one, change what is read."""
         lent = {slot for slot, spec in zip(self._plan.inputs, self.inputs, strict=True) if spec.borrow}
         asked = specification.structure.borrow
         self._borrowed = tuple(out or slot in lent for out, slot in zip(asked, self._plan.holders, strict=False))
@@ -301,6 +307,12 @@ class Function:
     # -- calling -----------------------------------------------------------------------------------------------------
 
     def _call(self, args: Sequence[Any], kwargs: Mapping[str, Any], runner: Callable[[Schedule, list[Any]], None]) -> Any:
+        """Compute on the backend's device, in the gate of this thread."""
+        return inside((), alone, self._call_on_device, args, kwargs, runner)
+
+    def _call_on_device(
+        self, args: Sequence[Any], kwargs: Mapping[str, Any], runner: Callable[[Schedule, list[Any]], None]
+    ) -> Any:
         """Compute on the backend's device."""
         with self._backend.running():
             return self._computed(args, kwargs, runner)
@@ -313,15 +325,31 @@ class Function:
             outputs = self._direct.planned(arrays)
             if outputs is not None:
                 return self._delivered(outputs)
+        return self._delivered(quietly(self._committed, arrays, runner))
+
+    def _committed(self, arrays: Sequence[Array], runner: Callable[[Schedule, list[Any]], None]) -> list[Array]:
+        """The outputs, the targets having got their new values."""
+        for locks in self._locks:
+            outputs = holding(locks, self._attempt, arrays, runner)
+            if outputs is not None:
+                return outputs
+        raise ExecutionError(
+            f"{self!r} updates shared variables from others that change whenever it is computed: something that it runs "
+            "itself, such as an op of your own, calls a function that updates them, or sets them; no state was changed"
+        )
+
+    def _attempt(self, arrays: Sequence[Array], runner: Callable[[Schedule, list[Any]], None]) -> list[Array] | None:
+        """The outputs, the targets having got their new values; None if what they were computed from has changed meanwhile.
+
+        The targets are locked, but another thread may have updated a variable that this function only reads.
+        """
         count = len(self.outputs)
-        with locked(self._locked), np.errstate(all="ignore"):
-            while True:
-                state = snapshot(self._cells)
-                results = self._compute(arrays, state, runner)
-                outputs = [self._release(k, results[k], self._borrowed[k]) for k in range(count)]
-                values = [self._new_value(k, results[k]) for k in range(count, len(results))]
-                if self._commit(state, values):
-                    return self._delivered(outputs)
+        state = snapshot(self._cells)
+        results = self._compute(arrays, state, runner)
+        outputs = [self._release(k, results[k], self._borrowed[k]) for k in range(count)]
+        values = [self._new_value(k, results[k]) for k in range(count, len(results))]
+        done = not values or replace_unchanged(self._targets, values, self._cells, state)
+        return outputs if done else None
 
     def _delivered(self, outputs: Sequence[Array]) -> Any:
         """The results in the form, and in the place, that was asked for."""
@@ -351,19 +379,6 @@ class Function:
             memory[slot] = self._backend.load(value)
         runner(plan, memory)
         return [memory[slot] for slot in plan.roots]
-
-    def _commit(self, state: Sequence[Array], values: Sequence[Array]) -> bool:
-        """Give every target its new value, unless what the values were computed from has changed meanwhile.
-
-        The targets are locked, but another thread may have updated a variable that this function only reads.
-        """
-        if not values:
-            return True
-        with _committing:
-            unchanged = all(getattr(cell, "value", None) is value for cell, value in zip(self._cells, state, strict=True))
-            if unchanged:
-                assign(self._targets, values)
-            return unchanged
 
     def _release(self, root: int, value: Array, borrow: bool) -> Array:
         """A result as the caller's own array, unless it may be borrowed."""
@@ -412,7 +427,8 @@ class Function:
         return self._backend.fit(given_value, variable.type, f"input {position} ({variable!r}, made at {variable.origin})")
 
 
-_committing = threading.Lock()
+ATTEMPTS = 20
+"""How often a call computes anew, with all that it reads locked, before it gives up."""
 
 
 def _run_passes(graph: Graph, passes: Sequence[Callable[[Graph], Graph]], traced: bool) -> tuple[Graph, Trace | None]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, overload
 
-from minigraph.context import collector_paused
+from minigraph.context import alone, without_collector
 from minigraph.errors import InvalidTypeError, InvalidValueError
 from minigraph.graph import Composite, Input, Item, Op, Variable, as_variable, rebuild, toposort
 from minigraph.ops.arranging import stack
@@ -77,8 +77,7 @@ def grad(
     elif not start:
         raise InvalidValueError("grad needs a cost, known_grads, or both")
     constant = [consider_constant] if isinstance(consider_constant, Variable) else consider_constant
-    with collector_paused():
-        cotangents = _backpropagate(start, wanted, set(constant))
+    cotangents = without_collector(alone, _backpropagate, start, wanted, set(constant))
     results: list[Variable | None] = []
     for variable in wanted:
         found = cotangents.get(variable)

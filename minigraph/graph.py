@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
 
-from minigraph.context import collector_paused
+from minigraph.context import quietly, without_collector
 from minigraph.errors import ImmutableError, InvalidTypeError, InvalidValueError, MinigraphError
 from minigraph.guard import guarded
 from minigraph.origin import Origin, described, here, warn
 from minigraph.record import Record
-from minigraph.state import Cell, on_host, snapshot
+from minigraph.state import Cell, assign, on_host, snapshot
 from minigraph.types import TensorType, as_dtype, as_dtype_or_float, default_float, tensor_type
 
 if TYPE_CHECKING:  # for type checkers alone: operators.py installs this class's methods on Variable
@@ -295,8 +295,7 @@ class Variable(Operators):
         if hasattr(value, "__cuda_array_interface__") and hasattr(value, "get"):
             value = on_host(value)
         array = fit(value, self.type, f"the new value of {self}")
-        with cell.lock:
-            cell.value = array if borrow or array is not value else array.copy()
+        assign([cell], [array if borrow or array is not value else array.copy()])
 
 
 def located(error: MinigraphError, op: Op, inputs: Sequence[Variable], origin: Origin) -> MinigraphError:
@@ -468,9 +467,8 @@ def _array_from(value: Any, expected: TensorType, what: str) -> np.ndarray[Any, 
 def _safely_cast(array: np.ndarray[Any, Any], expected: TensorType, what: str, weak: bool) -> np.ndarray[Any, Any]:
     """`array` in the expected dtype: widened, an integer of the same value, or a Python float rounded; else TypeError."""
     source, target = array.dtype.kind, expected.dtype.kind
-    with np.errstate(all="ignore"):
-        result = array.astype(expected.dtype)
-        back = result.astype(array.dtype)
+    result = quietly(array.astype, expected.dtype)
+    back = quietly(result.astype, array.dtype)
     if np.can_cast(array.dtype, expected.dtype, "safe"):
         return result
     if source in "iu" and target in "iuf" and np.array_equal(back, array) and np.array_equal(result < 0, array < 0):
@@ -709,9 +707,13 @@ class _Archive:
 
 def _unpack(records: Sequence[tuple[Any, ...]]) -> _Archive:
     """The archive that `_Archive.__reduce__` took apart, its variables still without tags."""
+    return _Archive(without_collector(_made_of, records))
+
+
+def _made_of(records: Sequence[tuple[Any, ...]]) -> list[Variable]:
+    """The variables that an archive's records describe."""
     variables: list[Variable] = []
-    with collector_paused():
-        for op, inputs, type, name, origin in records:
-            given = tuple(variables[one] if isinstance(one, int) else one for one in inputs)
-            variables.append(Variable(op, given, type, name, (), origin))
-    return _Archive(variables)
+    for op, inputs, type, name, origin in records:
+        given = tuple(variables[one] if isinstance(one, int) else one for one in inputs)
+        variables.append(Variable(op, given, type, name, (), origin))
+    return variables

@@ -17,8 +17,9 @@ from minigraph.backends.device_plan import Binding, DevicePlan, copy_all
 from minigraph.backends.gpu import DeviceRegion, Gpu
 from minigraph.config import config
 from minigraph.graph import Array, Variable
+from minigraph.locks import holding, new_lock
 from minigraph.schedule import Schedule
-from minigraph.state import Cell, locked, snapshot
+from minigraph.state import Cell, locks_of, move, snapshot
 from minigraph.wiring import wire
 
 PER_THREAD = 2
@@ -39,7 +40,8 @@ class Replay:
         self._given = [(k, source) for k, source in sources if source < own]
         self._read = {k: source - own for k, source in sources if source >= own}
         """Of the region's inputs those that are the function's own, and those that are shared variables."""
-        self._lock = threading.RLock()
+        self._lock = new_lock()
+        self._locks = (self._lock, *locks_of(self._cells))
         self._stream: Any = None
         self._used: tuple[int, int | None] = (0, None)
         self.refusal = ""
@@ -64,17 +66,20 @@ class Replay:
         """The outputs from arrays on the GPU that fit the inputs; None as above."""
         if self.refusal:
             return None
-        with self._lock:
-            state = snapshot(self._cells)
-            known = (*arrays, *state)
-            plan = self._region.plan([known[k] for k in self._wiring.sources])
-            if plan.bound is not None and plan.bound.tf32 != config.allow_tf32:
-                plan.bound = None
-            if plan.bound is None:
-                if not plan.was_launched:
-                    return None
-                plan.bound = self._bind(plan, state)
-            return None if plan.bound is None else self._run(plan.bound, arrays)
+        return holding((self._lock,), self._planned, arrays)
+
+    def _planned(self, arrays: Sequence[Array]) -> Sequence[Array] | None:
+        """The same, with this function's lock held."""
+        state = snapshot(self._cells)
+        known = (*arrays, *state)
+        plan = self._region.plan([known[k] for k in self._wiring.sources])
+        if plan.bound is not None and plan.bound.tf32 != config.allow_tf32:
+            plan.bound = None
+        if plan.bound is None:
+            if not plan.was_launched:
+                return None
+            plan.bound = self._bind(plan, state)
+        return None if plan.bound is None else self._run(plan.bound, arrays)
 
     def _bind(self, plan: DevicePlan, state: Sequence[Array]) -> Binding | None:
         """A plan captured over the present state; None, with the reason kept, where that cannot be done."""
@@ -94,27 +99,30 @@ class Replay:
         given = [(bound.inputs[k], args[source]) for k, source in self._given]
         if not all(self._fits(place, value) for place, value in given):
             return None
+        return holding(self._locks, self._launch, bound, given)
+
+    def _launch(self, bound: Binding, given: Sequence[tuple[Array, Any]]) -> Sequence[Array] | None:
+        """The outputs, in new memory, from what is put in its places; the locks of this function and of its state are held."""
         xp = self._gpu.xp
-        with self._lock, locked(self._cells):
-            replaced = [
-                (cell, place, value)
-                for cell, place, value in zip(self._cells, bound.state, snapshot(self._cells), strict=True)
-                if value is not place
-            ]
-            if not all(self._fits(place, value) for _, place, value in replaced):
-                return None
-            outputs = [xp.empty(one.shape, one.dtype) for one in bound.results]
-            self._follow()
-            for cell, place, value in replaced:
-                self._put([(place, value)])
-                cell.value = place
-            self._put(given)
-            bound.graph.launch(self._stream)
-            copy_all(xp, list(zip(outputs, bound.results, strict=True)))
-            if bound.has_failed():
-                return None
-            if bound.late:
-                copy_all(xp, bound.late)
+        replaced = [
+            (cell, place, value)
+            for cell, place, value in zip(self._cells, bound.state, snapshot(self._cells), strict=True)
+            if value is not place
+        ]
+        if not all(self._fits(place, value) for _, place, value in replaced):
+            return None
+        outputs = [xp.empty(one.shape, one.dtype) for one in bound.results]
+        self._follow()
+        for cell, place, value in replaced:
+            self._put([(place, value)])
+            move(cell, value, place)
+        self._put(given)
+        bound.graph.launch(self._stream)
+        copy_all(xp, list(zip(outputs, bound.results, strict=True)))
+        if bound.has_failed():
+            return None
+        if bound.late:
+            copy_all(xp, bound.late)
         return outputs
 
     def _follow(self) -> None:

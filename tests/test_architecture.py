@@ -12,7 +12,7 @@ import minigraph as mg
 ROOT = Path(__file__).parents[1] / "minigraph"
 
 LEVELS = {
-    "L0": "context origin errors guard record config state types",
+    "L0": "locks context origin errors guard record config state types",
     "L1": "graph",
     "L2": """printing inputs
         ops.elementwise ops.comparison ops.arithmetic ops.transcendental ops.special ops.shape ops.creation ops.reduction

@@ -85,8 +85,8 @@ def test_names_tell_all_that_code_depends_on(monkeypatch, tmp_path):
     assert len(list(tmp_path.iterdir())) == 1
     jit.Code(text, as_written=True)
     assert len(list(tmp_path.iterdir())) == 2
-    triple, processor, features = jit._target()
-    monkeypatch.setattr(jit, "_target", lambda: (triple, processor, features + ",-avx512f"))
+    triple, processor, features = jit.target()
+    monkeypatch.setattr(jit, "target", lambda: (triple, processor, features + ",-avx512f"))
     jit.Code(text)
     assert len(list(tmp_path.iterdir())) == 3
     monkeypatch.setitem(jit.TUNING, "speed_level", 2)

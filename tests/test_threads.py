@@ -5,8 +5,12 @@ import threading
 import time
 
 import numpy as np
+import pytest
 
 import minigraph as mg
+from minigraph.kernels import jit, loops, products
+from minigraph.kernels.blas import blas
+from minigraph.locks import once
 
 THREADS, CALLS = 8, 500
 
@@ -163,3 +167,29 @@ def test_updates_that_read_each_other_are_done_one_after_the_other():
         b.set_value(1)
         in_threads(f, g)
         assert {a.get_value().item(), b.get_value().item()} == {2, 3}
+
+
+def test_what_is_made_once_is_made_once():
+    made = []
+
+    @once
+    def slow(key):
+        time.sleep(0.05)
+        made.append(key)
+        return object()
+
+    found = [[] for _ in range(THREADS)]
+    in_threads(*(lambda mine=mine: mine.extend([slow("a"), slow("b")]) for mine in found))
+    assert sorted(made) == ["a", "b"]
+    assert len({id(one) for mine in found for one in mine}) == 2
+    with pytest.raises(ZeroDivisionError):
+        once(lambda x: 1 / x)(0)
+
+
+@pytest.mark.skipif(not jit.is_available(), reason="llvmlite is not installed")
+def test_compiled_code_that_all_functions_share_is_there_once():
+    """Otherwise the code that the first thread has been told of is gone when the second has made its own."""
+    for shared in (loops.loop_kernel, lambda: products._own_code("float64"), lambda: products._blas_code("float64"), blas):
+        found = [[] for _ in range(THREADS)]
+        in_threads(*(lambda mine=mine, shared=shared: mine.append(shared()) for mine in found))
+        assert len({id(one) for mine in found for one in mine}) == 1

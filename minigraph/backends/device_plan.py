@@ -18,6 +18,7 @@ from minigraph.kernels.cublas import WORKSPACE
 from minigraph.kernels.cuda_program import CudaProgram, Gemm, bases_of
 from minigraph.kernels.cuda_runtime import Branches, Module, Task, bodies, capture, cublas, in_branches, tasks_of_command
 from minigraph.kernels.layout import sizes
+from minigraph.locks import holding, new_lock
 from minigraph.types import as_dtype
 
 FAILED_BYTES = 256
@@ -32,15 +33,18 @@ class Copies:
 
     def __init__(self) -> None:
         self.to_device = self.to_host = 0
-        self._lock = threading.Lock()
+        self._lock = new_lock()
 
     def count(self, to_device: bool) -> None:
         """One more."""
-        with self._lock:
-            if to_device:
-                self.to_device += 1
-            else:
-                self.to_host += 1
+        holding((self._lock,), self._count, to_device)
+
+    def _count(self, to_device: bool) -> None:
+        """The same, with the lock held."""
+        if to_device:
+            self.to_device += 1
+        else:
+            self.to_host += 1
 
 
 class Device:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
@@ -11,8 +10,9 @@ from typing import Any, Generic, Protocol, TypeVar, cast
 import numpy as np
 
 from minigraph.backends.interpreted import at_users_line
-from minigraph.context import collector_paused
+from minigraph.context import without_collector
 from minigraph.graph import Array, Graph, Input, Variable, items
+from minigraph.locks import inside, new_lock
 from minigraph.ops.loop import Scan
 from minigraph.rewrite.fuse import Region, computed
 from minigraph.rewrite.specialize import SizeConstant, follows_from_sizes, specialize
@@ -44,7 +44,7 @@ class PlannedRegion(ABC, Generic[PlanT]):
         """Positions of inputs, and of the outputs that plans shall write over them."""
         self.plans: OrderedDict[tuple[Any, ...], PlanT] = OrderedDict()
         self.recent: PlanT | None = None
-        self._lock = threading.Lock()
+        self._lock = new_lock()
 
     @abstractmethod
     def make(self, graph: Graph) -> PlanT:
@@ -55,18 +55,23 @@ class PlannedRegion(ABC, Generic[PlanT]):
         key = tuple([array.shape for array in arrays])
         found = self.plans.get(key)
         if found is None:
-            with self._lock:
-                found = self.plans.get(key)
-                if found is None:
-                    types = [
-                        type(one.type)(one.dtype, array.shape) for one, array in zip(self.graph.inputs, arrays, strict=True)
-                    ]
-                    with collector_paused():
-                        found = self.plans[key] = self.make(specialize(self.graph, types))
-                    if len(self.plans) > MOST_PLANS:
-                        self.plans.popitem(last=False)
+            found = inside((self._lock,), self._made, key)
         self.recent = found
         return found
+
+    def _made(self, key: tuple[Any, ...]) -> PlanT:
+        """The plan for these shapes, made now unless another thread has just made it."""
+        found = self.plans.get(key)
+        if found is None:
+            types = [type(one.type)(one.dtype, shape) for one, shape in zip(self.graph.inputs, key, strict=True)]
+            found = self.plans[key] = without_collector(self._specialized, types)
+            if len(self.plans) > MOST_PLANS:
+                self.plans.popitem(last=False)
+        return found
+
+    def _specialized(self, types: Sequence[Any]) -> PlanT:
+        """A plan for inputs of these types."""
+        return self.make(specialize(self.graph, types))
 
     @abstractmethod
     def __call__(self, *arrays: Array) -> tuple[Array, ...]:

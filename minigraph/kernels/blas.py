@@ -15,7 +15,8 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
-from minigraph.kernels.jit import register_bytes
+from minigraph.kernels.jit import apart, register_bytes
+from minigraph.locks import once
 
 AVX512_CORE = "SkylakeX"
 AVX2_CORES = ("Haswell", "Zen", "Excavator", "Sandybridge")
@@ -82,8 +83,8 @@ def load(path: str, wide: bool) -> Blas:
     return loaded
 
 
-@cache
+@once
 def blas() -> Blas | None:
     """The library, loaded when it is first needed; None if scipy-openblas32 is not installed."""
     path = library_path()
-    return None if path is None else load(path, register_bytes() == 64)
+    return None if path is None else apart(lambda: load(path, register_bytes() == 64))

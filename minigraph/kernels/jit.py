@@ -1,21 +1,81 @@
-"""From LLVM IR to machine code in this process. What is compiled is kept as long as something holds it, and on disk."""
+"""From LLVM IR to machine code in this process. What is compiled is kept as long as something holds it, and on disk.
+
+LLVM is only touched by threads of its own, one at a time, where Ctrl-C cannot leave what it owns, or its lock, half handed
+over.
+"""
 
 from __future__ import annotations
 
+import _thread
+import atexit
+import re
 import threading
+import weakref
+from collections import deque
 from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar, cast
 
-from minigraph.errors import MissingExtraError
+from minigraph.context import without_collector
+from minigraph.errors import ExecutionError, MissingExtraError
 from minigraph.kernels import disk
+from minigraph.locks import holding, is_lost, new_lock
 
-_lock = threading.Lock()
+T = TypeVar("T")
+
+_lock = new_lock()
+_working: set[int] = set()
+"""The threads that may touch LLVM, of which one does."""
+
+
+def apart(work: Callable[[], T]) -> T:
+    """What `work` returns, done in a thread of its own while no other touches LLVM."""
+    if is_lost(_lock):
+        raise ExecutionError(
+            "nothing can be compiled here: this process was forked while another thread was compiling; fork when none does, or "
+            "let multiprocessing use 'spawn' or 'forkserver'"
+        )
+    return work() if threading.get_ident() in _working else without_collector(_in_thread, work)
+
+
+def _in_thread(work: Callable[[], T]) -> T:
+    """The same; the collector is off, for a finalizer in that thread could wait for what this one holds."""
+    results: list[Any] = []
+    failures: list[BaseException] = []
+    done = _thread.allocate_lock()
+    done.acquire()
+
+    def attempt() -> None:
+        _working.add(threading.get_ident())
+        try:
+            results.append(holding((_lock,), work))
+        except BaseException as error:  # raised again below
+            failures.append(error)
+        _working.discard(threading.get_ident())
+        done.release()
+
+    try:
+        _thread.start_new_thread(attempt, ())
+    except RuntimeError:  # the process ends, or may have no more threads
+        attempt()
+    done.acquire()
+    for failure in failures:
+        raise failure
+    return cast(T, results[0])
+
+
+atexit.register(holding, (_lock,), int)
+"""The process does not end while LLVM is at work for a call that was interrupted."""
 
 
 @cache
 def llvm() -> Any:
     """llvmlite's binding, set up for this machine; an error that names the extra if it is not installed."""
+    return apart(_set_up)
+
+
+def _set_up() -> Any:
+    """The same, in a thread that may touch LLVM."""
     try:
         import llvmlite.binding as binding
     except ImportError as error:
@@ -41,13 +101,13 @@ AVX512 = ("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512cd")
 @cache
 def register_bytes() -> int:
     """The size of the processor's vector registers."""
-    features = dict(llvm().get_host_cpu_features())
-    return 64 if all(features.get(name) for name in AVX512) else 32 if features.get("avx2") else 16
+    features = {*target()[2].split(",")}
+    return 64 if features.issuperset(f"+{name}" for name in AVX512) else 32 if "+avx2" in features else 16
 
 
 def define(name: str, address: int) -> None:
     """Let code that is compiled call the function at an address by a name."""
-    llvm().add_symbol(name, address)
+    apart(lambda: llvm().add_symbol(name, address))
 
 
 TUNING = {
@@ -57,23 +117,29 @@ TUNING = {
 
 
 @cache
-def _target() -> tuple[str, str, str]:
+def target() -> tuple[str, str, str]:
     """This machine for LLVM: triple, processor, and its features."""
     binding = llvm()
-    return binding.get_default_triple(), binding.get_host_cpu_name(), binding.get_host_cpu_features().flatten()
+    return apart(
+        lambda: (
+            binding.get_default_triple(),
+            binding.get_host_cpu_name(),
+            binding.get_host_cpu_features().flatten(),
+        )
+    )
 
 
-def target_machine() -> Any:
+def _target_machine() -> Any:
     """A code generator for this machine's processor; each engine needs its own."""
-    triple, processor, features = _target()
-    target = llvm().Target.from_triple(triple)
-    return target.create_target_machine(cpu=processor, features=features, opt=TUNING["speed_level"], jit=True)
+    triple, processor, features = target()
+    found = llvm().Target.from_triple(triple)
+    return found.create_target_machine(cpu=processor, features=features, opt=TUNING["speed_level"], jit=True)
 
 
 @cache
 def _optimizer() -> tuple[Any, Any]:
     """What optimizes all modules of this process, one after the other: each builder of passes would keep some memory."""
-    machine = target_machine()
+    machine = _target_machine()
     options = llvm().create_pipeline_tuning_options()
     for name, value in TUNING.items():
         setattr(options, name, value)
@@ -86,12 +152,20 @@ def _translated(text: str, as_written: bool) -> bytes:
     machine, builder = _optimizer()
     passes = builder.getModulePassManager()
     module = binding.parse_assembly(text)
-    module.triple, module.data_layout = _target()[0], str(machine.target_data)
+    module.triple, module.data_layout = target()[0], str(machine.target_data)
     if not as_written:
         passes.run(module, builder)
     code: bytes = machine.emit_object(module)
     module.close()  # it is many times as large as the code
     return code
+
+
+_engines: dict[Any, Any] = {}
+"""What holds the memory of compiled code, by weak references to the `Code`."""
+_dead: deque[Any] = deque()
+"""Those of the references whose `Code` is gone: the memory is given back by the next thread that touches LLVM."""
+
+_DEFINITION = re.compile(r"^define (?!internal|private)[^@]*@(\w+)\(", re.MULTILINE)
 
 
 class Code:
@@ -100,39 +174,24 @@ class Code:
     def __init__(self, text: str, *, as_written: bool = False) -> None:
         """as_written: the IR is as fast as it gets, and is not optimized."""
         llvm()
-        _out_of_reach_of_signals(lambda: self._compile(text, as_written))
+        self._addresses: dict[str, int] = apart(lambda: self._compile(text, as_written))
 
-    def _compile(self, text: str, as_written: bool) -> None:
-        """Load the machine code, made now if it is not on disk."""
+    def _compile(self, text: str, as_written: bool) -> dict[str, int]:
+        """Load the machine code, made now if it is not on disk: where each function begins."""
+        while _dead:
+            _engines.pop(_dead.pop()).close()
         binding = llvm()
-        with _lock:
-            name = disk.key(text, repr((as_written, TUNING, binding.llvm_version_info, _target())))
-            code = disk.load(name)
-            if code is None:
-                code = _translated(text, as_written)
-                disk.save(name, code)
-            self._engine = binding.create_mcjit_compiler(binding.parse_assembly(""), target_machine())
-            self._engine.add_object_file(binding.ObjectFileRef.from_data(code))
-            self._engine.finalize_object()
+        name = disk.key(text, repr((as_written, TUNING, binding.llvm_version_info, target())))
+        code = disk.load(name)
+        if code is None:
+            code = _translated(text, as_written)
+            disk.save(name, code)
+        engine = binding.create_mcjit_compiler(binding.parse_assembly(""), _target_machine())
+        _engines[weakref.ref(self, _dead.append)] = engine
+        engine.add_object_file(binding.ObjectFileRef.from_data(code))
+        engine.finalize_object()
+        return {one: engine.get_function_address(one) for one in _DEFINITION.findall(text)}
 
     def address(self, name: str) -> int:
         """Where a function begins."""
-        address: int = self._engine.get_function_address(name)
-        return address
-
-
-def _out_of_reach_of_signals(work: Callable[[], None]) -> None:
-    """Do something in a thread of its own, where Ctrl-C cannot leave what LLVM owns half handed over."""
-    failures: list[BaseException] = []
-
-    def attempt() -> None:
-        try:
-            work()
-        except BaseException as error:  # raised again below
-            failures.append(error)
-
-    thread = threading.Thread(target=attempt)
-    thread.start()
-    thread.join()
-    for failure in failures:
-        raise failure
+        return self._addresses[name]

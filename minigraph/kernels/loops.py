@@ -6,10 +6,9 @@ arguments in a table of addresses, which is filled anew for every step.
 
 from __future__ import annotations
 
-from functools import cache
-
 from minigraph.kernels.jit import Code
 from minigraph.kernels.runtime import pool
+from minigraph.locks import once
 
 _IR = """
 ; The words: what runs a program, for which threads, the program and how many steps it has, how often, how many arguments, the
@@ -111,7 +110,7 @@ define internal ptr @address(ptr %bases, ptr %place) alwaysinline {
 """
 
 
-@cache
+@once
 def loop_kernel() -> Code:
     """The kernel that runs loops."""
     return Code(_IR)

@@ -7,6 +7,7 @@ from functools import cache
 from minigraph.kernels.blas import blas
 from minigraph.kernels.gemm import REGISTER_BYTES, ROWS, gemm_text
 from minigraph.kernels.jit import Code, define, register_bytes
+from minigraph.locks import once
 
 FAST = range(1_000_000, 400_000_000)
 """Multiplications for which our own functions were measured to be as fast or faster: below, OpenBLAS packs nothing."""
@@ -188,13 +189,13 @@ def product_kernel(dtype: str, kind: str) -> int:
     return _own_code(dtype).address(names[kind])
 
 
-@cache
+@once
 def _blas_code(dtype: str) -> Code:
     """The kernel that has OpenBLAS compute products."""
     return Code((_DECLARATION + _text(_PRODUCT, PRODUCT_WORDS, _BLAS)).replace("FLOAT", _scalar(dtype)), as_written=True)
 
 
-@cache
+@once
 def _own_code(dtype: str) -> Code:
     """The kernels that compute products by functions of our own."""
     parts = [

@@ -13,11 +13,11 @@ import ctypes
 import os
 import platform
 import sys
-import threading
 
 import numpy as np
 
 from minigraph.kernels.jit import Code
+from minigraph.locks import inside, new_lock
 
 _FUTEX = {"x86_64": 202, "aarch64": 98}.get(platform.machine()) if sys.platform == "linux" else None
 
@@ -414,13 +414,17 @@ def thread_count() -> int:
     return max(1, int(asked) if asked.isdigit() else available)
 
 
-_lock = threading.Lock()
+_lock = new_lock()
 _pools: list[Pool] = []
 
 
 def pool() -> Pool:
     """The threads of this process, started when they are first needed."""
-    with _lock:
-        if not _pools:
-            _pools.append(Pool())
-        return _pools[0]
+    return _pools[0] if _pools else inside((_lock,), _started)
+
+
+def _started() -> Pool:
+    """The same, while no other thread starts it."""
+    if not _pools:
+        _pools.append(Pool())
+    return _pools[0]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import binascii
 import re
 import sys
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
@@ -24,13 +23,14 @@ from minigraph.graph import Identity, Variable, as_variable, shared
 from minigraph.layers.arguments import unknown_arguments
 from minigraph.layers.initialization import Initializer
 from minigraph.layers.roles import INPUT, OUTPUT, PARAMETER, Role, has_roles
+from minigraph.locks import inside, new_lock
 from minigraph.ops.normalization import Replaceable
 from minigraph.ops.shape import specify_shape
 from minigraph.origin import current_layer, inside_layer
-from minigraph.state import assign, locked
+from minigraph.state import assign
 from minigraph.types import as_dtype, default_float
 
-_allocation = threading.RLock()
+_allocation = new_lock()
 
 
 @dataclass(frozen=True)
@@ -235,13 +235,16 @@ class Layer:
 
     def allocate_for(self, *inputs: Variable) -> None:
         """Allocate at the first application; check the inputs of each. If that fails the layer is as it was."""
-        with _allocation:
-            if self.allocated:
-                self.check_inputs(*inputs)
-                return
-            with unchanged_on_failure([self]):
-                self._allocate(*inputs)
-                self.check_inputs(*inputs)
+        inside((_allocation,), self._allocate_once, *inputs)
+
+    def _allocate_once(self, *inputs: Variable) -> None:
+        """The same, while no other thread allocates."""
+        if self.allocated:
+            self.check_inputs(*inputs)
+            return
+        with unchanged_on_failure([self]):
+            self._allocate(*inputs)
+            self.check_inputs(*inputs)
 
     def _allocate(self, *inputs: Variable) -> None:
         """Settle sizes and dtype, and make the parameters."""
@@ -311,8 +314,7 @@ class Layer:
                     shape = variable.get_value(borrow=True).shape
                     cells.append(variable.cell)
                     values.append(layer._initializers[name].generate(generator, shape).astype(variable.dtype))
-            with locked(cells):
-                assign(cells, values)
+            assign(cells, values)
         for layer in find_layers(self):
             layer.settle_initial_values()
 

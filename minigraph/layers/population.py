@@ -51,7 +51,7 @@ from minigraph.ops.normalization import (
 )
 from minigraph.ops.shape import broadcast_like, reshape, shape, shape_padright
 from minigraph.record import Record
-from minigraph.state import assign, locked
+from minigraph.state import assign
 
 INFERENCE_IS_MEANT = "inference is meant"
 """The tag of an application that was switched to inference, or left out of training, on purpose."""
@@ -340,8 +340,7 @@ class PopulationNormalization(Layer):
                 raise InvalidValueError(f"{self!r}: {name} has shape {variable.type.shape}, not {array.shape}")
             arrays.append(array.reshape(variable.get_value(borrow=True).shape).astype(variable.dtype))
         cells = [variable.cell for variable in own.values()]
-        with locked(cells):
-            assign(cells, arrays)
+        assign(cells, arrays)
 
     def allocate_from(self, values: Mapping[str, Any]) -> None:
         """Allocate the layer, with the sizes of arrays that are about to be set, where it is not yet allocated."""

@@ -10,7 +10,7 @@ import numpy as np
 from minigraph.errors import InvalidValueError
 from minigraph.graph import fit
 from minigraph.layers.base import Layer, find_layers, get_parameters, unchanged_on_failure
-from minigraph.state import assign, locked
+from minigraph.state import assign
 
 
 def get_parameter_values(tops: Layer | Iterable[Layer]) -> dict[str, np.ndarray[Any, Any]]:
@@ -34,8 +34,7 @@ def set_parameter_values(tops: Layer | Iterable[Layer], values: Mapping[str, Any
             )
         cells = [variable.cell for variable in variables.values()]
         arrays = [fit(values[name], one.type, f"the value of {name}").copy() for name, one in variables.items()]
-        with locked(cells):
-            assign(cells, arrays)
+        assign(cells, arrays)
 
 
 def _allocated_as_far_as_possible(tops: Iterable[Layer]) -> str:

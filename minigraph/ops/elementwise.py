@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from minigraph.context import quietly
 from minigraph.errors import InvalidTypeError, InvalidValueError
 from minigraph.graph import Array, Constant, Op, Variable, as_variable, constant, evaluated, is_weak, number
 from minigraph.types import TensorType, as_dtype, broadcast_shapes, default_float, float_dtype, promote
@@ -121,8 +122,7 @@ def _settled(weak: Operand, dtype: np.dtype[Any]) -> Variable:
 def weak_constant(value: Any, dtype: np.dtype[Any]) -> Variable:
     """A Python number as a constant of `dtype`; ValueError where an integer does not fit."""
     try:
-        with np.errstate(over="ignore"):
-            return constant(value, dtype=dtype)
+        return quietly(constant, value, None, dtype)
     except OverflowError:
         raise InvalidValueError(f"the Python integer {value} does not fit into {dtype}, the dtype it meets") from None
 

@@ -18,7 +18,7 @@ from minigraph.layers.population import Normalization, PopulationNormalization
 from minigraph.layers.roles import PARAMETER, has_roles
 from minigraph.ops.comparison import eq, isfinite, or_
 from minigraph.ops.reduction import all as all_of
-from minigraph.state import assign, locked, snapshot
+from minigraph.state import assign, snapshot
 from minigraph.transforms.accumulation import StatisticsAccumulator
 from minigraph.transforms.averages import raw_estimate
 from minigraph.transforms.batch_normalization import Roots, normalizations_of, rebuilt, switched
@@ -65,8 +65,7 @@ def recompute_population_statistics(
         title = f"statistics, pass {number + 1} of {len(passes)}" if progress else None
         found |= _statistics(_with_population(training, found), level, batches, inputs, title, backend)
     cells = [population.cell for population in found]
-    with locked(cells):
-        assign(cells, list(found.values()))
+    assign(cells, list(found.values()))
     return {population: value.copy() for population, value in found.items()}
 
 
@@ -163,8 +162,7 @@ def only_for_now(variables: Sequence[Variable]) -> Iterator[None]:
     try:
         yield
     finally:
-        with locked(cells):
-            assign(cells, before)
+        assign(cells, before)
 
 
 def _is_finite(batch: Batch) -> Variable:
@@ -203,5 +201,4 @@ def reset_population_statistics(tops: Layer | Iterable[Layer]) -> None:
         for variable in forgotten:
             cells.append(variable.cell)
             values.append(layer.start_of(variable))
-    with locked(cells):
-        assign(cells, values)
+    assign(cells, values)

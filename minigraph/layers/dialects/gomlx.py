@@ -19,7 +19,7 @@ from minigraph.layers.population import Normalization, Pairs
 from minigraph.layers.requests import Freeze
 from minigraph.layers.roles import BATCH_NORM_POPULATION_WEIGHT
 from minigraph.ops.normalization import normalize_by
-from minigraph.state import assign, locked, snapshot
+from minigraph.state import assign, snapshot
 from minigraph.transforms.averages import gomlx_average
 from minigraph.transforms.batch_normalization import Roots, normalizations_of, rebuilt, switched
 from minigraph.transforms.recomputation import call_on, only_for_now, state_of_normalizations
@@ -71,8 +71,7 @@ def reset_weights(*tops: Layer) -> None:
     """Forget how many minibatches the averages of all layers at or below `tops` come from: the next one overwrites them."""
     layers = find_layers(tops, lambda layer: isinstance(layer, BatchNormalization) and layer.allocated)
     cells = [layer.own_variables["avg_weight"].cell for layer in layers]
-    with locked(cells):
-        assign(cells, [np.zeros_like(cell.value) for cell in cells])
+    assign(cells, [np.zeros_like(one) for one in snapshot(cells)])
 
 
 def update_averages(
@@ -115,8 +114,7 @@ def update_averages(
             if not seen:
                 raise InvalidValueError("there is no minibatch to take averages of; nothing was changed")
     except BaseException:
-        with locked(cells):
-            assign(cells, before)
+        assign(cells, before)
         raise
 
 
