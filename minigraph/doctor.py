@@ -75,7 +75,9 @@ def _code_generation() -> list[str]:
     major, minor, patch = llvm().llvm_version_info
     return [
         f"LLVM {major}.{minor}.{patch} for {target()[1]} with {vectors}",
-        f"code is kept in {place} (MINIGRAPH_CACHE)" if (place := disk.directory()) else "code is not kept (MINIGRAPH_CACHE)",
+        f"code is not kept: {refusal} (MINIGRAPH_CACHE)"
+        if (refusal := disk.refusal())
+        else f"code is kept in {disk.place().path} (MINIGRAPH_CACHE)",
     ]
 
 

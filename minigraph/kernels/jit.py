@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import _thread
 import atexit
+import ctypes
+import mmap
 import re
 import threading
 import weakref
@@ -22,6 +24,9 @@ from minigraph.kernels import disk
 from minigraph.locks import holding, is_lost, new_lock
 
 T = TypeVar("T")
+
+ROOM_TO_COMPILE, BYTES_A_CHARACTER, ROOM_TO_LOAD = 32 * 2**20, 250, 4 * 2**20
+"""Memory that LLVM takes at most: to compile, and for each character that it is given; to load what was compiled."""
 
 _lock = new_lock()
 _working: set[int] = set()
@@ -143,7 +148,7 @@ def _optimizer() -> tuple[Any, Any]:
     options = llvm().create_pipeline_tuning_options()
     for name, value in TUNING.items():
         setattr(options, name, value)
-    return machine, llvm().create_pass_builder(machine, options)
+    return _kept(machine), _kept(llvm().create_pass_builder(machine, options))
 
 
 def _translated(text: str, as_written: bool) -> bytes:
@@ -158,6 +163,20 @@ def _translated(text: str, as_written: bool) -> bytes:
     code: bytes = machine.emit_object(module)
     module.close()  # it is many times as large as the code
     return code
+
+
+def _kept(resource: T) -> T:
+    """A resource of LLVM's that is only disposed of by `close`: what is left when the process ends, llvmlite may fail to."""
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(resource))
+    return resource
+
+
+def _reserve(size: int) -> None:
+    """MemoryError if there is no room for so many bytes; LLVM would end the process."""
+    try:
+        mmap.mmap(-1, size).close()
+    except OSError:
+        raise MemoryError(f"there is no memory to compile in: it takes about {size >> 20} MB of address space") from None
 
 
 _engines: dict[Any, Any] = {}
@@ -184,9 +203,11 @@ class Code:
         name = disk.key(text, repr((as_written, TUNING, binding.llvm_version_info, target())))
         code = disk.load(name)
         if code is None:
+            _reserve(ROOM_TO_COMPILE + BYTES_A_CHARACTER * len(text))
             code = _translated(text, as_written)
             disk.save(name, code)
-        engine = binding.create_mcjit_compiler(binding.parse_assembly(""), _target_machine())
+        _reserve(ROOM_TO_LOAD + 2 * len(code))
+        engine = _kept(binding.create_mcjit_compiler(binding.parse_assembly(""), _target_machine()))
         _engines[weakref.ref(self, _dead.append)] = engine
         engine.add_object_file(binding.ObjectFileRef.from_data(code))
         engine.finalize_object()
