@@ -1,5 +1,7 @@
 """A fork at any moment, whatever other threads do: the child works or says why, and neither it nor the parent hangs."""
 
+import contextlib
+import multiprocessing
 import os
 import random
 import signal
@@ -7,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +17,8 @@ import pytest
 from sweep import rounds
 
 import minigraph as mg
+from minigraph import locks
+from minigraph.errors import ExecutionError
 from minigraph.kernels import jit
 
 BACKENDS = ["numpy", "native"] if jit.is_available() else ["numpy"]
@@ -114,3 +119,112 @@ def test_forks_at_any_moment(backend):
         command, capture_output=True, text=True, timeout=rounds(300), env=environment, cwd=Path(__file__).parent.parent
     )
     assert done.stdout.startswith("fine"), done.stdout + done.stderr
+
+
+@contextlib.contextmanager
+def held_elsewhere(lock):
+    """A lock that another thread holds."""
+    taken, done = threading.Event(), threading.Event()
+
+    def hold():
+        with lock:
+            taken.set()
+            done.wait(60)
+
+    thread = threading.Thread(target=hold, daemon=True)
+    thread.start()
+    assert taken.wait(60)
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join(60)
+
+
+def test_a_fork_waits_for_whoever_holds_a_lock():
+    lock = locks.new_lock()
+    with held_elsewhere(lock):
+        start = time.monotonic()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(locks, "PATIENCE", 0.4)
+            assert in_child(lambda: locks.is_lost(lock) and lock.acquire(blocking=False))
+        assert 0.4 <= time.monotonic() - start < 20
+    assert in_child(lambda: not locks.is_lost(lock) and lock.acquire(blocking=False))
+
+
+def test_what_cannot_be_waited_for_says_so_in_the_child(monkeypatch):
+    monkeypatch.setattr(locks, "PATIENCE", 0.2)
+    v = mg.shared(1.0, "v")
+    value = v.cell.value
+
+    def child():
+        with pytest.raises(ExecutionError, match="has lost its value"):
+            v.get_value()
+        v.set_value(4.0)
+        return v.get_value() == 4
+
+    with held_elsewhere(v.cell.lock):
+        del v.cell.value  # as in the midst of an update
+        assert in_child(child)
+        v.cell.value = value
+    assert v.get_value() == 1
+
+
+@pytest.mark.skipif(not jit.is_available(), reason="llvmlite is not installed")
+def test_a_child_of_a_fork_within_a_compilation_says_that_it_cannot_compile(monkeypatch):
+    monkeypatch.setattr(locks, "PATIENCE", 0.2)
+
+    def child():
+        with pytest.raises(ExecutionError, match="nothing can be compiled here"):
+            compiled_anew("native")
+        return compiled_anew("numpy")
+
+    compiled_anew("native")
+    with held_elsewhere(jit._lock):
+        assert in_child(child)
+    assert in_child(lambda: compiled_anew("native"))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_fork_by_a_signal_handler_in_the_middle_of_calls(backend, monkeypatch):
+    n = mg.shared(np.zeros(4), "n")
+    f = mg.function([], n.sum(), updates=[(n, n + 1)], backend=backend)
+    f()
+    results = []
+
+    def child():
+        before = n.get_value()[0]
+        f()
+        return n.get_value()[0] == before + 1
+
+    previous = signal.signal(signal.SIGALRM, lambda *_: results.append(in_child(child)))
+    try:
+        with Busy(f):
+            while len(results) < 5:
+                signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-4, 1e-3))
+                before = len(results)
+                while len(results) == before:
+                    f()
+    finally:
+        signal.signal(signal.SIGALRM, previous)
+    assert all(results)
+    value = n.get_value()[0]
+    f()
+    assert n.get_value()[0] == value + 1
+
+
+def doubled(number):
+    """What a process of a pool computes."""
+    x = mg.dscalar("x")
+    return float(mg.function([x], x * 2 + COUNT.get_value() * 0)(number))
+
+
+COUNT = mg.shared(np.int64(0), "count")
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_pools_of_processes(method):
+    increase = mg.function([], [], updates=[(COUNT, COUNT + 1)])
+    increase()
+    with Busy(increase), ProcessPoolExecutor(2, mp_context=multiprocessing.get_context(method)) as pool:
+        assert list(pool.map(doubled, [1.0, 2.0, 3.0], timeout=120)) == [2.0, 4.0, 6.0]

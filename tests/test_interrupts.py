@@ -1,5 +1,6 @@
 """Ctrl-C at any moment: no lock stays held, another thread can go on, and state is what whole calls have made it."""
 
+import contextlib
 import gc
 import queue
 import random
@@ -124,16 +125,18 @@ def storm(work, count, longest):
             armed = False
             raise KeyboardInterrupt
 
+    def until_interrupted():
+        nonlocal armed, calls
+        armed = True
+        signal.setitimer(signal.ITIMER_REAL, random.uniform(2e-5, longest))
+        while armed:
+            work()
+            calls += 1
+
     signal.signal(signal.SIGALRM, handler)
     while interrupted < count:
-        try:
-            armed = True
-            signal.setitimer(signal.ITIMER_REAL, random.uniform(2e-5, longest))
-            while armed:
-                work()
-                calls += 1
-        except KeyboardInterrupt:
-            pass
+        with contextlib.suppress(KeyboardInterrupt):
+            until_interrupted()
         interrupted += 1
         held += elsewhere.does(held_locks)
         if interrupted % 20 == 0 or held:
