@@ -105,16 +105,21 @@ def graph_cases(seeds: Iterable[int]) -> list[Case]:
 
 
 def loop_case(seed: int) -> Case:
-    """A random loop, and its steps written out."""
+    """A random loop, and its steps written out; both with the state that they leave."""
     loop = random_loop(seed)
     inputs = [one for one in loop.leaves if isinstance(one.op, Input)]
     given = [loop.values[one] for one in inputs]
-    f, g = (
-        mg.function(inputs, outputs, backend=name, on_unused_input="ignore")
-        for outputs, name in ((loop.looped, "cupy"), (loop.unrolled, "numpy"))
-    )
-    expected = g(*given)
-    return f"loop {seed}: {loop.title}", lambda: f(*given), lambda found: assert_equal(on_host(found), expected, 100)
+    f = mg.function(inputs, loop.looped, backend="cupy", on_unused_input="ignore")
+    g = mg.function(inputs, loop.unrolled, loop.after, backend="numpy", on_unused_input="ignore")
+    start = [one.get_value() for one in loop.state]
+
+    def call(compiled: Any = f, device: bool = True) -> list[Any]:
+        for one, value in zip(loop.state, start, strict=True):
+            one.set_value(value)
+        return [*compiled(*given), *(one.get_value(device=device) for one in loop.state)]
+
+    expected = call(g, device=False)
+    return f"loop {seed}: {loop.title}", call, lambda found: assert_equal(on_host(found), expected, 100)
 
 
 def loop_cases(seeds: Iterable[int]) -> list[Case]:

@@ -223,6 +223,77 @@ def test_a_flag_that_freezes_statistics_leaves_them():
         np.testing.assert_allclose(mean, C.mean(0) * (1 - 0.9**count), 1e-5)
 
 
+class RandomBranches:
+    """A random program of numbers with branches, some of which count when they are computed, and what it does call by call."""
+
+    def __init__(self, seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        self.inputs = [mg.scalar(f"x{k}", dtype="float64") for k in range(3)]
+        self.counters = [mg.shared(np.float64(k), f"counter{k}") for k in range(4)]
+        self.nodes: list[tuple] = [("input", k) for k in range(3)]
+        self.variables = list(self.inputs)
+        for counter in [None] * 3 + [*range(4), *[None] * 8]:
+            self._add(rng, counter)
+            if counter is None and rng.random() < 0.3:
+                self._add(rng, None, "if")
+        picks = rng.integers(len(self.nodes) // 2, len(self.nodes), 2)
+        self.roots = [("if", 0, int(picks[0]), int(picks[1])), ("if", 1, int(picks[1]), len(self.nodes) - 1)]
+        self.outputs = [self._variable(one) for one in self.roots]
+
+    def _add(self, rng, counter, kind=None):
+        a, b, c = (int(k) for k in rng.integers(max(0, len(self.nodes) - 6), len(self.nodes), 3))
+        kinds = ["add", "if", "if"] if counter is None else ["count"]
+        kind = kind or kinds[int(rng.integers(len(kinds)))]
+        node = {"add": ("add", a, b), "if": ("if", a, b, c), "count": ("count", a, b, counter)}[kind]
+        self.nodes.append(node)
+        self.variables.append(self._variable(node))
+
+    def _variable(self, node):
+        kind, *where = node
+        one = [self.variables[k] for k in where[:3]]
+        if kind == "add":
+            return one[0] * 0.5 + one[1] - 0.1
+        if kind == "if":
+            return mg.ifelse(mg.gt(one[0], 0.3), one[1], one[2] * 1.0)
+        counter = self.counters[where[2]]
+        return mg.with_default_update(one[0] + counter * 0.1, {counter: counter + 1 + mg.tanh(self.variables[where[1]])})
+
+    def call(self, values, counts):
+        """The outputs, and the counts afterwards."""
+        known = {}
+
+        def value(place):
+            if place not in known:
+                known[place] = computed(self.nodes[place])
+            return known[place]
+
+        def computed(node):
+            kind, *where = node
+            if kind == "input":
+                return values[where[0]]
+            if kind == "add":
+                return value(where[0]) * 0.5 + value(where[1]) - 0.1
+            if kind == "if":
+                return value(where[1] if value(where[0]) > 0.3 else where[2])
+            after[where[2]] = counts[where[2]] + 1 + np.tanh(value(where[1]))
+            return value(where[0]) + counts[where[2]] * 0.1
+
+        after = list(counts)
+        return [computed(root) for root in self.roots], after
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_random_branches_ask_for_what_a_lazy_program_does(seed):
+    program, rng = RandomBranches(seed), np.random.default_rng(seed)
+    f = mg.function(program.inputs, program.outputs, on_unused_input="ignore", backend="numpy")
+    counts = [one.get_value() for one in program.counters]
+    for _ in range(12):
+        values = rng.normal(0.3, 1, 3)
+        expected, counts = program.call(values, counts)
+        np.testing.assert_allclose(f(*values), expected, 1e-12)
+        np.testing.assert_allclose([one.get_value() for one in program.counters], counts, 1e-12)
+
+
 # -- shapes --------------------------------------------------------------------------------------------------------------
 
 ONLY_SHAPES = {
@@ -297,6 +368,19 @@ def test_one_application_used_twice_is_one(kind):
     assert_same_state(layer, plain)
 
 
+def test_two_applications_in_a_step_are_an_error_that_says_what_to_do():
+    x = mg.tensor3("x", shape=(None, 4, 2))
+    layer = torch.BatchNorm1d(2, name="twice")
+    with batch_normalization(layer), pytest.raises(ValueError, match=r"(?s)'twice'.*layer\.rule.*in a loop.*automatic=False"):
+        mg.scan(lambda row: layer.apply(row) + layer.apply(row), x)
+    layer = torch.BatchNorm1d(2, automatic=False)
+    with batch_normalization(layer):
+        rows = mg.scan(lambda row: layer.apply(row) + layer.apply(row), x)
+    pairs = layer.rule(get_batch_normalization_updates(rows, duplicates=Duplicates.POOLED))
+    mg.function([x], rows, updates=pairs, backend="numpy")(np.ones((5, 4, 2), "float32"))
+    assert layer.get_values()["num_batches_tracked"] == 1
+
+
 def test_two_counts_are_not_one():
     x, counter = mg.scalar("x"), mg.shared(np.int64(0), "counter")
     both = [mg.with_default_update(x * k, {counter: counter + 1}) for k in (1, 2)]
@@ -307,6 +391,34 @@ def test_two_counts_are_not_one():
     f = mg.function([x], both, updates={counter: counter + 2})
     f(1)
     assert counter.get_value() == 2
+
+
+@on_each
+def test_two_equal_loops_that_update_are_two(backend):
+    """Loops without updates are one where they are equal, as are a loop and what gradients make of it."""
+    x, counter, stream = mg.vector("x"), mg.shared(np.int64(0), "counter"), mg.random.RandomStream(1)
+    both = [mg.scan(lambda row: (row * 2, {counter: counter + 1}), x) for _ in range(2)]
+    with pytest.raises(ValueError, match="different updates of <counter"):
+        mg.function([x], both, backend=backend)
+    drawn = [mg.scan(lambda row: row + stream.uniform(()), x) for _ in range(2)]
+    one, other = mg.function([x], drawn, backend=backend)([1, 1, 1])
+    assert len({*one.tolist(), *other.tolist()}) == 6
+    assert stream.state.get_value()[1] == 3
+
+
+@pytest.mark.parametrize("loop", [mg.scan, mg.scan_checkpoints])
+def test_pairs_of_a_loop_ask_for_what_it_asks_for(loop):
+    """Their estimates are computed by the loop, with all that it draws and counts."""
+    x, counter = mg.tensor3("x", shape=(None, 4, 2)), mg.shared(np.int64(0))
+    layer, dropout, w = BatchNormalization(2), Dropout(0.5), mg.shared(np.float32(2), "w")
+    with batch_normalization(layer), training(dropout):
+        rows = loop(lambda row: (layer.apply(dropout.apply(row * w)), {counter: counter + 1}), x)
+    pairs = mg.transforms.moving_average(get_batch_normalization_updates(rows, duplicates=Duplicates.POOLED))
+    learned = [(w, w - mg.grad(mg.square(rows).sum(), w))]
+    value = np.ones((5, 4, 2), "float32")
+    for calls, (outputs, updates) in enumerate((([], pairs), ([rows], pairs), ([rows], [*pairs, *learned])), 1):
+        mg.function([x], outputs, updates, backend="numpy")(value)
+        assert dropout.stream.state.get_value()[1] == counter.get_value() == 5 * calls
 
 
 def test_steps_of_a_schedule_are_counted_once_in_a_call():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence, Set
+from collections.abc import Callable, Sequence, Set
 from functools import reduce
 
 from minigraph.errors import InvalidValueError
@@ -87,6 +87,10 @@ def _settled(target: Variable, wishes: Sequence[_Wish], demand: _Demand) -> tupl
     return wishes[0].kind, value
 
 
+Node = Variable | tuple[Variable]
+"""A variable that is computed, or in a tuple one of which only the shape is needed."""
+
+
 class _Demand:
     """For which branches the variables of a graph are computed.
 
@@ -96,28 +100,36 @@ class _Demand:
     def __init__(self, roots: Sequence[Variable], order: Sequence[Variable], accepts: Accepts, sizes: bool) -> None:
         self._accepts, self._sizes = accepts, sizes
         self._order, self._places = order, {one: place for place, one in enumerate(order)}
-        self._branches: dict[Variable, Branches] = {}
+        self._branches: dict[Node, Branches] = {}
+        self._alike: dict[tuple[Variable, Branches | None], Variable] = {}
+        """One `ifelse` of all that have one condition and are computed for the same branches, as those of gradients are."""
         self._conditions: dict[Variable, Variable] = {}
         self._implied: dict[Variable, Set[Branch]] = {}
-        self.always = set(roots)
+        self.always: set[Node] = set(roots)
         """What is computed in any case."""
         for variable in reversed(order):
-            own = self._branches.pop(variable, frozenset())
-            if own and variable not in self.always:
-                own = self._joined(own)
-                if not own:
-                    self.always.add(variable)
-            if variable not in self.always:
-                if not own:
-                    continue
-                self._branches[variable] = own
-            for one, branch in self._needs(variable):
-                if branch is not None:
-                    self._branches[one] = self._branches.get(one, frozenset()) | {branch}
-                elif variable in self.always:
-                    self.always.add(one)
-                else:
-                    self._branches[one] = self._branches.get(one, frozenset()) | own
+            if sizes:
+                self._pass_on((variable,))  # which may need the value
+            self._pass_on(variable)
+
+    def _pass_on(self, node: Node) -> None:
+        """Hand on to what a node needs for which branches it is needed."""
+        own = self._branches.pop(node, frozenset())
+        if own and node not in self.always:
+            own = self._joined(own)
+            if not own:
+                self.always.add(node)
+        if node not in self.always:
+            if not own:
+                return
+            self._branches[node] = own
+        for one, branch in self._needs(node):
+            if branch is not None:
+                self._branches[one] = self._branches.get(one, frozenset()) | {branch}
+            elif node in self.always:
+                self.always.add(one)
+            else:
+                self._branches[one] = self._branches.get(one, frozenset()) | own
 
     def of(self, variable: Variable) -> Branches | None:
         """The branches that a variable is computed for: empty if it is in any case, None if it is not computed at all."""
@@ -142,18 +154,22 @@ class _Demand:
                     whole.append(outer[0])
         return frozenset(found)
 
-    def _needs(self, variable: Variable) -> list[tuple[Variable, Branch | None]]:
-        """What computing a variable computes first, and for which branch of it, if only for one."""
-        op, inputs = variable.op, variable.inputs
+    def _needs(self, node: Node) -> list[tuple[Node, Branch | None]]:
+        """What a node needs first, and for which branch of it, if only for one."""
+        if isinstance(node, tuple):
+            return [(one, None) for one in _shape_needs(node[0], self._places.keys())]
+        op, inputs = node.op, node.inputs
         if isinstance(op, IfElse):
-            return [(inputs[0], None), (inputs[1], (variable, True)), (inputs[2], (variable, False))]
+            demand = None if node in self.always else self._branches[node]
+            alike = self._alike.setdefault((inputs[0], demand), node)
+            return [(inputs[0], None), (inputs[1], (alike, True)), (inputs[2], (alike, False))]
         if isinstance(op, DefaultUpdate):
             news = [new for target, new in zip(inputs[1::2], inputs[2::2], strict=True) if self._accepts(target)]
             return [(one, None) for one in (inputs[0], *news)]
         if is_annotation(op):
             return [(inputs[0], None)]
         if isinstance(op, Size):
-            return [(one, None) for one in _measured(variable, self._places.keys())] if self._sizes else []
+            return [((inputs[0],), None)] if self._sizes else []
         return [(one, None) for one in inputs]
 
     # -- conditions ------------------------------------------------------------------------------------------------------
@@ -209,56 +225,52 @@ def _fitted(new: Variable, old: Variable) -> Variable:
     return reshape(new, sizes)
 
 
-SHAPED = (Elementwise, Dimshuffle, Reduction, MatMul, Concatenate)
-"""Ops whose results' shapes follow from their inputs' shapes."""
-
-
-def _measured(size: Variable, known: Set[Variable]) -> list[Variable]:
-    """Those of some known variables whose values must be computed for the size of another."""
-    found: list[Variable] = []
-    shapes = [size.inputs[0]]
-    values: list[Variable] = []
-    seen: set[Variable] = set()
-    while shapes or values:
-        if shapes:
-            variable = shapes.pop()
-            if variable not in seen and None in variable.type.shape:
-                seen.add(variable)
-                more, needed = _shape_sources(variable)
-                shapes += more
-                values += needed
+def _shape_needs(variable: Variable, known: Set[Variable]) -> list[Node]:
+    """What the shape of a variable follows from: those of some known variables, or their shapes."""
+    if None not in variable.type.shape:
+        return []
+    found: list[Node] = []
+    pending, seen = _shape_sources(variable), set[Node]()
+    while pending:
+        node = pending.pop()
+        plain = node[0] if isinstance(node, tuple) else node
+        if node in seen:
             continue
-        value = values.pop()
-        if value in known:
-            found.append(value)
-        elif isinstance(value.op, Size):
-            shapes.append(value.inputs[0])
+        seen.add(node)
+        if plain in known:
+            found.append(node)
+        elif isinstance(node, tuple):  # of what a composite stands for
+            pending += _shape_sources(plain)
         else:
-            values += value.inputs
+            pending += [(one,) for one in plain.inputs] if isinstance(plain.op, Size) else plain.inputs
     return found
 
 
-def _shape_sources(variable: Variable) -> tuple[Iterable[Variable], Iterable[Variable]]:
+def _shape_sources(variable: Variable) -> list[Node]:
     """The variables whose shapes a variable's shape follows from, and those whose values it depends on."""
     op, inputs = variable.op, variable.inputs
-    if op.foreign:
-        return [], [variable]
-    if isinstance(op, Item) and isinstance(inputs[0].op, Composite):
-        return [inputs[0].op.expand(*inputs[0].inputs)[op.index]], []
+    shapes: Sequence[Variable] = ()
+    values: Sequence[Variable] = ()
+    if isinstance(op, Item) and isinstance(inputs[0].op, Composite) and not inputs[0].op.foreign:
+        return [(inputs[0].op.expand(*inputs[0].inputs)[op.index],)]
     match op:
+        case _ if op.foreign:
+            values = [variable]
         case Leaf():
-            return [], []
-        case Identity() | GradientOp():
-            return inputs[:1], []
+            pass
         case Composite():
-            return [op.expand(*inputs)], []
+            shapes = [op.expand(*inputs)]
         case BroadcastTo() | Reshape() | RandomBits():
-            return inputs[:1], inputs[1:]
+            shapes, values = inputs[:1], inputs[1:]
         case Arange():
-            return [], inputs
-        case Assign() | Increment():
-            return inputs[:1], []
+            values = inputs
+        case Assign() | Increment() | Identity() | GradientOp():
+            shapes = inputs[:1]
         case Index():
-            arrays = [one for one in inputs[1:] if one.ndim and one.dtype.kind != "b"]
-            return [inputs[0], *arrays], [one for one in inputs[1:] if one not in arrays]
-    return (inputs, []) if isinstance(op, SHAPED) else ([], [variable])
+            shapes = [inputs[0], *(one for one in inputs[1:] if one.ndim and one.dtype.kind != "b")]
+            values = [one for one in inputs[1:] if one not in shapes]
+        case Elementwise() | Dimshuffle() | Reduction() | MatMul() | Concatenate():
+            shapes = inputs
+        case _:
+            values = [variable]
+    return [*((one,) for one in shapes), *values]

@@ -27,7 +27,7 @@ from minigraph.graph import (
     rebuild,
     toposort,
 )
-from minigraph.ops.control import Assert, DefaultUpdate, computed_by
+from minigraph.ops.control import Assert, DefaultUpdate, computed_by, with_asked
 from minigraph.ops.indexing import WHOLE, Index, Indexing, Range, index
 from minigraph.ops.shape import BroadcastTo
 from minigraph.types import TensorType
@@ -319,7 +319,8 @@ def exposed(variable: Variable, values: Sequence[Variable]) -> list[Variable]:
     outputs = (*op.body.outputs[:count], *values, *op.body.outputs[count:])
     more, inputs = op.with_body(outputs, variable.inputs)
     whole = more(*inputs)
-    return [Item(count + k)(whole) for k in range(len(values))]
+    updates = updates_of(whole)
+    return [with_asked(Item(count + k)(whole), updates) for k in range(len(values))]
 
 
 def results_of(variable: Variable) -> Iterator[Variable]:
@@ -344,7 +345,7 @@ def updates_of(variable: Variable) -> dict[Variable, tuple[DefaultUpdate, Variab
 
 
 Ended = tuple[object, ...]
-"""A loop, and one of its states: equal for loops that differ in outputs alone."""
+"""A loop, and one of its states: equal for a loop and what is made of it to give more outputs, and for these alone."""
 
 
 def final_state(variable: Variable) -> Ended | None:
@@ -353,7 +354,10 @@ def final_state(variable: Variable) -> Ended | None:
     if found is None:
         return None
     whole, op, place = found
-    return whole.inputs, op.body.inputs, op.body.outputs[: op.states], place
+    start, new = op.sequences + op.states, op.body.outputs[: op.states]
+    read = set(toposort(new))
+    shared = [(inner, outer) for inner, outer in zip(op.body.inputs, whole.inputs[1:], strict=True) if inner in read]
+    return whole.inputs[0], op.body.inputs[:start], whole.inputs[1 : 1 + start], new, frozenset(shared), place
 
 
 def chain_of(variable: Variable) -> list[Ended]:

@@ -107,7 +107,10 @@ def _united(roots: Roots) -> Roots:
 
 
 def _union(roots: Roots, first: Variable, second: Variable) -> dict[Variable, Variable] | None:
-    """For each result of two loops that of one which computes both; None if they differ in more than outputs."""
+    """For each result of two loops that of one which computes both; None if they differ in more than outputs.
+
+    Two that ask for updates, however equal, ask twice.
+    """
     one, two = cast(Scan, first.op), cast(Scan, second.op)
     count = one.sequences + one.states
     if [v.type for v in one.body.inputs[:count]] != [v.type for v in two.body.inputs[:count]]:
@@ -122,7 +125,9 @@ def _union(roots: Roots, first: Variable, second: Variable) -> dict[Variable, Va
     substitutes = dict(zip(two.body.inputs, [*one.body.inputs[:count], *(given[outer] for outer in others)], strict=True))
     inputs = (*one.body.inputs, *fresh.values())
     both = (*one.body.outputs, *rebuild(two.body.outputs, substitutes))
-    if both[: one.states] != both[len(one.body.outputs) :][: one.states]:  # as they are where a gradient asked for more outputs
+    if both[: one.states] != both[len(one.body.outputs) :][: one.states]:  # not one loop of which a gradient asks for more
+        if one.updated or two.updated:
+            return None
         both = merge(Graph(inputs, both)).outputs
     mine, theirs = both[: len(one.body.outputs)], both[len(one.body.outputs) :]
     states = one.states

@@ -21,6 +21,7 @@ from minigraph.graph import (
 )
 from minigraph.ops.control import GradientOp
 from minigraph.ops.elementwise import Cast
+from minigraph.ops.loop import Scan
 from minigraph.origin import carry_on, carry_origin, here
 
 
@@ -42,6 +43,10 @@ def strip(graph: Graph) -> Graph:
     def bare(variable: Variable) -> Variable:
         while isinstance(variable.op, Identity | GradientOp):
             variable = variable.inputs[0]
+        op = variable.op
+        if isinstance(op, Scan) and op.updated:
+            without = op.altered(updated=())
+            return Variable(without, variable.inputs, variable.type, variable.name, variable.tags, variable.origin)
         if variable.weak or True in [one.weak for one in variable.inputs]:
             carry_on(variable.origin)
             known = _number(variable)

@@ -33,7 +33,7 @@ class Followed(DefaultUpdate):
         return (
             f"the layer {self.layer!r} is applied more than once in training mode: give function the updates "
             "layer.rule(get_batch_normalization_updates(graph, duplicates=...)), with a member of Duplicates that says what "
-            "becomes of the estimates, or use no_default_updates"
+            "becomes of the estimates, or use no_default_updates; in a loop make the layer with automatic=False besides"
         )
 
 
