@@ -186,3 +186,4 @@ def test_public_names_are_those_that_are_listed():
     modules = [one for one in vars(mg.ops).values() if hasattr(one, "__all__") and one not in (mg.linalg, mg.random)]
     assert len(modules) >= 15
     assert {name for module in [*modules, mg.inputs] for name in module.__all__} <= set(mg.__all__)
+    assert {name for name, kind in vars(mg.errors).items() if isinstance(kind, type)} <= set(mg.__all__)
