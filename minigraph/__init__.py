@@ -42,7 +42,7 @@ __all__ = [
     "grad", "hessian", "hessian_vector_product", "jacobian", "jvp", "vjp",
     "addbroadcast", "patternbroadcast", "specify_shape", "unbroadcast",
     "Graph", "Variable", "clone", "constant", "replace", "shared", "tensor",
-    "ComputationGraph", "VariableFilter",
+    "ComputationGraph", "VariableFilter", "batch_normalization", "training_mode",
     "debugprint", "pprint", "to_dot", "to_networkx", "to_svg",
     "config", "doctor",
     "dialects", "errors", "layers", "linalg", "random", "testing", "training", "transforms",
