@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,6 @@ from minigraph.ops.indexing import Hole, Increment, Index
 from minigraph.ops.random import RandomBits
 from minigraph.ops.reduction import Reduction
 from minigraph.record import Record
-from minigraph.rewrite.specialize import SizeConstant
 
 
 class Place(Record):
@@ -51,8 +50,15 @@ def along_space(shape: Sequence[int]) -> list[int | None]:
 class Builder:
     """Collects the nodes and operands of one loop nest over a space."""
 
-    def __init__(self, space: tuple[int, ...], folded: frozenset[int], layouts: dict[Variable, Layout]) -> None:
-        self.space, self.folded, self.layouts = space, folded, layouts
+    def __init__(
+        self,
+        space: tuple[int, ...],
+        folded: frozenset[int],
+        layouts: dict[Variable, Layout],
+        is_literal: Callable[[Constant], bool],
+    ) -> None:
+        """is_literal: whether a number is written into the code, instead of being read from memory."""
+        self.space, self.folded, self.layouts, self.is_literal = space, folded, layouts, is_literal
         self.places: dict[Place, int] = {}
         self.nodes: dict[Node, int] = {}
         self.stores: list[Store] = []
@@ -83,7 +89,7 @@ class Builder:
             None if size == 1 else axis for axis, size in zip(axes[len(axes) - operand.ndim :], sizes(operand), strict=True)
         ]
         op = storage.op
-        if isinstance(op, Constant) and not isinstance(op, SizeConstant) and op.value.size == 1:
+        if isinstance(op, Constant) and op.value.size == 1 and self.is_literal(op):
             return self.node(Literal(op.value.dtype, op.value.tobytes()))
         if isinstance(op, Arange):
             position = self.node(Load(self.place(layout, np.dtype("int64"), mine, in_memory=False)))

@@ -15,6 +15,7 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable
+from contextlib import closing
 from functools import cache
 from typing import Any, TypeVar, cast
 
@@ -142,26 +143,35 @@ def _target_machine() -> Any:
 
 
 @cache
-def _optimizer() -> tuple[Any, Any]:
-    """What optimizes all modules of this process, one after the other: each builder of passes would keep some memory."""
-    machine = _target_machine()
+def _machine() -> Any:
+    """The code generator that translates all modules of this process, one after the other."""
+    return _kept(_target_machine())
+
+
+def _optimize(module: Any) -> None:
+    """Optimize a module.
+
+    What runs the passes serves one module: used again, it would also run what it had noted for those before. llvmlite does not
+    free the list of passes by itself, which would be 60 kB for each module.
+    """
     options = llvm().create_pipeline_tuning_options()
     for name, value in TUNING.items():
         setattr(options, name, value)
-    return _kept(machine), _kept(llvm().create_pass_builder(machine, options))
+    with closing(llvm().create_pass_builder(_machine(), options)) as builder:
+        passes = builder.getModulePassManager()
+        passes.run(module, builder)
+        llvm().newpassmanagers.NewPassManager._dispose(passes)
+        passes.detach()
 
 
 def _translated(text: str, as_written: bool) -> bytes:
     """The machine code of a module, in an object file."""
-    binding = llvm()
-    machine, builder = _optimizer()
-    passes = builder.getModulePassManager()
-    module = binding.parse_assembly(text)
-    module.triple, module.data_layout = target()[0], str(machine.target_data)
-    if not as_written:
-        passes.run(module, builder)
-    code: bytes = machine.emit_object(module)
-    module.close()  # it is many times as large as the code
+    machine = _machine()
+    with closing(llvm().parse_assembly(text)) as module:  # it is many times as large as the code
+        module.triple, module.data_layout = target()[0], str(machine.target_data)
+        if not as_written:
+            _optimize(module)
+        code: bytes = machine.emit_object(module)
     return code
 
 

@@ -281,4 +281,5 @@ def _place(nest: LoopNest, names: Sequence[str], bindings: Bindings, operand: in
         for axis, stride in enumerate(bindings.strides[operand])
         if stride and bindings.sizes[axis] > 1
     ]
-    return f"{names[operand]}[{' + '.join(terms) or '0'}]"
+    name = names[operand]
+    return f"{name}[{' + '.join(terms) or '0'}]" if name.isidentifier() else name

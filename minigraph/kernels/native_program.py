@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from minigraph.graph import Graph
+from minigraph.graph import Constant, Graph
 from minigraph.kernels.effort import cost
 from minigraph.kernels.jit import Code
 from minigraph.kernels.layout import Packed
@@ -32,6 +32,9 @@ BYTES_A_PART = 100_000
 """Bytes read and written that are worth a part of their own."""
 MANY_PARTS = 8
 """How many parts large work has for each thread, so that none waits long for another."""
+
+PLAIN_NUMBERS = (0, 1, -1, 2, -2, 0.5, -0.5, math.inf, -math.inf)
+"""The numbers that are written into kernels."""
 
 
 class Kernel:
@@ -87,6 +90,10 @@ class NativeProgram(Program):
 
     def body_program(self, graph: Graph) -> Program:
         return NativeProgram(graph)
+
+    def is_literal(self, number: Constant) -> bool:
+        """Only numbers with which code is faster or shorter: graphs that differ in others share their kernels."""
+        return super().is_literal(number) and (number.value.dtype.kind == "b" or number.value.item() in PLAIN_NUMBERS)
 
     def moments(self) -> Sequence[int]:
         return range(len(self.steps))

@@ -39,6 +39,7 @@ from minigraph.ops.loop import Scan
 from minigraph.ops.reduction import Reduction
 from minigraph.ops.windows import Overlap
 from minigraph.record import Record
+from minigraph.rewrite.specialize import SizeConstant
 from minigraph.types import TensorType, as_dtype
 
 ARENA, CONSTANTS, FIRST = 0, 1, 2
@@ -138,6 +139,10 @@ class Program(ABC):
     def body_program(self, graph: Graph) -> Program:
         """The program of a loop's body."""
 
+    def is_literal(self, number: Constant) -> bool:
+        """Whether a number is written into the code of kernels, so that another number is another kernel."""
+        return not isinstance(number, SizeConstant)
+
     @abstractmethod
     def moments(self) -> Sequence[int]:
         """For each step when it runs; those that do at the same time must not share memory."""
@@ -190,7 +195,7 @@ class Program(ABC):
 
     def _nest(self, group: Group, members: dict[Variable, AxisMap]) -> Step:
         """The loop nest of a group."""
-        builder = Builder(group.space, group.folded or frozenset(), self.layouts)
+        builder = Builder(group.space, group.folded or frozenset(), self.layouts, self.is_literal)
         kept = self._kept_for_later(group, members)
         self.grouping.stored |= kept.keys()
         for variable, axes in members.items():
@@ -276,7 +281,7 @@ class Program(ABC):
             target = Layout(own.storage, tuple(steps), own.offset + start)
             inner = sum(offset * stride for offset, stride in zip(offsets, given.strides[ndim:], strict=True))
             source = Layout(given.storage, given.strides[:ndim], given.offset + inner)
-            builder = Builder(tuple(size for size in patches[:ndim] if size != 1), frozenset(), self.layouts)
+            builder = Builder(tuple(size for size in patches[:ndim] if size != 1), frozenset(), self.layouts, self.is_literal)
             along = along_space(patches[:ndim])
             loads = [builder.node(Load(builder.place(one, variable.dtype, along))) for one in (target, source)]
             builder.store(builder.node(Apply(Add(), tuple(loads), variable.dtype)), target, variable.dtype, along)
@@ -285,7 +290,7 @@ class Program(ABC):
     def _over(self, value: Variable) -> tuple[Builder, list[int | None]]:
         """The beginning of a nest over the elements of a value, and the axes of its space that the value's run along."""
         shape = sizes(value)
-        return Builder(tuple(size for size in shape if size != 1), frozenset(), self.layouts), along_space(shape)
+        return Builder(tuple(size for size in shape if size != 1), frozenset(), self.layouts, self.is_literal), along_space(shape)
 
     def _product(self, variable: Variable) -> Step:
         """A product of matrices, or the packing of one."""
@@ -429,7 +434,8 @@ class Program(ABC):
         if slot == ARENA:
             return f"arena{offset}"
         if slot == CONSTANTS:
-            return f"constant{offset}"
+            number: Any = storage.op.value  # type: ignore[attr-defined]
+            return f"constant{offset}" if number.ndim else str(number)
         count = len(self.graph.inputs)
         return storage.name or f"input{slot - FIRST}" if slot - FIRST < count else f"output{slot - FIRST - count}"
 
