@@ -1,15 +1,16 @@
 """Sizes that each call settles: integers that know the polynomial by which they follow from the sizes of inputs.
 
-What is planned with such sizes holds for others, too, as long as every question that was asked on the way has the same answer.
-Arithmetic keeps the polynomial. A comparison answers for the sizes of the moment, and is noted as a condition, unless the answer
-is the same for all sizes of 2 or more. Equality is that of polynomials: what agrees only by chance counts as different. What
-needs a plain integer gets that of the moment, and the plan holds for it alone.
+What is planned with such sizes holds for others, too, as long as every question that was asked on the way has the same
+answer. Arithmetic keeps the polynomial. A comparison answers for the sizes of the moment, and is noted as a condition, unless
+the answer is the same for all sizes of 2 or more. Equality is that of polynomials: what agrees only by chance counts as
+different. Where that must not be, planning fails, and is tried again with the sizes that agreed as one. What needs a plain
+integer gets that of the moment, and the plan holds for it alone.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from operator import index
 from typing import Any
 
@@ -20,6 +21,9 @@ from minigraph.record import Record
 Monomial = tuple[int, ...]
 """A product of atoms, given by their numbers in order; () is 1."""
 
+Place = tuple[int, int]
+"""An axis of an input, by their numbers."""
+
 Terms = tuple[tuple[Monomial, int], ...]
 """A polynomial: its monomials in order, with their coefficients, none of which is 0."""
 
@@ -28,7 +32,7 @@ SMALLEST = 2
 
 
 class Atom(Record):
-    """An integer that is no polynomial of others: a size, whose operation is "", or the quotient or remainder of two polynomials."""
+    """An integer that is no polynomial of others: a size, whose operation is "", or a quotient or remainder of polynomials."""
 
     operation: str
     first: Terms = ()
@@ -49,35 +53,87 @@ class Condition(Record):
 class Dimensions:
     """The sizes that are left open in one plan, and the conditions under which it holds."""
 
-    def __init__(self) -> None:
+    def __init__(self, shapes: Sequence[Sequence[int]], groups: Mapping[Place, int]) -> None:
+        """shapes: those of the inputs of the moment; groups: for each place that is left open the number of its group, whose
+        sizes are one.
+        """
+        self.groups = groups
         self.atoms: list[Atom] = []
-        self.values: list[int] = []
         self.conditions: dict[Condition, None] = {}
-        self._sizes: dict[int, Dimension] = {}
+        self.near_miss: tuple[Any, Any] | None = None
+        """The sizes that were last found to be different, though they agree at the moment."""
         self._numbers: dict[Atom, int] = {}
+        values = {group: shapes[k][axis] for (k, axis), group in groups.items()}
+        sizes = {group: self._size(value) for group, value in values.items()}
+        self._names = list(sizes)
+        self.shapes: tuple[tuple[Any, ...], ...] = tuple(
+            [
+                tuple([sizes[groups[k, axis]] if (k, axis) in groups else size for axis, size in enumerate(shape)])
+                for k, shape in enumerate(shapes)
+            ]
+        )
+        """The shapes with sizes left open."""
 
-    def of_shape(self, shape: Sequence[int], pattern: Sequence[int | None]) -> tuple[Any, ...]:
-        """A shape whose sizes are left open where a pattern has None; equal ones are one, and must stay equal."""
-        return tuple([one if known is not None else self.of_size(one) for one, known in zip(shape, pattern, strict=True)])
+    def _size(self, value: int) -> Dimension:
+        """A new size."""
+        self.atoms.append(Atom(""))
+        return Dimension(self, (((len(self.atoms) - 1,), 1),), value)
 
-    def of_size(self, size: int) -> Any:
-        """A size that is left open, if it is large enough."""
-        if size < SMALLEST:
-            return size
-        if size not in self._sizes:
-            self.atoms.append(Atom(""))
-            self.values.append(size)
-            self._sizes[size] = Dimension(self, ((((len(self.atoms) - 1),), 1),), size)
-        return self._sizes[size]
+    def refined(self) -> dict[Place, int] | None:
+        """The groups without the difference that was missed last: two sizes are one, or those that agree with another number
+        are not left open; None if nothing was missed.
+        """
+        if self.near_miss is None:
+            return None
+        missed = [size for size in self.near_miss if isinstance(size, Dimension)]
+        names = [self._names_in(size.terms) for size in missed]
+        if len(missed) > 1 and all(size.is_plain for size in missed):
+            (one,), (other,) = names
+            return {place: one if group == other else group for place, group in self.groups.items()}
+        return {place: group for place, group in self.groups.items() if group not in set().union(*names)}
 
-    def atom(self, operation: str, first: Terms, second: Terms, value: int) -> Terms:
+    def _names_in(self, terms: Terms) -> set[int]:
+        """The groups that a polynomial depends on."""
+        found: set[int] = set()
+        pending = [number for monomial, _ in terms for number in monomial]
+        while pending:
+            atom = self.atoms[number := pending.pop()]
+            if atom.operation:
+                pending += [one for some in (atom.first, atom.second) for monomial, _ in some for one in monomial]
+            else:
+                found.add(self._names[number])
+        return found
+
+    def atom(self, operation: str, first: Terms, second: Terms) -> Terms:
         """A quotient or a remainder as a polynomial."""
         one = Atom(operation, first, second)
         if one not in self._numbers:
             self._numbers[one] = len(self.atoms)
             self.atoms.append(one)
-            self.values.append(value)
         return (((self._numbers[one],), 1),)
+
+    def is_divisible(self, first: Terms, second: Terms) -> bool:
+        """Whether it is among the conditions that a division leaves no remainder."""
+        remainder = self._numbers.get(Atom("%", first, second))
+        return remainder is not None and Condition((((remainder,), 1),), "==") in self.conditions
+
+    def multiply_out(self, total: dict[Monomial, int]) -> None:
+        """Put what was divided by a number without a remainder in the place of its quotient times that number."""
+        for monomial, factor in list(total.items()):
+            for number in monomial:
+                atom = self.atoms[number]
+                if atom.operation != "//" or len(atom.second) != 1 or not self.is_divisible(atom.first, atom.second):
+                    continue
+                (divisor, by), *_ = atom.second
+                if divisor or factor % by:
+                    continue
+                rest = list(monomial)
+                rest.remove(number)
+                del total[monomial]
+                for one, times in atom.first:
+                    whole = tuple(sorted([*rest, *one]))
+                    total[whole] = total.get(whole, 0) + times * (factor // by)
+                break
 
     def require(self, terms: Terms, relation: str) -> None:
         """Note a condition."""
@@ -90,13 +146,10 @@ class Dimensions:
         smallest = [0 if atom.operation else SMALLEST for atom in self.atoms]
         return sum(factor * math.prod([smallest[k] for k in monomial]) for monomial, factor in terms)
 
-    def settled(self, shapes: Sequence[Sequence[int]], patterns: Sequence[Sequence[Any]]) -> Sizes | None:
-        """The sizes for a call with inputs of these shapes; None if what was planned does not hold for it.
-
-        patterns: the shapes of the inputs that were planned for, with sizes left open.
-        """
+    def settled(self, shapes: Sequence[Sequence[int]]) -> Sizes | None:
+        """The sizes for a call with inputs of these shapes; None if what was planned does not hold for it."""
         values: list[int | None] = [None] * len(self.atoms)
-        for shape, pattern in zip(shapes, patterns, strict=True):
+        for shape, pattern in zip(shapes, self.shapes, strict=True):
             for size, planned in zip(shape, pattern, strict=True):
                 if isinstance(planned, Dimension):
                     ((number,), _) = planned.terms[0]
@@ -147,6 +200,21 @@ class Sizes:
         return tuple([self.value(one.terms) if isinstance(one, Dimension) else one for one in sizes])
 
 
+class Template:
+    """Numbers of which some are left open."""
+
+    def __init__(self, numbers: Sequence[Any]) -> None:
+        open = [(k, one) for k, one in enumerate(numbers) if isinstance(one, Dimension)]
+        self._known = np.array([0 if isinstance(one, Dimension) else one for one in numbers], np.int64)
+        self._places, self._terms = [k for k, _ in open], [one.terms for _, one in open]
+
+    def filled(self, sizes: Sizes) -> np.ndarray[Any, Any]:
+        """The numbers for sizes that are settled."""
+        numbers = self._known.copy()
+        numbers[self._places] = [sizes.value(terms) for terms in self._terms]
+        return numbers
+
+
 class Dimension:
     """A size that is left open: its polynomial, and its value in the call that is planned for."""
 
@@ -154,7 +222,7 @@ class Dimension:
 
     def __init__(self, among: Dimensions, terms: Terms, value: int) -> None:
         self.among, self.terms, self.value = among, terms, value
-        self._hash = hash(terms)
+        self._hash = hash(value)
 
     # -- arithmetic --------------------------------------------------------------------------------------------------
 
@@ -168,6 +236,7 @@ class Dimension:
 
     def _made(self, total: dict[Monomial, int], value: int) -> Any:
         """A polynomial as a size; a plain integer, if it is one."""
+        self.among.multiply_out(total)
         terms = tuple(sorted([one for one in total.items() if one[1]]))
         return value if not terms or (len(terms) == 1 and not terms[0][0]) else Dimension(self.among, terms, value)
 
@@ -217,12 +286,25 @@ class Dimension:
         if exact is not None:
             return self._made(dict(exact), above // below) if operation == "//" else 0
         value = above // below if operation == "//" else above % below
-        return Dimension(self.among, self.among.atom(operation, first, second, value), value)
+        return Dimension(self.among, self.among.atom(operation, first, second), value)
 
     # -- questions ---------------------------------------------------------------------------------------------------
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether this is the size of an input itself."""
+        (monomial, factor), *rest = self.terms
+        return not rest and factor == 1 and len(monomial) == 1 and not self.among.atoms[monomial[0]].operation
+
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Dimension) and self.terms == other.terms
+        if not _is_size(other):
+            return False
+        terms, value = _as_terms(other)
+        if terms == self.terms:
+            return True
+        if value == self.value:
+            self.among.near_miss = (self, other)
+        return False
 
     def __hash__(self) -> int:
         return self._hash
@@ -276,8 +358,30 @@ class Dimension:
 
 
 def plain(size: Any) -> int:
-    """The value of a size in the call that is planned for, without a condition: for texts, and for what is computed anew."""
+    """The value of a size in the call that is planned for, without a condition: for what only texts or speed depend on."""
     return size.value if isinstance(size, Dimension) else int(size)
+
+
+def taken(start: Any, stop: Any, step: Any, size: Any) -> tuple[Any, Any, int]:
+    """Where a slice of an axis begins, how many elements it takes, and how far apart they lie."""
+    if not any(isinstance(one, Dimension) for one in (start, stop, size)):
+        first, last, by = slice(start, stop, step).indices(size)
+        return first, len(range(first, last, by)), by
+    by = 1 if step is None else index(step)
+    low, high = (0, size) if by > 0 else (-1, size - 1)
+    first = _clamped(start, size, low, high, low if by > 0 else high)
+    last = _clamped(stop, size, low, high, high if by > 0 else low)
+    distance = last - first if by > 0 else first - last
+    return first, (distance + abs(by) - 1) // abs(by) if distance > 0 else 0, by
+
+
+def _clamped(bound: Any, size: Any, low: Any, high: Any, default: Any) -> Any:
+    """A bound of a slice, negative ones counted from the end, brought into a range."""
+    if bound is None:
+        return default
+    if bound < 0:
+        bound = bound + size
+    return low if bound < low else high if bound > high else bound
 
 
 def _is_size(other: Any) -> bool:

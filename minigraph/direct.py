@@ -87,7 +87,7 @@ class Direct:
 
     def _fits(self, plan: Plan) -> bool:
         """Whether what a plan computes may become the new state."""
-        shapes = [shape for shape, _ in self._news(tuple(plan.program.outputs))]
+        shapes = [shape for shape, _ in self._news(tuple(plan.frame.outputs))]
         if all(type.accepts(shape) for type, shape in zip(self._types, shapes, strict=True)):
             self._checked = plan
             return True

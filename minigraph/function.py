@@ -280,9 +280,9 @@ class Function:
     def memory(self) -> Memory:
         """How much memory calls work in, the largest that was planned so far; nothing is planned on NumPy."""
         regions = [step.kernel for step in self._plan.steps if isinstance(step.kernel, PlannedRegion)]
-        programs = [[plan.program for plan in region.plans.values()] for region in regions]
-        arena = sum(max((one.arena_bytes for one in each), default=0) for each in programs)
-        results = sum(max((one.output_bytes for one in each), default=0) for each in programs)
+        frames = [[plan.frame for plan in region.plans.values()] for region in regions]
+        arena = sum(max((one.arena_bytes for one in each), default=0) for each in frames)
+        results = sum(max((one.output_bytes for one in each), default=0) for each in frames)
         return Memory(arena, results, arena + results)
 
     def transfers(self) -> Transfers:

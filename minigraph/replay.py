@@ -84,7 +84,7 @@ class Replay:
     def _bind(self, plan: DevicePlan, state: Sequence[Array]) -> Binding | None:
         """A plan captured over the present state; None, with the reason kept, where that cannot be done."""
         news = {k: self._cells.index(cell) for k, cell in zip(self._wiring.news, self._targets, strict=True)}
-        if any(plan.program.outputs[k][0] != state[place].shape for k, place in news.items()):
+        if any(plan.frame.outputs[k][0] != state[place].shape for k, place in news.items()):
             self.refusal = "new state has another shape than the old"
             return None
         try:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from minigraph.config import config
+from minigraph.dimensions import Dimension
 from minigraph.errors import InvalidTypeError, InvalidValueError
 
 Shape = tuple[int | None, ...]
@@ -91,11 +92,13 @@ def tensor_type(dtype: Any, shape: Iterable[Any]) -> TensorType:
     """A `TensorType` from anything that names a dtype and a sequence of sizes; TypeError or ValueError if it cannot be."""
     sizes = tuple(shape)
     for size in sizes:
-        if size is not None and (isinstance(size, bool) or not isinstance(size, int | np.integer)):
+        if size is not None and (isinstance(size, bool) or not isinstance(size, int | np.integer | Dimension)):
             raise InvalidTypeError(f"a size must be an int or None (unknown), not {size!r} in shape {sizes}")
         if size is not None and size < 0:
             raise InvalidValueError(f"a size cannot be negative: {size} in shape {sizes}")
-    return TensorType(as_dtype(dtype), tuple(None if size is None else int(size) for size in sizes))
+    return TensorType(
+        as_dtype(dtype), tuple(size if size is None or isinstance(size, Dimension) else int(size) for size in sizes)
+    )
 
 
 def as_ints(given: Any, what: str, least: int | None = None) -> tuple[int, ...]:

@@ -12,7 +12,7 @@ import minigraph as mg
 ROOT = Path(__file__).parents[1] / "minigraph"
 
 LEVELS = {
-    "L0": "locks context origin errors guard record config state types",
+    "L0": "locks context origin errors guard record config state dimensions types",
     "L1": "graph",
     "L2": """printing inputs
         ops.elementwise ops.comparison ops.arithmetic ops.transcendental ops.special ops.shape ops.creation ops.reduction
@@ -27,7 +27,7 @@ LEVELS = {
         kernels.rehearsal kernels.seclude kernels.loopnest
         kernels.layout kernels.effort kernels.accumulator kernels.llvm kernels.runtime kernels.loops kernels.blas kernels.gemm
         kernels.products kernels.arena kernels.packing kernels.recompute kernels.rows kernels.scattered
-        kernels.fusion kernels.overwriting kernels.parts kernels.builder kernels.program
+        kernels.fusion kernels.overwriting kernels.parts kernels.builder kernels.program kernels.frame
         kernels.product_calls kernels.native_program
         kernels.cuda_scalar kernels.arrangement kernels.cuda kernels.cuda_program kernels.cublas kernels.cuda_runtime kernels
         backends.interpreted backends.regions backends.native backends.device_plan backends.gpu backends.choice backends""",

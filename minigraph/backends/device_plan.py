@@ -78,7 +78,7 @@ class Piece:
     """Memory for one call: whether a kernel has failed, the arena, and what products work in, for each branch."""
 
     def __init__(self, xp: Any, program: CudaProgram, workspaces: Sequence[Array]) -> None:
-        self.memory = xp.empty(FAILED_BYTES + program.arena_bytes, np.uint8)
+        self.memory = xp.empty(FAILED_BYTES + program.frame.arena_bytes, np.uint8)
         self.workspaces = tuple(workspaces)
         self.flag = self.memory[:4].view(np.int32)
         self.failed: int = self.memory.data.ptr
@@ -94,10 +94,11 @@ class DevicePlan:
         self.program = CudaProgram(graph, wanted)
         if self.program.fails and len(self.program.overwritten) < len(wanted):  # new state is put in its place all at once
             self.program = CudaProgram(graph)
+        self.frame, self.lines = self.program.frame, self.program.lines
         self.overwritten = self.program.overwritten
         self.module = Module(self.xp, self.program.code)
         programs = bodies(self.program)
-        self._constants = [self.xp.asarray(one.constants) for one in programs]
+        self._constants = [self.xp.asarray(one.frame.constants) for one in programs]
         self._addresses = {id(one): array.data.ptr for one, array in zip(programs, self._constants, strict=True)}
         self.multiplies = any(isinstance(command, Gemm) for one in programs for command in one.commands)
         self.was_launched = False
@@ -125,7 +126,7 @@ class DevicePlan:
     def outputs(self, inputs: Sequence[Array]) -> tuple[Array, ...]:
         """Memory for the outputs: that of inputs which are written over, or new."""
         over = self.overwritten
-        kinds = enumerate(self.program.outputs)
+        kinds = enumerate(self.frame.outputs)
         return tuple([inputs[over[k]] if k in over else self.xp.empty(*kind) for k, kind in kinds])
 
     def piece(self) -> Piece:

@@ -12,7 +12,7 @@ import numpy as np
 
 from minigraph.backends.device_plan import Device, DevicePlan
 from minigraph.backends.interpreted import Backend, Kernel
-from minigraph.backends.regions import CompiledLoop, KernelFailure, PlannedRegion, explanation
+from minigraph.backends.regions import CompiledLoop, KernelFailure, PlannedRegion, Shapes, explanation
 from minigraph.errors import ExecutionError, InvalidTypeError, OutOfMemoryError
 from minigraph.graph import Array, Graph, Variable, check_shape, fit
 from minigraph.ops.loop import Scan
@@ -38,8 +38,8 @@ class DeviceRegion(PlannedRegion[DevicePlan]):
         super().__init__(region)
         self.gpu = gpu
 
-    def make(self, graph: Graph) -> DevicePlan:
-        return DevicePlan(self.gpu.shared, graph, self.wanted)
+    def make(self, shapes: Shapes) -> DevicePlan:
+        return DevicePlan(self.gpu.shared, self.specialized(shapes), self.wanted)
 
     def __call__(self, *arrays: Array) -> tuple[Array, ...]:
         ready = tuple([self.gpu.in_order(one) for one in arrays])

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from operator import itemgetter
 from typing import Any
 
 import numpy as np
 
 from minigraph.backends.interpreted import Backend, Kernel
-from minigraph.backends.regions import CompiledLoop, KernelFailure, PlannedRegion, explanation
+from minigraph.backends.regions import CompiledLoop, KernelFailure, PlannedRegion, Shapes, explanation
+from minigraph.dimensions import SMALLEST, Dimensions, Sizes
 from minigraph.graph import Array, Graph, Variable
 from minigraph.kernels.blas import library_path
-from minigraph.kernels.layout import sizes
-from minigraph.kernels.native_program import NativeProgram
+from minigraph.kernels.native_program import NativeFrame, NativeProgram
 from minigraph.kernels.program import FIRST
 from minigraph.kernels.runtime import ANYHOW, REFUSED, pool
 from minigraph.ops.loop import Scan
+from minigraph.record import Record
 from minigraph.rewrite.fuse import PRODUCTS, Region, fuse, is_compilable_loop
 from minigraph.rewrite.specialize import follows_from_sizes
 from minigraph.state import SUCCESS
@@ -38,26 +41,29 @@ def picker(order: Sequence[int]) -> Callable[[tuple[Array, ...]], tuple[Array, .
 
 
 class Plan:
-    """A program with memory to run it in, one piece for each call that runs at the same time."""
+    """A program for settled sizes, and memory to run it in, one piece for each call that runs at the same time."""
 
-    def __init__(self, graph: Graph, wanted: Sequence[tuple[int, int]] = ()) -> None:
-        """wanted: positions of an input and of the output that shall be written over it, if that is safe."""
-        self.program = NativeProgram(graph, wanted)
+    def __init__(self, program: NativeProgram, sizes: Sizes, pieces: list[Piece]) -> None:
+        """pieces: memory of earlier calls, which plans for other sizes use as well."""
+        graph = program.graph
+        self.program, self.frame = program, NativeFrame(program, sizes)
+        self.lines = self.frame.lines
         self.overwritten = self.program.overwritten
         """The input over which an output is written, by their positions."""
-        self._new = [one for k, one in enumerate(self.program.outputs) if k not in self.overwritten]
+        self._new = [one for k, one in enumerate(self.frame.outputs) if k not in self.overwritten]
         follow = iter(range(len(graph.inputs), len(graph.inputs) + len(self._new)))
         over = [self.overwritten.get(k) for k in range(len(graph.outputs))]
         self._as_outputs = picker([next(follow) if place is None else place for place in over])
         self._call, self._pool = pool().call, pool().address
-        self._pieces: list[Piece] = []
+        self._pieces = pieces
         count = len(graph.inputs) + len(graph.outputs)
         self._before_arena = 8 * (FIRST + count) + -8 * (FIRST + count) % NativeProgram.alignment
-        words = [self.program.address, len(self.program.steps), len(graph.inputs), count, self._before_arena]
-        words += [self.program.constants.ctypes.data, id(np.ndarray)]
+        self._bytes = self._before_arena + self.frame.arena_bytes + NativeProgram.alignment
+        words = [self.frame.address, len(program.steps), len(graph.inputs), count, self._before_arena]
+        words += [self.frame.constants.ctypes.data, id(np.ndarray)]
         for k, one in enumerate(graph.inputs):
             written = k in self.overwritten.values()
-            words += [id(as_dtype(one.dtype)), one.ndim, _IN_ORDER | (_OWN if written else 0), written, *sizes(one)]
+            words += [id(as_dtype(one.dtype)), one.ndim, _IN_ORDER | (_OWN if written else 0), written, *self.frame.shape(one)]
         self._words = np.array(words, np.int64)
         self._address = self._words.ctypes.data
 
@@ -100,7 +106,7 @@ class Plan:
         bases = np.array(
             [
                 piece[0] + self._before_arena,
-                self.program.constants.ctypes.data,
+                self.frame.constants.ctypes.data,
                 *(one.ctypes.data for one in (*arrays, *outputs)),
             ],
             np.int64,
@@ -108,7 +114,7 @@ class Plan:
         seconds = []
         for step in range(len(self.program.steps)):
             start = time.perf_counter()
-            failed = pool().run(self.program.address, step, step + 1, bases.ctypes.data)
+            failed = pool().run(self.frame.address, step, step + 1, bases.ctypes.data)
             seconds.append(time.perf_counter() - start)
             if failed >= 0:
                 raise KernelFailure(f"step {failed}")
@@ -116,24 +122,75 @@ class Plan:
         return outputs, seconds
 
     def take(self) -> Piece:
-        """Memory for one call: the addresses of its arrays, then the arena."""
-        try:
-            return self._pieces.pop()
-        except IndexError:
-            memory = np.empty(self._before_arena + self.program.arena_bytes + NativeProgram.alignment, np.uint8)
-            address = memory.ctypes.data
-            return address + -address % NativeProgram.alignment, memory
+        """Memory for one call: the addresses of its arrays, then the arena. What is too small for it is dropped."""
+        with suppress(IndexError):
+            piece = self._pieces.pop()
+            if piece[1].size >= self._bytes:
+                return piece
+        memory = np.empty(self._bytes, np.uint8)
+        address = memory.ctypes.data
+        return address + -address % NativeProgram.alignment, memory
 
     def give(self, piece: Piece) -> None:
         """Keep memory for the next call."""
         self._pieces.append(piece)
 
 
-class CompiledRegion(PlannedRegion[Plan]):
-    """What computes a region: a plan for each set of input shapes that it meets."""
+MOST_PROGRAMS = 64
+"""How many programs a region keeps; each holds for all sizes that answer the questions of its planning alike."""
 
-    def make(self, graph: Graph) -> Plan:
-        return Plan(graph, self.wanted)
+
+class OpenProgram(Record):
+    """A program, and the sizes that it leaves open."""
+
+    open: Dimensions
+    program: NativeProgram
+
+
+class CompiledRegion(PlannedRegion[Plan]):
+    """What computes a region: programs with sizes left open, and plans of them for each set of input shapes that it meets."""
+
+    most_plans = 512
+
+    def __init__(self, region: Region) -> None:
+        super().__init__(region)
+        self.programs: deque[OpenProgram] = deque(maxlen=MOST_PROGRAMS)
+        self._pieces: list[Piece] = []
+
+    def make(self, shapes: Shapes) -> Plan:
+        for one in self.programs:
+            sizes = one.open.settled(shapes)
+            if sizes is not None:
+                return Plan(one.program, sizes, self._pieces)
+        found, sizes = self._planned(shapes)
+        if len(self.programs) == MOST_PROGRAMS:
+            oldest = self.programs[-1].program
+            for key in [key for key, plan in self.plans.items() if plan.program is oldest]:
+                del self.plans[key]
+        self.programs.appendleft(found)
+        return Plan(found.program, sizes, self._pieces)
+
+    def _planned(self, shapes: Shapes) -> tuple[OpenProgram, Sizes]:
+        """A program for these shapes and, as far as it holds for them, others; and the sizes that it leaves open."""
+        known = [one.type.shape for one in self.graph.inputs]
+        places = [
+            (k, axis)
+            for k, shape in enumerate(shapes)
+            for axis, size in enumerate(shape)
+            if known[k][axis] is None and size >= SMALLEST
+        ]
+        groups: dict[tuple[int, int], int] | None = {place: group for group, place in enumerate(places)}
+        while groups:
+            open = Dimensions(shapes, groups)
+            try:
+                found = OpenProgram(open, NativeProgram(self.specialized(open.shapes), self.wanted))
+                sizes = open.settled(shapes)
+                assert sizes is not None, "a plan holds for what it was made for"
+                return found, sizes
+            except Exception:  # what cannot be planned with sizes left open is planned, or refused, with fewer
+                groups = open.refined()
+        closed = Dimensions(shapes, {})
+        return OpenProgram(closed, NativeProgram(self.specialized(shapes), self.wanted)), Sizes(())
 
     def __call__(self, *arrays: Array) -> tuple[Array, ...]:
         ready = tuple([in_order(one) for one in arrays])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Generic, Protocol, TypeVar, cast
+from typing import Any, ClassVar, Generic, Protocol, TypeVar, cast
 
 import numpy as np
 
@@ -17,14 +17,16 @@ from minigraph.ops.loop import Scan
 from minigraph.rewrite.fuse import Region, computed
 from minigraph.rewrite.specialize import SizeConstant, follows_from_sizes, specialize
 
-MOST_PLANS = 64
-"""How many sets of input shapes a region keeps its plans for."""
+Shapes = tuple[tuple[int, ...], ...]
+"""The shapes of the inputs of a region."""
 
 
 class Planned(Protocol):
-    """What is made for a set of input shapes: at least a program."""
+    """What is made for a set of input shapes: at least a program, and its memory."""
 
     program: Any
+    frame: Any
+    lines: Callable[[bool], Iterator[str]]
 
 
 PlanT = TypeVar("PlanT", bound=Planned)
@@ -38,17 +40,25 @@ class KernelFailure(Exception):
 class PlannedRegion(ABC, Generic[PlanT]):
     """A region with the plans for the shapes that it has met."""
 
+    most_plans: ClassVar[int] = 64
+    """How many sets of input shapes a region keeps its plans for."""
+
     def __init__(self, region: Region) -> None:
         self.graph = region.graph
         self.wanted: tuple[tuple[int, int], ...] = ()
         """Positions of inputs, and of the outputs that plans shall write over them."""
-        self.plans: OrderedDict[tuple[Any, ...], PlanT] = OrderedDict()
+        self.plans: OrderedDict[Shapes, PlanT] = OrderedDict()
         self.recent: PlanT | None = None
         self._lock = new_lock()
 
     @abstractmethod
-    def make(self, graph: Graph) -> PlanT:
-        """A plan for the graph with all sizes known."""
+    def make(self, shapes: Shapes) -> PlanT:
+        """A plan for inputs of these shapes."""
+
+    def specialized(self, shapes: Sequence[Sequence[Any]]) -> Graph:
+        """The graph for inputs of these shapes, of which sizes may be left open."""
+        kinds = [one.type for one in self.graph.inputs]
+        return specialize(self.graph, [type(kind)(kind.dtype, tuple(one)) for kind, one in zip(kinds, shapes, strict=True)])
 
     def plan(self, arrays: Sequence[Array]) -> PlanT:
         """The plan for the shapes of these arrays."""
@@ -59,19 +69,14 @@ class PlannedRegion(ABC, Generic[PlanT]):
         self.recent = found
         return found
 
-    def _made(self, key: tuple[Any, ...]) -> PlanT:
+    def _made(self, key: Shapes) -> PlanT:
         """The plan for these shapes, made now unless another thread has just made it."""
         found = self.plans.get(key)
         if found is None:
-            types = [type(one.type)(one.dtype, shape) for one, shape in zip(self.graph.inputs, key, strict=True)]
-            found = self.plans[key] = without_collector(self._specialized, types)
-            if len(self.plans) > MOST_PLANS:
+            found = self.plans[key] = without_collector(self.make, key)
+            if len(self.plans) > self.most_plans:
                 self.plans.popitem(last=False)
         return found
-
-    def _specialized(self, types: Sequence[Any]) -> PlanT:
-        """A plan for inputs of these types."""
-        return self.make(specialize(self.graph, types))
 
     @abstractmethod
     def __call__(self, *arrays: Array) -> tuple[Array, ...]:
@@ -84,8 +89,8 @@ class PlannedRegion(ABC, Generic[PlanT]):
     def lines(self, code: bool) -> Iterator[str]:
         """Every plan as readable text, with `code` that of its kernels, too."""
         for key, plan in self.plans.items():
-            yield f"## inputs of shapes {', '.join(map(str, key))}; {plan.program.arena_bytes} bytes of working memory"
-            yield from plan.program.lines(code)
+            yield f"## inputs of shapes {', '.join(map(str, key))}; {plan.frame.arena_bytes} bytes of working memory"
+            yield from plan.lines(code)
 
 
 def explanation(graph: Graph, arrays: Sequence[Array]) -> Exception | None:
@@ -100,6 +105,10 @@ def explanation(graph: Graph, arrays: Sequence[Array]) -> Exception | None:
         except Exception as error:
             return at_users_line(error, variable, operands)
     return None
+
+
+MOST_LOOPS = 64
+"""For how many numbers of steps, and of what else follows from sizes, a loop keeps what computes it."""
 
 
 class CompiledLoop(Generic[RegionT]):
@@ -137,7 +146,7 @@ class CompiledLoop(Generic[RegionT]):
             ordered = tuple(operands[k] for k in range(len(operands)))
             whole = Variable(op, ordered, op.infer(*[one.type for one in ordered]), None, (), self.variable.origin)
             found = self.regions[numbers] = self.compiled(Region(Graph(tuple(inputs), items(whole))))
-            if len(self.regions) > MOST_PLANS:
+            if len(self.regions) > MOST_LOOPS:
                 self.regions.popitem(last=False)
         return found
 

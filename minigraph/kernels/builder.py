@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from minigraph.dimensions import Dimension
 from minigraph.graph import Constant, Variable
 from minigraph.kernels.layout import Layout, contiguous, indexed, sizes
 from minigraph.kernels.loopnest import (
@@ -176,7 +177,7 @@ class Builder:
 
 def _place_of_picks(entries: Sequence[Any]) -> int:
     """Where among the axes of x[...] those of the picking arrays stand: in their place if they stand together, else first."""
-    places = [k for k, entry in enumerate(entries) if isinstance(entry, Hole | int)]
+    places = [k for k, entry in enumerate(entries) if isinstance(entry, Hole | int | Dimension)]
     if places[-1] - places[0] + 1 != len(places):
         return 0
     return places[0]

@@ -11,6 +11,7 @@ from minigraph.graph import Graph, Variable
 from minigraph.kernels.arrangement import BUSY, THREADS, arrange, spread_scatters
 from minigraph.kernels.cuda import NestPrinter, launch_text
 from minigraph.kernels.cuda_scalar import PRELUDE
+from minigraph.kernels.frame import Frame, Outline
 from minigraph.kernels.layout import sizes
 from minigraph.kernels.loopnest import describe
 from minigraph.kernels.product_calls import matrix_of, stack_stride
@@ -101,7 +102,7 @@ class CudaProgram(Program):
 
     # -- what can run at the same time -------------------------------------------------------------------------------
 
-    def moments(self) -> Sequence[int]:
+    def _when(self) -> Sequence[int]:
         """As late as what needs a step allows, so that what nothing waits for, such as new state, is done together."""
         needed = self._needed()
         remaining = [0] * len(self.steps)
@@ -109,8 +110,7 @@ class CudaProgram(Program):
             for one in needed[position]:
                 remaining[one] = max(remaining[one], remaining[position] + 1)
         last = max(remaining, default=0)
-        self._moments = [last - one for one in remaining]
-        return self._moments
+        return [last - one for one in remaining]
 
     def _needed(self) -> list[set[int]]:
         """For each step those that must come before: writers of what it touches, readers of what it writes, and, if it writes
@@ -148,12 +148,15 @@ class CudaProgram(Program):
 
     def assemble(self) -> None:
         """Write the kernels, and the commands that call them."""
+        moments = self._when()
+        bodies = {room: body.frame.arena_bytes for room, body in self.rooms.items() if isinstance(body, CudaProgram)}
+        self.frame: Frame = Frame(Outline(self, moments), rooms=bodies)
         self.texts: dict[str, str] = {}
         """The functions of the kernels by their names, each after those that it calls."""
         self.waves: list[list[Command]] = []
         """The commands in order, those together that can run at the same time."""
         waves: dict[int, list[int]] = {}
-        for position, moment in enumerate(self._moments):
+        for position, moment in enumerate(moments):
             waves.setdefault(moment, []).append(position)
         for moment in sorted(waves):
             nests: list[int] = []
@@ -189,7 +192,7 @@ class CudaProgram(Program):
             step = self.steps[position]
             assert isinstance(step, NestStep)
             nest = spread_scatters(step.nest)
-            places = [self.slot_of(place) for place in step.places]
+            places = [self.frame.slot_of(place) for place in step.places]
             aligned = [self._alignment_of(where) for where in places]
             arrangement = arrange(nest, step.bindings, aligned)
             if not arrangement.blocks:
@@ -233,7 +236,7 @@ class CudaProgram(Program):
         a, b = variable.inputs
         shape = sizes(variable)
         first, second = (matrix_of(self.layouts[one], sizes(one)) for one in (a, b))
-        places = [self.slot_of(place) for place in step.places]
+        places = [self.frame.slot_of(place) for place in step.places]
         return Gemm(
             variable.dtype.name, places[0], places[1], places[2],
             (first[0] == TRANSPOSED, second[0] == TRANSPOSED),
@@ -243,7 +246,7 @@ class CudaProgram(Program):
 
     def _loop_command(self, position: int, step: LoopStep) -> Loop:
         """A loop as the host runs it."""
-        places = [self.slot_of(place) for place in step.places]
+        places = [self.frame.slot_of(place) for place in step.places]
         assert isinstance(step.body, CudaProgram)
         self.texts.update(step.body.texts)
         arguments = tuple(
@@ -275,7 +278,7 @@ class CudaProgram(Program):
     def _step_lines(self, step: Step, command: Command, code: bool) -> Iterator[str]:
         """One step as readable text."""
         yield from (f"#   {origin}" for origin in list(dict.fromkeys(str(one.origin) for one in step.variables))[:4])
-        names = [self.name_of(place.storage) for place in step.places]
+        names = [self.frame.name_of(place.storage) for place in step.places]
         match step, command:
             case NestStep(), _:
                 yield from describe(step.nest, step.bindings, names)

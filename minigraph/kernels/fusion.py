@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 
+from minigraph.dimensions import plain
 from minigraph.graph import Graph, Item, Variable
 from minigraph.kernels.effort import CHEAP
 from minigraph.kernels.layout import Layout, is_view, sizes
@@ -332,7 +333,8 @@ def _folds_alike(group: Group, other: Group) -> bool:
 
 def _share(group: Group, other: Group) -> bool:
     """Whether two groups read the same memory, no less of it than they compute."""
-    return any(math.prod(sizes(one)) >= math.prod(group.space) > 1 for one in group.reads & other.reads)
+    computed = plain(math.prod(group.space))
+    return any(plain(math.prod(sizes(one))) >= computed > 1 for one in group.reads & other.reads)
 
 
 def is_gather(variable: Variable) -> bool:

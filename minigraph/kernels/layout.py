@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from minigraph.dimensions import taken
 from minigraph.graph import Graph, Op, Variable, transform
 from minigraph.ops.creation import Arange
 from minigraph.ops.elementwise import Cotangents, Elementwise
@@ -135,8 +136,7 @@ def indexed(entries: Sequence[Any], shape: Sequence[int], strides: Sequence[int]
             result.append(0)
             continue
         if isinstance(entry, Range):
-            start, stop, step = slice(entry.start, entry.stop, entry.step).indices(shape[axis])
-            length = len(range(start, stop, step))
+            start, length, step = taken(entry.start, entry.stop, entry.step, shape[axis])
             offset += start * strides[axis] if length else 0
             result.append(step * strides[axis] if length > 1 else 0)
         elif not isinstance(entry, Hole):

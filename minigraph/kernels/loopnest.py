@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from minigraph.dimensions import Dimension, Sizes
 from minigraph.graph import Op
 from minigraph.ops.reduction import Reduction
 from minigraph.record import Record
@@ -198,6 +199,16 @@ class Bindings(Record):
     sizes: tuple[int, ...]
     strides: tuple[tuple[int, ...], ...]
     picks: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether any of the numbers follows from sizes that are left open."""
+        return any(isinstance(one, Dimension) for one in self.words())
+
+    def settled(self, sizes: Sizes) -> Bindings:
+        """The numbers for sizes that are settled."""
+        picks: Any = tuple(map(sizes.all, self.picks))
+        return Bindings(sizes.all(self.sizes), tuple(map(sizes.all, self.strides)), picks)
 
     def words(self) -> list[int]:
         """The numbers as they lie in the parameters of a kernel, after the places of its operands."""

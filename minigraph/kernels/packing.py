@@ -37,7 +37,7 @@ def _with_packed(variable: Variable) -> Variable:
         turned = isinstance(right.op, Dimshuffle) and right.op.pattern == (1, 0)
         matrix = right.inputs[0] if turned else right
         (rows, columns), depth = sizes(one), sizes(left)[1]
-        if matrix not in outer or not is_worth_packing(rows, columns, depth, int(op.steps or 0)):
+        if matrix not in outer or not is_worth_packing(rows, columns, depth, op.steps or 0):
             continue
         if (matrix, turned) not in packed:
             size, _ = packed_size(columns, depth, REGISTER_BYTES // one.dtype.itemsize)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import numpy as np
 
 from minigraph.graph import Variable
 from minigraph.kernels.gemm import DEPTH, REGISTER_BYTES, ROWS, packed_size, table_of
-from minigraph.kernels.layout import Layout, Packed, PackedMatMul, ScatteredMatMul, piece, sizes
+from minigraph.kernels.layout import Layout, Packed, PackedMatMul, ScatteredMatMul, piece
 from minigraph.kernels.products import BLAS, OWN, PACK, PACKED, PLAIN, SCATTERED, TRANSPOSED, is_own
 from minigraph.kernels.runtime import thread_count
 from minigraph.ops.linear import MatMul
@@ -21,7 +21,15 @@ SMALL_MATRIX = 2**20
 WORK_OF_PRODUCTS = 500_000
 """Multiplications that are worth all threads."""
 
-Layouts = Mapping[Variable, Layout]
+
+class Seen(Protocol):
+    """What tells the shapes of variables, and where their elements lie."""
+
+    def shape(self, variable: Variable) -> tuple[int, ...]:
+        """The shape of a variable."""
+
+    def layout(self, variable: Variable) -> Layout:
+        """Where the elements of a variable lie."""
 
 
 class Call(Record):
@@ -33,28 +41,28 @@ class Call(Record):
     tables: tuple[np.ndarray[Any, Any], ...] = ()
 
 
-def call_of(variable: Variable, layouts: Layouts) -> Call:
+def call_of(variable: Variable, seen: Seen) -> Call:
     """How a product, or the packing of a matrix, is called."""
     match variable.op:
         case MatMul():
-            return _plain(variable, layouts)
+            return _plain(variable, seen)
         case Packed():
-            return _packing(variable, layouts)
+            return _packing(variable, seen)
         case PackedMatMul():
-            return _packed(variable, layouts)
+            return _packed(variable, seen)
         case ScatteredMatMul():
-            return _scattered(variable, layouts)
+            return _scattered(variable, seen)
     raise AssertionError(f"{variable!r} is no product")
 
 
-def _plain(variable: Variable, layouts: Layouts) -> Call:
+def _plain(variable: Variable, seen: Seen) -> Call:
     """A product of matrices, or a stack of them."""
     a, b = variable.inputs
-    shape = sizes(variable)
-    rows, columns, inner = shape[-2], shape[-1], sizes(a)[-1]
-    first, second = (matrix_of(layouts[one], sizes(one)) for one in (a, b))
+    shape = seen.shape(variable)
+    rows, columns, inner = shape[-2], shape[-1], seen.shape(a)[-1]
+    first, second = (matrix_of(seen.layout(one), seen.shape(one)) for one in (a, b))
     height = math.prod(shape[:-2])
-    stack = [stack_stride(layouts[one], sizes(one)) for one in (a, b)]
+    stack = [stack_stride(seen.layout(one), seen.shape(one)) for one in (a, b)]
     split = 0 if height > 1 else 1 if rows >= columns else 2
     work = height * inner * columns * (rows + 8)  # of few rows, the columns are what must be read
     parts = 1 if work < WORK_OF_PRODUCTS else thread_count()
@@ -65,20 +73,20 @@ def _plain(variable: Variable, layouts: Layouts) -> Call:
     return Call(OWN if is_own(rows, columns, inner, second[0] == TRANSPOSED) else BLAS, words, parts)
 
 
-def _packing(variable: Variable, layouts: Layouts) -> Call:
+def _packing(variable: Variable, seen: Seen) -> Call:
     """The packing of a matrix."""
     matrix = variable.inputs[0]
-    way, leading = matrix_of(layouts[matrix], sizes(matrix))
-    depth, columns = sizes(matrix)
+    way, leading = matrix_of(seen.layout(matrix), seen.shape(matrix))
+    depth, columns = seen.shape(matrix)
     _, width = packed_size(columns, depth, REGISTER_BYTES // matrix.dtype.itemsize)
     return Call(PACK, (way, columns, depth, leading, width))
 
 
-def _packed(variable: Variable, layouts: Layouts) -> Call:
+def _packed(variable: Variable, seen: Seen) -> Call:
     """A product with a packed matrix: a small one, which each core's cache holds, is read by all, of a large one a part."""
     a = variable.inputs[0]
-    (rows, columns), inner = sizes(variable), sizes(a)[1]
-    way, leading = matrix_of(layouts[a], sizes(a))
+    (rows, columns), inner = seen.shape(variable), seen.shape(a)[1]
+    way, leading = matrix_of(seen.layout(a), seen.shape(a))
     lanes = REGISTER_BYTES // a.dtype.itemsize
     _, width = packed_size(columns, inner, lanes)
     parts = 1 if inner * columns * (rows + 8) < WORK_OF_PRODUCTS else thread_count()
@@ -90,18 +98,18 @@ def _packed(variable: Variable, layouts: Layouts) -> Call:
     return Call(PACKED, words, parts)
 
 
-def _scattered(variable: Variable, layouts: Layouts) -> Call:
+def _scattered(variable: Variable, seen: Seen) -> Call:
     """A product with a matrix that is read where it lies."""
     op, (shown, b) = variable.op, variable.inputs
     assert isinstance(op, ScatteredMatMul)
-    shape, layout = sizes(shown), layouts[shown]
+    shape, layout = seen.shape(shown), seen.layout(shown)
     lanes = REGISTER_BYTES // variable.dtype.itemsize
     offsets = [_offsets(shape[part], layout.strides[part]) for part in (slice(op.rows), slice(op.rows, None))]
     across, along = offsets[::-1] if op.turned else offsets
-    rows, columns, inner = len(across), sizes(b)[1], len(along) // op.parts
+    rows, columns, inner = len(across), seen.shape(b)[1], len(along) // op.parts
     upright = op.turned == (piece(shape[op.rows :], layout.strides[op.rows :]) >= lanes)  # its columns are in one piece
     tables = (table_of(across, min(ROWS, lanes) if upright else lanes, lanes), table_of(along, lanes, lanes))
-    way, leading = matrix_of(layouts[b], sizes(b))
+    way, leading = matrix_of(seen.layout(b), seen.shape(b))
     split = 0 if op.parts > 1 else 1 if rows >= columns else 2
     parts = 1 if rows * columns * len(along) < WORK_OF_PRODUCTS else thread_count()
     words = (

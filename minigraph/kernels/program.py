@@ -1,6 +1,7 @@
-"""A graph of known sizes as a program: kernels in order, over memory that is planned once.
+"""A graph of known sizes as a program: kernels in order, and the values that they read and write.
 
-What a kernel is, how it is called, and how the graph is prepared for it is the matter of each kind of machine.
+Sizes that are left open are numbers like others here; where values lie once they are settled is the matter of a frame. What a
+kernel is, how it is called, and how the graph is prepared for it is the matter of each kind of machine.
 """
 
 from __future__ import annotations
@@ -9,13 +10,11 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from itertools import product
-from operator import itemgetter
 from typing import Any, ClassVar
 
 import numpy as np
 
 from minigraph.graph import Constant, Graph, Input, Variable
-from minigraph.kernels.arena import FreeSpace
 from minigraph.kernels.builder import Builder, Place, along_space
 from minigraph.kernels.effort import cost
 from minigraph.kernels.fusion import AxisMap, Group, Grouping
@@ -40,7 +39,7 @@ from minigraph.ops.reduction import Reduction
 from minigraph.ops.windows import Overlap
 from minigraph.record import Record
 from minigraph.rewrite.specialize import SizeConstant
-from minigraph.types import TensorType, as_dtype
+from minigraph.types import TensorType
 
 ARENA, CONSTANTS, FIRST = 0, 1, 2
 """The slots of the memory that a program works in: its own, its constants', then inputs and outputs."""
@@ -118,17 +117,12 @@ class Program(ABC):
         self.overwritten = {output: given for given, output in wanted if self.graph.outputs[output] in self._replaced}
         self.steps: list[Step] = []
         self._placed = parts_in_place(self.graph, self.grouping)
+        self.rooms: dict[Variable, Program] = {}
+        """For the bodies of loops what stands for their memory."""
         self._spare: dict[Variable, Variable] = {}
         """For each state of a loop that is not kept memory besides that of the result."""
         for group in groups:
             self.steps += self._steps(group)
-        self.outputs = [(sizes(one), as_dtype(one.dtype)) for one in self.graph.outputs]
-        new = [one for k, one in enumerate(self.outputs) if k not in self.overwritten]
-        self.output_bytes = sum(math.prod(shape) * dtype.itemsize for shape, dtype in new)
-        self._slots: dict[Variable, tuple[int, int]] = {}
-        self._bind_constants()
-        self._bind_arguments()
-        self.arena_bytes = self._plan_arena(self.moments())
         self.assemble()
 
     @abstractmethod
@@ -144,12 +138,8 @@ class Program(ABC):
         return not isinstance(number, SizeConstant)
 
     @abstractmethod
-    def moments(self) -> Sequence[int]:
-        """For each step when it runs; those that do at the same time must not share memory."""
-
-    @abstractmethod
     def assemble(self) -> None:
-        """Make what runs of the steps, whose places are known now."""
+        """Make what runs the steps."""
 
     # -- kernels -----------------------------------------------------------------------------------------------------
 
@@ -290,7 +280,9 @@ class Program(ABC):
     def _over(self, value: Variable) -> tuple[Builder, list[int | None]]:
         """The beginning of a nest over the elements of a value, and the axes of its space that the value's run along."""
         shape = sizes(value)
-        return Builder(tuple(size for size in shape if size != 1), frozenset(), self.layouts, self.is_literal), along_space(shape)
+        return Builder(tuple(size for size in shape if size != 1), frozenset(), self.layouts, self.is_literal), along_space(
+            shape
+        )
 
     def _product(self, variable: Variable) -> Step:
         """A product of matrices, or the packing of one."""
@@ -312,7 +304,7 @@ class Program(ABC):
         for one in picked:
             results[one.op.index] = one  # type: ignore[attr-defined]
         assert len({one.op.index for one in picked}) == len(picked), "only one of equal results would get memory"  # type: ignore[attr-defined]
-        last = int(op.steps or 0)
+        last = op.steps or 0
         states = op.split(variable.inputs[1:])[1]
         for state, result, kept in zip(states, results, op.kept, strict=False):
             if kept or not last:
@@ -324,7 +316,8 @@ class Program(ABC):
         program = self.body_program(op.body)
         arguments = [*self._loop_inputs(variable, results), *self._loop_outputs(variable, results)]
         table = _scratch(8 * (FIRST + len(arguments)), variable)
-        memory, done = _scratch(program.arena_bytes, variable), results[-1] if op.stops else _scratch(8, variable)
+        memory, done = _scratch(1, variable), results[-1] if op.stops else _scratch(8, variable)
+        self.rooms[memory] = program
         pairs = [(table, 0), (memory, 0), (done, 0), *(place for one in arguments for place in one.places)]
         places = tuple(Place(storage, storage.dtype, (), offset) for storage, offset in pairs)
         stop = len(arguments) - 1 if op.stops else -1
@@ -335,7 +328,7 @@ class Program(ABC):
         op = variable.op
         assert isinstance(op, Scan)
         sequences, states, shared = op.split(variable.inputs[1:])
-        last = int(op.steps or 0)
+        last = op.steps or 0
         for one in sequences:
             layout = self.layouts[one]
             begin = layout.offset + (layout.strides[0] * (last - 1) if op.backwards else 0)
@@ -354,7 +347,7 @@ class Program(ABC):
         """Where the body leaves new states, rows of outputs, and whether to stop."""
         op = variable.op
         assert isinstance(op, Scan)
-        last = int(op.steps or 0)
+        last = op.steps or 0
         for place, result in enumerate(results[: op.states + op.outputs]):
             if place >= op.states:
                 yield self._walk_rows(result, last - 1 if op.backwards else 0, op.backwards)
@@ -376,68 +369,6 @@ class Program(ABC):
         other = self._spare.setdefault(result, _scratch(max(1, math.prod(sizes(result)) * result.dtype.itemsize), result))
         pair = ((result, 0), (other, 0))
         return pair if steps % 2 else (pair[1], pair[0])
-
-    # -- memory ------------------------------------------------------------------------------------------------------
-
-    def _bind_constants(self) -> None:
-        """Lay out the constants that kernels read from memory, one after the other."""
-        used = {place.storage for step in self.steps for place in step.places if place.in_memory}
-        chunks, offset = [], 0
-        for one in (one for one in used if isinstance(one.op, Constant)):
-            self._slots[one] = (CONSTANTS, offset)
-            data = np.ascontiguousarray(one.op.value).tobytes()  # type: ignore[attr-defined]
-            padding = -len(data) % self.alignment
-            chunks.append(data + bytes(padding))
-            offset += len(data) + padding
-        self.constants = np.frombuffer(b"".join(chunks) or bytes(self.alignment), np.uint8)
-
-    def _bind_arguments(self) -> None:
-        """Give inputs and outputs their slots."""
-        for k, one in enumerate([*self.graph.inputs, *self.graph.outputs]):
-            self._slots[one] = (FIRST + k, 0)
-
-    def _plan_arena(self, moments: Sequence[int]) -> int:
-        """Give every other value a place in the arena for as long as it is needed; the size of the arena in bytes."""
-        lives: dict[Variable, list[int]] = {}
-        for moment, step in sorted(zip(moments, self.steps, strict=True), key=itemgetter(0)):
-            for place in step.places:
-                if place.in_memory and place.storage not in self._slots:
-                    lives.setdefault(place.storage, [moment, moment])[1] = moment
-        begin: dict[int, list[Variable]] = {}
-        for variable, (first, _) in lives.items():
-            begin.setdefault(first, []).append(variable)
-        free = FreeSpace()
-        ends: dict[int, list[tuple[int, int]]] = {}
-        for moment in sorted(set(moments)):
-            for variable in begin.get(moment, ()):
-                size = max(1, math.prod(sizes(variable)) * variable.dtype.itemsize)
-                size += -size % self.alignment
-                offset = free.take(size)
-                self._slots[variable] = (ARENA, offset)
-                ends.setdefault(lives[variable][1], []).append((offset, size))
-            for offset, size in ends.get(moment, ()):
-                free.give(offset, size)
-        return free.total
-
-    def slot_of(self, place: Place) -> tuple[int, int]:
-        """The slot of a place, and how many bytes into it; of what counts positions, where that starts."""
-        if not place.in_memory:
-            return 0, place.offset
-        slot, offset = self._slots[place.storage]
-        return slot, offset + place.offset * place.dtype.itemsize
-
-    def name_of(self, storage: Variable) -> str:
-        """How a memory is called in the source."""
-        if storage not in self._slots:
-            return "position"
-        slot, offset = self._slots[storage]
-        if slot == ARENA:
-            return f"arena{offset}"
-        if slot == CONSTANTS:
-            number: Any = storage.op.value  # type: ignore[attr-defined]
-            return f"constant{offset}" if number.ndim else str(number)
-        count = len(self.graph.inputs)
-        return storage.name or f"input{slot - FIRST}" if slot - FIRST < count else f"output{slot - FIRST - count}"
 
 
 def _scratch(size: int, like: Variable) -> Variable:

@@ -113,24 +113,28 @@ def split_products(graph: Graph) -> Graph:
 
 def equal_parts(length: int, most: int) -> int:
     """The largest number of equal parts that there are of a length, up to a number."""
-    return next(count for count in range(most, 0, -1) if length % count == 0)
+    return next(count for count in range(most, 0, -1) if not length % count)
 
 
 def blocks_of_terms(terms: int) -> int:
     """In how many blocks of equal length sums of so many terms are computed."""
-    return equal_parts(terms, min(BLOCKS, terms // TERMS_A_BLOCK)) if terms >= MANY_TERMS else 1
+    if terms < MANY_TERMS:
+        return 1
+    return equal_parts(terms, next(count for count in range(BLOCKS, 0, -1) if count * TERMS_A_BLOCK <= terms))
 
 
 def _as_folds(variable: Variable) -> Variable | None:
     """A product of a vector and a matrix that is computed element for element as folds; None if it is none."""
     a, b = variable.inputs
-    if variable.ndim != 2 or sizes(a)[1] >= MANY_ROWS or math.prod(sizes(variable)) < SOME_RESULTS:
+    if variable.ndim != 2:
         return None
-    if sizes(a)[0] == 1 and isinstance(b.op, Elementwise | Concatenate):
+    row = sizes(a)[0] == 1 and isinstance(b.op, Elementwise | Concatenate)
+    column = sizes(b)[1] == 1 and isinstance(a.op, Elementwise | Concatenate)
+    if not (row or column) or sizes(a)[1] >= MANY_ROWS or math.prod(sizes(variable)) < SOME_RESULTS:
+        return None
+    if row:
         return dimshuffle(sum_over(multiply(dimshuffle(a, 1, 0), b), 0), None, 0)
-    if sizes(b)[1] == 1 and isinstance(a.op, Elementwise | Concatenate):
-        return dimshuffle(sum_over(multiply(a, dimshuffle(b, 1, 0)), 1), 0, None)
-    return None
+    return dimshuffle(sum_over(multiply(a, dimshuffle(b, 1, 0)), 1), 0, None)
 
 
 def _sum_of_products(variable: Variable) -> Variable:

@@ -93,7 +93,7 @@ def _with_windows(variable: Variable) -> Variable | None:
     shown, (height, _) = matrix.inputs[0], sizes(matrix)
     shape = sizes(shown)
     rows = next((k for k in range(1, len(shape)) if math.prod(shape[:k]) == height), None)
-    if rows is None or math.prod(sizes(variable)) * sizes(a)[1] not in range(FAST.start, 2**40):
+    if rows is None or not FAST.start <= math.prod(sizes(variable)) * sizes(a)[1] < 2**40:
         return None
     return _product(shown, rows, turned, b) if _is_worth_it(shown, rows, b) else None
 

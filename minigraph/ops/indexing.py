@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from minigraph.dimensions import Dimension, taken
 from minigraph.errors import InvalidIndexError, InvalidTypeError, InvalidValueError
 from minigraph.graph import Array, Constant, Op, Variable, as_variable, items
 from minigraph.ops.arithmetic import zero_of
@@ -101,7 +102,7 @@ def _indexed_shape(entries: Sequence[Entry], x: TensorType, fillers: Sequence[Te
             axis += 1
             continue
         filler = next(remaining) if isinstance(entry, Hole) else TensorType(np.dtype("int64"), ())
-        if isinstance(entry, int):
+        if isinstance(entry, int | Dimension):
             _check_bounds(entry, x.shape[axis], axis, x)
         if not places:
             where = len(result)
@@ -142,7 +143,7 @@ def _range_length(entry: Range, size: int | None) -> int | None:
         return size
     if size is None or entry.holes:
         return None
-    return len(range(*slice(entry.start, entry.stop, entry.step).indices(size)))
+    return taken(entry.start, entry.stop, entry.step, size)[1]  # type: ignore[no-any-return]
 
 
 class Index(Indexing):

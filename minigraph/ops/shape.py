@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from minigraph.dimensions import Dimension
 from minigraph.errors import InvalidTypeError, InvalidValueError
 from minigraph.graph import Array, Constant, Op, Variable, as_variable
 from minigraph.ops.elementwise import Cotangents, Operand, cast
@@ -89,6 +90,8 @@ def _known_size(one: Any) -> int | None:
         if one.dtype.kind not in "iu" or one.ndim:
             raise InvalidTypeError(f"a size must be an integer scalar, not {one!r}")
         return int(one.op.value) if isinstance(one.op, Constant) else None
+    if isinstance(one, Dimension):
+        return one  # type: ignore[return-value]
     if isinstance(one, bool) or not isinstance(one, int | np.integer):
         raise InvalidTypeError(f"a size must be an int or an integer scalar variable, not {one!r}")
     return int(one)

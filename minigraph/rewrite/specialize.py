@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from operator import index
 from typing import Any
 
 import numpy as np
 
+from minigraph.dimensions import Dimension, Sizes, plain
 from minigraph.errors import InvalidValueError, MinigraphError
-from minigraph.graph import Constant, Graph, Input, Item, Variable, describe_type, located, toposort
+from minigraph.graph import Constant, Graph, Input, Item, Op, Variable, describe_type, located, toposort
 from minigraph.ops.arranging import Concatenate
 from minigraph.ops.control import Assert
 from minigraph.ops.creation import Arange
@@ -19,13 +22,57 @@ from minigraph.ops.linear import MatMul
 from minigraph.ops.loop import Scan
 from minigraph.ops.random import RandomBits
 from minigraph.ops.reduction import Reduction
-from minigraph.ops.shape import BroadcastTo, Dimshuffle, Reshape, Size, fill_sizes, misfit
+from minigraph.ops.shape import BroadcastTo, Dimshuffle, Reshape, Size, misfit
 from minigraph.ops.windows import Overlap
+from minigraph.record import Record
 from minigraph.types import Shape, TensorType
 
 
+class Computed(Record):
+    """An op on numbers, some of which follow from sizes that are left open."""
+
+    op: Op
+    operands: tuple[Constant, ...]
+
+
 class SizeConstant(Constant):
-    """A number that follows from sizes, and so changes with them."""
+    """A number that follows from sizes, and so changes with them: its value, and its source in those that are left open."""
+
+    source: Dimension | Computed | None = None
+
+
+def value_for(number: Constant, sizes: Sizes) -> Any:
+    """The value of a number for sizes that were left open."""
+    source = _source_of(number)
+    if source is None:
+        return number.value
+    if isinstance(source, Dimension):
+        return np.asarray(sizes(source), number.value.dtype)
+    with np.errstate(all="ignore"):
+        return np.asarray(source.op.forward(np, *[value_for(one, sizes) for one in source.operands]))
+
+
+def integer_of(number: Constant) -> Any:
+    """The integer that a number is, left open as sizes are if it is one of them; else what is planned holds for it alone."""
+    source = _source_of(number)
+    return source if isinstance(source, Dimension) else int(_fixed(number))
+
+
+def _source_of(number: Constant) -> Dimension | Computed | None:
+    """How a number follows from sizes that are left open, if it does."""
+    return number.source if isinstance(number, SizeConstant) else None
+
+
+def _fixed(number: Constant) -> Any:
+    """The value of a number, for which alone holds what is planned from here on."""
+    pending = [number]
+    while pending:
+        source = _source_of(pending.pop())
+        if isinstance(source, Dimension):
+            index(source)
+        elif source is not None:
+            pending += source.operands
+    return number.value.item()
 
 
 def is_settled(variable: Variable, settled: set[Variable]) -> bool:
@@ -128,13 +175,12 @@ def _specialized(variable: Variable, inputs: tuple[Variable, ...]) -> Variable:
     """A variable over inputs of known sizes."""
     op = variable.op
     if isinstance(op, Size):
-        return _constant(np.asarray(inputs[0].type.shape[op.axis], "int64"), variable)
+        size = inputs[0].type.shape[op.axis]
+        return _constant(np.asarray(plain(size), "int64"), variable, size if isinstance(size, Dimension) else None)
     if isinstance(op, Elementwise):
         _refuse_chance_broadcast(variable, inputs)
         if not variable.ndim and all(isinstance(one.op, SizeConstant | Constant) for one in inputs):
-            with np.errstate(all="ignore"):
-                values = [one.op.value for one in inputs]  # type: ignore[attr-defined]
-                return _constant(np.asarray(op.forward(np, *values)), variable)
+            return _computed(op, tuple([one.op for one in inputs]), variable)  # type: ignore[misc]
     match op:
         case Reshape(pattern) if None in pattern:
             op, inputs = Reshape(_filled(pattern, inputs[1:])), inputs[:1]
@@ -148,8 +194,7 @@ def _specialized(variable: Variable, inputs: tuple[Variable, ...]) -> Variable:
         case RandomBits(draw, pattern, dtype) if None in pattern:
             op, inputs = RandomBits(draw, _filled(pattern, inputs[1:]), dtype), inputs[:1]
         case Arange(None, dtype):
-            start, stop, step = (one.op.value.item() for one in inputs)  # type: ignore[attr-defined]
-            op = Arange(max(0, math.ceil((stop - start) / step)), dtype)
+            op = Arange(_arange_length([one.op for one in inputs]), dtype)  # type: ignore[misc]
         case Indexing(entries):
             op, inputs = _settled_index(op, entries, inputs)
     return Variable(op, inputs, op.infer(*[one.type for one in inputs]), variable.name, (), variable.origin)
@@ -157,7 +202,7 @@ def _specialized(variable: Variable, inputs: tuple[Variable, ...]) -> Variable:
 
 def _settled_loop(op: Scan, inputs: tuple[Variable, ...]) -> tuple[Scan, tuple[Variable, ...]]:
     """A loop of a known number of steps over a body of known sizes; what follows from sizes is constant there, too."""
-    steps = int(inputs[0].op.value)  # type: ignore[attr-defined]
+    steps = integer_of(inputs[0].op)  # type: ignore[arg-type]
     op.check_steps(steps)
     sequences, states, shared = op.split(inputs[1:])
     for one in sequences:
@@ -176,14 +221,40 @@ def _settled_loop(op: Scan, inputs: tuple[Variable, ...]) -> tuple[Scan, tuple[V
     return op.altered(body=body, steps=steps, roomy=op.stops), (inputs[0], *(inputs[1 + k] for k in kept))
 
 
-def _constant(value: Any, like: Variable) -> Variable:
+def _constant(value: Any, like: Variable, source: Dimension | Computed | None = None) -> Variable:
     """A number as a constant in the place of a variable."""
-    return Variable(SizeConstant(value), (), TensorType(like.dtype, ()), None, (), like.origin)
+    return Variable(SizeConstant(value, source=source), (), TensorType(like.dtype, ()), None, (), like.origin)
+
+
+def _computed(op: Elementwise, operands: tuple[Constant, ...], like: Variable) -> Variable:
+    """An op on numbers as a constant, which is a size itself where integers were computed from sizes."""
+    sources = [_source_of(one) for one in operands]
+    with np.errstate(all="ignore"):
+        value = np.asarray(op.forward(np, *[one.value for one in operands]))
+        if all(source is None for source in sources):
+            return _constant(value, like)
+        source: Dimension | Computed = Computed(op, operands)
+        if value.dtype.kind in "iu" and not any(isinstance(one, Computed) for one in sources):
+            known = [int(one.value) if source is None else source for one, source in zip(operands, sources, strict=True)]
+            with suppress(TypeError, AttributeError):  # an op that needs arrays
+                found = op.forward(np, *known)
+                source = found if isinstance(found, Dimension) and found.value == value else source
+    return _constant(value, like, source)
+
+
+def _arange_length(numbers: Sequence[Constant]) -> Any:
+    """How many elements an arange of these numbers has."""
+    if all(one.value.dtype.kind in "iu" for one in numbers):
+        start, stop, step = (integer_of(one) for one in numbers)
+        return max(0, -((start - stop) // step))
+    start, stop, step = (_fixed(one) for one in numbers)
+    return max(0, math.ceil((stop - start) / step))
 
 
 def _filled(pattern: Shape, sizes: Sequence[Variable]) -> Shape:
     """A shape with its unknown sizes taken from constants."""
-    return fill_sizes(pattern, [one.op.value for one in sizes])  # type: ignore[attr-defined]
+    remaining = iter(sizes)
+    return tuple([integer_of(next(remaining).op) if known is None else known for known in pattern])  # type: ignore[arg-type]
 
 
 def _settled_broadcast(pattern: Shape, kept: tuple[int, ...], inputs: tuple[Variable, ...]) -> tuple[Any, Any]:
@@ -221,7 +292,8 @@ def _settled_entry(entry: Entry, fillers: Iterator[Variable], kept: list[Variabl
 def _number(constant: Variable) -> int:
     """The integer that a constant holds."""
     assert isinstance(constant.op, Constant)
-    return int(constant.op.value)
+    number: int = integer_of(constant.op)
+    return number
 
 
 def _refuse_chance_broadcast(variable: Variable, inputs: Sequence[Variable]) -> None:
