@@ -96,9 +96,8 @@ def tensor_type(dtype: Any, shape: Iterable[Any]) -> TensorType:
             raise InvalidTypeError(f"a size must be an int or None (unknown), not {size!r} in shape {sizes}")
         if size is not None and size < 0:
             raise InvalidValueError(f"a size cannot be negative: {size} in shape {sizes}")
-    return TensorType(
-        as_dtype(dtype), tuple(size if size is None or isinstance(size, Dimension) else int(size) for size in sizes)
-    )
+    known: list[Any] = [size if isinstance(size, Dimension | None) else int(size) for size in sizes]
+    return TensorType(as_dtype(dtype), tuple(known))
 
 
 def as_ints(given: Any, what: str, least: int | None = None) -> tuple[int, ...]:

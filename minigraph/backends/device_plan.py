@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import starmap
 from typing import Any
@@ -94,7 +94,7 @@ class DevicePlan:
         self.program = CudaProgram(graph, wanted)
         if self.program.fails and len(self.program.overwritten) < len(wanted):  # new state is put in its place all at once
             self.program = CudaProgram(graph)
-        self.frame, self.lines = self.program.frame, self.program.lines
+        self.frame = self.program.frame
         self.overwritten = self.program.overwritten
         self.module = Module(self.xp, self.program.code)
         programs = bodies(self.program)
@@ -116,6 +116,10 @@ class DevicePlan:
         self.check(piece)
         self.was_launched = True
         return outputs
+
+    def lines(self, code: bool) -> Iterator[str]:
+        """The program as readable text, with `code` followed by that of its kernels."""
+        return self.program.lines(code)
 
     def memory(self, arrays: tuple[Array, ...]) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
         """The inputs, copies of those that would be written over, and memory for the outputs."""

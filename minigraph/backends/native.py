@@ -47,7 +47,6 @@ class Plan:
         """pieces: memory of earlier calls, which plans for other sizes use as well."""
         graph = program.graph
         self.program, self.frame = program, NativeFrame(program, sizes)
-        self.lines = self.frame.lines
         self.overwritten = self.program.overwritten
         """The input over which an output is written, by their positions."""
         self._new = [one for k, one in enumerate(self.frame.outputs) if k not in self.overwritten]
@@ -79,6 +78,10 @@ class Plan:
         if failed == REFUSED:
             return None
         raise KernelFailure(f"step {failed}")
+
+    def lines(self, code: bool) -> Iterator[str]:
+        """The program as readable text, with `code` followed by that of its kernels."""
+        return self.frame.lines(code)
 
     def attempt(self, arrays: tuple[Array, ...], piece: Piece, references: int) -> Iterator[int]:
         """An iterator whose one item is computed in one C call: the outputs, which follow the inputs in `arrays`, are written.

@@ -26,7 +26,9 @@ class Planned(Protocol):
 
     program: Any
     frame: Any
-    lines: Callable[[bool], Iterator[str]]
+
+    def lines(self, code: bool) -> Iterator[str]:
+        """What it does as readable text, with `code` followed by that of its kernels."""
 
 
 PlanT = TypeVar("PlanT", bound=Planned)
