@@ -15,8 +15,8 @@ LEVELS = {
     "L0": "locks context origin errors guard record config state dimensions types",
     "L1": "graph",
     "L2": """printing inputs
-        ops.elementwise ops.comparison ops.arithmetic ops.transcendental ops.special ops.shape ops.creation ops.reduction
-        ops.indexing ops.arranging
+        ops.elementwise ops.requirement ops.comparison ops.arithmetic ops.transcendental ops.special ops.shape
+        ops.creation ops.reduction ops.indexing ops.arranging
         ops.activation ops.linear ops.linalg ops.crossentropy ops.normalization ops.control ops.random
         ops.loop ops.asked ops.loop_updates ops.loop_gradient ops.scanning
         ops.windows ops.convolution ops.pooling ops""",

@@ -36,7 +36,7 @@ RegionT = TypeVar("RegionT", bound=Callable[..., Any])
 
 
 class KernelFailure(Exception):
-    """A kernel met an index that is outside of an array."""
+    """A kernel met an index that is outside of an array, or a requirement that does not hold."""
 
 
 class PlannedRegion(ABC, Generic[PlanT]):

@@ -20,6 +20,7 @@ from minigraph.kernels.cuda_scalar import CUDA_SCALARS, CudaWriter, memory_type,
 from minigraph.kernels.loopnest import Apply, Bindings, Fold, Gather, Literal, Load, LoopNest, Scatter, Store
 from minigraph.kernels.namespace import applied
 from minigraph.kernels.scalar import INT64, DType, Value, select
+from minigraph.ops.requirement import Require
 
 SCRATCH_STATES = 16
 """How many states of folds are merged at a time, each in shared memory of its own."""
@@ -139,6 +140,9 @@ class NestPrinter:
                 return self.writer.constant(0, dtype)
             case Gather(operand, _, dtype) as gather:
                 return self.element(f"p{operand}[{self.picked(gather, operand, arguments, lane)}]", dtype)
+            case Apply(Require(), _, _):
+                self.writer.write(f"if (!{arguments[1].text}) *failed = 1;")
+                return arguments[0]
             case Apply(op, _, dtype):
                 return applied(op, CUDA_SCALARS, arguments, dtype)
         raise AssertionError("a fold is no expression")

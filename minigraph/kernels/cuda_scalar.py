@@ -157,11 +157,6 @@ class CudaWriter(Writer):
         kind = value_type(dtype)
         if FLOAT16 in (x.dtype, dtype):
             return self._rounded(x.text, dtype)
-        if x.dtype.kind == "f" and dtype.kind in "iu":
-            if dtype.kind == "u" and dtype.itemsize == 8:
-                return self.value(f"{x.text} < 0 ? ({kind})(long long){x.text} : ({kind}){x.text}", dtype)
-            wide = "int" if dtype.itemsize < 4 else "long long"
-            return self.value(f"({kind})({wide}){x.text}", dtype)
         return self.value(f"({kind}){x.text}", dtype)
 
     def choice(self, condition: Value, a: Value, b: Value) -> Value:

@@ -21,11 +21,12 @@ from minigraph.ops.arithmetic import (
 from minigraph.ops.comparison import Comparison, LogicalNot, Where
 from minigraph.ops.elementwise import Cast, Elementwise
 from minigraph.ops.random import RandomBits
+from minigraph.ops.requirement import Require
 from minigraph.ops.transcendental import Sqrt
 
 CHEAP = (
     Add, Subtract, Multiply, MultiplyOrZero, Divide, Negative, Square, Absolute, Maximum, Minimum, Relu, Cast, Comparison,
-    Where, LogicalNot,
+    Where, LogicalNot, Require,
 )  # fmt: skip
 """What is computed again rather than read from memory."""
 

@@ -118,7 +118,8 @@ def expm1(x: Value) -> Value:
     """e**x - 1."""
     form = FORMATS[x.dtype.itemsize]
     n, power, r = _reduced(clamp(x, -(form.mantissa + 8) * math.log(2), form.infinite))
-    fewer = _float_of(select(n < 62.0, -n, -62.0).astype(form.integer) + form.bias, x.dtype)
+    exponent = x.writer.conversion(select(n < 62.0, -n, -62.0), form.integer)
+    fewer = _float_of(exponent + form.bias, x.dtype)
     result = (fma(r * r, polynomial(r, form.exp_series), r) + (1.0 - fewer)) * power[0] * power[1]
     return select(intrinsic("fabs", x) < 2.0 ** -(form.mantissa + 2), x, result)
 

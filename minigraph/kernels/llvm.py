@@ -20,6 +20,7 @@ from minigraph.kernels.loopnest import Apply, Fold, Gather, Literal, Load, LoopN
 from minigraph.kernels.namespace import SCALARS, applied
 from minigraph.kernels.scalar import INT64, DType, Value, select
 from minigraph.ops.arithmetic import Add, Multiply, MultiplyOrZero, Square, Subtract
+from minigraph.ops.requirement import Require
 
 COLUMNS = 16
 """Parts of a kernel that folds columns get a multiple of so many."""
@@ -157,6 +158,9 @@ class Printer:
             case Gather(operand, _, dtype) as gather:
                 place = self.picked(gather, operand, arguments)
                 return self._element(place, dtype)
+            case Apply(Require(), _, _):
+                self.note(arguments[1] ^ True)
+                return arguments[0]
             case Apply(op, _, dtype):
                 self.writer.contracts = not isinstance(op, ALONE)
                 return applied(op, SCALARS, arguments, dtype)
@@ -175,14 +179,18 @@ class Printer:
             wide = index.astype(INT64)
             wrapped = select(wide < 0, wide + Value(self.writer, size, INT64), wide)
             outside = (wrapped < 0) | (wrapped >= Value(self.writer, size, INT64))
-            noted = self.writer.let("load i32, ptr %failed, align 4")
-            flag = self.writer.let(f"zext i1 {outside.text} to i32")
-            self.writer.write(f"store i32 {self.writer.let(f'or i32 {noted}, {flag}')}, ptr %failed, align 4")
+            self.note(outside)
             inside = select(outside, 0, wrapped)
             distance = self.writer.let(f"mul nsw i64 {inside.text}, {stride}")
             element = memory_type(self.nest.operands[operand].dtype)
             place = self.writer.let(f"getelementptr {element}, ptr {place}, i64 {distance}")
         return place
+
+    def note(self, failure: Value) -> None:
+        """Remember a failure, if this is one."""
+        noted = self.writer.let("load i32, ptr %failed, align 4")
+        flag = self.writer.let(f"zext i1 {failure.text} to i32")
+        self.writer.write(f"store i32 {self.writer.let(f'or i32 {noted}, {flag}')}, ptr %failed, align 4")
 
     # -- columns that are folded at once -----------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from minigraph.kernels.scalar import BOOL, FLOAT32, INT64, UINT64, DType, Value, Writer
+from minigraph.kernels.scalar import BOOL, FLOAT32, DType, Value, Writer
 
 
 def llvm_type(dtype: DType) -> str:
@@ -120,7 +120,7 @@ class LLVMWriter(Writer):
         if source == "f" and dtype.kind == "f":
             name = "fpext" if dtype.itemsize > x.dtype.itemsize else "fptrunc"
         elif source == "f":
-            return self._truncated(x, dtype)
+            name = "fptosi"
         elif dtype.kind == "f":
             name = "sitofp" if source == "i" else "uitofp"
         elif dtype.itemsize == x.dtype.itemsize and source != "b":
@@ -130,24 +130,6 @@ class LLVMWriter(Writer):
         else:
             name = "sext" if source == "i" else "zext"
         return self.value(f"{name} {llvm_type(x.dtype)} {x.text} to {llvm_type(dtype)}", dtype)
-
-    def _truncated(self, x: Value, target: DType) -> Value:
-        """A float as an integer; as on x86, what does not fit is not defined, but never traps."""
-        if target.itemsize == 8 and target.kind == "u":
-            return self._to_uint64(x)
-        wide = np.dtype("int32") if target.itemsize < 4 else INT64
-        frozen = self.let(f"fptosi {llvm_type(x.dtype)} {x.text} to {llvm_type(wide)}")
-        return self.value(f"freeze {llvm_type(wide)} {frozen}", wide).astype(target)
-
-    def _to_uint64(self, x: Value) -> Value:
-        """A float as an unsigned integer of 64 bits; of a negative one, the bits of the signed integer."""
-        signed = self.let(f"fptosi {llvm_type(x.dtype)} {x.text} to i64")
-        unsigned = self.let(f"fptoui {llvm_type(x.dtype)} {x.text} to i64")
-        negative = x.compare("lt", 0)
-        return self.value(
-            f"select i1 {negative.text}, i64 {self.let(f'freeze i64 {signed}')}, i64 {self.let(f'freeze i64 {unsigned}')}",
-            UINT64,
-        )
 
     def choice(self, condition: Value, a: Value, b: Value) -> Value:
         first, second = (f"{llvm_type(one.dtype)} {one.text}" for one in (a, b))

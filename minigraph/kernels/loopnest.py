@@ -17,6 +17,7 @@ import numpy as np
 from minigraph.dimensions import Dimension, Sizes
 from minigraph.graph import Op
 from minigraph.ops.reduction import Reduction
+from minigraph.ops.requirement import Require
 from minigraph.record import Record
 
 DType = np.dtype[Any]
@@ -113,8 +114,10 @@ class LoopNest(Record):
 
     @property
     def fails(self) -> bool:
-        """Whether the kernel may report an index that is outside."""
-        return bool(self.scatters) or any(isinstance(node, Gather) for node in self.nodes)
+        """Whether the kernel may report an index that is outside, or a requirement that does not hold."""
+        return bool(self.scatters) or any(
+            isinstance(node, Gather) or (isinstance(node, Apply) and isinstance(node.op, Require)) for node in self.nodes
+        )
 
     def is_full(self) -> list[bool]:
         """For each node whether it varies along folded axes."""

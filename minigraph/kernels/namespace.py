@@ -110,6 +110,14 @@ class Scalars:
     def rint(self, x: Value) -> Value:
         return intrinsic("rint", x)
 
+    def nextafter(self, x: Value, towards: Any) -> Value:
+        bits, target = x.bitcast(np.dtype(f"int{8 * x.dtype.itemsize}")), x.like(towards)
+        grows = ((x > 0.0) ^ (target > x)) ^ True  # away from 0, where bits count upwards
+        moved = (bits + select(grows, bits.like(1), bits.like(-1))).bitcast(x.dtype)
+        moved = select(x.compare("eq", 0.0), copysign(x.like(float(np.finfo(x.dtype).smallest_subnormal)), target), moved)
+        moved = select(x.compare("eq", target), target, moved)
+        return select(x.compare("ne", x) | target.compare("ne", target), x + target, moved)
+
     def sqrt(self, x: Value) -> Value:
         return intrinsic("sqrt", x)
 

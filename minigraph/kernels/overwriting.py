@@ -14,6 +14,7 @@ from minigraph.kernels.layout import Layout, contiguous, sizes
 from minigraph.ops.elementwise import Elementwise
 from minigraph.ops.indexing import Indexing
 from minigraph.ops.loop import Scan
+from minigraph.ops.requirement import Require
 
 
 def overwrite(
@@ -70,8 +71,8 @@ def _is_whole(variable: Variable, layout: Layout, space: Sequence[int]) -> bool:
 
 
 def _can_fail(group: Group) -> bool:
-    """Whether a group may meet an index that is outside."""
-    return any(is_gather(one) or isinstance(one.op, Indexing | Scan) for one in group.members)
+    """Whether a group may meet an index that is outside, or a requirement that does not hold."""
+    return any(is_gather(one) or isinstance(one.op, Indexing | Scan | Require) for one in group.members)
 
 
 def _is_last(group: Group, readers: dict[Variable, list[Group]]) -> bool:

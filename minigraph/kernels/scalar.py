@@ -60,7 +60,10 @@ class Writer(ABC):
 
     @abstractmethod
     def conversion(self, x: Value, dtype: DType) -> Value:
-        """A value as another dtype than its own, not bool; between 16-bit floats and others by way of 32 bits only."""
+        """A value as another dtype than its own, not bool; between 16-bit floats and others by way of 32 bits only.
+
+        A float that becomes an integer fits.
+        """
 
     @abstractmethod
     def choice(self, condition: Value, a: Value, b: Value) -> Value:
@@ -134,7 +137,19 @@ class Value:
             return (self._rounded_to_odd() if self.dtype.kind == "f" else self.astype(FLOAT32)).astype(FLOAT16)
         if self.dtype == FLOAT16 and target != FLOAT32:
             return self.astype(FLOAT32).astype(target)
+        if self.dtype.kind == "f" and target.kind in "iu":
+            return self._truncated(target)
         return self.writer.conversion(self, target)
+
+    def _truncated(self, target: DType) -> Value:
+        """A float of 32 or 64 bits as an integer: what does not fit becomes what it does on x86, as in NumPy's arrays."""
+        if target == UINT64:
+            high = self >= 2.0**63
+            return select(high, self - 2.0**63, self)._truncated(INT64).bitcast(UINT64) ^ (high.astype(UINT64) << 63)
+        wide = np.dtype("int32") if target.itemsize < 4 or target == np.dtype("int32") else INT64
+        least = -(2.0 ** (8 * wide.itemsize - 1))
+        inside = select(intrinsic("fabs", self) < -least, self, least)
+        return self.writer.conversion(inside, wide).astype(target)
 
     def _rounded_to_odd(self) -> Value:
         """A float64 as a float32 whose last bit tells that something was cut off, so that rounding it again rounds right."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from minigraph.errors import InvalidValueError
 from minigraph.graph import Array, Composite, Variable, as_variable
 from minigraph.ops.arithmetic import multiply_or_zero, reciprocal
@@ -29,9 +31,20 @@ __all__ = [
 ]
 
 
+def _in_single(x: Array) -> Array:
+    """x, if it is of 16 bits in 32, so that only the result is rounded to 16."""
+    return x.astype(np.dtype("float32")) if x.dtype.itemsize == 2 else x
+
+
+def _logistic(xp: Any, x: Array) -> Array:
+    """1 / (1 + exp(-x)), which is exp(x) where that is small."""
+    odds = xp.exp(xp.where(x > 40.0, 40.0, x))  # beyond, 1 + odds is odds
+    return odds / (1.0 + odds)
+
+
 class Sigmoid(Floating):
     def forward(self, xp: Any, x: Array) -> Array:
-        return 1.0 / (1.0 + xp.exp(-x))
+        return _logistic(xp, _in_single(x)).astype(x.dtype)
 
     def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
         return (multiply_or_zero(dy, y * (1 - y)),)
@@ -98,11 +111,13 @@ def elu(x: Operand, alpha: float = 1) -> Variable:
 
 class Silu(Floating):
     def forward(self, xp: Any, x: Array) -> Array:
-        return x / (1.0 + xp.exp(-x))
+        wide = _in_single(x)
+        bounded = xp.where(wide < -2000.0, -2000.0, wide)  # far beyond what underflows: -inf gives 0
+        return (bounded * _logistic(xp, wide)).astype(x.dtype)
 
     def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
         gate = sigmoid(x)
-        return (multiply_or_zero(dy, gate + x * gate * (1 - gate)),)
+        return (multiply_or_zero(dy, gate + multiply_or_zero(1 - gate, y)),)
 
 
 def silu(x: Operand) -> Variable:

@@ -1,21 +1,26 @@
 """The losses of classification, one value for each row, stable at any logits.
 
-Classes stand on the last axis. Targets are class indices (integers, one axis less) or distributions (floats, same axes).
+Classes stand on the last axis. Targets are class indices (integers, one axis less) or distributions (floats, same axes). An
+index that names no class raises IndexError, when the graph is built if it is known; one that equals `ignore_index` names none,
+and its row costs 0. The mean over the other rows is the sum of all divided by how many they are.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from minigraph.errors import InvalidTypeError
+import numpy as np
+
+from minigraph.errors import InvalidIndexError, InvalidTypeError
 from minigraph.graph import Composite, Variable, as_variable
 from minigraph.ops.activation import softmax, softplus
 from minigraph.ops.arithmetic import multiply_or_zero
-from minigraph.ops.comparison import eq
+from minigraph.ops.comparison import eq, ge, logical_and, logical_not, logical_or, lt, neq, where
 from minigraph.ops.creation import arange
 from minigraph.ops.elementwise import Cotangents, Operand, cast, floating, promoted
 from minigraph.ops.indexing import take_along_axis
 from minigraph.ops.reduction import logsumexp, sum
+from minigraph.ops.requirement import require
 from minigraph.ops.shape import expand_dims, shape, squeeze
 from minigraph.ops.transcendental import log, log1p
 from minigraph.types import as_dtype_or_float
@@ -29,19 +34,46 @@ __all__ = [
 ]
 
 
-def one_hot(x: Operand, n: Any, dtype: Any = None) -> Variable:
-    """For each integer of x a row of n zeros with a 1 at that place; all zeros for one outside of 0 ... n - 1."""
+def one_hot(x: Operand, n: Any, dtype: Any = None, *, ignore_index: int | None = None) -> Variable:
+    """For each integer of x a row of n zeros with a 1 at that place; all zeros for one that equals `ignore_index`.
+
+    IndexError for any other integer outside of 0 ... n - 1, when the graph is built if both are known.
+    """
     variable = as_variable(x)
     if variable.dtype.kind not in "iu":
         raise InvalidTypeError(f"one_hot takes integers, not {variable!r}")
-    return cast(eq(expand_dims(variable, variable.ndim), arange(n)), as_dtype_or_float(dtype))
+    labels, kept = _checked(variable, n, ignore_index)
+    rows = eq(expand_dims(labels, labels.ndim), arange(n))
+    return cast(rows if kept is None else logical_and(rows, expand_dims(kept, kept.ndim)), as_dtype_or_float(dtype))
 
 
-def _picks_classes(predictions: Variable, targets: Variable) -> bool:
+def _checked(labels: Variable, count: Any, ignore_index: int | None) -> tuple[Variable, Variable | None]:
+    """Class indices that are known to name a class, and which of them count, if some may not: those are 0 instead."""
+    kept = None
+    if ignore_index is not None:
+        if isinstance(ignore_index, bool) or not isinstance(ignore_index, int | np.integer):
+            raise InvalidTypeError(f"ignore_index must be an integer, not {ignore_index!r}")
+        kept = neq(labels, int(ignore_index))
+        labels = where(kept, labels, 0)
+    least = f"from 0 to {count - 1}" if isinstance(count, int) else "0 or more, and below the number of classes"
+    message = f"a class index must be {least}"
+    labels = require(labels, ge(labels, 0), message, InvalidIndexError)
+    inside = lt(labels, count) if kept is None else logical_or(lt(labels, count), logical_not(kept))
+    return require(labels, inside, message, InvalidIndexError), kept
+
+
+def _of_kept(cost: Variable, kept: Variable | None) -> Variable:
+    """A cost for each row, 0 where it does not count."""
+    return cost if kept is None else where(kept, cost, 0)
+
+
+def _picks_classes(predictions: Variable, targets: Variable, ignore_index: int | None) -> bool:
     """Whether targets are class indices rather than distributions; TypeError if they are neither."""
     if targets.dtype.kind in "iu" and targets.ndim == predictions.ndim - 1:
         return True
     if targets.ndim == predictions.ndim:
+        if ignore_index is not None:
+            raise InvalidTypeError(f"ignore_index is for class indices; {targets!r} are distributions")
         return False
     raise InvalidTypeError(
         f"targets {targets!r} do not fit predictions {predictions!r}: give class indices (integers, one axis less) or "
@@ -54,11 +86,16 @@ def _at_class(x: Variable, targets: Variable) -> Variable:
     return squeeze(take_along_axis(x, expand_dims(targets, targets.ndim), -1), -1)
 
 
-def categorical_crossentropy(probabilities: Operand, targets: Operand) -> Variable:
-    """-log of the probability given to the target, for each row; stable if the probabilities are a softmax."""
+def categorical_crossentropy(probabilities: Operand, targets: Operand, *, ignore_index: int | None = None) -> Variable:
+    """-log of the probability given to the target, for each row; stable if the probabilities are a softmax.
+
+    Targets are class indices or distributions. IndexError for an index that names no class; a row whose index equals
+    `ignore_index` costs 0, and has gradient 0.
+    """
     predictions, wanted = floating(probabilities), as_variable(targets)
-    if _picks_classes(predictions, wanted):
-        return -_at_class(log(predictions), wanted)
+    if _picks_classes(predictions, wanted, ignore_index):
+        labels, kept = _checked(wanted, shape(predictions)[-1], ignore_index)
+        return _of_kept(-_at_class(log(predictions), labels), kept)
     return -sum(multiply_or_zero(cast(wanted, predictions.dtype), log(predictions)), -1)
 
 
@@ -70,15 +107,26 @@ class SoftmaxCrossentropy(Composite):
         return logsumexp(logits, -1) - _at_class(logits, targets)
 
     def gradient(self, dy: Variable, y: Variable, logits: Variable, targets: Variable) -> Cotangents:
-        excess = softmax(logits) - one_hot(targets, shape(logits)[-1], logits.dtype)
+        excess = softmax(logits) - cast(eq(expand_dims(targets, targets.ndim), arange(shape(logits)[-1])), logits.dtype)
         return multiply_or_zero(expand_dims(dy, dy.ndim), excess), None
 
 
-def softmax_crossentropy(logits: Operand, targets: Operand) -> Variable:
-    """-log of the softmax's probability of the target, for each row, computed from the logits."""
+def softmax_crossentropy(logits: Operand, targets: Operand, *, ignore_index: int | None = None) -> Variable:
+    """-log of the softmax's probability of the target, for each row, computed from the logits.
+
+    Targets are class indices or distributions. IndexError for an index that names no class; a row whose index equals
+    `ignore_index` costs 0, and has gradient 0.
+
+    >>> logits, labels = mg.matrix("logits"), mg.lvector("labels")
+    >>> cost = mg.softmax_crossentropy(logits, labels, ignore_index=-1)
+    >>> mean = cost.sum() / mg.neq(labels, -1).sum()
+    >>> cost.eval({logits: [[0.0, 0.0], [0.0, 9.0]], labels: [1, -1]}).round(3).tolist()
+    [0.6930000185966492, 0.0]
+    """
     scores, wanted = floating(logits), as_variable(targets)
-    if _picks_classes(scores, wanted):
-        return SoftmaxCrossentropy()(scores, wanted)
+    if _picks_classes(scores, wanted, ignore_index):
+        labels, kept = _checked(wanted, shape(scores)[-1], ignore_index)
+        return _of_kept(SoftmaxCrossentropy()(scores, labels), kept)
     gap = expand_dims(logsumexp(scores, -1), scores.ndim - 1) - scores
     return sum(multiply_or_zero(cast(wanted, scores.dtype), gap), -1)
 

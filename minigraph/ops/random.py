@@ -13,12 +13,14 @@ from typing import Any
 import numpy as np
 
 from minigraph.errors import InvalidTypeError, InvalidValueError
-from minigraph.graph import Array, Op, Variable, as_variable, shared
-from minigraph.ops.comparison import lt
+from minigraph.graph import Array, Constant, Op, Variable, as_variable, evaluated, shared
+from minigraph.ops.arithmetic import maximum, minimum
+from minigraph.ops.comparison import eq, ge, gt, isfinite, le, logical_and, logical_or, lt
 from minigraph.ops.control import Advance
-from minigraph.ops.elementwise import Operand, cast
+from minigraph.ops.elementwise import Elementwise, Operand, cast
 from minigraph.ops.indexing import argsort, index, take
 from minigraph.ops.reduction import argmax, cumsum
+from minigraph.ops.requirement import require
 from minigraph.ops.shape import Sizes, broadcast_to, expand_dims, fill_sizes, shape, split_sizes
 from minigraph.ops.transcendental import cos, log, sqrt
 from minigraph.types import TensorType, as_dtype, as_dtype_or_float, default_float, tensor_type
@@ -126,21 +128,37 @@ class RandomStream:
         return cast(bits >> (bits.dtype.itemsize * 8 - digits), dtype) * 2.0**-digits
 
     def uniform(self, size: Sizes = (), low: Operand = 0.0, high: Operand = 1.0, dtype: Any = None) -> Variable:
-        """Numbers spread evenly over [low, high)."""
+        """Numbers spread evenly over [low, high), which never are `high` unless low is; ValueError for low > high."""
         wanted = as_dtype_or_float(dtype)
         fractions = self._fractions(_drawn_shape(size, low, high), wanted)
-        return cast(low + fractions * (as_variable(high) - low), wanted)
+        span = as_variable(high) - low
+        fits = logical_and(ge(span, 0), isfinite(span))
+        span = require(span, fits, "uniform needs low <= high, both finite: high - low must be 0 or more", InvalidValueError)
+        share = fractions * span
+        spread = low + share
+        drawn, first, limit = cast(spread, wanted), cast(low, wanted), cast(high, wanted)
+        if isinstance(first.op, Constant) and isinstance(limit.op, Constant):
+            greatest = share.dtype.type(1 - np.finfo(wanted).epsneg)  # that is drawn from [0, 1)
+            most = greatest * evaluated(span).astype(share.dtype)
+            top = evaluated(as_variable(low)).astype(spread.dtype) + most.astype(spread.dtype)
+            if (top.astype(wanted) < evaluated(limit).astype(wanted)).all():
+                return drawn
+        return minimum(drawn, maximum(first, Below()(limit)))  # rounding may have made some of them `high`
 
     def normal(self, size: Sizes = (), mean: Operand = 0.0, std: Operand = 1.0, dtype: Any = None) -> Variable:
-        """Normally distributed numbers (Box and Muller 1958)."""
+        """Normally distributed numbers (Box and Muller 1958); ValueError for a negative std."""
+        deviation = as_variable(std)
+        std = require(deviation, ge(deviation, 0), "the std of normal must be 0 or more", InvalidValueError)
         wanted = as_dtype_or_float(dtype)
         pair = self._fractions((2, *_as_tuple(_drawn_shape(size, mean, std))), wanted)
         radius = sqrt(-2 * log(1 - pair[0]))
         return cast(mean + std * (radius * cos(pair[1] * (2 * math.pi))), wanted)
 
     def bernoulli(self, p: Operand = 0.5, size: Sizes = None, dtype: Any = "int64") -> Variable:
-        """1 with probability p, else 0; of p's shape unless `size` is given."""
-        probability = as_variable(p)
+        """1 with probability p, else 0; of p's shape unless `size` is given. ValueError for p outside of [0, 1]."""
+        given = as_variable(p)
+        fits = logical_and(ge(given, 0), le(given, 1))
+        probability = require(given, fits, "the p of bernoulli must be from 0 to 1", InvalidValueError)
         target = shape(probability) if size is None else size
         wide = probability.dtype if probability.dtype.kind == "f" else default_float()
         return cast(lt(self._fractions(target, wide), probability), dtype)
@@ -167,8 +185,12 @@ class RandomStream:
     def choice(self, a: Operand, size: Sizes = (), replace: bool = True, p: Operand = None) -> Variable:
         """Elements of the vector a (or of 0 ... a - 1), drawn evenly or with probabilities p, with or without replacement."""
         population = as_variable(a)
-        count = shape(population)[0] if population.ndim else (a if isinstance(a, int) else population)
+        count: Any = shape(population)[0] if population.ndim else (a if isinstance(a, int) else population)
         pattern, _ = split_sizes(size)
+        number, draws = as_variable(count), as_variable(math.prod(_as_tuple(size)))
+        fits, message = logical_or(gt(number, 0), eq(draws, 0)), "the number of elements to choose from must be 1 or more"
+        checked = require(number, fits, message, InvalidValueError)
+        count = count if isinstance(count, int) else checked
         if p is not None:
             if not replace:
                 raise InvalidValueError("choice with probabilities draws with replacement only")
@@ -191,14 +213,30 @@ class RandomStream:
         return take(population, picks, 0) if population.ndim else picks
 
     def categorical(self, p: Operand) -> Variable:
-        """For each row of probabilities on the last axis a class, as int64."""
+        """For each row of probabilities on the last axis, which need not add up to 1, a class, as int64.
+
+        ValueError where one is negative or NaN, or where a row adds up to 0 or is infinite.
+        """
         probabilities = as_variable(p)
         if probabilities.dtype.kind != "f" or not probabilities.ndim:
             raise InvalidTypeError(f"categorical takes float probabilities on the last axis, not {probabilities!r}")
+        message = "the probabilities of categorical must be 0 or more"
+        probabilities = require(probabilities, ge(probabilities, 0), message, InvalidValueError)
         running = cumsum(cast(probabilities, "float64"), -1)
+        total, message = running[..., -1], "the probabilities of categorical must add up to a positive number"
+        total = require(total, logical_and(gt(total, 0), isfinite(total)), message, InvalidValueError)
         threshold = self._fractions(shape(probabilities)[:-1], np.dtype("float64"))
-        threshold = expand_dims(threshold * running[..., -1], threshold.ndim)
+        threshold = expand_dims(threshold * total, threshold.ndim)
         return argmax(lt(threshold, running), -1)
+
+
+class Below(Elementwise):
+    """The greatest number below x."""
+
+    kinds = "f"
+
+    def forward(self, xp: Any, x: Array) -> Array:
+        return xp.nextafter(x, x.dtype.type(-np.inf))
 
 
 def _as_tuple(size: Sizes) -> tuple[Any, ...]:

@@ -151,6 +151,17 @@ _SHIFT = 10
 _BERNOULLI = (1 / 6, -1 / 30, 1 / 42, -1 / 30, 5 / 66, -691 / 2730, 7 / 6, -3617 / 510)
 
 
+# log gamma(2 + z) / z as its series around z = 0 (Abramowitz and Stegun, 6.1.33), for |z| up to 0.5.
+_AROUND_TWO = (
+    -2.7595228851242331e-10, 5.731367241678862e-10, -1.1921401405860912e-9, 2.4836745438024783e-9, -5.1834750419700467e-9,
+    1.0838659214896954e-8, -2.2711094608943165e-8, 4.7698101693639806e-8, -1.00432248239681e-7, 2.1207184805554666e-7,
+    -4.492469198764566e-7, 9.5514121304074198e-7, -2.0392157538013662e-6, 4.3748667899074878e-6, -9.4394882752683959e-6,
+    2.0507212775670692e-5, -4.4926236738133142e-5, 9.9457512781808534e-5, -0.00022315475845357938, 0.00050966952474304242,
+    -0.001192753911703261, 0.0028905103307415233, -0.0073855510286739853, 0.020580808427784548, -0.067352301053198095,
+    0.32246703342411322, 0.42278433509846714,
+)  # fmt: skip
+
+
 class GammaLn(Floating):
     def forward(self, xp: Any, x: Array) -> Array:
         double = _in_double(x)
@@ -161,7 +172,15 @@ class GammaLn(Floating):
         return xp.where(xp.isinf(double), math.inf, result).astype(x.dtype)
 
     def _positive(self, xp: Any, x: Array) -> Array:
-        """log gamma for x of 0.5 or more: Stirling's series, below 10 after the recurrence."""
+        """log gamma for x of 0.5 or more: up to 3.5, and so near its zeros 1 and 2, by the series around 2."""
+        below, above = x < 1.5, x > 2.5
+        z = xp.clip(xp.where(below, x - 1.0, xp.where(above, x - 3.0, x - 2.0)), -0.5, 0.5)
+        step = xp.log(xp.where(below, x, xp.where(above, x - 1.0, 1.0)))
+        near = z * _polynomial(_AROUND_TWO, z) + xp.where(below, -step, step)
+        return xp.where(x > 3.5, self._stirling(xp, x), near)
+
+    def _stirling(self, xp: Any, x: Array) -> Array:
+        """log gamma by Stirling's series, below 10 after the recurrence."""
         small = x < _SHIFT
         z = xp.where(small, x + _SHIFT, x)
         product: Array = 1.0
@@ -193,7 +212,10 @@ class Polygamma(Floating):
         sign = (-1.0) ** self.n
         turn = math.pi * (double - xp.rint(double))
         cotangent = _polynomial(self._cotangent_derivative(), xp.cos(turn) / xp.sin(turn))
-        return xp.where(reflected, sign * positive - math.pi * cotangent, positive).astype(x.dtype)
+        result = xp.where(reflected, sign * positive - math.pi * cotangent, positive)
+        if not self.n:  # at the poles below 0 the values on one side are large, and on the other small
+            result = xp.where(xp.equal(turn, 0.0) & (double < 0.0), math.nan, result)
+        return result.astype(x.dtype)
 
     def _positive(self, xp: Any, x: Array) -> Array:
         """The value for x of 0.5 or more: the recurrence, then the asymptotic series."""

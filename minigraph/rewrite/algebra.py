@@ -104,10 +104,13 @@ def multiply_by_constant(variable: Variable) -> Variable | None:
 
 
 def merge_casts(variable: Variable) -> Variable | None:
-    """cast(cast(x, wide), narrow) -> cast(x, narrow) where the inner cast loses nothing."""
+    """cast(cast(x, wide), narrow) -> cast(x, narrow) where the inner cast loses nothing.
+
+    What does not fit into uint32 becomes something else in 16-bit floats than in wider ones.
+    """
     match variable:
         case Variable(Cast(dtype), (Variable(Cast(wide), (x,)),)) if _holds_exactly(wide, x.dtype):
-            return cast(x, dtype)
+            return None if x.dtype == np.float16 and dtype == np.uint32 else cast(x, dtype)
     return None
 
 
