@@ -15,7 +15,7 @@ from minigraph.ops.elementwise import Cotangents, Floating, Operand, floating
 from minigraph.ops.reduction import Peak, sum
 from minigraph.ops.shape import restore_axes
 from minigraph.ops.special import NormalCdf
-from minigraph.ops.transcendental import exp, log, tanh
+from minigraph.ops.transcendental import exp, log
 from minigraph.types import check_axis
 
 __all__ = [
@@ -134,7 +134,9 @@ class Gelu(Composite):
     def expand(self, *inputs: Variable) -> Variable:
         x = inputs[0]
         if self.approximate:
-            return x * 0.5 * (tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)) + 1)
+            return x * sigmoid(
+                math.sqrt(8 / math.pi) * (x + 0.044715 * x * x * x)
+            )  # (1 + tanh(z)) / 2, exact where it is small
         return x * NormalCdf()(x)
 
 

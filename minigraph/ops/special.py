@@ -65,14 +65,23 @@ def _erf_near(xp: Any, x: Array) -> Array:
     return inside * _ratio(_NEAR, inside * inside)
 
 
+def _gaussian(xp: Any, x: Array, scale: float) -> Array:
+    """exp(-scale * x^2) for x of 0 or more, in two factors, so that the rounding of x^2 is not magnified."""
+    high = xp.trunc(x * 16.0) / 16.0
+    return xp.exp(-scale * high * high) * xp.exp(scale * (high - x) * (high + x))
+
+
 def _erfc_of_magnitude(xp: Any, x: Array) -> Array:
     """erfc(|x|) for |x| of 0.46875 or more; elsewhere a finite number."""
     size = xp.clip(xp.abs(x), 0.46875, 30.0)
-    high = xp.trunc(size * 16.0) / 16.0  # exp(-x^2) in two factors, so that the rounding of x^2 is not magnified
-    gaussian = xp.exp(-high * high) * xp.exp((high - size) * (high + size))
+    return _gaussian(xp, size, 1.0) * _scaled_erfc(xp, size)
+
+
+def _scaled_erfc(xp: Any, size: Array) -> Array:
+    """exp(x^2) erfc(x) for x from 0.46875 to 30."""
     inverse = 1.0 / (size * size)
     far = (1.0 / math.sqrt(math.pi) - inverse * _ratio(_FAR, inverse)) / size
-    return gaussian * xp.where(size > 4.0, far, _ratio(_MIDDLE, xp.minimum(size, 4.0)))
+    return xp.where(size > 4.0, far, _ratio(_MIDDLE, xp.minimum(size, 4.0)))
 
 
 # Polynomials fitted for float32, with relative errors below 1e-8: erf(x) / x in x^2 for |x| up to 0.5, and
@@ -134,9 +143,9 @@ class NormalCdf(Floating):
             size = xp.where(xp.abs(x) > 15.0, 15.0, xp.abs(x))  # cheaper than the minimum, and NaN stays NaN
             tail = 0.5 * _tail_single(xp, size * (0.4 * math.sqrt(0.5)), xp.exp(size * size * -0.5))
         else:
-            double = _in_double(x) * math.sqrt(0.5)
-            size = xp.abs(double)
-            far = _erfc_of_magnitude(xp, double)
+            double = xp.abs(_in_double(x))
+            size = double * math.sqrt(0.5)
+            far = _gaussian(xp, xp.minimum(double, 42.0), 0.5) * _scaled_erfc(xp, xp.clip(size, 0.46875, 30.0))
             tail = 0.5 * xp.where(size <= 0.5, 1.0 - _erf_near(xp, size), far).astype(x.dtype)
         return xp.where(x < 0, tail, 1.0 - tail).astype(x.dtype)
 
@@ -167,8 +176,9 @@ class GammaLn(Floating):
         double = _in_double(x)
         reflected = double < 0.5
         positive = self._positive(xp, xp.where(reflected, 1.0 - double, double))
-        sine = xp.sin(math.pi * xp.abs(double - xp.rint(double)))
-        result = xp.where(reflected, math.log(math.pi) - xp.log(sine) - positive, positive)
+        turn = xp.abs(double - xp.rint(double))
+        sine = xp.where(turn < 1e-9, turn, xp.sin(math.pi * turn) / math.pi)  # pi times a subnormal number is hardly one
+        result = xp.where(reflected, -xp.log(sine) - positive, positive)
         return xp.where(xp.isinf(double), math.inf, result).astype(x.dtype)
 
     def _positive(self, xp: Any, x: Array) -> Array:
