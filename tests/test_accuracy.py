@@ -149,7 +149,7 @@ def units_off(ours: Array, exact: Array) -> Array:
 def exact_values(name: str) -> tuple[tuple[Array, ...], Array]:
     """Operands in float64, and what mpmath makes of them."""
     _, exact, domain, _ = (UNARY | BINARY)[name]  # type: ignore[operator]
-    numbers = edges("float64", domain, rounds(1))[:: 3 if name in UNARY else 1]
+    numbers = edges("float64", domain, rounds(1))[:: 6 if name in UNARY else 1]
     operands = (numbers,) if name in UNARY else tuple(np.random.default_rng(k).permutation(numbers)[:600] for k in (1, 2))
     with mpmath.workprec(120):
         values = [rounded(exact(*map(mpmath.mpf, map(float, one)))) for one in zip(*operands, strict=True)]

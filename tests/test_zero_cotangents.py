@@ -53,7 +53,7 @@ FOLDS = {
 def every_meeting(record: Record) -> list[Array]:
     """Operands in which each bad number meets each."""
     count = len(record.calls[0].shapes)
-    numbers = BAD if count < 3 else BAD[:8]
+    numbers = BAD if count < 2 else BAD[:9]
     return [np.array(one) for one in zip(*product(*[numbers] * count), strict=True)]
 
 
@@ -90,7 +90,8 @@ def built(record: Record, *operands: Variable) -> Variable:
 @pytest.mark.parametrize("backend", ["numpy", "native"])
 def test_folds_pass_no_gradient_where_the_cost_does_not_look(backend: str) -> None:
     """The same for rows of which the cost leaves out all that folds make of them."""
-    check({name: (build, [BAD_ROWS], 2) for name, build in FOLDS.items()}, backend, "float64")
+    order = 2 if backend == "numpy" else 1
+    check({name: (build, [BAD_ROWS], order) for name, build in FOLDS.items()}, backend, "float64")
 
 
 def check(cases: dict[str, tuple[Any, list[Array], int]], backend: str, dtype: str) -> None:
