@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any, overload
 
 from minigraph.context import alone, without_collector
 from minigraph.errors import InvalidTypeError, InvalidValueError
 from minigraph.graph import Composite, Input, Item, Op, Variable, as_variable, rebuild, toposort
+from minigraph.ops.arithmetic import Add
 from minigraph.ops.arranging import stack
 from minigraph.ops.control import IfElse
 from minigraph.ops.creation import ones_like, zeros_like
@@ -18,6 +20,7 @@ from minigraph.ops.loop_gradient import loop_cotangents
 from minigraph.ops.reduction import sum as sum_over
 from minigraph.ops.shape import dimshuffle, ravel, reshape, shape
 from minigraph.origin import carry_origin, warn
+from minigraph.rewrite.stability import stable_forms
 from minigraph.types import TensorType
 
 __all__ = ["grad", "hessian", "hessian_vector_product", "jacobian", "jvp", "vjp"]
@@ -77,7 +80,7 @@ def grad(
     elif not start:
         raise InvalidValueError("grad needs a cost, known_grads, or both")
     constant = [consider_constant] if isinstance(consider_constant, Variable) else consider_constant
-    cotangents = without_collector(alone, _backpropagate, start, wanted, set(constant))
+    cotangents = without_collector(alone, _stable_cotangents, start, wanted, set(constant))
     results: list[Variable | None] = []
     for variable in wanted:
         found = cotangents.get(variable)
@@ -86,6 +89,16 @@ def grad(
             found = zeros_like(variable) if return_disconnected == "zero" else None
         results.append(found)
     return results if isinstance(wrt, list | tuple) else results[0]
+
+
+def _stable_cotangents(
+    start: Mapping[Variable, Variable], wanted: Sequence[Variable], constant: set[Variable]
+) -> dict[Variable, Variable]:
+    """The cotangents of what is wanted, by way of stable forms of what is differentiated."""
+    begun: dict[Variable, list[Variable]] = {}
+    for form, cotangent in zip(stable_forms(list(start), {*wanted, *constant}), start.values(), strict=True):
+        begun.setdefault(form, []).append(cotangent)
+    return _backpropagate({form: reduce(Add(), parts) for form, parts in begun.items()}, wanted, constant)
 
 
 def _variables(given: Any, what: str) -> list[Variable]:

@@ -11,8 +11,8 @@ from minigraph.ops.control import Assert, GradientOp
 from minigraph.ops.creation import Arange
 from minigraph.ops.indexing import Increment
 from minigraph.ops.random import RandomBits
-from minigraph.ops.reduction import Sum
-from minigraph.ops.shape import BroadcastTo, Dimshuffle, Reshape, Size
+from minigraph.ops.reduction import Peak, Sum
+from minigraph.ops.shape import BroadcastTo, Dimshuffle, Reshape, Size, restore_axes
 from minigraph.rewrite import algebra, stability
 from minigraph.rewrite.engine import rewrite
 from minigraph.rewrite.folding import LARGEST, fold
@@ -68,6 +68,15 @@ MODERATE[probes] = np.array([1.0, -2.0, 0.5])
 e, s = mg.exp(x), mg.sigmoid(x)
 total, gate = 1 + e, mg.sigmoid(m)
 powers = mg.exp(m)
+square_powers = mg.exp(mg.tensor("square", dtype="float64", shape=(3, 3)))
+
+
+def relative_softmax(x, axis):
+    """A softmax whose exponents are relative to the greatest one, if that is finite."""
+    axes = (axis,) if isinstance(axis, int) else axis
+    level = restore_axes(Peak(axes)(x), axes, x.ndim)
+    weights = mg.exp(x - mg.where(mg.isfinite(level), level, 0))
+    return weights / weights.sum(axis, keepdims=True)
 
 
 def over(numerator, denominator):
@@ -148,11 +157,32 @@ FIRES = {
         ),
     ],
     algebra.multiply_outer: [(known[:, :1] @ known[:1], known[:, :1] * known[:1] + 0)],
-    stability.log_of_softmax: [
+    stability.stable_logarithm: [
         (mg.log(mg.softmax(m)), mg.log_softmax(m)),
         (mg.log(mg.softmax(m, 0)), mg.log_softmax(m, 0)),
         (mg.log(mg.softmax(m)[:, 1]), mg.log_softmax(m)[:, 1]),
         (mg.log(picked), mg.log_softmax(m)[rows, mg.constant([0, 2, 1])]),
+        (mg.log(mg.exp(x).sum()), mg.logsumexp(x)),
+        (mg.log(powers.sum(1)), mg.logsumexp(m, 1)),
+        (mg.log(powers.sum(1, keepdims=True)), mg.logsumexp(m, 1, keepdims=True)),
+        (mg.log(powers.prod(1)), m.sum(1)),
+        (mg.log2(mg.softmax(m)), mg.log_softmax(m) * (1 / np.log(2))),
+        (mg.log1p(mg.exp(x)), mg.softplus(x)),
+        (mg.log(s), -mg.softplus(-x)),
+        (mg.log1p(-s), -mg.softplus(x)),
+    ],
+    stability.softmax_of_quotient: [
+        (powers / powers.sum(1, keepdims=True), relative_softmax(m, 1)),
+        (powers * mg.reciprocal(powers.sum(0)), relative_softmax(m, 0)),
+        (powers.T / powers.sum(1), relative_softmax(m.T, 0)),
+        (powers / powers.sum(), relative_softmax(m, (0, 1))),
+    ],
+    stability.sigmoid_of_quotient: [
+        (1 / (1 + mg.exp(-x)), s),
+        (mg.reciprocal(mg.exp(-x) + 1), s),
+        ((1 + mg.exp(-x)) ** -1, s),
+        (e / (1 + e), mg.where(x < np.inf, s, mg.constant(np.nan, dtype="float64"))),
+        (1 / (1 + e), mg.sigmoid(-x)),
     ],
     stability.increment_of_quotient: [
         (
@@ -166,19 +196,12 @@ FIRES = {
             d - mg.multiply_or_zero(d.sum(1, keepdims=True), probabilities),
         ),
     ],
-    stability.log_of_sum_of_exp: [
-        (mg.log(mg.exp(x).sum()), mg.logsumexp(x)),
-        (mg.log(powers.sum(1)), mg.logsumexp(m, 1)),
-        (mg.log(powers.sum(1, keepdims=True)), mg.logsumexp(m, 1, keepdims=True)),
-    ],
     stability.log_of_one_plus: [
         (mg.log(1 + x), mg.log1p(x)),
         (mg.log(x + 1), mg.log1p(x)),
         (mg.log(1 - x), mg.log1p(-x)),
     ],
     stability.exp_minus_one: [(mg.exp(x) - 1, mg.expm1(x))],
-    stability.log1p_of_exp: [(mg.log1p(mg.exp(x)), mg.softplus(x))],
-    stability.log_of_sigmoid: [(mg.log(s), -mg.softplus(-x)), (mg.log1p(-s), -mg.softplus(x))],
     stability.softplus_gradient: [
         (over(y, total) * e, mg.multiply_or_zero(y, mg.sigmoid(x))),
         (mg.multiply_or_zero(over(y, e + 1), e), mg.multiply_or_zero(y, mg.sigmoid(x))),
@@ -263,7 +286,29 @@ LEAVES = {
         mg.inc_subtensor(nothing[:, 0], known[:, 2]) + mg.inc_subtensor(nothing[:, 1:], known[:, :2]),
     ],
     algebra.multiply_outer: [known.T @ known, x.reshape((9, 1)) @ x.reshape((-1, 9))],
-    stability.log_of_softmax: [mg.log2(probabilities), mg.log(probabilities + 0.5), mg.log1p(probabilities)],
+    stability.stable_logarithm: [
+        mg.log(probabilities + 0.5),
+        mg.log1p(probabilities),
+        mg.log(1 - probabilities),
+        mg.log(m.sum(1)),
+        mg.log(powers.sum(())),
+        mg.log(e * y),  # y may be negative
+        mg.log(powers - 1),
+        mg.log(mg.sqrt(mg.square(x))),
+        mg.log1p(x),
+        mg.log1p(mg.expm1(x)),
+        mg.log1p(s),
+        mg.log(-s),
+    ],
+    stability.softmax_of_quotient: [
+        powers / powers.sum(0, keepdims=True).sum(1, keepdims=True),
+        powers / mg.exp(d).sum(1, keepdims=True),
+        powers / powers.mean(1, keepdims=True),
+        square_powers / square_powers.sum(1),  # the sum of another row
+        mg.exp(m - m.max(1, keepdims=True)) / mg.exp(m - m.max(1, keepdims=True)).sum(1, keepdims=True),
+        e / 2,
+    ],
+    stability.sigmoid_of_quotient: [1 / (2 + e), 2 / (1 + e), e / (1 + mg.exp(y)), 1 / (1 + x), 1 / (1 - e)],
     stability.increment_of_quotient: [
         added_at_picked(d, over(probes, picked)),
         added_at_picked(mg.zeros_like(d), over(probes, picked)),
@@ -277,7 +322,6 @@ LEAVES = {
         SoftmaxGradient(1)(over(d, mg.softmax(d)), probabilities),
         SoftmaxGradient(1)(d, probabilities),
     ],
-    stability.log_of_sum_of_exp: [mg.log(m.sum(1)), mg.log(powers.mean(1)), mg.log(powers.sum(())), mg.log(powers.prod(1))],
     stability.gradient_of_log_of_sum: [
         mg.broadcast_to(over(col, mg.exp(d).sum(1, keepdims=True)), m.shape) * powers,
         mg.broadcast_to(over(scalar, powers.sum(1, keepdims=True)), m.shape) * powers,
@@ -291,8 +335,6 @@ LEAVES = {
         mg.log(mg.constant(np.ones((2, 1))) - row),
     ],
     stability.exp_minus_one: [e - 2, e + 1, 1 - e, mg.exp(scalar) - mg.constant(np.ones(3)), mg.exp2(x) - 1],
-    stability.log1p_of_exp: [mg.log1p(x), mg.log1p(mg.expm1(x)), mg.log(e)],
-    stability.log_of_sigmoid: [mg.log1p(s), mg.log2(s), mg.log(-s)],
     stability.softplus_gradient: [
         over(y, 2 + e) * e,
         over(y, e + e) * e,

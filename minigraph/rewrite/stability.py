@@ -6,16 +6,20 @@ overflows or divides 0 by 0 although the exact value is finite, these give that 
 
 from __future__ import annotations
 
-import numpy as np
+import math
+from collections.abc import Container, Mapping, Sequence
 
-from minigraph.graph import Constant, Graph, Variable
-from minigraph.ops.activation import Sigmoid, Softmax, SoftmaxGradient, log_softmax, sigmoid, softplus
+from minigraph.context import holds
+from minigraph.graph import Graph, Identity, Op, Structural, Variable, reachable, toposort
+from minigraph.ops.activation import Sigmoid, Softmax, SoftmaxGradient, sigmoid, softplus
 from minigraph.ops.arithmetic import (
     Add,
+    Divide,
     Log,
     Multiply,
     MultiplyOrZero,
     Negative,
+    Power,
     Reciprocal,
     Subtract,
     multiply_or_zero,
@@ -25,23 +29,53 @@ from minigraph.ops.comparison import isfinite, where
 from minigraph.ops.indexing import Increment, Index
 from minigraph.ops.reduction import LogSumExp, Sum, sum
 from minigraph.ops.shape import BroadcastTo, Dimshuffle, Size
-from minigraph.ops.transcendental import Exp, Log1p, exp, expm1, log1p
+from minigraph.ops.transcendental import Exp, Log1p, Log2, Log10, exp, expm1, log1p
+from minigraph.origin import carry_on, carry_origin, here
 from minigraph.rewrite.engine import Rule, rewrite
+from minigraph.rewrite.logarithms import (
+    held,
+    is_constant,
+    is_open,
+    logarithm,
+    quotient_as_sigmoid,
+    quotient_as_softmax,
+    seen,
+    sigmoid_argument,
+)
 
 
-def is_constant(variable: Variable, value: float) -> bool:
-    """Whether a variable is a constant scalar (or array) of this value throughout."""
-    return isinstance(variable.op, Constant) and bool(np.all(variable.op.value == value)) and variable.op.value.size > 0
-
-
-def log_of_softmax(variable: Variable) -> Variable | None:
-    """log(softmax(x)) -> log_softmax(x), also where elements of the softmax are picked first."""
+def stable_logarithm(variable: Variable) -> Variable | None:
+    """The logarithm, to any base, of what comes from exponentials, without them: log(softmax(x)) -> log_softmax(x),
+    log(sum(exp(x))) -> logsumexp(x), log(sigmoid(x)) -> -softplus(-x), log1p(exp(x)) -> softplus(x), and so on.
+    """
     match variable:
-        case Variable(Log(), (Variable(Softmax(axis), (x,)),)):
-            return log_softmax(x, axis)
-        case Variable(Log(), (Variable(Index() as picking, (Variable(Softmax(axis), (x,)), *fillers)),)):
-            return picking(log_softmax(x, axis), *fillers)
+        case Variable(Log() | Log2() | Log10() as op, (x,)):
+            found = logarithm(x)
+            if found is not None:
+                base = {Log2: 2.0, Log10: 10.0}.get(type(op))
+                return found.value if base is None else found.value * (1 / math.log(base))
+        case Variable(Log1p(), (x,)):
+            return _log_of_one_and(seen(x))
     return None
+
+
+def _log_of_one_and(x: Variable) -> Variable | None:
+    """log(1 + x) for x = exp(y) and what comes from it, and for x = -sigmoid(y)."""
+    if isinstance(x.op, Negative) and is_open(x):
+        y = sigmoid_argument(x.inputs[0])
+        return None if y is None else -softplus(y)
+    found = logarithm(x)
+    return None if found is None or found.at_most_one else softplus(found.value)
+
+
+def softmax_of_quotient(variable: Variable) -> Variable | None:
+    """exp(x) / sum(exp(x)) -> softmax(x)."""
+    return quotient_as_softmax(variable)
+
+
+def sigmoid_of_quotient(variable: Variable) -> Variable | None:
+    """1 / (1 + exp(-x)) -> sigmoid(x), exp(x) / (1 + exp(x)) -> sigmoid(x)."""
+    return quotient_as_sigmoid(variable)
 
 
 def softmax_gradient_of_log(variable: Variable) -> Variable | None:
@@ -75,14 +109,6 @@ def _is_zeros_like(variable: Variable, like: Variable) -> bool:
             same = all(isinstance(one.op, Size) and one.inputs[0] is like for one in sizes)
             return same and variable.type == like.type and is_constant(zero, 0)
     return variable.type == like.type and None not in like.type.shape and is_constant(variable, 0)
-
-
-def log_of_sum_of_exp(variable: Variable) -> Variable | None:
-    """log(sum(exp(x))) -> logsumexp(x), also where the summed axes are restored first."""
-    match variable:
-        case Variable(Log(), (total,)):
-            return _log_of_total(total)
-    return None
 
 
 def _log_of_total(total: Variable, summed: Variable | None = None) -> Variable | None:
@@ -146,24 +172,6 @@ def exp_minus_one(variable: Variable) -> Variable | None:
     return None
 
 
-def log1p_of_exp(variable: Variable) -> Variable | None:
-    """log1p(exp(x)) -> softplus(x)."""
-    match variable:
-        case Variable(Log1p(), (Variable(Exp(), (x,)),)):
-            return softplus(x)
-    return None
-
-
-def log_of_sigmoid(variable: Variable) -> Variable | None:
-    """log(sigmoid(x)) -> -softplus(-x), log1p(-sigmoid(x)) -> -softplus(x)."""
-    match variable:
-        case Variable(Log(), (Variable(Sigmoid(), (x,)),)):
-            return -softplus(-x)
-        case Variable(Log1p(), (Variable(Negative(), (Variable(Sigmoid(), (x,)),)),)):
-            return -softplus(x)
-    return None
-
-
 def softplus_gradient(variable: Variable) -> Variable | None:
     """The gradient of log(1 + exp(x)), (d / (1 + exp(x))) * exp(x) -> d * sigmoid(x)."""
     match variable:
@@ -210,15 +218,14 @@ def _is_complement(variable: Variable, s: Variable) -> bool:
 
 
 RULES: tuple[Rule, ...] = (
-    log_of_softmax,
+    stable_logarithm,
+    softmax_of_quotient,
+    sigmoid_of_quotient,
     increment_of_quotient,
     softmax_gradient_of_log,
-    log_of_sum_of_exp,
     gradient_of_log_of_sum,
     log_of_one_plus,
     exp_minus_one,
-    log1p_of_exp,
-    log_of_sigmoid,
     softplus_gradient,
     sigmoid_gradient_of_log,
 )
@@ -227,3 +234,48 @@ RULES: tuple[Rule, ...] = (
 def stabilize(graph: Graph) -> Graph:
     """The graph with the rules of this module applied."""
     return rewrite(graph, RULES)
+
+
+TO_DIFFERENTIATE: dict[type[Op], tuple[Rule, ...]] = {
+    Log: (stable_logarithm, log_of_one_plus),
+    Log2: (stable_logarithm,),
+    Log10: (stable_logarithm,),
+    Log1p: (stable_logarithm,),
+    Divide: (softmax_of_quotient, sigmoid_of_quotient),
+    Multiply: (softmax_of_quotient,),
+    Reciprocal: (sigmoid_of_quotient,),
+    Power: (sigmoid_of_quotient,),
+}
+"""The rules that change how gradients are computed, by the class of the op that they replace."""
+
+
+def stable_forms(roots: Sequence[Variable], kept: Container[Variable]) -> list[Variable]:
+    """The roots in forms whose gradients are stable as well, `kept` and what they are computed from left as they are.
+
+    So is what updates, annotations and loops are computed from: their variables are not to be there twice.
+    """
+    order = toposort(roots, stop=kept)
+    single = [one for one in order if not one.op.pure or isinstance(one.op, Structural) or _is_annotated(one)]
+    fixed = reachable(single, lambda one: one.inputs)
+    done: dict[Variable, Variable] = {}
+    with holds(held, kept), carry_origin(here()):
+        for variable in order:
+            done[variable] = variable if variable in kept or variable in fixed else _differentiable(variable, done)
+    return [done[root] for root in roots]
+
+
+def _is_annotated(variable: Variable) -> bool:
+    """Whether a variable is a copy that transforms look for."""
+    return isinstance(variable.op, Identity) and type(variable.op) is not Identity
+
+
+def _differentiable(variable: Variable, done: Mapping[Variable, Variable]) -> Variable:
+    """A variable in a stable form, its inputs being in theirs."""
+    inputs = tuple([done[one] for one in variable.inputs])
+    variable = variable.with_inputs(inputs) if inputs != variable.inputs else variable
+    carry_on(variable.origin)
+    for rule in TO_DIFFERENTIATE.get(type(variable.op), ()):
+        better = rule(variable)
+        if better is not None and variable.type.admits(better.type):
+            return _differentiable(better, {one: one for one in better.inputs})
+    return variable
