@@ -47,7 +47,7 @@ __all__ = [
     "config", "doctor",
     "dialects", "errors", "layers", "linalg", "random", "testing", "training", "transforms",
     "MinigraphError", "InvalidTypeError", "ImmutableError", "InvalidValueError", "InvalidIndexError", "FailedAssertionError",
-    "ExecutionError", "LinearAlgebraError", "MissingExtraError", "OutOfMemoryError",
+    "ExecutionError", "InvalidAttributeError", "LinearAlgebraError", "MissingExtraError", "OutOfMemoryError",
     "scalar", "vector", "matrix", "row", "col", "tensor3", "tensor4", "tensor5", "iscalar", "ivector", "imatrix", "irow",
     "icol", "itensor3", "itensor4", "itensor5", "lscalar", "lvector", "lmatrix", "lrow", "lcol", "ltensor3", "ltensor4",
     "ltensor5", "fscalar", "fvector", "fmatrix", "frow", "fcol", "ftensor3", "ftensor4", "ftensor5", "dscalar", "dvector",

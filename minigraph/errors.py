@@ -31,6 +31,10 @@ class ImmutableError(InvalidTypeError, AttributeError):
     """An attempt to change a variable, which is made once and never edited."""
 
 
+class InvalidAttributeError(InvalidTypeError, AttributeError):
+    """An attribute that an object does not have."""
+
+
 class InvalidValueError(MinigraphError, ValueError):
     """A value of the right kind that cannot be used: a shape, a size, an option, a missing or doubled entry."""
 

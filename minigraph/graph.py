@@ -467,6 +467,8 @@ def _array_from(value: Any, expected: TensorType, what: str) -> np.ndarray[Any, 
 def _safely_cast(array: np.ndarray[Any, Any], expected: TensorType, what: str, weak: bool) -> np.ndarray[Any, Any]:
     """`array` in the expected dtype: widened, an integer of the same value, or a Python float rounded; else TypeError."""
     source, target = array.dtype.kind, expected.dtype.kind
+    if source not in "biuf":
+        raise InvalidTypeError(f"{what} has dtype {array.dtype}, expected {expected.dtype}")
     result = quietly(array.astype, expected.dtype)
     back = quietly(result.astype, array.dtype)
     if np.can_cast(array.dtype, expected.dtype, "safe"):

@@ -284,3 +284,81 @@ def test_a_model_keeps_its_names_and_what_is_no_array_of_a_normalization():
     model = {"/W": np.ones(1), "/bn/running_mean": np.zeros(1), "/bn/running_var": np.ones(1), "/bn/steps": np.int64(3)}
     found = convert_model(model, PYTORCH, KERAS, separator="/")
     assert list(found) == ["/W", "/bn/moving_mean", "/bn/moving_variance", "/bn/steps"]
+
+
+# -- nothing is passed over ------------------------------------------------------------------------------------------
+
+
+def test_names_of_keras_variables_end_in_the_number_of_an_output():
+    names = {
+        "bn/gamma:0": np.ones(3),
+        "bn/beta:0": np.zeros(3),
+        "bn/moving_mean:0": np.zeros(3),
+        "bn/moving_variance:0": np.ones(3),
+    }
+    model = {"dense/kernel:0": np.ones((2, 3)), **names}
+    found = convert_model(model, KERAS, PYTORCH, separator="/")
+    assert list(found) == [
+        "dense/kernel:0",
+        "bn/weight",
+        "bn/bias",
+        "bn/running_mean",
+        "bn/running_var",
+        "bn/num_batches_tracked",
+    ]
+    alone = convert({name.rpartition("/")[2]: array for name, array in names.items()}, KERAS, TORCH7)
+    assert list(alone) == ["weight", "bias", "running_mean", "running_var"]
+    with pytest.raises(ValueError, match="two arrays are named 'gamma'"):
+        convert({"gamma": np.ones(3)} | {name.rpartition("/")[2]: array for name, array in names.items()}, KERAS, TORCH7)
+
+
+GOOD = {"running_mean": np.zeros(3), "running_var": np.ones(3)}
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "message"),
+    [
+        ({"0.weight": np.ones((2, 3))}, {}, "no PyTorch normalization"),
+        ({}, {}, "no PyTorch normalization"),
+        ({f"bn/{name}": array for name, array in GOOD.items()}, {}, r"is '\.' what separates"),
+        ({"1.running_mean": np.zeros(3)}, {}, r"1: .*missing \['running_var'\]"),
+        ({"1.running_var": np.zeros(3)}, {}, r"1: .*missing \['running_mean'\]"),
+        ({"1.running_mean": np.zeros(3), **{f"2.{name}": one for name, one in GOOD.items()}}, {}, "1: .*missing"),
+        ({"1.running_mean": np.zeros(3), "1.running_var": -np.ones(3)}, {}, "1: .*never negative"),
+        ({f"1.{name}": one for name, one in GOOD.items()} | {"1.gamma": np.ones(3), "1.weight": np.ones(3)}, {}, "already"),
+    ],
+)
+def test_models_in_which_nothing_or_half_is_found_are_errors(model, options, message):
+    with pytest.raises(ValueError, match=message):
+        convert_model(model, PYTORCH, KERAS, target_epsilon=1e-5, **options)
+
+
+def test_what_is_left_alone_may_be_anything():
+    model = {"stem.running_mean": np.zeros(3), "1.running_mean": np.zeros(3), "1.running_var": np.ones(3)}
+    found = convert_model(model, PYTORCH, KERAS, leave=lambda path: path == "stem", target_epsilon=1e-5)
+    assert list(found) == ["stem.running_mean", "1.moving_mean", "1.moving_variance"]
+    assert convert_model(model, PYTORCH, KERAS, leave=lambda path: True) == model
+
+
+def test_caffes_sums_without_weight_are_no_statistics():
+    """As forks of Caffe write them that keep averages in place of sums."""
+    sums = {"mean_sum": np.ones(1), "variance_sum": np.full(1, 4.0), "weight_sum": np.zeros(1)}
+    with pytest.raises(ValueError, match="weight_sum is 0 beside sums that are not"):
+        convert(sums, CAFFE, TORCH7)
+    with pytest.raises(ValueError, match="weight_sum is 0"):
+        caffe.BatchNorm(features=1).set_values(sums)
+    assert convert(sums | {"weight_sum": np.ones(1)}, CAFFE, TORCH7)["running_mean"] == 1
+    nothing = {"mean_sum": np.zeros(1), "variance_sum": np.zeros(1), "weight_sum": np.zeros(1)}
+    assert convert(nothing, CAFFE, TORCH7)["running_var"] == 0
+
+
+def test_counts_that_differ_are_one_count_only_if_that_is_said():
+    values = {"mean": np.zeros(2), "variance": np.ones(2), "avg_weight": np.float32([10, 20])}
+    assert list(convert(values, GOMLX, GOMLX)["avg_weight"]) == [10, 20]
+    with pytest.raises(ValueError, match=r"10\.0 to 20\.0"):
+        convert(values, GOMLX, PYTORCH)
+    found = convert({"mean": np.zeros(2), "variance": np.ones(2)}, GOMLX, PYTORCH, count=7)["num_batches_tracked"]
+    assert found == 7 and found.dtype == np.int64 and found.shape == ()
+    for count in (-1, 1.5, np.nan):
+        with pytest.raises(ValueError, match="count"):
+            convert({"mean": np.zeros(2), "variance": np.ones(2)}, GOMLX, PYTORCH, count=count)

@@ -92,7 +92,7 @@ def test_all_ways_to_say_it_mean_the_same_elements(name):
         np.broadcast_to(np.arange(STEPS)[:, None] < lengths[:, None, None], (4, STEPS, CHANNELS)), axes_of(layer), channel
     )
     x = mg.tensor("x", shape=expected.shape)
-    layer.infer_sizes(x)
+    layer.allocate_for(x)
     for how in WAYS:
         options = {"mask": None, "lengths": None} | given(how, (layer, channel), lengths)
         mask = checked_mask(x, options["mask"], options["lengths"], layer.averaged_axes(x))

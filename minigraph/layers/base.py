@@ -5,15 +5,16 @@ from __future__ import annotations
 import binascii
 import re
 import sys
+from abc import ABCMeta
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from inspect import signature
+from inspect import Signature, signature
 from itertools import count
 from operator import attrgetter
 from types import MappingProxyType
-from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, cast
+from typing import Any, ClassVar, Concatenate, Generic, ParamSpec, TypeVar, cast
 
 import numpy as np
 
@@ -21,13 +22,16 @@ from minigraph.context import holds
 from minigraph.errors import InvalidTypeError, InvalidValueError
 from minigraph.graph import Identity, Variable, as_variable, shared
 from minigraph.layers.arguments import unknown_arguments
-from minigraph.layers.initialization import Initializer
-from minigraph.layers.roles import INPUT, OUTPUT, PARAMETER, Role, has_roles
+from minigraph.layers.initialization import Initializer, Restart
+from minigraph.layers.roles import INPUT, OUTPUT, PARAMETER, Role, has_roles, roles_of
+from minigraph.layers.settings import check_attribute
+from minigraph.layers.state_values import Array, drawn, fitted
 from minigraph.locks import inside, new_lock
 from minigraph.ops.normalization import Replaceable
+from minigraph.ops.random import RandomStream
 from minigraph.ops.shape import specify_shape
 from minigraph.origin import current_layer, inside_layer
-from minigraph.state import assign
+from minigraph.state import Cell, assign
 from minigraph.types import as_dtype, default_float
 
 _allocation = new_lock()
@@ -173,7 +177,22 @@ def _own_copy(variable: Variable, name: str, role: type[Role], call: Application
     return Variable(Identity(), (variable,), variable.type, name, (role, call))
 
 
-class Layer:
+class LayerType(ABCMeta):
+    """The class of layer classes: a layer is finished when its outermost `__init__` is through."""
+
+    def __call__(cls, *args: Any, **options: Any) -> Any:
+        layer = super().__call__(*args, **options)
+        vars(layer)["_is_made"] = True
+        return layer
+
+    @property
+    def __signature__(cls) -> Signature:
+        """The arguments of `__init__`, which is what calling the class takes."""
+        own = signature(cls.__init__)  # type: ignore[misc]
+        return own.replace(parameters=list(own.parameters.values())[1:])
+
+
+class Layer(metaclass=LayerType):
     """A part of a model: named, with parameters of its own and children.
 
     A subclass says how many sizes it needs in `infer_sizes`, which parameters it has in `allocate_parameters`, and what it
@@ -181,7 +200,18 @@ class Layer:
     out are inferred at the first application. Parameters are initialized when they are allocated, from `seed`
     (that of the layer above if it has none) and the layer's path, so that layers with one seed and one path start equal;
     `initialize(rng)` draws them anew.
+
+    Attributes are made in `__init__`, or while parameters are allocated. Later only such can be set that are there, and that
+    have an effect on what is built from then on: not those that a class lists in `fixed_when_made`, nor, once there are
+    parameters, in `fixed_when_allocated`. Names that begin with an underscore are free.
     """
+
+    fixed_when_made: ClassVar[frozenset[str]] = frozenset()
+    """Attributes that cannot be set once the layer is made; besides those that the classes above list."""
+    fixed_when_allocated: ClassVar[frozenset[str]] = frozenset({"dtype", "seed"})
+    """Attributes that cannot be set once the layer has parameters; besides those that the classes above list."""
+    _is_made: bool = False
+    allocated: bool = False
 
     def __init__(
         self,
@@ -201,12 +231,18 @@ class Layer:
         self.dtype = None if dtype is None else as_dtype(dtype)
         self.seed = seed
         for layer in find_layers(self.children):
-            layer.seed = seed if layer.seed is None else layer.seed
-            layer.dtype = self.dtype if layer.dtype is None else layer.dtype
+            if not layer.allocated:
+                layer.seed = seed if layer.seed is None else layer.seed
+                layer.dtype = self.dtype if layer.dtype is None else layer.dtype
         self.allocated = False
         self.own_variables: dict[str, Variable] = {}
         """The layer's own state by name, which `add_parameter` fills; that of layers below it is theirs."""
         self._initializers: dict[str, Initializer] = {}
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if self._is_made and not name.startswith("_"):
+            check_attribute(self, name, value, self.allocated)
+        super().__setattr__(name, value)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}>"
@@ -248,12 +284,23 @@ class Layer:
 
     def _allocate(self, *inputs: Variable) -> None:
         """Settle sizes and dtype, and make the parameters."""
-        self.infer_sizes(*inputs)
-        if self.dtype is None:
-            floats = [one.dtype for one in inputs if isinstance(one, Variable) and one.dtype.kind == "f"]
-            self.dtype = floats[0] if floats else default_float()
-        self.allocate_parameters()
-        self.allocated = True
+        with self.being_made():
+            self.infer_sizes(*inputs)
+            if self.dtype is None:
+                floats = [one.dtype for one in inputs if isinstance(one, Variable) and one.dtype.kind == "f"]
+                self.dtype = floats[0] if floats else default_float()
+            self.allocate_parameters()
+            self.allocated = True
+
+    @contextmanager
+    def being_made(self) -> Iterator[None]:
+        """Let any attribute be set inside the block."""
+        before = self._is_made
+        self._is_made = False
+        try:
+            yield
+        finally:
+            self._is_made = before
 
     def allocate(self) -> None:
         """Allocate this layer and all below it now; ValueError where a size is not known before an application, and then all
@@ -267,14 +314,26 @@ class Layer:
     def add_parameter(
         self, name: str, shape: Iterable[int], initializer: Initializer, role: type[Role], dtype: Any = None
     ) -> Variable:
-        """Make state of this layer, initialized; called by `allocate_parameters`."""
-        rng = np.random.default_rng(self.own_seed(name))
-        kind = as_dtype(dtype or self.dtype or default_float())
-        value = initializer.generate(rng, tuple(shape)).astype(kind)
+        """Make state of this layer, initialized; called by `allocate_parameters`.
+
+        ValueError, naming the layer and the parameter, for what does not fit its shape or its dtype.
+        """
+        rng, what = np.random.default_rng(self.own_seed(name)), f"{self!r}: {name}"
+        value = drawn(initializer, rng, tuple(shape), as_dtype(dtype or self.dtype or default_float()), what)
+        self.check_value(what, role, value)
         variable = shared(value, name, borrow=True, tags=(role, self))
         self.own_variables[name] = variable
         self._initializers[name] = initializer
         return variable
+
+    def add_stream(self, name: str = "stream", stream: RandomStream | None = None) -> RandomStream:
+        """Make a random stream of this layer, or take one, whose state is saved and initialized with the layer's; called by
+        `allocate_parameters`.
+        """
+        own = RandomStream(self.own_seed(name)) if stream is None else stream
+        self.own_variables[name] = own.state
+        self._initializers[name] = Restart(tuple(int(one) for one in own.state.get_value()))
+        return own
 
     def own_seed(self, name: str) -> int:
         """A seed for something of this layer, from the layer's seed and the path of its current application."""
@@ -302,24 +361,85 @@ class Layer:
     def initialize(self, rng: np.random.Generator | int | None = None) -> None:
         """Draw all state of this layer and those below anew, or none; layers that have none yet are allocated first.
 
-        ValueError where a size is not known before an application.
+        Counts start from 0, and random streams from where they started. ValueError where a size is not known before an
+        application.
         """
         generator = np.random.default_rng(rng)
         with unchanged_on_failure(find_layers(self)):
             if not all(layer.allocated for layer in find_layers(self)):
                 self.allocate()
-            cells, values = [], []
+            cells: list[Cell] = []
+            values: list[Array] = []
             for layer in find_layers(self):
-                for name, variable in layer.own_variables.items():
-                    shape = variable.get_value(borrow=True).shape
-                    cells.append(variable.cell)
-                    values.append(layer._initializers[name].generate(generator, shape).astype(variable.dtype))
+                starts = {name: layer.start_of(name, generator) for name in layer.own_variables}
+                layer.check_values(starts)
+                cells += [layer.own_variables[name].cell for name in starts]
+                values += starts.values()
             assign(cells, values)
         for layer in find_layers(self):
             layer.settle_initial_values()
 
+    def start_of(self, name: str, rng: np.random.Generator | None = None) -> Array:
+        """What one of the layer's own variables starts from, drawn anew if it is drawn."""
+        variable = self.own_variables[name]
+        generator = np.random.default_rng() if rng is None else rng
+        shape = variable.get_value(borrow=True).shape
+        return drawn(self._initializers[name], generator, shape, variable.dtype, f"{self!r}: {name}")
+
     def settle_initial_values(self) -> None:
         """Set what starts from the values that others of the layer's own variables were given just now."""
+
+    # -- values ------------------------------------------------------------------------------------------------------
+
+    def check_value(self, what: str, role: type[Role], array: Array) -> None:
+        """Raise, naming `what`, if state in this role cannot have this value."""
+
+    def check_values(self, values: Mapping[str, Array]) -> None:
+        """Raise if the layer's own variables cannot have these values, given by name, some of them or all."""
+        for name, array in values.items():
+            for role in roles_of(self.own_variables[name]):
+                self.check_value(f"{self!r}: {name}", role, array)
+
+    def listed(self) -> list[str]:
+        """The names of the arrays that `get_values` lists, in their order."""
+        return list(self.own_variables)
+
+    def optional(self) -> set[str]:
+        """Which of these `set_values` may be given without."""
+        return set()
+
+    def get_values(self) -> dict[str, Array]:
+        """Copies of the layer's own arrays by name; of normalizations those that their system lists, in its order.
+
+        These are exchanged with other systems; what a layer has besides, such as a count of minibatches that a system does not
+        save, is in `get_parameter_values` alone.
+        """
+        return {name: self.own_variables[name].get_value() for name in self.listed()}
+
+    def set_values(self, values: Mapping[str, Any]) -> None:
+        """Set the layer's own arrays by name, all of them or none; axes of size 1 may be added or dropped, and floats rounded.
+
+        Sizes that are not known yet follow from the arrays. A count of minibatches may be left out, and then stays. ValueError
+        for a name that lacks or is unknown, for a shape that does not fit, and for values that the dtype does not reach or that
+        cannot be, such as negative variances; TypeError for what is not real numbers. If it fails, nothing has changed.
+        """
+        with unchanged_on_failure([self]):
+            self.allocate_from(values)
+            own = self.listed()
+            if not set(own) - self.optional() <= set(values) <= set(own):
+                raise InvalidValueError(f"{self!r} takes the arrays {own}, not {list(values)}")
+            given = {name: self.own_variables[name] for name in own if name in values}
+            arrays = {
+                name: fitted(values[name], one.get_value(borrow=True).shape, one.dtype, f"{self!r}: {name}")
+                for name, one in given.items()
+            }
+            self.check_values(arrays)
+            cells = [one.cell for one in given.values()]
+            assign(cells, list(arrays.values()))
+
+    def allocate_from(self, values: Mapping[str, Any]) -> None:
+        """Allocate the layer, with the sizes of arrays that are about to be set, where it is not yet allocated."""
+        self.allocate()
 
     def need(self, **sizes: Any) -> None:
         """ValueError, naming the layer, if one of the sizes is still unknown."""
@@ -403,9 +523,24 @@ def get_layer(variable: Variable) -> Layer | None:
 def get_parameters(tops: Layer | Iterable[Layer], role: type[Role] = Role) -> dict[str, Variable]:
     """The state of all layers at and below `tops` by hierarchical name, such as '/mlp/linear_0.W'.
 
-    Population statistics are included; role PARAMETER leaves only what is learned.
+    Population statistics, counts and random streams are included; role PARAMETER leaves only what is learned.
     """
     found: dict[str, Variable] = {}
+    for path, layer in paths_below(tops):
+        learned = layer.own_parameters
+        for name, variable in layer.own_variables.items():
+            if role is not Role and not has_roles(variable, [role]):
+                continue
+            if issubclass(role, PARAMETER) and variable not in learned:
+                continue
+            if f"{path}.{name}" in found:
+                raise InvalidValueError(f"two layers are named {path!r}; give them names of their own")
+            found[f"{path}.{name}"] = variable
+    return found
+
+
+def paths_below(tops: Layer | Iterable[Layer]) -> Iterator[tuple[str, Layer]]:
+    """All layers at and below `tops`, each once, with their hierarchical names."""
     seen: set[Layer] = set()
     stack = [("", layer) for layer in reversed([tops] if isinstance(tops, Layer) else list(tops))]
     while stack:
@@ -414,13 +549,8 @@ def get_parameters(tops: Layer | Iterable[Layer], role: type[Role] = Role) -> di
             continue
         seen.add(layer)
         here = f"{path}/{layer.name}"
-        for name, variable in layer.own_variables.items():
-            if has_roles(variable, [role]):
-                if f"{here}.{name}" in found:
-                    raise InvalidValueError(f"two layers are named {here!r}; give them names of their own")
-                found[f"{here}.{name}"] = variable
+        yield here, layer
         stack.extend((here, child) for child in reversed(layer.children))
-    return found
 
 
 # -- modes -----------------------------------------------------------------------------------------------------------

@@ -33,6 +33,8 @@ class BatchRenormalization(BatchNormalization):
     number of steps, which any function that computes a training-mode output counts in the layer's `steps`.
     """
 
+    fixed_when_allocated = frozenset({"r_max", "d_max"})
+
     def __init__(
         self, input_dim: int | Sequence[int] | None = None, *, r_max: Limit = 3.0, d_max: Limit = 5.0, **options: Any
     ) -> None:

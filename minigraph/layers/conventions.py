@@ -5,7 +5,7 @@ Everything here is written for arrays and for variables alike: layers build grap
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -32,7 +32,7 @@ class Batch(Record):
     count: Values
 
     def variance_by(self, unbiased: bool) -> Values:
-        """The variance; multiplied by m / (m - 1) if `unbiased`, but by 1 up to m = 1, so that it stays finite."""
+        """The variance; multiplied by m / (m - 1) if `unbiased`, but by 1 up to m = 1."""
         return self.variance * (np.maximum(self.count, 1) / np.maximum(self.count - 1, 1)) if unbiased else self.variance
 
 
@@ -161,14 +161,20 @@ class Convention(Record):
         return [mean, *(self.storage.stdev(one, epsilon) for one in spread)]
 
     def estimate(self, batch: Batch, epsilon: float) -> list[Values]:
-        """What a minibatch says about each array that holds the population."""
+        """What a minibatch says about each array that holds the population; NaN for the spread of a single element."""
         if batch.variance is None:
             return [batch.mean]
-        return [batch.mean, self.storage.keep(batch.variance_by(self.storage.unbiased), epsilon)]
+        spread = self.storage.keep(batch.variance_by(self.storage.unbiased), epsilon)
+        several = np.greater(batch.count, 1) | np.greater(batch.variance, 0)  # weights of several elements may add up to 1
+        return [batch.mean, np.where(several, spread, np.nan)]
 
     def settled(self, estimates: Sequence[Values], batches: int) -> list[Values]:
         """What is to be stored after so many minibatches, all of which together gave these estimates."""
         return list(estimates)
+
+    def inconsistent(self, values: Mapping[str, np.ndarray[Any, Any]]) -> str | None:
+        """Why arrays cannot stand beside each other, each of which could be there, None if they can."""
+        return None
 
     def write(self, mean: Values, stdev: Values, epsilon: float) -> list[Values]:
         """The arrays that make `read` return these statistics."""
@@ -204,6 +210,12 @@ class Sums(Convention):
     def settled(self, estimates: Sequence[Values], batches: int) -> list[Values]:
         weight = batches if self.fraction == 1 else (1 - self.fraction**batches) / (1 - self.fraction)
         return [one * weight for one in estimates]
+
+    def inconsistent(self, values: Mapping[str, np.ndarray[Any, Any]]) -> str | None:
+        given = [values[name] for name in (self.mean, self.spread) if name in values]
+        if self.weight not in values or values[self.weight].any() or not any(sums.any() for sums in given):
+            return None
+        return f"{self.weight} is 0 beside sums that are not: divide them by the weight that they have, and give 1"
 
     def write(self, mean: Values, stdev: Values, epsilon: float) -> list[Values]:
         weight = 1000 if self.fraction == 1 else 1 / (1 - self.fraction)  # that of a long training

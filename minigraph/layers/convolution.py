@@ -29,6 +29,10 @@ class Filtering(Layer):
     mathematics in place of the correlation.
     """
 
+    fixed_when_allocated = frozenset(
+        {"filter_size", "num_filters", "num_channels", "groups", "use_bias", "tied_biases", "weights_init", "biases_init"}
+    )
+
     def __init__(
         self,
         filter_size: int | Listed[int],

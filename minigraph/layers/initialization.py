@@ -25,8 +25,11 @@ def as_initializer(given: Any, what: str) -> Initializer:
     """An initializer, or a constant one from a number or array; TypeError otherwise."""
     if isinstance(given, Initializer):
         return given
-    if isinstance(given, bool) or not isinstance(given, int | float | np.ndarray):
+    numbers = isinstance(given, int | float | np.integer | np.floating) and not isinstance(given, bool)
+    if not numbers and not isinstance(given, np.ndarray):
         raise InvalidTypeError(f"{what} must be an initializer, a number, or an array, not {given!r}")
+    if isinstance(given, np.ndarray) and given.dtype.kind not in "biuf":
+        raise InvalidTypeError(f"{what} must be real numbers, not an array of {given.dtype}")
     return Constant(given)
 
 
@@ -46,7 +49,23 @@ class Constant(Initializer):
     constant: Any
 
     def generate(self, rng: np.random.Generator, shape: Shape) -> np.ndarray[Any, Any]:
-        return np.array(np.broadcast_to(np.asarray(self.constant, np.float64), shape))
+        array = np.asarray(self.constant)
+        if array.dtype.kind not in "biuf":
+            raise InvalidTypeError(f"a constant must be real numbers, not {array.dtype}")
+        if len(array.shape) > len(shape) or any(
+            one not in (1, size) for one, size in zip(array.shape[::-1], shape[::-1], strict=False)
+        ):
+            raise InvalidValueError(f"an array of shape {array.shape} does not broadcast to the shape {shape}")
+        return np.array(np.broadcast_to(array.astype(np.float64), shape))
+
+
+class Restart(Initializer):
+    """The integers that the state of a random stream starts from."""
+
+    state: tuple[int, ...]
+
+    def generate(self, rng: np.random.Generator, shape: Shape) -> np.ndarray[Any, Any]:
+        return np.array(self.state, np.uint64).reshape(shape)
 
 
 class IsotropicGaussian(Initializer):

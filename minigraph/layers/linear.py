@@ -28,6 +28,8 @@ class Linear(Layer):
     input_dim is inferred at the first application if left out.
     """
 
+    fixed_when_allocated = frozenset({"input_dim", "output_dim", "use_bias", "weights_init", "biases_init"})
+
     def __init__(
         self,
         input_dim: int | None = None,
@@ -56,6 +58,12 @@ class Linear(Layer):
     def input_shape(self, x: Variable) -> list[int | None]:
         return with_last_size(x, self.input_dim)
 
+    def drop_bias(self) -> None:
+        """Do without a bias from now on."""
+        with self.being_made():
+            self.use_bias = False
+        self.own_variables.pop("b", None)
+
     def check_inputs(self, *inputs: Variable) -> None:
         for x in inputs:
             if not x.ndim or last_size(x) not in (None, self.input_dim):
@@ -70,6 +78,8 @@ class Linear(Layer):
 
 class Bias(Layer):
     """x + b over the last axis of x, b of shape (input_dim,)."""
+
+    fixed_when_allocated = frozenset({"input_dim", "biases_init"})
 
     def __init__(self, input_dim: int | None = None, *, biases_init: Any = 0.0, **options: Any) -> None:
         super().__init__(**options)

@@ -15,6 +15,8 @@ from minigraph.layers.normalization import BatchNormalization
 class Sequence(Layer):
     """Layers, or bound applications of layers, each applied to what the one before it returned."""
 
+    fixed_when_made = frozenset({"stages"})
+
     def __init__(self, stages: Listed[Layer | Application[..., Any]], **options: Any) -> None:
         for stage in stages:
             if not isinstance(stage, Layer) and not (isinstance(stage, Application) and stage.layer is not None):
@@ -45,6 +47,8 @@ class MLP(Sequence):
     The first of `dims` may be None: it is inferred. An activation of None is none.
     """
 
+    fixed_when_made = frozenset({"dims"})
+
     def __init__(
         self,
         activations: Listed[Layer | None],
@@ -69,8 +73,11 @@ class MLP(Sequence):
 class BatchNormalizedMLP(Sequence):
     """For each activation a Linear without bias, a BatchNormalization, and the activation.
 
-    epsilon, mean_only, learn_scale, learn_shift and conserve_memory are those of every normalization.
+    epsilon, mean_only, learn_scale, learn_shift and conserve_memory are those of every normalization; the last can also be set
+    later, on the whole.
     """
+
+    fixed_when_made = frozenset({"dims"})
 
     def __init__(
         self,
@@ -104,3 +111,14 @@ class BatchNormalizedMLP(Sequence):
             stages += [] if activation is None else [activation]
         super().__init__(stages, **options)
         self.dims = list(dims)
+
+    @property
+    def conserve_memory(self) -> bool:
+        """Whether all normalizations have it; setting it sets it on all."""
+        return all(one.conserve_memory for one in self.children if isinstance(one, BatchNormalization))
+
+    @conserve_memory.setter
+    def conserve_memory(self, value: bool) -> None:
+        for one in self.children:
+            if isinstance(one, BatchNormalization):
+                one.conserve_memory = value

@@ -10,6 +10,7 @@ from minigraph.errors import InvalidValueError
 from minigraph.graph import Variable
 from minigraph.layers.base import Layer, application, is_in_training, untrained
 from minigraph.layers.roles import DROPOUT, add_role
+from minigraph.layers.settings import Setting
 from minigraph.ops.comparison import where
 from minigraph.ops.random import RandomStream
 from minigraph.ops.shape import shape
@@ -29,18 +30,26 @@ def drop(x: Variable, drop_prob: float, stream: RandomStream) -> Variable:
 
 
 class Dropout(Layer):
-    """Dropout in graph built under `training(...)`; the identity otherwise."""
+    """Dropout in graph built under `training(...)`; the identity otherwise.
+
+    stream: what draws; one of the layer's own if left out. Its state is saved with the layer.
+    """
+
+    fixed_when_allocated = frozenset({"stream"})
+    drop_prob = Setting(lambda given, what: check_probability(given))
 
     def __init__(self, drop_prob: float = 0.5, *, stream: RandomStream | None = None, **options: Any) -> None:
         super().__init__(**options)
-        self.drop_prob = check_probability(drop_prob)
+        self.drop_prob = drop_prob
         self.stream = stream
+
+    def allocate_parameters(self) -> None:
+        self.stream = self.add_stream("stream", self.stream)
 
     @application
     def apply(self, x: Variable) -> Variable:
         """x, or in training x with elements set to 0 at random and the others scaled up."""
         if not is_in_training(self):
             return untrained(x) if self.drop_prob else x
-        if self.stream is None:
-            self.stream = RandomStream(self.own_seed("stream"))
+        assert self.stream is not None
         return drop(x, self.drop_prob, self.stream)

@@ -11,10 +11,16 @@ from minigraph.graph import Variable
 from minigraph.layers.base import Layer, find_layers, training
 from minigraph.layers.conventions import BLOCKS, Convention
 from minigraph.layers.population import PopulationNormalization
+from minigraph.layers.settings import Setting
 from minigraph.ops.shape import expand_dims
 from minigraph.types import Shape, as_ints, as_sizes, check_axis
 
 Axis = int | str
+
+
+def _as_input_dim(given: Any, what: str) -> Shape | None:
+    """The shape of an input without the batch axis, None if it is not known."""
+    return None if given is None else as_sizes(given, what)
 
 
 class BatchNormalization(PopulationNormalization):
@@ -42,6 +48,10 @@ class BatchNormalization(PopulationNormalization):
     >>> layer.variables["scale"].type.shape
     (1, 4)
     """
+
+    fixed_when_made = frozenset({"broadcastable", "feature_axes", "axis_names"})
+    fixed_when_allocated = frozenset({"input_dim"})
+    input_dim = Setting(_as_input_dim)
 
     def __init__(
         self,
@@ -74,7 +84,7 @@ class BatchNormalization(PopulationNormalization):
         )
         if broadcastable is not None and feature_axes is not None:
             raise InvalidValueError("broadcastable and feature_axes say the same thing; leave one out")
-        self.input_dim: Shape | None = None if input_dim is None else as_sizes(input_dim, "input_dim")
+        self.input_dim = input_dim
         for what, listed in (("broadcastable", broadcastable), ("axis_names", axis_names)):
             if listed is not None and not isinstance(listed, list | tuple):
                 raise InvalidTypeError(f"{what} must be a sequence with one entry for each axis, not {listed!r}")
@@ -117,7 +127,7 @@ class BatchNormalization(PopulationNormalization):
             if inputs[0].ndim < 2:
                 raise InvalidValueError(f"{self!r} takes a batch axis and at least one axis of features, not {inputs[0]!r}")
             self.input_dim = inputs[0].type.shape[1:]
-            self._settle_axes()
+        self._settle_axes()
 
     @property
     def averaged(self) -> tuple[bool, ...]:

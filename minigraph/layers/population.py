@@ -17,7 +17,6 @@ from minigraph.layers.base import (
     get_application_call,
     is_in_training,
     is_left_out,
-    unchanged_on_failure,
 )
 from minigraph.layers.conventions import BLOCKS, Batch, Convention, Stdev, Sums, pooled
 from minigraph.layers.ghost_batches import GhostBatches
@@ -33,6 +32,8 @@ from minigraph.layers.roles import (
     BATCH_NORM_SHIFT_PARAMETER,
     Role,
 )
+from minigraph.layers.settings import Setting
+from minigraph.layers.state_values import Array, impossible
 from minigraph.ops.arranging import concatenate
 from minigraph.ops.comparison import and_, eq, ge, gt, lt, where
 from minigraph.ops.control import DefaultUpdate, ifelse
@@ -51,7 +52,6 @@ from minigraph.ops.normalization import (
 )
 from minigraph.ops.shape import broadcast_like, reshape, shape, shape_padright
 from minigraph.record import Record
-from minigraph.state import assign
 
 INFERENCE_IS_MEANT = "inference is meant"
 """The tag of an application that was switched to inference, or left out of training, on purpose."""
@@ -210,6 +210,13 @@ class PopulationNormalization(Layer):
     array to the sum of such arrays over the processes that each hold a part of the batch.
     """
 
+    fixed_when_made = frozenset({"convention", "virtual_batch_size", "all_reduce"})
+    fixed_when_allocated = frozenset(
+        {"scale_init", "shift_init", "population_init", "mean_only", "learn_scale", "learn_shift", "n_iter"}
+    )
+    epsilon = Setting(lambda given, what: check_epsilon(given))
+    freeze = Setting(lambda given, what: as_freeze(given))
+
     def __init__(
         self,
         convention: Convention = BLOCKS,
@@ -241,13 +248,16 @@ class PopulationNormalization(Layer):
             raise InvalidTypeError(f"all_reduce must be a function from an array to an array, not {all_reduce!r}")
         if isinstance(convention, Sums) and (n_iter is not None or mean_only):
             raise InvalidValueError(f"{convention.name} keeps one weight for all its sums: leave out n_iter and mean_only")
+        unknown = [name for name in population_init or {} if name not in convention.population]
+        if unknown:
+            raise InvalidValueError(f"population_init is for {', '.join(convention.population)}, not for {', '.join(unknown)}")
         self.convention = convention
-        self.epsilon = check_epsilon(convention.epsilon if epsilon is None else epsilon)
+        self.epsilon = convention.epsilon if epsilon is None else epsilon
         self.scale_init = Constant(1.0) if scale_init is None else as_initializer(scale_init, "scale_init")
         self.shift_init = Constant(0.0) if shift_init is None else as_initializer(shift_init, "shift_init")
         self.population_init = {name: as_initializer(one, name) for name, one in (population_init or {}).items()}
         self.mean_only, self.learn_scale, self.learn_shift = mean_only, learn_scale, learn_shift
-        self.n_iter, self.freeze = n_iter, as_freeze(freeze)
+        self.n_iter, self.freeze = n_iter, freeze
         self.virtual_batch_size, self.all_reduce = virtual_batch_size, all_reduce
 
     # -- what a subclass decides -------------------------------------------------------------------------------------
@@ -308,43 +318,26 @@ class PopulationNormalization(Layer):
             if x.dtype.kind != "f":
                 raise InvalidTypeError(f"{self!r} takes floats, not {x!r}; cast them first")
 
-    def start_of(self, variable: Variable) -> Any:
-        """What one of the layer's own variables that are not drawn at random starts from."""
-        initializer = self._initializers.get(str(variable.name), Constant(0.0))
-        shape = variable.get_value(borrow=True).shape
-        return initializer.generate(np.random.default_rng(), shape).astype(variable.dtype)
+    @property
+    def own_parameters(self) -> list[Variable]:
+        return [] if self.freeze is Freeze.EVERYTHING else super().own_parameters
 
-    def get_values(self) -> dict[str, Any]:
-        """Copies of the layer's own arrays, by the names and in the order of its convention."""
-        return {name: self.own_variables[name].get_value() for name in self.convention.order if name in self.own_variables}
+    def check_value(self, what: str, role: type[Role], array: Array) -> None:
+        reason = impossible(array, role, self.epsilon)
+        if reason is not None:
+            raise InvalidValueError(f"{what} {reason}")
 
-    def set_values(self, values: Mapping[str, Any]) -> None:
-        """Set the layer's own arrays, all of them or none, by the names of its convention; those with as many elements are
-        reshaped. Sizes that are not known yet follow from the arrays. A count of minibatches may be left out, and then stays.
-        ValueError for a name that lacks or is unknown, or a size that does not fit.
-        """
-        with unchanged_on_failure([self]):
-            self.allocate_from(values)
-            self._assign_all(values)
+    def check_values(self, values: Mapping[str, Array]) -> None:
+        super().check_values(values)
+        reason = self.convention.inconsistent(values)
+        if reason is not None:
+            raise InvalidValueError(f"{self!r}: {reason}")
 
-    def _assign_all(self, values: Mapping[str, Any]) -> None:
-        """Set the layer's own arrays, which are there."""
-        own = {name: self.own_variables[name] for name in self.convention.order if name in self.own_variables}
-        if not set(own) - {self.convention.count} <= set(values) <= set(own):
-            raise InvalidValueError(f"{self!r} takes the arrays {list(own)}, not {list(values)}")
-        own = {name: variable for name, variable in own.items() if name in values}
-        arrays = []
-        for name, variable in own.items():
-            array = np.asarray(values[name])
-            if array.size != np.prod([size or 0 for size in variable.type.shape], dtype=int):
-                raise InvalidValueError(f"{self!r}: {name} has shape {variable.type.shape}, not {array.shape}")
-            arrays.append(array.reshape(variable.get_value(borrow=True).shape).astype(variable.dtype))
-        cells = [variable.cell for variable in own.values()]
-        assign(cells, arrays)
+    def listed(self) -> list[str]:
+        return [name for name in self.convention.order if name in self.own_variables]
 
-    def allocate_from(self, values: Mapping[str, Any]) -> None:
-        """Allocate the layer, with the sizes of arrays that are about to be set, where it is not yet allocated."""
-        self.allocate()
+    def optional(self) -> set[str]:
+        return set() if self.convention.count is None else {self.convention.count}
 
     # -- application -------------------------------------------------------------------------------------------------
 
@@ -472,9 +465,10 @@ class PopulationNormalization(Layer):
         pairs: Pairs = []
         estimates = self.convention.estimate(batch, self.epsilon)
         populations = self.population_statistics
-        for population, estimate, other in zip(populations, estimates, otherwise or populations, strict=True):
-            own = reshape(cast(estimate, population.dtype), population.type.shape)
-            chosen = where(gt(batch.count, 0), own, other) if allow_nonfinite else FiniteOr()(own, other)
+        for part, (population, estimate) in enumerate(zip(populations, estimates, strict=True)):
+            own, other = reshape(cast(estimate, population.dtype), population.type.shape), (otherwise or populations)[part]
+            needed = 1 if part else 0  # a single element has a mean, but no spread
+            chosen = where(gt(batch.count, needed), own, other) if allow_nonfinite else FiniteOr()(own, other)
             pairs.append((population, chosen))
         return pairs
 

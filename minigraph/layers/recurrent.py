@@ -175,6 +175,19 @@ class Recurrent(Layer):
     adds `b` to; without it inputs have `gates * dim` features already, as in Blocks.
     """
 
+    fixed_when_made = frozenset({"dim", "activation", "gate_activation"})
+    fixed_when_allocated = frozenset(
+        {
+            "input_dim",
+            "weights_init",
+            "input_weights_init",
+            "biases_init",
+            "initial_state_init",
+            "peepholes",
+            "peepholes_init",
+            "forget_bias",
+        }
+    )
     gates = 1
     """How many times `dim` features a step takes."""
 
@@ -430,6 +443,8 @@ class BatchNormalizedLSTM(LSTM):
     [('population_mean', (5, 12)), ('population_stdev', (5, 12))]
     """
 
+    fixed_when_made = frozenset({"n_iter", "normalize_input", "normalize_states", "normalize_cells"})
+
     def __init__(
         self,
         dim: int,
@@ -481,6 +496,8 @@ class BatchNormalizedLSTM(LSTM):
 class Bidirectional(Layer):
     """A recurrent layer and a copy of it that begins with the last row; their results are joined along the last axis."""
 
+    fixed_when_made = frozenset({"forward", "backward"})
+
     def __init__(self, prototype: Recurrent, **options: Any) -> None:
         if not isinstance(prototype, Recurrent):
             raise InvalidTypeError(f"Bidirectional takes a recurrent layer, not {prototype!r}")
@@ -525,6 +542,8 @@ class RecurrentStack(Layer):
 
     skip_connections: every layer takes the inputs, too, through a `Linear`.
     """
+
+    fixed_when_made = frozenset({"transitions", "forks", "skips"})
 
     def __init__(
         self, transitions: Sequence[Recurrent | Bidirectional], *, skip_connections: bool = False, **options: Any

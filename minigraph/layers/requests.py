@@ -8,10 +8,12 @@ from typing import Any
 from minigraph.errors import InvalidTypeError, InvalidValueError
 from minigraph.graph import Constant, Variable, as_variable, is_annotation
 from minigraph.layers.base import ApplicationCall
-from minigraph.ops.arithmetic import clip
-from minigraph.ops.comparison import ge, lt, where
+from minigraph.ops.arithmetic import minimum
+from minigraph.ops.comparison import ge, where
 from minigraph.ops.control import disconnected_grad
+from minigraph.ops.creation import arange
 from minigraph.ops.elementwise import cast
+from minigraph.ops.indexing import index
 from minigraph.ops.normalization import Replaceable
 from minigraph.record import Record
 
@@ -45,13 +47,15 @@ class Request(Record):
         return self.mask, self.index, self.freeze if isinstance(self.freeze, Variable) else None
 
     def row(self, rows: int | None) -> int | Variable:
-        """Which of `rows` populations it is about: counted from the end if negative, the last one if beyond it."""
+        """Which of `rows` populations it is about: counted from the end if negative, the last one if beyond it; an IndexError
+        at run time for one before the first.
+        """
         if self.index is None or rows is None:
             return 0
         if isinstance(self.index.op, Constant):
             number = int(self.index.op.value)
             return min(number, rows - 1) if number >= 0 else number + rows
-        return clip(where(lt(self.index, 0), self.index + rows, self.index), 0, rows - 1)
+        return index(arange(rows), minimum(self.index, rows - 1))
 
     @property
     def weights(self) -> list[Variable]:

@@ -13,6 +13,7 @@ from minigraph.layers.base import Layer, application
 from minigraph.layers.initialization import Constant, as_initializer
 from minigraph.layers.masks import checked_mask
 from minigraph.layers.roles import BIAS, PARAMETER
+from minigraph.layers.settings import Setting
 from minigraph.ops.arithmetic import reciprocal, square
 from minigraph.ops.elementwise import cast
 from minigraph.ops.normalization import check_epsilon, standardize, statistics_dtype
@@ -29,6 +30,9 @@ class SampleNormalization(Layer):
     learn_scale, learn_shift: whether there is a scale, else 1, and a shift, else 0.
     """
 
+    fixed_when_allocated = frozenset({"input_dim", "scale_init", "shift_init", "learn_scale", "learn_shift"})
+    epsilon = Setting(lambda given, what: check_epsilon(given))
+
     def __init__(
         self,
         input_dim: int | Sequence[int] | None = None,
@@ -42,7 +46,7 @@ class SampleNormalization(Layer):
     ) -> None:
         super().__init__(**options)
         self.input_dim = None if input_dim is None else as_ints(input_dim, "input_dim", 1)
-        self.epsilon = check_epsilon(epsilon)
+        self.epsilon = epsilon
         self.scale_init = Constant(1.0) if scale_init is None else as_initializer(scale_init, "scale_init")
         self.shift_init = Constant(0.0) if shift_init is None else as_initializer(shift_init, "shift_init")
         self.learn_scale, self.learn_shift = learn_scale, learn_shift
@@ -99,6 +103,8 @@ class SampleNormalization(Layer):
 class LayerNormalization(SampleNormalization):
     """Each sample normalized over its features, the last axes (Ba et al. 2016); `axes` says over which."""
 
+    fixed_when_allocated = frozenset({"axes"})
+
     def __init__(self, input_dim: int | Sequence[int] | None = None, *, axes: int | Sequence[int] = -1, **options: Any) -> None:
         super().__init__(input_dim, **options)
         self.axes = axes
@@ -152,6 +158,7 @@ class ChannelNormalization(SampleNormalization):
 class GroupNormalization(ChannelNormalization):
     """(batch, channels, *spatial) normalized over each of `groups` groups of channels and all positions (Wu and He 2018)."""
 
+    fixed_when_allocated = frozenset({"groups"})
     least_axes = 2
 
     def __init__(self, groups: int, channels: int | None = None, **options: Any) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from minigraph.errors import InvalidValueError
 from minigraph.graph import fit
-from minigraph.layers.base import Layer, find_layers, get_parameters, unchanged_on_failure
+from minigraph.layers.base import Layer, find_layers, get_parameters, paths_below, unchanged_on_failure
 from minigraph.state import assign
 
 
@@ -20,7 +20,7 @@ def get_parameter_values(tops: Layer | Iterable[Layer]) -> dict[str, np.ndarray[
 
 def set_parameter_values(tops: Layer | Iterable[Layer], values: Mapping[str, Any]) -> None:
     """Set all state by hierarchical name. Layers that have none yet are allocated first, where all sizes are known. Names that
-    lack or are too many, or values that do not fit, raise, and then no layer is changed.
+    lack or are too many, and values that do not fit or that cannot be, raise, and then no layer is changed.
     """
     listed = [tops] if isinstance(tops, Layer) else list(tops)
     with unchanged_on_failure(find_layers(listed)):
@@ -33,8 +33,10 @@ def set_parameter_values(tops: Layer | Iterable[Layer], values: Mapping[str, Any
                 f"parameter values do not fit the layers: missing {missing}, unknown {unknown}{unallocated}"
             )
         cells = [variable.cell for variable in variables.values()]
-        arrays = [fit(values[name], one.type, f"the value of {name}").copy() for name, one in variables.items()]
-        assign(cells, arrays)
+        arrays = {name: fit(values[name], one.type, f"the value of {name}").copy() for name, one in variables.items()}
+        for path, layer in paths_below(listed):
+            layer.check_values({name: arrays[f"{path}.{name}"] for name in layer.own_variables})
+        assign(cells, list(arrays.values()))
 
 
 def _allocated_as_far_as_possible(tops: Iterable[Layer]) -> str:

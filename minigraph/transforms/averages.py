@@ -7,6 +7,7 @@ population stays as it is and the batch is not counted.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 from minigraph.errors import InvalidTypeError, InvalidValueError
 from minigraph.graph import Variable, shared
 from minigraph.layers.population import Pairs
+from minigraph.layers.settings import number
 from minigraph.ops.arithmetic import maximum, minimum
 from minigraph.ops.comparison import and_, eq, isfinite, where
 from minigraph.ops.creation import ones_like
@@ -66,11 +68,14 @@ def puzzlelib_average(
     pairs: Estimates, initial_factor: float = 1.0, min_factor: float = 0.1, count: Variable | None = None
 ) -> Pairs:
     """PuzzleLib's average: the n-th batch weighs max(initial_factor / n, min_factor)."""
+    for what, factor, most in (("initial_factor", initial_factor, math.inf), ("min_factor", min_factor, 1)):
+        _check_factor(factor, what, most)
     return averaged(pairs, lambda n: minimum(maximum(initial_factor / n, min_factor), 1.0), count)
 
 
 def gomlx_average(pairs: Estimates, momentum: float = 0.99, count: Variable | None = None) -> Pairs:
     """GoMLX's average: the n-th batch weighs 1 - min(momentum, 1 - 1 / n), so that the first overwrites."""
+    _check_factor(momentum, "momentum", 1)
     return averaged(pairs, lambda n: 1 - minimum(momentum, 1 - 1 / n), count)
 
 
@@ -144,6 +149,12 @@ def _new_weight(new_weight: Any, old_weight: Any) -> Any:
     if not isinstance(weight, Variable) and not 0 < weight <= 1:
         raise InvalidValueError(f"the weight of the new batch must be above 0 and at most 1, not {weight!r}")
     return weight
+
+
+def _check_factor(factor: Any, what: str, most: float) -> None:
+    """ValueError or TypeError for a weight that is no scalar variable, nor a number from 0 to `most`."""
+    if not isinstance(factor, Variable):
+        number(factor, what, 0, most)
 
 
 def _new_count(population: Variable) -> Variable:

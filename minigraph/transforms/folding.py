@@ -14,6 +14,7 @@ from minigraph.layers.base import Layer, find_layers
 from minigraph.layers.computation_graph import ComputationGraph
 from minigraph.layers.population import Normalization, find_normalizations
 from minigraph.layers.roles import BIAS, WEIGHT
+from minigraph.layers.state_values import in_dtype
 from minigraph.ops.arithmetic import Add, Divide, Multiply, Negative, Subtract
 from minigraph.ops.linear import MatMul
 from minigraph.ops.loop import Scan
@@ -30,7 +31,8 @@ def fold_batch_normalization(graph: Roots, layers: Layer | Iterable[Layer] | Non
     shared variables, computed in float64 from the values that the layers have now. layers: fold only those at or below these.
 
     ValueError, with the reason for each, if one cannot be folded exactly: a normalization in training mode, with a mask, by
-    statistics that vary along another axis than the product's, or without a product beside it that nothing else uses.
+    statistics that vary along another axis than the product's, without a product beside it that nothing else uses, or with
+    results that the dtype of the product's weights does not reach.
 
     >>> x = mg.matrix("x", shape=(None, 4))
     >>> network = mg.layers.BatchNormalizedMLP([mg.layers.Rectifier(), None], [4, 8, 2])
@@ -146,6 +148,8 @@ class _Folder:
         if last and self._is_product(bottom) and self._only_user(bottom) is steps[0].variable:
             x, weights = bottom.inputs
             product = _product(x, self._value(weights) * scale, shift, weights)
+            if product is None:
+                return _beyond(weights)
             result, sizes = self._without(steps, product)
             return {top: result, **sizes}
         user = self._only_user(top)
@@ -154,7 +158,8 @@ class _Folder:
             matrix = self._value(weights)
             rows = np.broadcast_to(scale, matrix.shape[:1])[:, None]
             x, sizes = self._without(steps, bottom)
-            return {user: _product(x, matrix * rows, np.broadcast_to(shift, matrix.shape[:1]) @ matrix, weights), **sizes}
+            product = _product(x, matrix * rows, np.broadcast_to(shift, matrix.shape[:1]) @ matrix, weights)
+            return _beyond(weights) if product is None else {user: product, **sizes}
         beside = [bottom] + ([] if user is None else [user])
         if any(self._is_product(neighbour) for neighbour in beside):
             return "its statistics vary along another axis than the product beside it"
@@ -276,8 +281,18 @@ def _outer_axis(variable: Variable, axis: int) -> int | None:
     return axis
 
 
-def _product(x: Variable, matrix: np.ndarray[Any, Any], bias: Any, weights: Variable) -> Variable:
-    """x times a folded matrix plus a folded bias."""
-    columns = np.broadcast_to(bias, matrix.shape[1:]).astype(weights.dtype)
-    folded = shared(matrix.astype(weights.dtype), f"{weights.name or 'W'}_folded", borrow=True, tags=(WEIGHT,))
+def _product(x: Variable, matrix: np.ndarray[Any, Any], bias: Any, weights: Variable) -> Variable | None:
+    """x times a folded matrix plus a folded bias; None where the dtype of the weights does not reach them."""
+    try:
+        own, columns = (
+            in_dtype(value, weights.dtype, "a folded value") for value in (matrix, np.broadcast_to(bias, matrix.shape[1:]))
+        )
+    except InvalidValueError:
+        return None
+    folded = shared(own, f"{weights.name or 'W'}_folded", borrow=True, tags=(WEIGHT,))
     return MatMul()(x, folded) + shared(columns, "b_folded", borrow=True, tags=(BIAS,))
+
+
+def _beyond(weights: Variable) -> str:
+    """The reason why folded weights cannot be stored."""
+    return f"its folded weights or biases are beyond the reach of {weights.dtype}, which the product computes in"

@@ -15,7 +15,7 @@ from minigraph.layers.base import Layer, find_layers
 from minigraph.layers.computation_graph import ComputationGraph
 from minigraph.layers.conventions import Batch
 from minigraph.layers.population import Normalization, PopulationNormalization
-from minigraph.layers.roles import PARAMETER, has_roles
+from minigraph.layers.roles import BATCH_NORM_POPULATION_STATISTICS, PARAMETER, has_roles
 from minigraph.ops.comparison import eq, isfinite, or_
 from minigraph.ops.reduction import all as all_of
 from minigraph.state import assign, snapshot
@@ -146,12 +146,8 @@ def _where_known(value: Array, population: Variable) -> Array:
 def state_of_normalizations(graph: ComputationGraph) -> list[Variable]:
     """The variables that hold the populations, and what else normalizing layers keep, in a graph."""
     layers = dict.fromkeys(one.layer for one in normalizations_of(graph))
-    return [
-        variable
-        for layer in layers
-        for variable in (*layer.own_variables.values(), *([] if layer.count is None else [layer.count]))
-        if not has_roles(variable, [PARAMETER])
-    ]
+    own = [variable for layer in layers for variable in layer.own_variables.values()]
+    return [variable for variable in own if not has_roles(variable, [PARAMETER])]
 
 
 @contextmanager
@@ -192,13 +188,15 @@ def _shown(batches: Batches, title: str | None) -> Iterable[Any]:
 
 
 def reset_population_statistics(tops: Layer | Iterable[Layer]) -> None:
-    """Set the population of every layer at or below `tops` to what it starts from, and its count of minibatches to 0."""
+    """Set the population of every layer at or below `tops` to what it starts from, and its counts, of minibatches or of steps
+    that schedules go by, to 0.
+    """
     cells, values = [], []
     for layer in find_layers(tops):
         if not isinstance(layer, PopulationNormalization) or not layer.allocated:
             continue
-        forgotten = [*layer.population_statistics, *([] if layer.count is None else [layer.count])]
-        for variable in forgotten:
-            cells.append(variable.cell)
-            values.append(layer.start_of(variable))
+        for name, variable in layer.own_variables.items():
+            if has_roles(variable, [BATCH_NORM_POPULATION_STATISTICS]):
+                cells.append(variable.cell)
+                values.append(layer.start_of(name))
     assign(cells, values)

@@ -11,16 +11,20 @@ from minigraph.errors import InvalidTypeError, InvalidValueError
 from minigraph.graph import Variable
 from minigraph.layers.conventions import Convention
 from minigraph.layers.population import Pairs, PopulationNormalization
+from minigraph.layers.requests import Freeze
+from minigraph.layers.settings import flag, number
 from minigraph.ops.control import DefaultUpdate, updated_value, with_asked
 from minigraph.ops.shape import reshape
 from minigraph.types import as_ints, check_axes
 
 
 def as_weight(given: Any, what: str) -> Any:
-    """A weight of averages, which systems take as it is: any number, or a scalar variable; TypeError for anything else."""
-    if isinstance(given, Variable) or (isinstance(given, int | float | np.number) and not isinstance(given, bool)):
+    """A weight of averages: a number from 0 to 1, or a scalar variable; TypeError for anything else, ValueError outside."""
+    if isinstance(given, Variable):
+        if given.ndim or given.dtype.kind != "f":
+            raise InvalidTypeError(f"{what} must be a number or a scalar variable, not {given!r}")
         return given
-    raise InvalidTypeError(f"{what} must be a number or a scalar variable, not {given!r}")
+    return number(given, what, 0, 1)
 
 
 class Followed(DefaultUpdate):
@@ -47,6 +51,9 @@ class DialectNormalization(PopulationNormalization):
     features: the number of features, or the sizes of the kept axes; inferred at the first application if left out.
     kept_axes: the axes of the input that are not averaged over. ranks: how many axes an input may have; any if empty.
     """
+
+    fixed_when_made = frozenset({"kept_axes", "ranks"})
+    fixed_when_allocated = frozenset({"features"})
 
     def __init__(
         self,
@@ -101,7 +108,9 @@ class DialectNormalization(PopulationNormalization):
     def allocate_from(self, values: Mapping[str, Any]) -> None:
         if self.features is None and self.convention.mean in values:
             shape = np.shape(values[self.convention.mean])[0 if self.n_iter is None else 1 :]
-            self.features = shape if len(shape) == len(self.kept_axes) else (int(np.prod(shape)),)
+            wide = tuple(size for size in shape if size != 1)
+            same = next((one for one in (shape, wide) if len(one) == len(self.kept_axes)), None)
+            self.features = (int(np.prod(shape)),) if same is None else same
         super().allocate_from(values)
 
     def input_shape(self, x: Variable) -> list[int | None]:
@@ -129,3 +138,26 @@ class DialectNormalization(PopulationNormalization):
             return normalized
         kind = Followed(self.name)
         return with_asked(normalized, {target: (kind, updated_value(target, new)) for target, new in self.rule(pairs)})
+
+
+class TrainableNormalization(DialectNormalization):
+    """A dialect whose layers may be told not to train: training then is inference, and nothing learns."""
+
+    def __init__(self, convention: Convention, epsilon: float, *, trainable: bool = True, **options: Any) -> None:
+        super().__init__(convention, epsilon, **options)
+        self._otherwise = self.freeze
+        self.trainable = trainable
+
+    @property
+    def trainable(self) -> bool:
+        """Whether the layer trains, for what is built from then on; False is `freeze = Freeze.EVERYTHING`."""
+        return self.freeze is not Freeze.EVERYTHING
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        wanted = flag(value, "trainable")
+        if wanted is self.trainable:
+            return
+        if not wanted:
+            self._otherwise = self.freeze
+        self.freeze = self._otherwise if wanted else Freeze.EVERYTHING

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,12 @@ from minigraph.layers.dialects.base import DialectNormalization
 from minigraph.layers.initialization import as_initializer
 from minigraph.layers.population import Pairs
 from minigraph.layers.requests import Freeze, Request
-from minigraph.layers.roles import BATCH_NORM_SCALE_PARAMETER, BATCH_NORM_SHIFT_PARAMETER
+from minigraph.layers.roles import BATCH_NORM_SCALE_PARAMETER, BATCH_NORM_SHIFT_PARAMETER, Role
+from minigraph.layers.settings import flag, number
+from minigraph.layers.state_values import Array, impossible
 from minigraph.ops.shape import reshape
 from minigraph.transforms.averages import decayed_sums
+from minigraph.types import as_ints
 
 CAFFE = Sums(
     "Caffe",
@@ -39,6 +43,8 @@ class BatchNorm(DialectNormalization):
     then stay as they are; False: never.
     """
 
+    fixed_when_made = frozenset({"moving_average_fraction"})
+
     def __init__(
         self,
         use_global_stats: bool | None = None,
@@ -46,9 +52,10 @@ class BatchNorm(DialectNormalization):
         eps: float = 1e-5,
         **options: Any,
     ) -> None:
-        if isinstance(moving_average_fraction, bool) or not isinstance(moving_average_fraction, int | float | np.number):
-            raise InvalidTypeError(f"moving_average_fraction must be a number, not {moving_average_fraction!r}")
-        convention = Sums(**{**vars(CAFFE), "fraction": float(moving_average_fraction)})
+        fraction = float(number(moving_average_fraction, "moving_average_fraction", 0, 1))
+        if not fraction:
+            raise InvalidValueError("moving_average_fraction must be above 0")
+        convention = Sums(**{**vars(CAFFE), "fraction": fraction})
         super().__init__(convention, eps, learn_scale=False, learn_shift=False, **options)
         self.use_global_stats, self.moving_average_fraction = use_global_stats, moving_average_fraction
 
@@ -64,7 +71,13 @@ class BatchNorm(DialectNormalization):
 
 
 class Scale(Layer):
-    """Caffe's layer that multiplies each feature of `axis` by a scale, and with `bias_term` adds a bias."""
+    """Caffe's layer that multiplies each feature of `axis` by a scale, and with `bias_term` adds a bias.
+
+    axis: an int, counted from the end if negative. Its blobs, `get_values` and `set_values`, are scale and bias.
+    """
+
+    fixed_when_made = frozenset({"axis"})
+    fixed_when_allocated = frozenset({"bias_term", "features", "filler", "bias_filler"})
 
     def __init__(
         self,
@@ -77,12 +90,21 @@ class Scale(Layer):
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        self.axis, self.bias_term, self.features = axis, bias_term, features
+        if isinstance(axis, bool) or not isinstance(axis, int | np.integer):
+            raise InvalidTypeError(f"axis must be an int, not {axis!r}")
+        self.axis, self.bias_term = int(axis), flag(bias_term, "bias_term")
+        self.features = None if features is None else as_ints(features, "features", 1)[0]
         self.filler, self.bias_filler = as_initializer(filler, "filler"), as_initializer(bias_filler, "bias_filler")
+
+    def _axis_of(self, x: Variable) -> int:
+        """The axis of x that is scaled; ValueError if x lacks it."""
+        if not -x.ndim <= self.axis < x.ndim:
+            raise InvalidValueError(f"{self!r} scales axis {self.axis}, which {x!r} lacks")
+        return self.axis % x.ndim
 
     def infer_sizes(self, *inputs: Variable) -> None:
         if self.features is None and inputs:
-            self.features = inputs[0].type.shape[self.axis]
+            self.features = inputs[0].type.shape[self._axis_of(inputs[0])]
 
     def allocate_parameters(self) -> None:
         self.need(features=self.features)
@@ -93,14 +115,24 @@ class Scale(Layer):
     def input_shape(self, x: Variable) -> list[int | None]:
         return [self.features if axis == self.axis % x.ndim else None for axis in range(x.ndim)]
 
+    def allocate_from(self, values: Mapping[str, Any]) -> None:
+        if self.features is None and "scale" in values:
+            self.features = int(np.size(values["scale"]))
+        super().allocate_from(values)
+
+    def check_value(self, what: str, role: type[Role], array: Array) -> None:
+        reason = impossible(array, role)
+        if reason is not None:
+            raise InvalidValueError(f"{what} {reason}")
+
     def check_inputs(self, *inputs: Variable) -> None:
-        for x in inputs:
-            if x.ndim <= self.axis or x.type.shape[self.axis] not in (None, self.features):
+        for x in inputs[:1]:
+            if x.type.shape[self._axis_of(x)] not in (None, self.features):
                 raise InvalidValueError(f"{self!r} takes {self.features} features on axis {self.axis}, not {x!r}")
 
     @application
     def apply(self, x: Variable) -> Variable:
         """x times scale, plus bias."""
-        sizes = tuple(self.features if axis == self.axis % x.ndim else 1 for axis in range(x.ndim))
+        sizes = tuple(self.features if axis == self._axis_of(x) else 1 for axis in range(x.ndim))
         scaled = x * reshape(self.own_variables["scale"], sizes)
         return scaled + reshape(self.own_variables["bias"], sizes) if self.bias_term else scaled

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from minigraph.errors import InvalidValueError
+from minigraph.errors import InvalidValueError, MinigraphError
 from minigraph.layers.conventions import Convention, Variance
+from minigraph.layers.roles import BATCH_NORM_POPULATION_WEIGHT, Role
+from minigraph.layers.state_values import Array, impossible, in_dtype, real, same_but_for_ones
+from minigraph.ops.normalization import check_epsilon
 
 Values = dict[str, np.ndarray[Any, Any]]
 
@@ -32,39 +36,74 @@ def convert(
     statistics are converted exactly.
 
     ValueError for unknown or missing names, values that no population can have, and where no variance of the target gives the
-    deviation of the source: sqrt(variance + target_epsilon) is never below sqrt(target_epsilon).
+    deviation of the source: sqrt(variance + target_epsilon) is never below sqrt(target_epsilon); also for features that were
+    averaged over different numbers of minibatches, where the target has one for all. TypeError for what is not real numbers.
 
     >>> from minigraph.layers.dialects import BLOCKS, PYTORCH, convert
     >>> convert({"running_mean": np.zeros(1), "running_var": np.ones(1)}, PYTORCH, BLOCKS, epsilon=0.5)["population_stdev"]
     array([1.22474487])
     """
-    given = {name: np.asarray(array) for name, array in values.items()}
-    _check_names(given, source)
+    given = _named(values, source)
+    own = check_epsilon(source.epsilon if epsilon is None else epsilon)
+    new = check_epsilon(target_epsilon if target_epsilon is not None else (target.epsilon if epsilon is None else epsilon))
+    _check_arrays(given, source, own)
     if not target.population:
         raise InvalidValueError(f"{target.name} keeps no population")
-    own = source.epsilon if epsilon is None else epsilon
-    new = target_epsilon if target_epsilon is not None else (target.epsilon if epsilon is None else epsilon)
     with np.errstate(all="ignore"):
         mean, stdev = source.read([given[name].astype(np.float64) for name in source.population], own)
     if not (np.isfinite(mean).all() and np.isfinite(stdev).all() and (stdev > 0).all()):
         raise InvalidValueError(f"the {source.name} statistics give a mean or deviation that is not finite, or not above 0")
-    kind, shape = given[source.mean].dtype, given[source.mean].shape
+    kind = given[source.mean].dtype
     kind = kind if kind.kind == "f" else np.dtype(np.float64)
-    if isinstance(target.storage, Variance):
-        stdev = _with_variance(stdev, kind, new, target)
-    written = dict(zip(target.population, target.write(mean, stdev, new), strict=True))
-    learned = {target.scale: given.get(source.scale), target.shift: given.get(source.shift)}
-    counted = {}
+    result = _written(mean, stdev, target, kind, new)
+    for name, learned in ((target.scale, source.scale), (target.shift, source.shift)):
+        if learned in given:
+            result[name] = given[learned]
     if target.count is not None:
-        seen = given[source.count] if source.count in given else np.asarray(count)
-        counted[target.count] = np.full(shape, seen.flat[0], kind) if target.counts_features else seen.reshape(-1)[0]
-    with np.errstate(over="ignore"):
-        result = {name: np.asarray(array).astype(kind) for name, array in written.items()}
-    if not all(np.isfinite(array).all() for array in result.values()):
-        raise InvalidValueError(f"what {target.name} would store is beyond the reach of {kind.name}: convert a wider dtype")
-    result |= {name: array for name, array in learned.items() if array is not None}
-    result |= {name: np.asarray(array) for name, array in counted.items()}
+        seen = given[source.count] if source.count is not None and source.count in given else real(count, "count")
+        result[target.count] = _counted(seen, source, target, mean.shape, kind)
     return {name: result[name] for name in target.order if name in result}
+
+
+def _written(mean: Any, stdev: Any, target: Convention, kind: np.dtype[Any], epsilon: float) -> Values:
+    """The population as a system stores it, in a dtype; ValueError where that has no variance or no number for it."""
+    if isinstance(target.storage, Variance):
+        stdev = _with_variance(stdev, kind, epsilon, target)
+    arrays = dict(zip(target.population, target.write(mean, stdev, epsilon), strict=True))
+    with np.errstate(over="ignore"):
+        result = {name: np.asarray(array).astype(kind) for name, array in arrays.items()}
+    if any(impossible(result[name], stored.role, epsilon) for name, stored in target.population.items()):
+        raise InvalidValueError(f"what {target.name} would store is beyond the reach of {kind.name}: convert a wider dtype")
+    return result
+
+
+def _counted(seen: Array, source: Convention, target: Convention, shape: tuple[int, ...], kind: np.dtype[Any]) -> Array:
+    """A count of minibatches as a system keeps it, for each feature or for all; ValueError where one for all is none."""
+    if not seen.size or impossible(seen, BATCH_NORM_POPULATION_WEIGHT):
+        raise InvalidValueError(f"a count of minibatches is 0 or more, not {seen!r}")
+    if target.counts_features:
+        return np.broadcast_to(seen.reshape(shape if seen.size > 1 else ()), shape).astype(kind)
+    if (seen != seen.flat[0]).any():
+        raise InvalidValueError(
+            f"the features were averaged over different numbers of minibatches, {seen.min()} to {seen.max()}, and "
+            f"{target.name} has one for all: leave {source.count} out, and give count"
+        )
+    return in_dtype(seen.reshape(-1)[0:1].reshape(()), np.dtype(np.int64), "the count of minibatches")
+
+
+def _plain(name: str) -> str:
+    """A name without the number of an output, such as the ':0' that Keras' variables have."""
+    return re.sub(r":\d+$", "", name)
+
+
+def _named(values: Mapping[str, Any], source: Convention) -> Values:
+    """Arrays of real numbers by their plain names; ValueError where two have one."""
+    given: Values = {}
+    for name, array in values.items():
+        if _plain(name) in given:
+            raise InvalidValueError(f"two arrays are named {_plain(name)!r}")
+        given[_plain(name)] = real(array, f"{source.name}: {name}")
+    return given
 
 
 def convert_model(
@@ -79,7 +118,11 @@ def convert_model(
     """The arrays of a whole model with those of its normalizations converted; all others stay as they are, in their order.
 
     values: arrays by names such as 'features.1.running_mean'; what stands before the last `separator` is the layer's path.
-    leave: which layers, by their path, to leave alone. options: those of `convert`, for all layers.
+    Numbers of outputs, as in Keras' 'bn/gamma:0', are no part of a name. leave: which layers, by their path, to leave alone.
+    options: those of `convert`, for all layers.
+
+    ValueError, besides those of `convert`, for a model without any normalization of the source, for a layer that has a part of
+    one, such as a mean without a variance, and where converted arrays would have the names of others.
 
     >>> from minigraph.layers.dialects import KERAS, PYTORCH
     >>> model = {"0.weight": np.ones((2, 3)), "1.running_mean": np.zeros(3), "1.running_var": np.ones(3)}
@@ -91,27 +134,62 @@ def convert_model(
         own = name.rpartition(separator)[2]
         layers.setdefault(name.removesuffix(own), {})[own] = array
     result: dict[str, Any] = {}
+    found = False
     for path, arrays in layers.items():
-        if set(source.population) <= set(arrays) and not leave(path.removesuffix(separator)):
-            known = {own: array for own, array in arrays.items() if own in source.order}
-            others = {own: array for own, array in arrays.items() if own not in source.order}
-            arrays = {**convert(known, source, target, **options), **others}
+        present = {_plain(own) for own in arrays} & set(source.population)
+        found = found or bool(present)
+        if present and not leave(path.removesuffix(separator)):
+            arrays = _converted(path.removesuffix(separator), arrays, source, target, options)
         result |= {f"{path}{own}": array for own, array in arrays.items()}
+    if not found:
+        raise InvalidValueError(
+            f"the model has no {source.name} normalization: no layer has arrays named {', '.join(source.population)}; "
+            f"is {separator!r} what separates the names?"
+        )
     return result
 
 
-def _check_names(values: Mapping[str, Any], source: Convention) -> None:
-    """ValueError unless the arrays are the population of a system, and otherwise what may be there."""
+def _converted(
+    path: str, arrays: Mapping[str, Any], source: Convention, target: Convention, options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The arrays of one layer of a model, those of its normalization converted; errors name the layer."""
+    known = {own: array for own, array in arrays.items() if _plain(own) in source.order}
+    others = {own: array for own, array in arrays.items() if _plain(own) not in source.order}
+    try:
+        converted = convert(known, source, target, **options)
+    except MinigraphError as error:
+        raise type(error)(f"{path or 'the model'}: {error.message}; give leave, if it is no normalization") from None
+    if converted.keys() & others.keys():
+        raise InvalidValueError(f"{path or 'the model'} has arrays named {sorted(converted.keys() & others.keys())} already")
+    return {**converted, **others}
+
+
+def _check_arrays(values: Values, source: Convention, epsilon: float) -> None:
+    """ValueError unless the arrays are the population of a system, and otherwise what may be there, as it can be."""
     missing = [name for name in source.population if name not in values]
     unknown = [name for name in values if name not in source.order]
-    sizes = {np.size(values[name]) for name in (source.mean, source.spread, source.scale, source.shift) if name in values}
-    if not missing and len(sizes) > 1:
-        raise InvalidValueError(f"the {source.name} arrays are of different sizes: {sorted(sizes)}")
     if missing or unknown or not source.population:
         raise InvalidValueError(
             f"{source.name} has the arrays {list(source.order)}, of which only {source.scale}, {source.shift} "
             f"{'' if source.count is None else f'and {source.count} '}may be left out: missing {missing}, unknown {unknown}"
         )
+    first = values[source.mean]
+    for name in (source.spread, source.scale, source.shift):
+        if name in values and not same_but_for_ones(values[name].shape, first.shape):
+            raise InvalidValueError(
+                f"the {source.name} arrays are of different sizes: {source.mean} {first.shape}, {name} {values[name].shape}"
+            )
+    for name, array in values.items():
+        stored = source.population.get(name)
+        if stored is not None and stored.shape is not None and not same_but_for_ones(array.shape, stored.shape):
+            raise InvalidValueError(f"{source.name}: {name} has shape {stored.shape}, not {array.shape}")
+        role = BATCH_NORM_POPULATION_WEIGHT if name == source.count else Role
+        reason = impossible(array, role if stored is None else stored.role, epsilon)
+        if reason is not None:
+            raise InvalidValueError(f"{source.name}: {name} {reason}")
+    inconsistent = source.inconsistent(values)
+    if inconsistent is not None:
+        raise InvalidValueError(f"{source.name}: {inconsistent}")
 
 
 def _with_variance(stdev: Any, kind: np.dtype[Any], epsilon: float, target: Convention) -> Any:

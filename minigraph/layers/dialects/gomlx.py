@@ -13,11 +13,12 @@ from minigraph.graph import Input, Variable, toposort
 from minigraph.layers.base import Layer, find_layers
 from minigraph.layers.computation_graph import ComputationGraph
 from minigraph.layers.conventions import Convention, Variance
-from minigraph.layers.dialects.base import DialectNormalization, as_weight
+from minigraph.layers.dialects.base import TrainableNormalization, as_weight
 from minigraph.layers.initialization import Constant
 from minigraph.layers.population import Normalization, Pairs
 from minigraph.layers.requests import Freeze
 from minigraph.layers.roles import BATCH_NORM_POPULATION_WEIGHT
+from minigraph.layers.settings import Setting
 from minigraph.ops.normalization import normalize_by
 from minigraph.state import assign, snapshot
 from minigraph.transforms.averages import gomlx_average
@@ -27,13 +28,15 @@ from minigraph.transforms.recomputation import call_on, only_for_now, state_of_n
 GOMLX = Convention("GoMLX", "scale", "offset", "mean", "variance", Variance(), 1e-3, "avg_weight", counts_features=True)
 
 
-class BatchNormalization(DialectNormalization):
+class BatchNormalization(TrainableNormalization):
     """GoMLX' layer: the n-th minibatch weighs 1 - min(momentum, 1 - 1 / n), where `avg_weight` counts for each feature.
 
     feature_axis: what is *not* averaged over; negative counts from the end, several are allowed. center, scale: whether an
     offset and a scale are learned. frozen_averages: training uses the stored statistics and keeps them. trainable=False:
-    nothing changes, and training is inference.
+    nothing changes, and training is inference; it can also be set later, for what is built from then on.
     """
+
+    momentum = Setting(as_weight)
 
     def __init__(
         self,
@@ -47,17 +50,17 @@ class BatchNormalization(DialectNormalization):
         trainable: bool = True,
         **options: Any,
     ) -> None:
-        frozen = Freeze.STATISTICS if frozen_averages else Freeze.NOTHING
         super().__init__(
             GOMLX,
             epsilon,
             kept_axes=feature_axis,
             learn_scale=scale,
             learn_shift=center,
-            freeze=frozen if trainable else Freeze.EVERYTHING,
+            freeze=Freeze.STATISTICS if frozen_averages else Freeze.NOTHING,
+            trainable=trainable,
             **options,
         )
-        self.momentum = as_weight(momentum, "momentum")
+        self.momentum = momentum
 
     def allocate_parameters(self) -> None:
         super().allocate_parameters()

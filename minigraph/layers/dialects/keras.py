@@ -6,19 +6,22 @@ from collections.abc import Sequence
 from typing import Any
 
 from minigraph.layers.conventions import Convention, Variance
-from minigraph.layers.dialects.base import DialectNormalization, as_weight
+from minigraph.layers.dialects.base import TrainableNormalization, as_weight
 from minigraph.layers.population import Pairs
-from minigraph.layers.requests import Freeze
+from minigraph.layers.settings import Setting
 from minigraph.transforms.averages import averaged
 
 KERAS = Convention("Keras", "gamma", "beta", "moving_mean", "moving_variance", Variance(), 1e-3)
 
 
-class BatchNormalization(DialectNormalization):
+class BatchNormalization(TrainableNormalization):
     """Keras' layer: `axis` is what is not averaged over, and `momentum` is the weight of the *old* average, which with 1 stays.
 
-    trainable=False: training is inference, and nothing learns. Masks are given to `apply`.
+    trainable=False: training is inference, and nothing learns; it can also be set later, for what is built from then on. Masks
+    are given to `apply`.
     """
+
+    momentum = Setting(as_weight)
 
     def __init__(
         self,
@@ -44,10 +47,10 @@ class BatchNormalization(DialectNormalization):
             learn_scale=scale,
             learn_shift=center,
             population_init={"moving_mean": moving_mean_initializer, "moving_variance": moving_variance_initializer},
-            freeze=Freeze.NOTHING if trainable else Freeze.EVERYTHING,
+            trainable=trainable,
             **options,
         )
-        self.momentum = as_weight(momentum, "momentum")
+        self.momentum = momentum
 
     def rule(self, pairs: Pairs) -> Pairs:
         return averaged(pairs, 1 - self.momentum)

@@ -14,6 +14,7 @@ from minigraph.layers.linear import Linear
 from minigraph.layers.mlp import Sequence
 from minigraph.layers.population import Pairs
 from minigraph.layers.requests import Freeze, Request, checked_index
+from minigraph.layers.settings import Setting
 from minigraph.transforms.averages import averaged
 from minigraph.types import as_ints, as_sizes, check_axes
 
@@ -28,6 +29,9 @@ class BatchNormLayer(DialectNormalization):
     incoming: the shape of the input, or None to infer it. axes: those averaged over; 'auto': all but the second. beta, gamma:
     initializers, or None for a fixed 0 or 1. mean, inv_std: what the averages start from.
     """
+
+    fixed_when_made = frozenset({"axes"})
+    alpha = Setting(as_weight)
 
     def __init__(
         self,
@@ -54,7 +58,7 @@ class BatchNormLayer(DialectNormalization):
         if isinstance(axes, str) and axes != "auto":
             raise InvalidValueError(f"axes must be 'auto', an int, or ints, not {axes!r}")
         self.axes = axes if isinstance(axes, str) else as_ints(axes, "axes")
-        self.alpha = as_weight(alpha, "alpha")
+        self.alpha = alpha
         if incoming is not None:
             shape = as_sizes(incoming, "incoming")
             if len(shape) < 2:
@@ -116,6 +120,5 @@ def batch_norm(layer: Layer, **options: Any) -> Sequence:
     if not isinstance(linear, Linear):
         raise InvalidTypeError(f"batch_norm takes a Linear, or a Sequence that starts with one, not {layer!r}")
     normalization = BatchNormLayer(**options)
-    linear.use_bias = False
-    linear.own_variables.pop("b", None)
+    linear.drop_bias()
     return Sequence([linear, normalization, *stages[1:]], name=f"{layer.name}_bn")

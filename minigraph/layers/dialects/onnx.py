@@ -7,6 +7,7 @@ from typing import Any
 from minigraph.layers.conventions import Convention, Variance
 from minigraph.layers.dialects.base import DialectNormalization, as_weight
 from minigraph.layers.population import Pairs
+from minigraph.layers.settings import Setting
 from minigraph.transforms.averages import averaged
 
 ONNX = Convention("ONNX", "scale", "B", "input_mean", "input_var", Variance(), 1e-5)
@@ -15,9 +16,11 @@ ONNX = Convention("ONNX", "scale", "B", "input_mean", "input_var", Variance(), 1
 class BatchNormalization(DialectNormalization):
     """ONNX' operator over axis 1: `momentum` is the weight of the *old* average; the stored variance is biased."""
 
+    momentum = Setting(as_weight)
+
     def __init__(self, epsilon: float = 1e-5, momentum: float = 0.9, **options: Any) -> None:
         super().__init__(ONNX, epsilon, **options)
-        self.momentum = as_weight(momentum, "momentum")
+        self.momentum = momentum
 
     def rule(self, pairs: Pairs) -> Pairs:
         return averaged(pairs, 1 - self.momentum)

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from minigraph.errors import InvalidValueError
-from minigraph.graph import Variable, shared
+from minigraph.graph import Variable
 from minigraph.layers.base import ApplicationCall
 from minigraph.layers.conventions import Convention, Variance
-from minigraph.layers.dialects.base import DialectNormalization
-from minigraph.layers.initialization import IsotropicGaussian
+from minigraph.layers.dialects.base import DialectNormalization, as_weight
+from minigraph.layers.initialization import Constant, IsotropicGaussian
 from minigraph.layers.population import Pairs
 from minigraph.layers.requests import Request
+from minigraph.layers.roles import BATCH_NORM_POPULATION_WEIGHT
+from minigraph.layers.settings import Setting, number
 from minigraph.transforms.averages import puzzlelib_average
 
 PUZZLELIB = Convention("PuzzleLib", "scale", "bias", "mean", "var", Variance(unbiased=True), 1e-5)
+
+
+def _as_first_factor(given: Any, what: str) -> float:
+    """The weight of the first minibatch, beyond which 1 is enough."""
+    return number(given, what, 0, math.inf)
 
 
 class BatchNormND(DialectNormalization):
@@ -25,8 +33,16 @@ class BatchNormND(DialectNormalization):
 
     maps: the number of features. sscale: scale starts as normal numbers of mean 1 and this deviation. affine: whether scale and
     bias are learned. empty: nothing is allocated until `set_values`. inplace: accepted for inference; in training an error.
-    Arrays have the shape (1, maps, 1, ...). The count n is kept in `num_of_props`, and is not part of the arrays.
+    Arrays have the shape (1, maps, 1, ...).
+
+    The count n is `num_of_props`. PuzzleLib does not save it, so that it is not among the arrays of `get_values`, and the first
+    minibatch after `set_values` on a new layer counts fully, as it does there. `get_parameter_values` has it.
     """
+
+    fixed_when_made = frozenset({"nd", "maps"})
+    fixed_when_allocated = frozenset({"empty"})
+    initFactor = Setting(_as_first_factor)
+    minFactor = Setting(as_weight)
 
     def __init__(
         self,
@@ -57,11 +73,15 @@ class BatchNormND(DialectNormalization):
             raise InvalidValueError(f"{self!r} counts the minibatches of one population: leave out n_iter")
         self.nd, self.maps, self.empty, self.inplace = nd, maps, empty, inplace
         self.initFactor, self.minFactor = initFactor, minFactor
-        self.num_of_props = shared(np.int64(0), name="num_of_props")
 
     @property
-    def count(self) -> Variable:
-        return self.num_of_props
+    def num_of_props(self) -> Variable:
+        """How many minibatches the averages come from; there once the layer is allocated."""
+        return self.own_variables["num_of_props"]
+
+    @property
+    def count(self) -> Variable | None:
+        return self.own_variables.get("num_of_props")
 
     def parameter_shape(self) -> tuple[int, ...]:
         return (1, self.maps, *(1 for _ in range(self.nd)))
@@ -74,6 +94,7 @@ class BatchNormND(DialectNormalization):
         if self.empty:
             raise InvalidValueError(f"{self!r} is empty: load its arrays with set_values before it is applied")
         super().allocate_parameters()
+        self.add_parameter("num_of_props", (), Constant(0), BATCH_NORM_POPULATION_WEIGHT, np.int64)
 
     def normalize(self, x: Variable, call: ApplicationCall, request: Request, in_training: bool) -> Variable:
         if in_training and self.inplace:

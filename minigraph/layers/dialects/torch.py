@@ -15,11 +15,13 @@ from minigraph.layers.initialization import Constant, Uniform
 from minigraph.layers.population import Pairs
 from minigraph.layers.requests import Freeze, Request
 from minigraph.layers.roles import BATCH_NORM_POPULATION_WEIGHT
+from minigraph.layers.settings import Setting
+from minigraph.ops.arithmetic import minimum
 from minigraph.ops.comparison import gt, isfinite
 from minigraph.ops.control import assert_
 from minigraph.ops.elementwise import cast
 from minigraph.ops.reduction import all as all_of
-from minigraph.ops.shape import size
+from minigraph.ops.shape import shape
 from minigraph.transforms.averages import averaged, cumulative_average, raw_estimate
 
 TORCH7 = Convention("Torch7", "weight", "bias", "running_mean", "running_var", Variance(unbiased=True), 1e-5)
@@ -50,6 +52,7 @@ class BatchNormalization(DialectNormalization):
     """Torch7's module for (batch, features); the weight starts uniform in (0, 1). momentum: the weight of the new batch."""
 
     rank = 2
+    momentum = Setting(as_weight)
 
     def __init__(
         self, nOutput: int | None = None, eps: float = 1e-5, momentum: float = 0.1, affine: bool = True, **options: Any
@@ -64,7 +67,7 @@ class BatchNormalization(DialectNormalization):
             learn_shift=affine,
             **options,
         )
-        self.momentum = as_weight(momentum, "momentum")
+        self.momentum = momentum
 
     def rule(self, pairs: Pairs) -> Pairs:
         return averaged(pairs, self.momentum)
@@ -82,6 +85,11 @@ class VolumetricBatchNormalization(BatchNormalization):
     rank = 5
 
 
+def _as_momentum(given: Any, what: str) -> Any:
+    """A weight of the new minibatch, or None for that of a mean."""
+    return None if given is None else as_weight(given, what)
+
+
 class PyTorchNormalization(DialectNormalization):
     """PyTorch's modules. momentum: the weight of the new batch, 0 for averages that stay, None for the mean of all.
 
@@ -89,7 +97,9 @@ class PyTorchNormalization(DialectNormalization):
     a channel cannot be trained on: ValueError where that is known, AssertionError when it comes.
     """
 
+    fixed_when_made = frozenset({"track_running_stats"})
     allowed_ranks: Sequence[int] = ()
+    momentum = Setting(_as_momentum)
 
     def __init__(
         self,
@@ -111,7 +121,7 @@ class PyTorchNormalization(DialectNormalization):
             learn_shift=affine and bias,
             **options,
         )
-        self.momentum = None if momentum is None else as_weight(momentum, "momentum")
+        self.momentum = momentum
         self.track_running_stats = track_running_stats
 
     def allocate_parameters(self) -> None:
@@ -125,12 +135,24 @@ class PyTorchNormalization(DialectNormalization):
         return Request(request.mask, request.index, Freeze.AVERAGES), True
 
     def estimate(self, x: Variable, request: Request) -> tuple[Variable, list[Variable], Batch]:
-        sizes = [x.type.shape[axis] for axis in self.averaged_axes(x)]
         message = f"{self!r} needs more than one value a channel to train on"
-        if None not in sizes and np.prod(sizes) == 1:  # type: ignore[arg-type]
+        fewest = self._fewest_values(x)
+        if isinstance(fewest, int) and fewest == 1:
             raise InvalidValueError(f"{message}, not {x!r}")
         normalized, statistics, batch = super().estimate(x, request)
-        return assert_(normalized, gt(size(x, self.averaged_axes(x)), 1), message), statistics, batch
+        if self.all_reduce is not None and not request.weights:
+            fewest = batch.count
+        return assert_(normalized, gt(fewest, 1), message), statistics, batch
+
+    def _fewest_values(self, x: Variable) -> int | Variable:
+        """How many values a channel has in x; in the last, perhaps smaller, ghost batch if there are such."""
+        axes = self.averaged_axes(x)
+        if self.virtual_batch_size is None or 0 not in axes:
+            return _times([shape(x)[axis] for axis in axes])
+        rows = shape(x)[0]
+        last = (rows - 1) % self.virtual_batch_size + 1
+        least = min(rows, last) if isinstance(rows, int) else minimum(rows, last)
+        return _times([least, *(shape(x)[axis] for axis in axes if axis != 0)])
 
     def rule(self, pairs: Pairs) -> Pairs:
         count = self.own_variables["num_batches_tracked"]
@@ -141,6 +163,14 @@ class PyTorchNormalization(DialectNormalization):
             if population is self.own_variables["running_mean"]:  # one that is not finite throughout is not counted
                 counted = counted + cast(all_of(isfinite(raw_estimate(estimate))), count.dtype)
         return [*averaged(pairs, self.momentum), (count, counted)]
+
+
+def _times(sizes: Sequence[int | Variable]) -> int | Variable:
+    """The product of sizes."""
+    result: int | Variable = 1
+    for size in sizes:
+        result = result * size
+    return result
 
 
 class BatchNorm1d(PyTorchNormalization):

@@ -1,0 +1,103 @@
+"""Attributes of layers: checked when they are set, and refused where they would have no effect or are not known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from difflib import get_close_matches
+from typing import Any, Generic, Self, TypeVar, overload
+
+import numpy as np
+
+from minigraph.errors import InvalidAttributeError, InvalidTypeError, InvalidValueError
+
+Checked = TypeVar("Checked")
+
+
+class Setting(Generic[Checked]):
+    """An attribute of layers that is checked whenever it is set; `check` gets the value and the attribute's name."""
+
+    def __init__(self, check: Callable[[Any, str], Checked]) -> None:
+        self._check = check
+        self._name = ""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    @overload
+    def __get__(self, layer: None, owner: type) -> Self: ...
+
+    @overload
+    def __get__(self, layer: object, owner: type) -> Checked: ...
+
+    def __get__(self, layer: object | None, owner: type) -> Self | Checked:
+        if layer is None:
+            return self
+        if self._name not in vars(layer):
+            raise AttributeError(f"{owner.__name__} has no {self._name} yet")
+        found: Checked = vars(layer)[self._name]
+        return found
+
+    def __set__(self, layer: object, value: Any) -> None:
+        vars(layer)[self._name] = self._check(value, self._name)
+
+
+def check_attribute(layer: Any, name: str, value: Any, allocated: bool) -> None:
+    """Raise, naming the layer, unless an attribute of a finished layer can be set to this value."""
+    kind = type(layer)
+    if name not in vars(layer) and not hasattr(kind, name):
+        own = [one for one in vars(layer) if not one.startswith("_")]
+        known = sorted({*own, *(one for one in dir(kind) if _is_setting(kind, one))} - _INNER)
+        (nearest,) = get_close_matches(name, known, 1, 0.0)
+        raise InvalidAttributeError(
+            f"{layer!r} has no attribute {name!r}; the nearest of its own is {nearest!r}, of {', '.join(known)}. Attributes of "
+            "layers are made in __init__; names that begin with _ are free"
+        )
+    if name in vars(layer) and _is_unchanged(vars(layer)[name], value):
+        return
+    if name in _listed(kind, "fixed_when_made"):
+        raise InvalidValueError(f"{layer!r}: {name} cannot change once the layer is made; make another layer")
+    if allocated and name in _listed(kind, "fixed_when_allocated"):
+        raise InvalidValueError(
+            f"{layer!r} has its parameters already, so that another {name} would have no effect: set it before the first "
+            "application, or make another layer"
+        )
+
+
+_INNER = {"name_is_final", "allocated", "own_variables", "children"}
+"""What layers keep for themselves."""
+
+
+def _is_setting(kind: type, name: str) -> bool:
+    """Whether a public attribute of a class is meant to be set."""
+    found = next((vars(one)[name] for one in kind.__mro__ if name in vars(one)), None)
+    return not name.startswith("_") and (isinstance(found, Setting) or (isinstance(found, property) and found.fset is not None))
+
+
+def _listed(kind: type, what: str) -> set[str]:
+    """What a class and those above it list under a name."""
+    return {name for one in kind.__mro__ for name in vars(one).get(what, ())}
+
+
+def _is_unchanged(old: Any, new: Any) -> bool:
+    """Whether a value is the one that was there, or equal to it where that is easily said."""
+    plain = isinstance(old, bool | int | float | str | tuple | list) and type(old) is type(new)
+    return old is new or (plain and bool(old == new))
+
+
+# -- checks ----------------------------------------------------------------------------------------------------------
+
+
+def number(value: Any, name: str, least: float, most: float) -> float:
+    """A number within bounds; TypeError for what is none, ValueError for one outside, NaN included."""
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+        raise InvalidTypeError(f"{name} must be a number, not {value!r}")
+    if not least <= value <= most:
+        raise InvalidValueError(f"{name} must be at least {least:g} and at most {most:g}, not {value!r}")
+    return value  # type: ignore[return-value]
+
+
+def flag(value: Any, name: str) -> bool:
+    """True or False; TypeError otherwise."""
+    if not isinstance(value, bool | np.bool_):
+        raise InvalidTypeError(f"{name} must be True or False, not {value!r}")
+    return bool(value)
