@@ -20,7 +20,8 @@ from minigraph.ops.arithmetic import Multiply, Negative, Round
 from minigraph.ops.control import Advance, GradientOp
 from minigraph.ops.elementwise import Elementwise, Floating, Loosened
 from minigraph.ops.indexing import Index
-from minigraph.ops.random import RandomBits
+from minigraph.ops.loop import Continued
+from minigraph.ops.random import Below, RandomBits
 from minigraph.ops.reduction import Reduction
 from minigraph.ops.shape import Size
 from minigraph.testing import compute_plainly
@@ -119,7 +120,7 @@ def others() -> Iterator[Built]:
     yield [given], [x], [mg.grad_clip(x, -1, 1), mg.grad_scale(x, 2.0), mg.disconnected_grad(x), x.copy()]
     yield [given], [x], [normalization.FiniteOr()(x, x * 2), GradientOp()(x), normalization.AllReduce(np.square)(x), Size(0)(x)]
     yield [given], [x], [normalization.FlowedThrough()(x), normalization.Replaceable()(x), Advance()(x, x, x)]
-    yield [given], [x], [Loosened(np.dtype("float64"))(x)]
+    yield [given], [x], [Loosened(np.dtype("float64"))(x), Continued()(x, x), Below()(x)]
     yield [given], [x], [mg.grad(mg.linalg.det(x[:2]), x)]
     state, stream = mg.tensor("s", dtype="uint64", shape=(2,)), np.array([5, 1], "uint64")
     yield [stream], [state], [RandomBits(0, (3,), np.dtype("uint32"))(state)]
