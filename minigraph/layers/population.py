@@ -421,7 +421,9 @@ class PopulationNormalization(Layer):
         if self.n_iter is not None:
             row = request.row(self.n_iter)
             stored = [one[row] for one in stored]
-        return [self.stretched(one, x) for one in self.convention.read(stored, self.epsilon)]
+        mean, *spread = (self.stretched(one, x) for one in self.convention.read(stored, self.epsilon))
+        # where nothing deviates, and epsilon does not help, x is normalized to 0, as it is in training
+        return [mean, *(spread if self.epsilon else (where(eq(one, 0), np.inf, one) for one in spread))]
 
     def normalize_by_minibatch(self, x: Variable, call: ApplicationCall, request: Request) -> tuple[Variable, list[Variable]]:
         """x normalized by its own statistics, and these: those in use, marked as such, the variance, the count."""

@@ -14,12 +14,8 @@ from minigraph.layers.initialization import Constant, as_initializer
 from minigraph.layers.masks import checked_mask
 from minigraph.layers.roles import BIAS, PARAMETER
 from minigraph.layers.settings import Setting
-from minigraph.ops.arithmetic import reciprocal, square
-from minigraph.ops.elementwise import cast
-from minigraph.ops.normalization import check_epsilon, standardize, statistics_dtype
-from minigraph.ops.reduction import mean
+from minigraph.ops.normalization import DivideByLength, check_epsilon, standardize
 from minigraph.ops.shape import expand_dims, reshape, shape
-from minigraph.ops.transcendental import sqrt
 from minigraph.types import as_ints, check_axes
 
 
@@ -123,9 +119,7 @@ class RMSNormalization(LayerNormalization):
         super().__init__(input_dim, learn_shift=learn_shift, **options)
 
     def normalized(self, x: Variable) -> Variable:
-        wide = cast(x, statistics_dtype(x))
-        size = sqrt(mean(square(wide), self.scaled_axes(x), keepdims=True) + self.epsilon)
-        return cast(wide * reciprocal(size), x.dtype)
+        return DivideByLength(self.scaled_axes(x), self.epsilon, averaged=True)(x)
 
 
 class ChannelNormalization(SampleNormalization):

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from minigraph.graph import Variable
 from minigraph.layers.base import application
 from minigraph.layers.initialization import Constant
 from minigraph.layers.linear import Linear
 from minigraph.layers.roles import PARAMETER
-from minigraph.ops.arithmetic import square
 from minigraph.ops.linear import dot
-from minigraph.ops.reduction import sum as sum_over
-from minigraph.ops.transcendental import sqrt
+from minigraph.ops.normalization import DivideByLength
 
 
 class WeightNormalizedLinear(Linear):
     """x @ (g * W / |W|) + b, with a length g for each output and |W| that of its column (Salimans and Kingma 2016).
 
-    g starts as |W|, so that the layer starts as the linear map with the same W. That paper pairs it with batch normalization
+    g starts as |W|, so that the layer starts as the linear map with the same W. A column of zeros has no direction: it stays 0,
+    and gets no gradient. That paper pairs it with batch normalization
     that only subtracts the mean: `BatchNormalization(mean_only=True)`.
     """
 
@@ -31,14 +32,15 @@ class WeightNormalizedLinear(Linear):
         self.settle_initial_values()
 
     def settle_initial_values(self) -> None:
-        lengths = (self.own_variables["W"].get_value(borrow=True).astype("float64") ** 2).sum(axis=0) ** 0.5
+        weights = self.own_variables["W"].get_value(borrow=True).astype("float64")
+        peak = abs(weights).max(axis=0, initial=0.0)
+        lengths = peak * ((weights / np.where(peak > 0, peak, 1)) ** 2).sum(axis=0) ** 0.5
         self.own_variables["g"].set_value(lengths.astype(self.own_variables["g"].dtype))
 
     @property
     def weights(self) -> Variable:
         """The matrix that x is multiplied by."""
-        direction = self.own_variables["W"]
-        return direction * (self.own_variables["g"] / sqrt(sum_over(square(direction), axis=0)))
+        return DivideByLength((0,), 0.0, averaged=False)(self.own_variables["W"]) * self.own_variables["g"]
 
     @application
     def apply(self, x: Variable) -> Variable:

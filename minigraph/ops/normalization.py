@@ -1,8 +1,9 @@
 """The formula of batch normalization, and the only place where it stands (Ioffe and Szegedy 2015).
 
 The mean is taken in two passes: what the first leaves, the mean of the deviations, corrects its rounding. So a batch far
-from 0 loses no digits, and a constant column becomes exactly 0. 16-bit inputs have 32-bit statistics. Elements may be left
-out by a mask, and a batch may be spread over several processes that add up their totals.
+from 0 loses no digits, and a constant column becomes exactly 0. 16-bit inputs have 32-bit statistics. Sums and squares are
+taken in float64, which has room for those of smaller floats; float64 itself is scaled by a power of two where that is needed.
+Elements may be left out by a mask, and a batch may be spread over several processes that add up their totals.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ import numpy as np
 
 from minigraph.errors import InvalidTypeError, InvalidValueError
 from minigraph.graph import Array, Composite, Identity, Op, Variable, as_variable, items
-from minigraph.ops.arithmetic import Multiply, MultiplyOrZero, multiply_or_zero, reciprocal, square
-from minigraph.ops.comparison import gt, isfinite, where
+from minigraph.ops.arithmetic import Multiply, MultiplyOrZero, maximum, multiply_or_zero, reciprocal, square
+from minigraph.ops.arithmetic import abs as absolute
+from minigraph.ops.comparison import eq, gt, isfinite, where
 from minigraph.ops.elementwise import Cotangents, Operand, cast
+from minigraph.ops.reduction import Peak, inverse_or_zero, scale_for
 from minigraph.ops.reduction import sum as sum_over
-from minigraph.ops.shape import broadcast_like, shape_padleft, size
+from minigraph.ops.shape import broadcast_like, restore_axes, shape_padleft, size
 from minigraph.ops.transcendental import sqrt
 from minigraph.types import TensorType, check_axes
 
@@ -58,13 +61,21 @@ class Sample:
         self.axes, self._all_reduce = axes, all_reduce
         self.dtype = statistics_dtype(x)
         self._weights = broadcast_like(cast(weights[0], self.dtype), x) if weights else None
-        self._elements = cast(size(x, axes), self.dtype)
+        self._elements = cast(size(x, axes), "float64")
 
     @cached_property
     def count(self) -> Variable:
         """The number of elements per statistic: a scalar, or with a mask one for each statistic, axes kept."""
-        own = self._elements if self._weights is None else sum_over(self._weights, self.axes, keepdims=True)
-        return self._everywhere(own)
+        return cast(self._count, self.dtype)
+
+    @cached_property
+    def _count(self) -> Variable:
+        """The number of elements in float64, which holds any."""
+        return self._everywhere(self._elements if self._weights is None else self._total(self._weights))
+
+    def _total(self, values: Variable) -> Variable:
+        """The sum of `values` in this process, in float64."""
+        return sum_over(values, self.axes, "float64", keepdims=True)
 
     def _everywhere(self, own: Variable) -> Variable:
         """The total of all processes, from that of this one."""
@@ -83,15 +94,22 @@ class Sample:
         return self._everywhere(sum_over(values, self.axes, keepdims=True)) / self.count
 
     def mean(self, values: Variable) -> Variable:
-        """The mean of `values`."""
-        return self.share(self.weighed(values))
+        """The mean of `values`, in float64."""
+        return self._everywhere(self._total(self.weighed(values))) / self._count
 
     def centered(self, values: Variable) -> tuple[Variable, Variable]:
         """`values` minus their mean, and the mean."""
-        rough = self.mean(self.present(values))
+        rough = cast(self.mean(self.present(values)), values.dtype)
         deviation = self.present(values - rough)
-        correction = self.mean(deviation)
+        correction = cast(self.mean(deviation), values.dtype)
         return self.present(deviation - correction), rough + correction
+
+    def scale(self, values: Variable, epsilon: float = 0.0) -> Variable | None:
+        """A power of two that brings float64 `values` and their squares into range; None for smaller floats."""
+        if values.dtype != "float64":
+            return None
+        peak = restore_axes(Peak(self.axes)(absolute(self.present(values))), self.axes, values.ndim)
+        return scale_for(self._everywhere(maximum(peak, 0)), epsilon < NEGLIGIBLE)
 
     def each(self, dstatistic: Variable) -> Variable:
         """What an element contributes to a mean whose cotangent this is."""
@@ -115,8 +133,10 @@ class Center(Normalizing):
     def expand(self, *inputs: Variable) -> tuple[Variable, Variable]:
         x, *weights = inputs
         sample = self.sample(x, weights)
-        centered, average = sample.centered(cast(x, sample.dtype))
-        return cast(centered, x.dtype), average
+        values = cast(x, sample.dtype)
+        scale = sample.scale(values)
+        centered, average = sample.centered(values if scale is None else values * scale)
+        return cast(centered, x.dtype) if scale is None else centered / scale, average if scale is None else average / scale
 
     def gradient(self, dy: Any, y: Variable, x: Variable, *weights: Variable) -> Cotangents:
         dcentered, dmean = dy
@@ -139,10 +159,16 @@ class Standardize(Normalizing):
     def expand(self, *inputs: Variable) -> tuple[Variable, Variable, Variable, Variable]:
         x, *weights = inputs
         sample = self.sample(x, weights)
-        centered, average = sample.centered(cast(x, sample.dtype))
-        variance = sample.mean(square(centered))
-        stdev = sqrt(variance + self.epsilon)
-        return cast(sample.present(centered * reciprocal(stdev)), x.dtype), average, stdev, variance
+        values = cast(x, sample.dtype)
+        scale = sample.scale(values, self.epsilon)
+        centered, average = sample.centered(values if scale is None else values * scale)
+        variance = sample.mean(square(cast(centered, "float64")))
+        root = _root(variance, self.epsilon, scale)
+        normalized = cast(sample.present(_times(centered, _inverse(root, self.epsilon, scale), self.epsilon)), x.dtype)
+        if scale is None:
+            return normalized, average, cast(root, sample.dtype), variance
+        stdev = where(eq(variance, 0), np.sqrt(self.epsilon), root / scale)
+        return normalized, average / scale, stdev, variance / scale / scale
 
     def gradient(self, dy: Any, y: Variable, x: Variable, *weights: Variable) -> Cotangents:
         # dx = (dx_hat - mean(dx_hat) - x_hat * mean(dx_hat * x_hat)) / stdev
@@ -157,7 +183,8 @@ class Standardize(Normalizing):
             scale, varying = (None, dx_hat) if self.all_reduce else _factors(dx_hat, sample.axes)
             wide = sample.present(cast(varying, sample.dtype))
             projection = sample.weighed(multiply_or_zero(sample.share(multiply_or_zero(wide, x_hat)), x_hat))
-            slope = reciprocal(stdev) if scale is None else reciprocal(stdev) * cast(scale, sample.dtype)
+            slope = _inverse(stdev, self.epsilon)
+            slope = slope if scale is None else slope * cast(scale, sample.dtype)
             terms.append(multiply_or_zero(wide - sample.weighed(sample.share(wide)) - projection, slope))
         if dmean is not None:
             terms.append(broadcast_like(sample.each(dmean), x))
@@ -168,6 +195,63 @@ class Standardize(Normalizing):
         if not terms:
             return (None, *(None for _ in weights))
         return (cast(sample.present(sum(terms[1:], terms[0])), x.dtype), *(None for _ in weights))
+
+
+NEGLIGIBLE = 1e-60
+"""An epsilon below this is no bound: deviations may be so small that one divided by them is beyond a float of 32 bits."""
+
+
+def _root(square_mean: Variable, epsilon: float, scale: Variable | None) -> Variable:
+    """sqrt(mean square + epsilon), times what the values were scaled by."""
+    return sqrt(square_mean + (epsilon if scale is None else scale * epsilon * scale))
+
+
+def _inverse(root: Variable, epsilon: float, scale: Variable | None = None) -> Variable:
+    """1 / a root, but 0 where that is 0; in float64 where it may be large."""
+    if epsilon >= NEGLIGIBLE and scale is None:
+        return reciprocal(root)
+    return inverse_or_zero(cast(root, "float64"))
+
+
+def _times(values: Variable, inverse: Variable, epsilon: float) -> Variable:
+    """Values times an inverse, in float64 where that may be large, else in their own dtype."""
+    return values * (cast(inverse, values.dtype) if epsilon >= NEGLIGIBLE else inverse)
+
+
+class DivideByLength(Composite):
+    """x / sqrt(s + epsilon), with s the sum, or if `averaged` the mean, of squares over axes; 0 where that root is 0."""
+
+    axes: tuple[int, ...]
+    epsilon: float
+    averaged: bool
+
+    def expand(self, *inputs: Variable) -> Variable:
+        (x,) = inputs
+        scaled, root, scale = self._length(x)
+        return cast(_times(scaled, _inverse(root, self.epsilon, scale), self.epsilon), x.dtype)
+
+    def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
+        # dx = (dy - y * share(dy * y)) / root
+        _, root, scale = self._length(x)
+        inverse = _inverse(root, self.epsilon, scale)
+        slope = inverse if scale is None else inverse * scale
+        wide, y = (cast(one, statistics_dtype(x)) for one in (dy, y))
+        share = sum_over(multiply_or_zero(wide, y), self.axes, keepdims=True)
+        share = share / cast(size(x, self.axes), share.dtype) if self.averaged else share
+        slope = cast(slope, wide.dtype) if self.epsilon >= NEGLIGIBLE else slope
+        return (cast(multiply_or_zero(wide - multiply_or_zero(share, y), slope), x.dtype),)
+
+    def _length(self, x: Variable) -> tuple[Variable, Variable, Variable | None]:
+        """x in the dtype of statistics, perhaps scaled, the root, scaled alike, and the scale."""
+        values = cast(x, statistics_dtype(x))
+        scale = None
+        if values.dtype == "float64":
+            peak = restore_axes(Peak(self.axes)(absolute(values)), self.axes, values.ndim)
+            scale = scale_for(peak, self.epsilon < NEGLIGIBLE)
+            values = values * scale
+        total = sum_over(square(cast(values, "float64")), self.axes, keepdims=True)
+        total = total / cast(size(x, self.axes), total.dtype) if self.averaged else total
+        return values, _root(total, self.epsilon, scale), scale
 
 
 def _factors(dy: Variable, axes: tuple[int, ...]) -> tuple[Variable | None, Variable]:
@@ -201,9 +285,9 @@ def normalizable(x: Operand, axes: int | Sequence[int]) -> tuple[Variable, tuple
 
 
 def check_epsilon(epsilon: Any) -> float:
-    """`epsilon` as a float; ValueError unless it is a number of 0 or more."""
-    if isinstance(epsilon, bool) or not isinstance(epsilon, int | float | np.number) or not epsilon >= 0:
-        raise InvalidValueError(f"epsilon must be a number of 0 or more, not {epsilon!r}")
+    """`epsilon` as a float; ValueError unless it is a finite number of 0 or more."""
+    if isinstance(epsilon, bool) or not isinstance(epsilon, int | float | np.number) or not 0 <= epsilon < np.inf:
+        raise InvalidValueError(f"epsilon must be a finite number of 0 or more, not {epsilon!r}")
     return float(epsilon)
 
 
@@ -228,7 +312,8 @@ def standardize(
 
     mean and stdev keep the axes at size 1, and are float32 for 16-bit x. Where a `mask`, which broadcasts to x, is 0 or False,
     x_hat is 0, and x counts for nothing, whatever it is. `all_reduce` adds up arrays over processes that each hold a part of
-    the batch; each must compute the same graph. ValueError for a negative epsilon.
+    the batch; each must compute the same graph. ValueError for an epsilon that is negative or not finite; with one of 0,
+    x_hat is 0 where all x are equal.
     """
     variable, checked = normalizable(x, axes)
     op = Standardize(checked, all_reduce, check_epsilon(epsilon))

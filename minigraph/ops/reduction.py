@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from minigraph.errors import InvalidTypeError, InvalidValueError
-from minigraph.graph import Array, Composite, Op, Variable, as_variable, is_weak
+from minigraph.graph import Array, Composite, Op, Variable, as_variable, constant, is_weak
 from minigraph.ops import arithmetic, comparison
 from minigraph.ops.arithmetic import multiply_or_zero, reciprocal, square
-from minigraph.ops.comparison import eq, le, where
+from minigraph.ops.comparison import eq, gt, le, lt, where
 from minigraph.ops.creation import arange
 from minigraph.ops.elementwise import Cotangents, Operand, cast, floating, fractional, promoted, truth
 from minigraph.ops.shape import broadcast_like, dimshuffle, expand_dims, moveaxis, ravel, reshape, restore_axes, shape, size
@@ -314,22 +314,35 @@ def _count(x: Variable, axes: tuple[int, ...], dtype: np.dtype[Any]) -> Variable
     return cast(size(x, axes), dtype)
 
 
-def _wide(x: Variable) -> Variable:
-    """x in the dtype in which means are taken: floats of at least 32 bits, float64 for integers."""
-    if x.dtype.kind != "f":
-        return cast(x, "float64")
-    return cast(x, "float32") if x.dtype.itemsize == 2 else x
-
-
 def _mean_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """The dtype of a mean: the operand's own if it is a float, else float64."""
     return dtype if dtype.kind == "f" else np.dtype("float64")
 
 
-def _inverse_or_zero(x: Variable) -> Variable:
+def inverse_or_zero(x: Variable) -> Variable:
     """1 / x, but 0 where x is 0, with all its derivatives."""
     vanishing = eq(x, 0)
     return where(vanishing, 0, reciprocal(where(vanishing, 1, x)))
+
+
+LARGE, SMALL = 2.0**400, 2.0**-400
+"""Between these lie float64 numbers whose squares, and sums of them, are in range; the others are scaled by FACTOR."""
+FACTOR = 2.0**600
+
+
+def scale_for(peak: Variable, enlarges: bool = True) -> Variable:
+    """A power of two that brings float64 numbers up to `peak`, and their squares, into range; above 1 only if it `enlarges`."""
+    own = constant(1.0, dtype="float64")
+    least = where(lt(peak, SMALL), constant(FACTOR, dtype="float64"), own) if enlarges else own
+    return where(gt(peak, LARGE), constant(1 / FACTOR, dtype="float64"), least)
+
+
+def _scaled(x: Variable, axes: tuple[int, ...]) -> tuple[Variable, Variable]:
+    """x in floats that have room for its squares, and the power of two, 1 unless x is float64, that it was multiplied by."""
+    if x.dtype != "float64":
+        return cast(x, wider(_mean_dtype(x.dtype))), constant(1.0, dtype=wider(_mean_dtype(x.dtype)))
+    scale = scale_for(restore_axes(Peak(axes)(arithmetic.abs(x)), axes, x.ndim))
+    return x * scale, scale
 
 
 class Folding(Composite):
@@ -377,11 +390,28 @@ class Variance(Folding):
     ddof: int
 
     def expand(self, *inputs: Variable) -> Variable:
-        wide = _wide(inputs[0])
-        deviation = wide - mean(wide, self.axes, keepdims=True)
-        deviation = deviation - mean(deviation, self.axes, keepdims=True)
-        count = _count(wide, self.axes, wide.dtype) - self.ddof
-        return cast(sum(square(deviation), self.axes) / count, _mean_dtype(inputs[0].dtype))
+        _, variance, scale = self._deviations(inputs[0])
+        return self._finished(variance / scale / scale, inputs[0])
+
+    def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
+        if x.dtype.kind != "f":
+            return (None,)
+        deviation, _, scale = self._deviations(x)
+        count = _count(x, self.axes, deviation.dtype) - self.ddof
+        each = restore_axes(cast(dy, deviation.dtype), self.axes, x.ndim) * (2 / count)
+        return (cast(multiply_or_zero(each, deviation) / scale, x.dtype),)
+
+    def _deviations(self, x: Variable) -> tuple[Variable, Variable, Variable]:
+        """The deviations from the mean and the variance, its axes kept, of x times a power of two, and that power."""
+        wide, scale = _scaled(x, self.axes)
+        count = _count(wide, self.axes, wide.dtype)
+        deviation = wide - sum(wide, self.axes, keepdims=True) / count
+        deviation = deviation - sum(deviation, self.axes, keepdims=True) / count
+        return deviation, sum(square(deviation), self.axes, keepdims=True) / (count - self.ddof), scale
+
+    def _finished(self, kept: Variable, x: Variable) -> Variable:
+        """A result for x without the axes that were kept, in its own dtype."""
+        return cast(dimshuffle(kept, _remaining(x.ndim, self.axes)), _mean_dtype(x.dtype))
 
 
 def var(x: Operand, axis: Axis = None, ddof: int = 0, keepdims: bool = False, *, dtype: Any = None) -> Variable:
@@ -395,15 +425,15 @@ class StandardDeviation(Variance):
     """The root of the variance, with gradient 0 where all elements are equal."""
 
     def expand(self, *inputs: Variable) -> Variable:
-        return sqrt(var(inputs[0], self.axes, self.ddof))
+        _, variance, scale = self._deviations(inputs[0])
+        return self._finished(sqrt(variance) / scale, inputs[0])
 
     def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
         if x.dtype.kind != "f":
             return (None,)
-        wide = _wide(x)
-        count = _count(wide, self.axes, wide.dtype) - self.ddof
-        deviation = wide - mean(wide, self.axes, keepdims=True)
-        slope = multiply_or_zero(deviation, _inverse_or_zero(restore_axes(cast(y, wide.dtype) * count, self.axes, x.ndim)))
+        deviation, variance, _ = self._deviations(x)
+        count = _count(x, self.axes, deviation.dtype) - self.ddof
+        slope = multiply_or_zero(deviation, inverse_or_zero(sqrt(variance) * count))
         return (multiply_or_zero(restore_axes(dy, self.axes, x.ndim), cast(slope, x.dtype)),)
 
 
@@ -426,13 +456,21 @@ class LogSumExp(Folding):
 
     def expand(self, *inputs: Variable) -> Variable:
         x = inputs[0]
-        peak = restore_axes(Peak(self.axes)(x), self.axes, x.ndim)
-        peak = where(comparison.isfinite(peak), peak, 0)
-        return log(sum(exp(x - peak), self.axes)) + dimshuffle(peak, _remaining(x.ndim, self.axes))
+        _, total, peak = self._relative(x)
+        return cast(dimshuffle(log(total) + peak, _remaining(x.ndim, self.axes)), x.dtype)
 
     def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
-        level = restore_axes(where(comparison.isfinite(y), y, 0), self.axes, x.ndim)
-        return (multiply_or_zero(restore_axes(dy, self.axes, x.ndim), exp(x - level)),)
+        each, total, _ = self._relative(x)  # not exp(x - y), which has lost digits where y is far from 0
+        share = cast(multiply_or_zero(each, inverse_or_zero(total)), x.dtype)
+        return (multiply_or_zero(restore_axes(dy, self.axes, x.ndim), share),)
+
+    def _relative(self, x: Variable) -> tuple[Variable, Variable, Variable]:
+        """Exponentials relative to that of the greatest x, their sum, and the greatest x; in 32 bits for those of 16."""
+        wide = cast(x, "float32") if x.dtype.itemsize == 2 else x
+        peak = restore_axes(Peak(self.axes)(wide), self.axes, x.ndim)
+        peak = where(comparison.isfinite(peak), peak, 0)
+        each = exp(wide - peak)
+        return each, sum(each, self.axes, keepdims=True), peak
 
 
 def _remaining(ndim: int, axes: tuple[int, ...]) -> list[int]:
@@ -451,11 +489,41 @@ class EuclideanNorm(Folding):
     """The root of the sum of squares over `axes`, with gradient 0 at 0."""
 
     def expand(self, *inputs: Variable) -> Variable:
-        return sqrt(sum(square(inputs[0]), self.axes))
+        x = inputs[0]
+        scaled, scale = _scaled(x, self.axes)
+        length = sqrt(sum(square(scaled), self.axes, keepdims=True)) / scale
+        return cast(dimshuffle(length, _remaining(x.ndim, self.axes)), x.dtype)
 
     def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
-        direction = multiply_or_zero(x, _inverse_or_zero(restore_axes(y, self.axes, x.ndim)))
+        scaled, _ = _scaled(x, self.axes)
+        length = sqrt(sum(square(scaled), self.axes, keepdims=True))
+        direction = cast(multiply_or_zero(scaled, inverse_or_zero(length)), x.dtype)
         return (multiply_or_zero(restore_axes(dy, self.axes, x.ndim), direction),)
+
+
+class PowerNorm(Folding):
+    """The root of order `ord` of the sum of powers of magnitudes, taken relative to the greatest; with gradient 0 at 0."""
+
+    ord: float
+
+    def expand(self, *inputs: Variable) -> Variable:
+        x = inputs[0]
+        _, total, unit = self._relative(x)
+        return cast(dimshuffle(unit * total ** (1 / self.ord), _remaining(x.ndim, self.axes)), x.dtype)
+
+    def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
+        ratio, total, _ = self._relative(x)
+        slope = (ratio * inverse_or_zero(total ** (1 / self.ord))) ** (self.ord - 1)
+        each = multiply_or_zero(arithmetic.sign(x), cast(slope, x.dtype))
+        return (multiply_or_zero(restore_axes(dy, self.axes, x.ndim), each),)
+
+    def _relative(self, x: Variable) -> tuple[Variable, Variable, Variable]:
+        """Magnitudes relative to the greatest, the sum of their powers, and the greatest (1 where it is 0 or infinite)."""
+        size = arithmetic.abs(cast(x, "float32") if x.dtype.itemsize == 2 else x)
+        peak = restore_axes(Peak(self.axes)(size), self.axes, x.ndim)
+        unit = where(le(peak, 0), 1, where(comparison.isinf(peak), 1, peak))
+        ratio = size / unit
+        return ratio, sum(ratio**self.ord, self.axes, keepdims=True), unit
 
 
 def norm(x: Operand, ord: float = 2, axis: Axis = None, keepdims: bool = False) -> Variable:
@@ -473,8 +541,7 @@ def norm(x: Operand, ord: float = 2, axis: Axis = None, keepdims: bool = False) 
         return min(size_of, axes, keepdims)
     if isinstance(ord, bool) or not isinstance(ord, int | float) or not ord > 0:
         raise InvalidValueError(f"the order of a norm must be a positive number, inf or -inf, not {ord!r}")
-    total = sum(size_of**ord, axes, keepdims=keepdims)
-    return where(eq(total, 0), 0, where(eq(total, 0), 1, total) ** (1 / ord))
+    return _kept(PowerNorm(axes, float(ord))(variable), axes, variable.ndim, keepdims)
 
 
 # -- running sums and products ---------------------------------------------------------------------------------------

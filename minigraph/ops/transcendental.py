@@ -308,8 +308,8 @@ class Hypot(Floating):
         return xp.hypot(a, b)
 
     def gradient(self, dy: Variable, y: Variable, a: Variable, b: Variable) -> Cotangents:
-        inverse = reciprocal(where(eq(y, 0), 1, y))
-        return multiply_or_zero(dy, a * inverse), multiply_or_zero(dy, b * inverse)
+        length = where(eq(y, 0), 1, y)
+        return multiply_or_zero(dy, a / length), multiply_or_zero(dy, b / length)
 
 
 def hypot(a: Operand, b: Operand) -> Variable:

@@ -15,7 +15,7 @@ from minigraph.ops.arithmetic import maximum, square
 from minigraph.ops.elementwise import cast
 from minigraph.ops.indexing import index
 from minigraph.ops.normalization import Standardize
-from minigraph.ops.reduction import mean
+from minigraph.ops.reduction import inverse_or_zero, mean
 from minigraph.ops.reduction import sum as sum_over
 from minigraph.ops.transcendental import sqrt
 from minigraph.origin import carry_on, carry_origin, here
@@ -59,7 +59,7 @@ def _in_one_pass(op: Standardize, x: Variable) -> tuple[Variable, ...]:
     shift = mean(moved, op.axes, keepdims=True)
     variance = maximum(mean(square(moved), op.axes, keepdims=True) - square(shift), 0.0)
     stdev = sqrt(variance + op.epsilon)
-    normalized = (moved - shift) * (1.0 / stdev)
+    normalized = (moved - shift) * (1.0 / stdev if op.epsilon else inverse_or_zero(stdev))
     statistics = np.dtype(np.float32)
     average = origin + shift + (shift - shift)  # of infinite elements NaN, as their mean is once it has been corrected
-    return cast(normalized, x.dtype), cast(average, statistics), cast(stdev, statistics), cast(variance, statistics)
+    return cast(normalized, x.dtype), cast(average, statistics), cast(stdev, statistics), variance

@@ -9,7 +9,9 @@ from minigraph.errors import InvalidValueError
 from minigraph.graph import Variable
 from minigraph.layers.roles import WEIGHT, Role, has_roles
 from minigraph.ops.arithmetic import clip, maximum, square
+from minigraph.ops.arranging import stack
 from minigraph.ops.elementwise import cast
+from minigraph.ops.reduction import norm as norm_of
 from minigraph.ops.reduction import sum as sum_of
 from minigraph.ops.transcendental import sqrt
 from minigraph.training.parameters import Parameters, learned
@@ -26,9 +28,16 @@ def clip_gradient_norm(gradients: Sequence[Variable], max_norm: float) -> list[V
     """All gradients scaled down together so that their common Euclidean norm is at most `max_norm` (Pascanu et al. 2013)."""
     if not max_norm > 0:
         raise InvalidValueError(f"the norm of gradients must be limited to more than 0, not {max_norm!r}")
-    squares = [sum_of(square(cast(gradient, "float64"))) for gradient in gradients]
-    norm = sqrt(sum(squares[1:], squares[0])) if squares else None
+    norm = _common_norm(gradients) if gradients else None
     return [gradient * cast(max_norm / maximum(norm, max_norm), gradient.dtype) for gradient in gradients]
+
+
+def _common_norm(gradients: Sequence[Variable]) -> Variable:
+    """The Euclidean norm of all gradients together, in float64, which has room for squares of smaller floats."""
+    if any(gradient.dtype == "float64" for gradient in gradients):
+        return norm_of(stack([norm_of(cast(gradient, "float64")) for gradient in gradients]))
+    squares = [sum_of(square(cast(gradient, "float64"))) for gradient in gradients]
+    return sqrt(sum(squares[1:], squares[0]))
 
 
 def weight_decay(

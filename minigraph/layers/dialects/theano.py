@@ -97,7 +97,7 @@ def batch_normalization_train(
     batch = Batch(mean, variance, Sample(x, averaged, None, []).count)
     wide = [layout.whole(running_mean, "running_mean"), layout.whole(running_var, "running_var")]
     pairs: Pairs = [
-        (old, FiniteOr()(estimate, old)) for old, estimate in zip(wide, THEANO.estimate(batch, epsilon), strict=True)
+        (old, FiniteOr()(cast(new, old.dtype), old)) for old, new in zip(wide, THEANO.estimate(batch, epsilon), strict=True)
     ]
     averages = dict(moving_average(pairs, running_average_factor))
     return output, *shown, *(layout.narrow(averages[old]) for old in wide)
