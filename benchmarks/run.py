@@ -44,11 +44,13 @@ down whoever comes next: after a pause of 20 ms a training step of 0.9 ms was se
 class Worker:
     """A framework's process; what minigraph compiles is not kept, unless in the directory `cache`."""
 
-    def __init__(self, name: str, cache: str = "off") -> None:
+    def __init__(self, name: str, cache: str = "off", tree: Path = HERE.parent) -> None:
+        """tree: the checkout of minigraph that works."""
         self.name = name
         self._process = subprocess.Popen(
-            [sys.executable, str(HERE / "worker.py"), name], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL, text=True, env={**WITH_BYTECODE, "MINIGRAPH_CACHE": cache},
+            [sys.executable, str(tree / "benchmarks" / "worker.py"), name], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL, text=True,
+            env={**WITH_BYTECODE, "MINIGRAPH_CACHE": cache, "PYTHONPATH": str(tree)},
         )  # fmt: skip
 
     def ask(self, **request: Any) -> Any:
@@ -114,13 +116,16 @@ def compare(title: str, case: list[Any], names: list[str], rounds: int, budget: 
     return results
 
 
-def measure(quick: bool, rounds: int, only: str) -> dict[str, Any]:
-    """All cases, by title."""
-    budget = 0.1 if quick else 0.2
+Case = tuple[str, list[Any], list[str]]
+"""The title of a case, what workers make of it, and who can."""
+
+
+def all_cases(quick: bool) -> list[Case]:
+    """Everything that is measured."""
     peers = [name for name in PEERS if name != "torch cells" and not (quick and name in ("torch compiled", "pytensor"))]
     everybody = ["minigraph", *peers]
     others = [name for name in everybody if name != "limit"]
-    cases: list[tuple[str, list[Any], list[str]]] = []
+    cases: list[Case] = []
     for name, (sizes, count) in NETS.items():
         for optimizer in ("momentum", "adam"):
             cases.append((f"training step {name}, {optimizer}", ["mlp_step", sizes, count, optimizer], everybody))
@@ -142,7 +147,13 @@ def measure(quick: bool, rounds: int, only: str) -> dict[str, Any]:
     for kind, title in (("cnn_step", "training step of a CNN"), ("cnn_inference", "inference of a CNN")):
         for name, (channels, size) in IMAGES.items():
             cases.append((f"{title} on {name}", [kind, channels, size], spatial))
-    chosen = [case for case in cases if only in case[0]]
+    return cases
+
+
+def measure(quick: bool, rounds: int, only: str) -> dict[str, Any]:
+    """The cases with a text in their titles, by title."""
+    budget = 0.1 if quick else 0.2
+    chosen = [case for case in all_cases(quick) if only in case[0]]
     return {title: compare(title, case, names, rounds, budget) for title, case, names in chosen}
 
 
