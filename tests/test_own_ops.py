@@ -122,6 +122,7 @@ def others() -> Iterator[Built]:
     yield [given], [x], [normalization.FlowedThrough()(x), normalization.Replaceable()(x), Advance()(x, x, x)]
     yield [given], [x], [Loosened(np.dtype("float64"))(x), Continued()(x, x), Below()(x)]
     yield [given], [x], [mg.grad(mg.linalg.det(x[:2]), x), normalization.DivideByLength((0,), 1e-5, True)(x)]
+    yield [given], [x], [mg.norm(x, 3, 0)]
     state, stream = mg.tensor("s", dtype="uint64", shape=(2,)), np.array([5, 1], "uint64")
     yield [stream], [state], [RandomBits(0, (3,), np.dtype("uint32"))(state)]
     yield [given], [x], [mg.grad(mg.prod(x, axis=0).sum(), x), mg.grad(mg.softmax(x)[0, 0], x)]
