@@ -304,7 +304,7 @@ def test_sizes_are_inferred_at_the_first_application(rng):
         (lambda: SpatialBatchNormalization((3,)), "spatial"),
         (lambda: SpatialBatchNormalization(3), "spatial"),
         (lambda: BatchNormalization(4, epsilon=-1.0), "epsilon"),
-        (lambda: BatchNormalization(4, n_iter=0), "n_iter"),
+        (lambda: BatchNormalization(4, n_iter=-1), "n_iter"),
         (lambda: BatchNormalization().apply(mg.matrix("x")), "not known"),
         (lambda: BatchNormalization().apply(mg.vector("x")), "batch axis"),
         (lambda: BatchNormalization(4).apply(mg.tensor("x", shape=(None, 5))), "batch of shape"),

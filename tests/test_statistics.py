@@ -133,7 +133,7 @@ def test_dialects_honour_masks_too(make, rng):
         ({"mask": np.ones((2, 3, 4, 5))}, ValueError, "more axes"),
         ({"mask": np.ones(2), "lengths": np.ones(2, "int64")}, ValueError, "not both"),
         ({"lengths": np.ones(2)}, TypeError, "integer for each row"),
-        ({"index": 1}, ValueError, "no n_iter"),
+        ({"index": 1.0}, TypeError, "integer scalar"),
         ({"freeze": 2}, TypeError, "Freeze"),
         ({"freeze": mg.vector("flag")}, TypeError, "integer scalar"),
     ],

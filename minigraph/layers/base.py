@@ -14,7 +14,7 @@ from inspect import Signature, signature
 from itertools import count
 from operator import attrgetter
 from types import MappingProxyType
-from typing import Any, ClassVar, Concatenate, Generic, ParamSpec, TypeVar, cast
+from typing import Any, ClassVar, Concatenate, Generic, ParamSpec, Self, TypeVar, cast
 
 import numpy as np
 
@@ -210,6 +210,8 @@ class Layer(metaclass=LayerType):
     """Attributes that cannot be set once the layer is made; besides those that the classes above list."""
     fixed_when_allocated: ClassVar[frozenset[str]] = frozenset({"dtype", "seed"})
     """Attributes that cannot be set once the layer has parameters; besides those that the classes above list."""
+    keeps_population: ClassVar[bool] = False
+    """Whether layers of the class normalize by the minibatch in training, and by a stored population otherwise."""
     _is_made: bool = False
     allocated: bool = False
 
@@ -250,6 +252,14 @@ class Layer(metaclass=LayerType):
     def __call__(self, *inputs: Any, **options: Any) -> Any:
         apply: Any = vars(type(self)).get("apply") or type(self).apply  # type: ignore[attr-defined]
         return apply.__get__(self, type(self))(*inputs, **options)
+
+    def __enter__(self) -> Self:
+        """Build training-mode graph for all at and below this layer that keep a population, as `batch_normalization` does."""
+        _enter(_Modes(frozenset(find_layers(self, lambda layer: layer.keeps_population))))
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        _leave()
 
     # -- parameters --------------------------------------------------------------------------------------------------
 
@@ -596,10 +606,20 @@ class training:
         self._modes = _Modes(chosen, everything - chosen)
 
     def __enter__(self) -> None:
-        blocks = _modes.get()
-        outer, own = blocks[-1], self._modes
-        joined = _Modes(outer.training | own.training, (outer.left_out | own.left_out) - own.training)
-        _modes.set((*blocks, joined))
+        _enter(self._modes)
 
     def __exit__(self, *error: object) -> None:
-        _modes.set(_modes.get()[:-1])
+        _leave()
+
+
+def _enter(own: _Modes) -> None:
+    """Begin a block in which these modes hold, too."""
+    blocks = _modes.get()
+    outer = blocks[-1]
+    joined = _Modes(outer.training | own.training, (outer.left_out | own.left_out) - own.training)
+    _modes.set((*blocks, joined))
+
+
+def _leave() -> None:
+    """End the block that was entered last."""
+    _modes.set(_modes.get()[:-1])

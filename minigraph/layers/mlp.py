@@ -71,8 +71,9 @@ class MLP(Sequence):
 
 
 class BatchNormalizedMLP(Sequence):
-    """For each activation a Linear without bias, a BatchNormalization, and the activation.
+    """For each activation a Linear, a BatchNormalization, and the activation.
 
+    The linear layers have no bias, which the normalization would undo, unless `use_bias`; without one biases_init is not used.
     epsilon, mean_only, learn_scale, learn_shift and conserve_memory are those of every normalization; the last can also be set
     later, on the whole.
     """
@@ -84,7 +85,9 @@ class BatchNormalizedMLP(Sequence):
         activations: Listed[Layer | None],
         dims: Listed[int | None],
         *,
+        use_bias: bool = False,
         weights_init: Any = None,
+        biases_init: Any = 0.0,
         epsilon: float = 1e-4,
         mean_only: bool = False,
         learn_scale: bool = True,
@@ -105,7 +108,14 @@ class BatchNormalizedMLP(Sequence):
                 name=f"batch_normalization_{k}",
             )
             stages += [
-                Linear(dims[k], dims[k + 1], use_bias=False, weights_init=weights_init, name=f"linear_{k}"),
+                Linear(
+                    dims[k],
+                    dims[k + 1],
+                    use_bias=use_bias,
+                    weights_init=weights_init,
+                    biases_init=biases_init,
+                    name=f"linear_{k}",
+                ),
                 normalization,
             ]
             stages += [] if activation is None else [activation]

@@ -11,7 +11,7 @@ from minigraph.graph import Variable
 from minigraph.layers.base import Layer, find_layers, training
 from minigraph.layers.conventions import BLOCKS, Convention
 from minigraph.layers.population import PopulationNormalization
-from minigraph.layers.settings import Setting
+from minigraph.layers.settings import Setting, State, flag
 from minigraph.ops.shape import expand_dims
 from minigraph.types import Shape, as_ints, as_sizes, check_axis
 
@@ -37,10 +37,12 @@ class BatchNormalization(PopulationNormalization):
     mean_only: subtract the mean and divide by nothing; then there is no scale.
     learn_scale, learn_shift: whether there is a learned scale (else 1) and shift (else 0).
     n_iter: keep that many populations, for time steps or domains; `apply(x, i)` then uses number i, or the last beyond it.
+        0 is None, as in Blocks.
     feature_axes: instead of broadcastable, the axes of the input that are not averaged over, by number or name.
     axis_names: names of all axes of the input. Where some are "batch" and "time", lengths are those of the former's rows along
         the latter.
-    convention: what is stored of the population, and under which names.
+    convention: what is stored of the population, and under which names. By those of Blocks, the default, the variables also are
+        attributes: `layer.scale`, `.shift`, `.population_mean`, `.population_stdev`.
     freeze, virtual_batch_size, all_reduce: see `PopulationNormalization`.
 
     >>> layer = mg.layers.BatchNormalization(feature_axes=["channel"], axis_names=["batch", "time", "channel"])
@@ -52,6 +54,10 @@ class BatchNormalization(PopulationNormalization):
     fixed_when_made = frozenset({"broadcastable", "feature_axes", "axis_names"})
     fixed_when_allocated = frozenset({"input_dim"})
     input_dim = Setting(_as_input_dim)
+    scale = State("What a normalized value is multiplied by.")
+    shift = State("What is added to it.")
+    population_mean = State("The mean of the population.")
+    population_stdev = State("The deviation of the population.")
 
     def __init__(
         self,
@@ -76,10 +82,10 @@ class BatchNormalization(PopulationNormalization):
             epsilon,
             scale_init=scale_init,
             shift_init=shift_init,
-            mean_only=mean_only,
+            mean_only=flag(mean_only, "mean_only"),
             learn_scale=learn_scale,
             learn_shift=learn_shift,
-            n_iter=n_iter,
+            n_iter=None if n_iter == 0 and not isinstance(n_iter, bool) else n_iter,
             **options,
         )
         if broadcastable is not None and feature_axes is not None:

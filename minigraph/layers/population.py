@@ -158,9 +158,10 @@ class Normalization(Record):
         one row of it count together.
         """
         layer, index = self.layer, self.request.index
-        if not self.loops or layer.n_iter is None or index is None or is_constant(index):
+        by_step = len(self.loops) == 1 and layer.n_iter is not None and index is None
+        if not by_step and (not self.loops or layer.n_iter is None or index is None or is_constant(index)):
             return layer.aligned(self.batch, self.request if not self.loops else Request(index=index))
-        if len(self.loops) == 1 and counts_steps(self.loops[0], index):
+        if by_step or (len(self.loops) == 1 and counts_steps(self.loops[0], index)):
             return in_rows(self.steps, layer.n_iter)
         return by_row(self.steps, self.rows, layer.n_iter)
 
@@ -214,6 +215,7 @@ class PopulationNormalization(Layer):
     fixed_when_allocated = frozenset(
         {"scale_init", "shift_init", "population_init", "mean_only", "learn_scale", "learn_shift", "n_iter"}
     )
+    keeps_population = True
     epsilon = Setting(lambda given, what: check_epsilon(given))
     freeze = Setting(lambda given, what: as_freeze(given))
 
@@ -277,6 +279,11 @@ class PopulationNormalization(Layer):
     def acting(self, request: Request, in_training: bool) -> tuple[Request, bool]:
         """What a layer does, request and mode, when it is asked for something: that, unless it has a mind of its own."""
         return request, in_training
+
+    @property
+    def waits_for_pairs(self) -> bool:
+        """Whether the population follows by pairs alone, so that training need not know at once which population is meant."""
+        return True
 
     def followed(self, normalized: Variable, pairs: Pairs) -> Variable:
         """What was normalized by the minibatch, perhaps with a request to update the population when it is computed."""
@@ -350,17 +357,26 @@ class PopulationNormalization(Layer):
         mask: Variable | None = None,
         lengths: Variable | None = None,
         freeze: Freeze | Variable | None = None,
+        i: Any = None,
     ) -> Variable:
         """x normalized, times scale, plus shift.
 
-        index: which of the `n_iter` populations; an int or an integer scalar. mask: where it is 0 an element counts for
-        nothing, and is normalized to 0; it has the axis of the batch and then those that are averaged over, as many as there
-        are, or all axes of x. lengths: instead of a mask, how many steps of each row there are along the first axis behind the
-        batch that is averaged over. freeze: what stands still in training; the layer's own if left out.
+        index, or i: which of the `n_iter` populations; an int or an integer scalar, not looked at if there is one population. In
+        training it may be left out where the population follows by pairs; step k of a loop then is about number k. mask: where
+        it is 0 an element counts for nothing, and is normalized to 0; it has the axis of the batch and then those that are
+        averaged over, as many as there are, or all axes of x. lengths: instead of a mask, how many steps of each row there are
+        along the first axis behind the batch that is averaged over. freeze: what stands still in training; the layer's own if
+        left out.
         """
         degree = self.freeze if freeze is None else as_freeze(freeze)
         elements = checked_mask(x, mask, lengths, self.averaged_axes(x), self.axes_of_lengths())
-        request = Request(elements, checked_index(index, self.n_iter), degree)
+        if i is not None and index is not None:
+            raise InvalidValueError(f"{self!r}: index and i are two names for one thing; leave one out")
+        by_minibatch = (
+            self.waits_for_pairs and is_in_training(self) and isinstance(degree, Freeze) and degree < Freeze.STATISTICS
+        )
+        row = checked_index(i if index is None else index, self.n_iter, may_lack=by_minibatch)
+        request = Request(elements, row, degree)
         return self.scaled(self.normalize(x, current_call(), request, is_in_training(self)), request)
 
     def scaled(self, normalized: Variable, request: Request) -> Variable:
@@ -430,7 +446,7 @@ class PopulationNormalization(Layer):
         normalized, statistics, batch = self.estimate(x, request)
         in_use = _in_use(statistics, call, BATCH_NORM_MINIBATCH_ESTIMATE)
         own = Batch(in_use[0], batch.variance, batch.count)
-        if not request.freezes(Freeze.AVERAGES):
+        if not request.freezes(Freeze.AVERAGES) and not self.waits_for_pairs:
             normalized = self.followed(normalized, self.pairs(own, request))
         return normalized, [*in_use, *([] if batch.variance is None else [batch.variance]), batch.count]
 

@@ -50,8 +50,13 @@ class Request(Record):
         """Which of `rows` populations it is about: counted from the end if negative, the last one if beyond it; an IndexError
         at run time for one before the first.
         """
-        if self.index is None or rows is None:
+        if rows is None:
             return 0
+        if self.index is None:
+            raise InvalidValueError(
+                f"a layer with n_iter={rows} populations was applied without an index, in training, where that is enough: give "
+                "the application an index for pairs or inference"
+            )
         if isinstance(self.index.op, Constant):
             number = int(self.index.op.value)
             return min(number, rows - 1) if number >= 0 else number + rows
@@ -92,19 +97,19 @@ def held(parameter: Variable, request: Request, call: ApplicationCall) -> Variab
     return Variable(Held(), (value, parameter), value.type, None, (call,))
 
 
-def checked_index(index: Any, rows: int | None) -> Variable | None:
-    """The index of an application among `rows` populations as an integer scalar, a constant if it is known; errors for
-    one that lacks, is too many, or is out of reach.
+def checked_index(index: Any, rows: int | None, may_lack: bool = False) -> Variable | None:
+    """The index of an application among `rows` populations as an integer scalar, a constant if it is known; None if there
+    is one population; errors for an index that is needed, or is out of reach.
     """
-    if rows is None and index is not None:
-        raise InvalidValueError("a layer that has no n_iter takes no index")
-    if rows is None:
+    if index is None and (rows is None or may_lack):
         return None
     if index is None:
         raise InvalidValueError(f"a layer with n_iter={rows} populations needs an index")
     result = as_variable(index)
     if result.ndim or result.dtype.kind not in "iu":
         raise InvalidTypeError(f"the index must be an int or an integer scalar, not {index!r}")
+    if rows is None:
+        return None
     origin = result
     while is_annotation(origin.op):
         origin = origin.inputs[0]

@@ -9,6 +9,7 @@ from typing import Any, Generic, Self, TypeVar, overload
 import numpy as np
 
 from minigraph.errors import InvalidAttributeError, InvalidTypeError, InvalidValueError
+from minigraph.graph import Variable
 
 Checked = TypeVar("Checked")
 
@@ -39,6 +40,35 @@ class Setting(Generic[Checked]):
 
     def __set__(self, layer: object, value: Any) -> None:
         vars(layer)[self._name] = self._check(value, self._name)
+
+
+class State:
+    """An attribute of layers that is one of their own variables, by the name that their system gives it."""
+
+    def __init__(self, about: str) -> None:
+        self.__doc__ = about
+        self._name = ""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    @overload
+    def __get__(self, layer: None, owner: type) -> Self: ...
+
+    @overload
+    def __get__(self, layer: Any, owner: type) -> Variable: ...
+
+    def __get__(self, layer: Any, owner: type) -> Self | Variable:
+        if layer is None:
+            return self
+        if self._name not in layer.own_variables:
+            what = "was made without" if layer.allocated else "is not applied or allocated yet, and so has no"
+            raise InvalidAttributeError(f"{layer!r} {what} {self._name}")
+        found: Variable = layer.own_variables[self._name]
+        return found
+
+    def __set__(self, layer: Any, value: Any) -> None:
+        raise InvalidAttributeError(f"{layer!r}: {self._name} is a variable of the layer; set its value, by set_value")
 
 
 def check_attribute(layer: Any, name: str, value: Any, allocated: bool) -> None:

@@ -11,6 +11,7 @@ from minigraph.layers.base import Layer
 from minigraph.layers.computation_graph import ComputationGraph
 from minigraph.layers.conventions import Batch, pooled
 from minigraph.layers.population import INFERENCE_IS_MEANT, Normalization, Pairs, find_normalizations, normalization_of
+from minigraph.layers.settings import flag
 from minigraph.ops.arranging import concatenate, stack
 from minigraph.ops.comparison import isfinite, where
 from minigraph.ops.elementwise import cast
@@ -131,7 +132,7 @@ def get_batch_normalization_updates(
     """
     if not isinstance(duplicates, Duplicates):
         raise InvalidTypeError(f"duplicates must be a member of Duplicates, not {duplicates!r}")
-    if allow_duplicates and duplicates is Duplicates.ERROR:
+    if flag(allow_duplicates, "allow_duplicates") and duplicates is Duplicates.ERROR:
         duplicates = Duplicates.SEQUENTIAL
     found = [one for one in normalizations_of(graph) if one.is_training]
     if not found:
@@ -166,7 +167,8 @@ def _pairs_of(applications: Sequence[Normalization], duplicates: Duplicates, all
         first, second, *_ = repeated
         raise InvalidValueError(
             f"{layer!r} is applied twice in training mode ({first.variable.origin} and {second.variable.origin}): say what "
-            "shall become of its estimates, for instance duplicates=Duplicates.POOLED"
+            "shall become of its estimates, for instance duplicates=Duplicates.POOLED, or allow_duplicates=True, by which each "
+            "has a pair of its own"
         )
     if repeated and duplicates is Duplicates.SEQUENTIAL:
         return [pair for one in applications for pair in layer.pairs_of(one.aligned, allow_nonfinite)]
@@ -215,6 +217,8 @@ def _as_one_step(batch: Batch) -> Batch:
 
 def _by_row(applications: Sequence[Normalization]) -> list[list[Normalization]]:
     """The applications grouped by the population that they estimate; all in one group unless each is known."""
+    if len(applications) == 1:
+        return [list(applications)]
     rows = [one.request.row(one.layer.n_iter) for one in applications]
     if not all(isinstance(row, int) for row in rows):
         return [list(applications)]

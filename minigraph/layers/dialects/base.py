@@ -133,6 +133,10 @@ class DialectNormalization(PopulationNormalization):
         if len(self.kept(x)) == x.ndim:
             raise InvalidValueError(f"{self!r} keeps all axes of {x!r}, and so has nothing to take statistics of")
 
+    @property
+    def waits_for_pairs(self) -> bool:
+        return not self.automatic
+
     def followed(self, normalized: Variable, pairs: Pairs) -> Variable:
         if not self.automatic:
             return normalized
