@@ -158,10 +158,9 @@ class Normalization(Record):
         one row of it count together.
         """
         layer, index = self.layer, self.request.index
-        by_step = len(self.loops) == 1 and layer.n_iter is not None and index is None
-        if not by_step and (not self.loops or layer.n_iter is None or index is None or is_constant(index)):
+        if not self.loops or layer.n_iter is None or (index is not None and is_constant(index)):
             return layer.aligned(self.batch, self.request if not self.loops else Request(index=index))
-        if by_step or (len(self.loops) == 1 and counts_steps(self.loops[0], index)):
+        if len(self.loops) == 1 and (index is None or counts_steps(self.loops[0], index)):
             return in_rows(self.steps, layer.n_iter)
         return by_row(self.steps, self.rows, layer.n_iter)
 
@@ -361,12 +360,12 @@ class PopulationNormalization(Layer):
     ) -> Variable:
         """x normalized, times scale, plus shift.
 
-        index, or i: which of the `n_iter` populations; an int or an integer scalar, not looked at if there is one population. In
-        training it may be left out where the population follows by pairs; step k of a loop then is about number k. mask: where
-        it is 0 an element counts for nothing, and is normalized to 0; it has the axis of the batch and then those that are
-        averaged over, as many as there are, or all axes of x. lengths: instead of a mask, how many steps of each row there are
-        along the first axis behind the batch that is averaged over. freeze: what stands still in training; the layer's own if
-        left out.
+        index, or i: which of the `n_iter` populations; an int or an integer scalar, not looked at if there is one population.
+        In training it may be left out where the population follows by pairs; step k of a loop then is about number k. mask:
+        where it is 0 an element counts for nothing, and is normalized to 0; it has the axis of the batch and then those that
+        are averaged over, as many as there are, or all axes of x. lengths: instead of a mask, how many steps of each row there
+        are along the first axis behind the batch that is averaged over. freeze: what stands still in training; the layer's own
+        if left out.
         """
         degree = self.freeze if freeze is None else as_freeze(freeze)
         elements = checked_mask(x, mask, lengths, self.averaged_axes(x), self.axes_of_lengths())
