@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,16 @@ import numpy as np
 import pytest
 
 import minigraph as mg
-from minigraph.layers import MLP, BatchNormalization, Linear, Rectifier, Sequence, batch_normalization
+from minigraph.layers import (
+    MLP,
+    BatchNormalization,
+    Convolutional,
+    ConvolutionalTranspose,
+    Linear,
+    Rectifier,
+    Sequence,
+    batch_normalization,
+)
 from minigraph.layers.conventions import Variance
 from minigraph.layers.dialects import (
     CONVENTIONS,
@@ -343,6 +353,73 @@ def test_lasagne_starts_from_what_it_is_given():
     np.testing.assert_array_equal(layer.apply(x).eval({x: C}), (C - [1, 2, 3, 4]) * 0.5)
 
 
+def test_lasagne_slips_between_convolutions_and_their_nonlinearities(rng):
+    value = rng.normal(size=(4, 2, 5, 5)).astype("float32")
+    x = mg.tensor4("x", shape=(None, 2, 5, 5))
+    for make in (Convolutional, ConvolutionalTranspose):
+        network = lasagne.batch_norm(Sequence([make((3, 3), 3), Rectifier()], name="conv"))
+        y = trained(network, x).eval({x: value})
+        kinds = [type(stage).__name__ for stage in network.stages]
+        assert kinds == [make.__name__, "BatchNormLayer", "Rectifier"] and y.min() == 0
+        assert [stage.name for stage in network.stages[1:]] == ["conv_bn", "conv_bn_nonlin"]
+        linear, normalization, _ = network.stages
+        assert list(linear.variables) == ["W"] and normalization.mean.type.shape == (3,)
+        linear.drop_bias()
+        z = trained(lasagne.BatchNormLayer(), linear.apply(x)).eval({x: value})
+        np.testing.assert_allclose(y, np.maximum(z, 0), atol=1e-6)
+    applied = Convolutional((3, 3), 3)
+    applied.apply(x)
+    assert list(lasagne.batch_norm(applied, name="own").stages[0].variables) == ["W"]
+
+
+def test_lasagne_takes_the_arguments_of_upstream():
+    layer = lasagne.BatchNormLayer((None, 4), "auto", 1e-3, 0.2, "low_mem", 3.0, 2.0)
+    layer.allocate()
+    assert (layer.alpha, layer.beta.get_value()[0], layer.gamma.get_value()[0]) == (0.2, 3.0, 2.0)
+    with pytest.raises(ValueError, match="mode must be"):
+        lasagne.BatchNormLayer((None, 4), mode="fast")
+    x = mg.matrix("x", shape=(None, 4))
+    before = Linear(4, 3)
+    after = lasagne.BatchNormLayer(before)
+    assert after.apply(before.apply(x)).type.shape == (None, 3) and after.mean.type.shape == (3,)
+    y = layer.get_output_for(x, deterministic=True, only_for_others=1, dropout_rate=x)
+    np.testing.assert_array_equal(y.eval({x: C}), C * 2 + 3)
+
+
+def test_puzzlelibs_arguments_are_known_by_name_and_checked():
+    for kind, axes in ((puzzlelib.BatchNorm1D, 1), (puzzlelib.BatchNorm2D, 2), (puzzlelib.BatchNorm3D, 3)):
+        names = list(inspect.signature(kind).parameters)
+        assert names[:9] == ["maps", "epsilon", "initFactor", "minFactor", "sscale", "affine", "name", "empty", "inplace"]
+        layer = kind(3, 1e-3, 0.5, 0.2, 0.0, True, "bn", False, False)
+        assert (layer.initFactor, layer.minFactor, layer.name, layer.epsilon) == (0.5, 0.2, "bn", 1e-3)
+        assert kind(size=3).maps == kind(maps=3).maps == puzzlelib.BatchNormND(axes, size=3).maps == 3
+        for wrong in ({}, {"maps": 3, "size": 3}):
+            with pytest.raises(TypeError, match=f"{kind.__name__} takes the number of features as maps or as size"):
+                kind(**wrong)
+    wrong = {"affine": "no", "initFactor": "a", "minFactor": "b", "sscale": "c", "inplace": "x", "empty": 1, "name": 3}
+    for name, value in wrong.items():
+        for kind in (puzzlelib.BatchNorm, puzzlelib.BatchNorm2D):
+            with pytest.raises(TypeError, match=name):
+                kind(3, **{name: value})
+    with pytest.raises(ValueError, match="sscale"):
+        puzzlelib.BatchNorm(3, sscale=-1.0)
+
+
+def test_variables_are_attributes_by_the_names_of_the_system():
+    systems = {
+        lasagne.BatchNormLayer: ("beta", "gamma", "mean", "inv_std"),
+        puzzlelib.BatchNorm: ("scale", "bias", "mean", "var"),
+    }
+    for make, names in systems.items():
+        layer = make((None, 4)) if make is lasagne.BatchNormLayer else make(4)
+        assert not any(hasattr(layer, name) for name in names)
+        layer.allocate()
+        for name in names:
+            assert getattr(layer, name) is layer.variables[name]
+            with pytest.raises(AttributeError, match="set_value"):
+                setattr(layer, name, 1.0)
+
+
 def test_lasagne_batch_norm_slips_in_and_drops_the_bias():
     x = mg.matrix("x", shape=(None, 4))
     for wrapped in (Linear(4, 3), MLP([Rectifier()], [4, 3])):
@@ -480,6 +557,18 @@ def test_gomlx_goes_through_the_data_twice_and_needs_some():
         gomlx.update_averages(y, iter([C]))
     with pytest.raises(ValueError, match="no minibatch"):
         gomlx.update_averages(y, [])
+    assert gomlx.update_averages(y, [C]) is True
+
+
+def test_gomlx_has_nothing_to_do_without_layers_or_data():
+    x = mg.matrix("x", shape=(None, 4))
+    layer = gomlx.BatchNormalization()
+    y = layer.apply(x)
+    assert gomlx.update_averages(x * 2, [C]) is False
+    assert gomlx.update_averages(Linear(4, 3).apply(x), None) is False
+    assert gomlx.update_averages(y, None) is False
+    assert gomlx.update_averages(gomlx.BatchNormalization(trainable=False).apply(x), [C]) is False
+    assert (layer.get_values()["mean"] == 0).all() and (layer.get_values()["avg_weight"] == 0).all()
 
 
 def test_caffe_uses_global_statistics_as_told():

@@ -77,6 +77,7 @@ ANOTHER = {
     **dict.fromkeys(("ranks", "broadcastable", "dims", "incoming"), (3, 4)),
     **dict.fromkeys(("activation", "gate_activation"), layers.Rectifier()),
     "step": 4,
+    "mode": "high_mem",
     "stages": [Tanh()],
     "transitions": [Tanh()],
     "activations": [Tanh()],

@@ -282,6 +282,7 @@ NEEDED = {
     "Bidirectional": (GRU(2),),
     "RecurrentStack": ([GRU(2)],),
     "BatchNormND": (2, 3),
+    **dict.fromkeys(("BatchNorm1D", "BatchNorm2D", "BatchNorm3D"), (3,)),
 }
 """What classes must be given; others that must be given something take a number."""
 

@@ -226,6 +226,8 @@ class Layer(metaclass=LayerType):
     ) -> None:
         if unknown:
             raise InvalidTypeError(unknown_arguments(type(self), list(unknown)))
+        if name is not None and not isinstance(name, str):
+            raise InvalidTypeError(f"the name of a layer must be a string, not {name!r}")
         self.name = name or _snake_case(type(self).__name__)
         self.name_is_final = name is not None
         self.children: list[Layer] = list(dict.fromkeys(children))

@@ -86,6 +86,12 @@ class Filtering(Layer):
     def input_shape(self, x: Variable) -> list[int | None]:
         return [None, self.num_channels, *(None for _ in self.filter_size)]
 
+    def drop_bias(self) -> None:
+        """Do without a bias from now on."""
+        with self.being_made():
+            self.use_bias = False
+        self.own_variables.pop("b", None)
+
     def check_inputs(self, *inputs: Variable) -> None:
         for x in inputs[:1]:
             if x.ndim != len(self.filter_size) + 2 or x.type.shape[1] not in (None, self.num_channels):

@@ -1,4 +1,4 @@
-"""Batch normalization as GoMLX has it: `New(feature_axis)...` as a layer, `update_averages`, `reset_weights`."""
+"""Batch normalization as GoMLX has it: a layer whose arguments are those of its builder, `update_averages`, `reset_weights`."""
 
 from __future__ import annotations
 
@@ -79,22 +79,24 @@ def reset_weights(*tops: Layer) -> None:
 
 def update_averages(
     graph: Roots,
-    batches: Sequence[Any] | Callable[[], Iterable[Any]],
+    batches: Sequence[Any] | Callable[[], Iterable[Any]] | None,
     *,
     inputs: Sequence[Variable] | None = None,
     backend: str | None = None,
-) -> None:
+) -> bool:
     """Forget the averages of the layers in a graph, and take them anew over a data set, in two passes as GoMLX does.
 
     In the first pass every layer normalizes by the minibatch, in the second by its averages as they just became. Both passes
     go on with one average, so that with `momentum` below 1 late minibatches weigh more in a long data set; in those of
     `minigraph.transforms.recompute_population_statistics` all elements weigh equally. If anything fails, nothing has changed.
+
+    Returns whether averages were updated: not where the graph has no such layer, or `batches` is None.
     """
     training = switched(graph, training=True)
     applications = [one for one in normalizations_of(training) if isinstance(one.layer, BatchNormalization) and one.estimates]
     layers = dict.fromkeys(one.layer for one in applications)
-    if not layers:
-        raise InvalidValueError("the graph has no GoMLX normalization whose averages could be updated")
+    if not layers or batches is None:
+        return False
     if isinstance(batches, Iterator):
         raise InvalidTypeError("the data are gone through twice: give a list, or a function that returns an iterator")
     cells = [
@@ -119,6 +121,7 @@ def update_averages(
     except BaseException:
         assign(cells, before)
         raise
+    return True
 
 
 def _averaging(graph: ComputationGraph, by_averages: bool) -> Pairs:

@@ -9,12 +9,13 @@ from minigraph.errors import InvalidTypeError, InvalidValueError
 from minigraph.graph import Variable
 from minigraph.layers.base import Layer, application, current_call
 from minigraph.layers.conventions import Convention, InverseStdev
+from minigraph.layers.convolution import Convolutional, ConvolutionalTranspose
 from minigraph.layers.dialects.base import DialectNormalization, as_weight
 from minigraph.layers.linear import Linear
 from minigraph.layers.mlp import Sequence
 from minigraph.layers.population import Pairs
 from minigraph.layers.requests import Freeze, Request, checked_index
-from minigraph.layers.settings import Setting
+from minigraph.layers.settings import Setting, State
 from minigraph.transforms.averages import averaged
 from minigraph.types import as_ints, as_sizes, check_axes
 
@@ -26,19 +27,25 @@ LASAGNE = Convention(
 class BatchNormLayer(DialectNormalization):
     """Lasagne's layer: stores mean and 1 / sqrt(variance + epsilon), of which a moving average with weight `alpha` is taken.
 
-    incoming: the shape of the input, or None to infer it. axes: those averaged over; 'auto': all but the second. beta, gamma:
-    initializers, or None for a fixed 0 or 1. mean, inv_std: what the averages start from.
+    incoming: the shape of the input, or None or the layer before to infer it. axes: those averaged over; 'auto': all but the
+    second. mode: 'low_mem' or 'high_mem', which is not looked at, since memory is planned when a function is compiled. beta,
+    gamma: initializers, or None for a fixed 0 or 1. mean, inv_std: what the averages start from.
     """
 
     fixed_when_made = frozenset({"axes"})
     alpha = Setting(as_weight)
+    beta = State("What is added to a normalized value.")
+    gamma = State("What it is multiplied by.")
+    mean = State("The average of means.")
+    inv_std = State("The average of 1 / sqrt(variance + epsilon).")
 
     def __init__(
         self,
-        incoming: Listed[int | None] | None = None,
+        incoming: Layer | Listed[int | None] | None = None,
         axes: str | int | Listed[int] = "auto",
         epsilon: float = 1e-4,
         alpha: float = 0.1,
+        mode: str = "low_mem",
         beta: Any = 0.0,
         gamma: Any = 1.0,
         mean: Any = 0.0,
@@ -58,8 +65,10 @@ class BatchNormLayer(DialectNormalization):
         if isinstance(axes, str) and axes != "auto":
             raise InvalidValueError(f"axes must be 'auto', an int, or ints, not {axes!r}")
         self.axes = axes if isinstance(axes, str) else as_ints(axes, "axes")
+        if mode not in ("low_mem", "high_mem"):
+            raise InvalidValueError(f"mode must be 'low_mem' or 'high_mem', not {mode!r}")
         self.alpha = alpha
-        if incoming is not None:
+        if incoming is not None and not isinstance(incoming, Layer):
             shape = as_sizes(incoming, "incoming")
             if len(shape) < 2:
                 raise InvalidValueError(f"incoming must be a shape of two axes or more, not {incoming!r}")
@@ -86,14 +95,17 @@ class BatchNormLayer(DialectNormalization):
     @application
     def get_output_for(
         self,
+        /,
         x: Variable,
         deterministic: bool = False,
         batch_norm_use_averages: bool | None = None,
         batch_norm_update_averages: bool | None = None,
+        **others: Any,
     ) -> Variable:
         """x normalized, by the stored averages if `deterministic`, else by the minibatch, which the averages then follow.
 
         The other switches override it one by one. Using and updating averages at once normalizes by the old ones.
+        Others are for other layers, and not looked at: one set of switches is handed to all layers of a network.
         """
         use = deterministic if batch_norm_use_averages is None else batch_norm_use_averages
         update = not deterministic if batch_norm_update_averages is None else batch_norm_update_averages
@@ -111,14 +123,23 @@ class BatchNormLayer(DialectNormalization):
 
 
 def batch_norm(layer: Layer, **options: Any) -> Sequence:
-    """Normalization slipped between a linear layer and its nonlinearity; the bias, which it would undo, is dropped.
+    """Normalization slipped between a linear or convolutional layer and its nonlinearity; the bias, which it would undo, is
+    dropped.
 
-    layer: a `Linear`, or a `Sequence` (or MLP) that starts with one. options: those of `BatchNormLayer`.
+    layer: a `Linear`, `Convolutional` or `ConvolutionalTranspose`, or a `Sequence` (or MLP) that starts with one. options:
+    those of `BatchNormLayer`, whose name is by default that of `layer` and "_bn"; a nonlinearity without a name of its own is
+    named after it, with "_nonlin".
     """
     stages = list(layer.stages) if isinstance(layer, Sequence) else [layer]
-    linear = stages[0]
-    if not isinstance(linear, Linear):
-        raise InvalidTypeError(f"batch_norm takes a Linear, or a Sequence that starts with one, not {layer!r}")
-    normalization = BatchNormLayer(**options)
+    linear = stages[0] if stages else layer
+    if not isinstance(linear, Linear | Convolutional | ConvolutionalTranspose):
+        raise InvalidTypeError(
+            "batch_norm takes a Linear, Convolutional or ConvolutionalTranspose, or a Sequence that starts with one, "
+            f"not {layer!r}"
+        )
+    normalization = BatchNormLayer(**{"name": f"{layer.name}_bn", **options})
     linear.drop_bias()
+    for stage in stages[1:2]:
+        if isinstance(stage, Layer) and not stage.name_is_final:
+            stage.name = f"{normalization.name}_nonlin"
     return Sequence([linear, normalization, *stages[1:]], name=f"{layer.name}_bn")

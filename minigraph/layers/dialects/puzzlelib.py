@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from minigraph.errors import InvalidValueError
+from minigraph.errors import InvalidTypeError, InvalidValueError
 from minigraph.graph import Variable
 from minigraph.layers.base import ApplicationCall
 from minigraph.layers.conventions import Convention, Variance
@@ -17,8 +17,9 @@ from minigraph.layers.initialization import Constant, IsotropicGaussian
 from minigraph.layers.population import Pairs
 from minigraph.layers.requests import Request
 from minigraph.layers.roles import BATCH_NORM_POPULATION_WEIGHT
-from minigraph.layers.settings import Setting, number
+from minigraph.layers.settings import Setting, State, flag, number
 from minigraph.transforms.averages import puzzlelib_average
+from minigraph.types import as_ints
 
 PUZZLELIB = Convention("PuzzleLib", "scale", "bias", "mean", "var", Variance(unbiased=True), 1e-5)
 
@@ -31,9 +32,9 @@ def _as_first_factor(given: Any, what: str) -> float:
 class BatchNormND(DialectNormalization):
     """PuzzleLib's module over (batch, maps, *nd spatial axes): the n-th minibatch weighs max(initFactor / n, minFactor).
 
-    maps: the number of features. sscale: scale starts as normal numbers of mean 1 and this deviation. affine: whether scale and
-    bias are learned. empty: nothing is allocated until `set_values`. inplace: accepted for inference; in training an error.
-    Arrays have the shape (1, maps, 1, ...).
+    maps, or size: the number of features. sscale: scale starts as normal numbers of mean 1 and this deviation. affine: whether
+    scale and bias are learned. empty: nothing is allocated until `set_values`. inplace: accepted for inference, where the input
+    is not overwritten either; in training an error. Arrays have the shape (1, maps, 1, ...).
 
     The count n is `num_of_props`. PuzzleLib does not save it, so that it is not among the arrays of `get_values`, and the first
     minibatch after `set_values` on a new layer counts fully, as it does there. `get_parameter_values` has it.
@@ -43,11 +44,17 @@ class BatchNormND(DialectNormalization):
     fixed_when_allocated = frozenset({"empty"})
     initFactor = Setting(_as_first_factor)
     minFactor = Setting(as_weight)
+    empty = Setting(flag)
+    inplace = Setting(flag)
+    scale = State("What a normalized value is multiplied by.")
+    bias = State("What is added to it.")
+    mean = State("The average of means.")
+    var = State("The average of variances.")
 
     def __init__(
         self,
         nd: int,
-        maps: int,
+        maps: int | None = None,
         epsilon: float = 1e-5,
         initFactor: float = 1.0,
         minFactor: float = 0.1,
@@ -56,22 +63,30 @@ class BatchNormND(DialectNormalization):
         name: str | None = None,
         empty: bool = False,
         inplace: bool = False,
+        *,
+        size: int | None = None,
         **options: Any,
     ) -> None:
+        if (maps is None) == (size is None):
+            raise InvalidTypeError(f"{type(self).__name__} takes the number of features as maps or as size: give one of them")
+        maps = size if maps is None else maps
+        (nd,) = as_ints(nd, "nd", 1)
+        learned = flag(affine, "affine")
         super().__init__(
             PUZZLELIB,
             epsilon,
             features=maps,
             ranks=(nd + 2,),
-            scale_init=IsotropicGaussian(sscale, 1.0),
-            learn_scale=affine,
-            learn_shift=affine,
+            scale_init=IsotropicGaussian(number(sscale, "sscale", 0, math.inf), 1.0),
+            learn_scale=learned,
+            learn_shift=learned,
             name=name,
             **options,
         )
         if self.n_iter is not None:
             raise InvalidValueError(f"{self!r} counts the minibatches of one population: leave out n_iter")
-        self.nd, self.maps, self.empty, self.inplace = nd, maps, empty, inplace
+        self.nd, (self.maps,) = nd, as_ints(maps, "maps", 1)
+        self.empty, self.inplace = empty, inplace
         self.initFactor, self.minFactor = initFactor, minFactor
 
     @property
@@ -108,27 +123,81 @@ class BatchNormND(DialectNormalization):
 class BatchNorm(BatchNormND):
     """PuzzleLib's module for (batch, size); its arrays have the shape (1, size, 1, 1)."""
 
-    def __init__(self, size: int, epsilon: float = 1e-5, **options: Any) -> None:
-        super().__init__(2, size, epsilon, **options)
+    def __init__(
+        self,
+        size: int,
+        epsilon: float = 1e-5,
+        initFactor: float = 1.0,
+        minFactor: float = 0.1,
+        sscale: float = 0.01,
+        affine: bool = True,
+        name: str | None = None,
+        empty: bool = False,
+        inplace: bool = False,
+        **options: Any,
+    ) -> None:
+        super().__init__(2, size, epsilon, initFactor, minFactor, sscale, affine, name, empty, inplace, **options)
         self.ranks = (2,)
 
 
 class BatchNorm1D(BatchNormND):
-    """PuzzleLib's module for (batch, maps, steps)."""
+    """PuzzleLib's module for (batch, maps, steps); `size` is another name for maps."""
 
-    def __init__(self, maps: int, epsilon: float = 1e-5, **options: Any) -> None:
-        super().__init__(1, maps, epsilon, **options)
+    def __init__(
+        self,
+        maps: int | None = None,
+        epsilon: float = 1e-5,
+        initFactor: float = 1.0,
+        minFactor: float = 0.1,
+        sscale: float = 0.01,
+        affine: bool = True,
+        name: str | None = None,
+        empty: bool = False,
+        inplace: bool = False,
+        *,
+        size: int | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(1, maps, epsilon, initFactor, minFactor, sscale, affine, name, empty, inplace, size=size, **options)
 
 
 class BatchNorm2D(BatchNormND):
-    """PuzzleLib's module for (batch, maps, height, width)."""
+    """PuzzleLib's module for (batch, maps, height, width); `size` is another name for maps."""
 
-    def __init__(self, maps: int, epsilon: float = 1e-5, **options: Any) -> None:
-        super().__init__(2, maps, epsilon, **options)
+    def __init__(
+        self,
+        maps: int | None = None,
+        epsilon: float = 1e-5,
+        initFactor: float = 1.0,
+        minFactor: float = 0.1,
+        sscale: float = 0.01,
+        affine: bool = True,
+        name: str | None = None,
+        empty: bool = False,
+        inplace: bool = False,
+        *,
+        size: int | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(2, maps, epsilon, initFactor, minFactor, sscale, affine, name, empty, inplace, size=size, **options)
 
 
 class BatchNorm3D(BatchNormND):
-    """PuzzleLib's module for (batch, maps, depth, height, width)."""
+    """PuzzleLib's module for (batch, maps, depth, height, width); `size` is another name for maps."""
 
-    def __init__(self, maps: int, epsilon: float = 1e-5, **options: Any) -> None:
-        super().__init__(3, maps, epsilon, **options)
+    def __init__(
+        self,
+        maps: int | None = None,
+        epsilon: float = 1e-5,
+        initFactor: float = 1.0,
+        minFactor: float = 0.1,
+        sscale: float = 0.01,
+        affine: bool = True,
+        name: str | None = None,
+        empty: bool = False,
+        inplace: bool = False,
+        *,
+        size: int | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(3, maps, epsilon, initFactor, minFactor, sscale, affine, name, empty, inplace, size=size, **options)
