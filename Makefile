@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 BENCH := .venv-bench
 ORACLES := .venv-oracles
 
-.PHONY: demo examples test lint bench gpu oracles clean
+.PHONY: demo examples test sweep lint bench gpu oracles clean
 
 demo: $(READY)
 	$(RUN) examples/digits_mlp.py
@@ -21,6 +21,11 @@ examples: $(READY)
 test: $(READY)
 	$(RUN) -m pytest --numprocesses 2 --dist worksteal tests
 	$(RUN) -m pytest README.md docs
+
+# Longer: ten times the interrupts, forks, random graphs and extremes that `test` tries.
+sweep: $(READY)
+	MINIGRAPH_SWEEP=10 $(RUN) -m pytest tests/test_interrupts.py tests/test_forks.py tests/test_open_sizes.py \
+		tests/test_accuracy.py tests/test_dropped_functions.py
 
 lint: $(READY)
 	$(RUN) -m ruff check .

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from graph_generator import fusion_graph
+from sweep import rounds
 from test_native import computed_in
 from test_random_graphs import assert_same_values
 
@@ -15,7 +16,7 @@ from minigraph.transforms import get_batch_normalization_updates, moving_average
 from minigraph.wiring import single_region
 
 pytest.importorskip("llvmlite")
-CHUNKS, EACH = 8, 8
+CHUNKS, EACH = 6, rounds(6)
 
 
 def programs(function):
