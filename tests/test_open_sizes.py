@@ -144,6 +144,18 @@ def test_memory_is_that_of_the_largest_call():
     assert 300 * 300 * 4 <= piece[1].size < 2 * 300 * 300 * 4
 
 
+def test_plans_are_bounded_in_bytes(monkeypatch):
+    x = mg.matrix("x")
+    f = mg.function([x], mg.tanh(x).sum())
+    region = single_region(f._plan)
+    monkeypatch.setattr(type(region), "most_bytes", 10_000)
+    for n in range(2, 60):
+        assert f(np.zeros((n, 3), "f")) == 0
+    assert 1 < len(region.plans) < 58
+    assert sum(plan.held_bytes for plan in region.plans.values()) <= 10_000
+    assert len(region.programs) == 1
+
+
 def test_graphs_that_differ_in_a_number_share_their_kernels():
     x = mg.vector("x")
     functions = [mg.function([x], mg.exp(x * number).sum()) for number in (0.3, 0.7)]

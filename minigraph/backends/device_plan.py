@@ -117,6 +117,11 @@ class DevicePlan:
         self.was_launched = True
         return outputs
 
+    @property
+    def held_bytes(self) -> int:
+        """How many bytes of the GPU it holds once its calls are one launch."""
+        return self.frame.arena_bytes + self.frame.output_bytes + self.frame.constants.nbytes
+
     def lines(self, code: bool) -> Iterator[str]:
         """The program as readable text, with `code` followed by that of its kernels."""
         return self.program.lines(code)

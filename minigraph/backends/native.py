@@ -79,6 +79,11 @@ class Plan:
             return None
         raise KernelFailure(f"step {failed}")
 
+    @property
+    def held_bytes(self) -> int:
+        """How many bytes it holds: words and constants, for memory to compute in is that of the region."""
+        return self._words.nbytes + self.frame.held_bytes
+
     def lines(self, code: bool) -> Iterator[str]:
         """The program as readable text, with `code` followed by that of its kernels."""
         return self.frame.lines(code)
@@ -153,7 +158,7 @@ class OpenProgram(Record):
 class CompiledRegion(PlannedRegion[Plan]):
     """What computes a region: programs with sizes left open, and plans of them for each set of input shapes that it meets."""
 
-    most_plans = 512
+    most_plans, most_bytes = 512, 2**26
 
     def __init__(self, region: Region) -> None:
         super().__init__(region)

@@ -27,6 +27,10 @@ class Planned(Protocol):
     program: Any
     frame: Any
 
+    @property
+    def held_bytes(self) -> int:
+        """How many bytes it holds as long as it is kept."""
+
     def lines(self, code: bool) -> Iterator[str]:
         """What it does as readable text, with `code` followed by that of its kernels."""
 
@@ -43,7 +47,8 @@ class PlannedRegion(ABC, Generic[PlanT]):
     """A region with the plans for the shapes that it has met."""
 
     most_plans: ClassVar[int] = 64
-    """How many sets of input shapes a region keeps its plans for."""
+    most_bytes: ClassVar[int] = 2**30
+    """For how many sets of input shapes a region keeps its plans, and how many bytes they may hold, unless one alone does."""
 
     def __init__(self, region: Region) -> None:
         self.graph = region.graph
@@ -76,8 +81,9 @@ class PlannedRegion(ABC, Generic[PlanT]):
         found = self.plans.get(key)
         if found is None:
             found = self.plans[key] = without_collector(self.make, key)
-            if len(self.plans) > self.most_plans:
-                self.plans.popitem(last=False)
+            held = sum([plan.held_bytes for plan in self.plans.values()])
+            while len(self.plans) > self.most_plans or (held > self.most_bytes and len(self.plans) > 1):
+                held -= self.plans.popitem(last=False)[1].held_bytes
         return found
 
     @abstractmethod

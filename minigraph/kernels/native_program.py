@@ -147,6 +147,12 @@ class NativeFrame(Frame):
         self._words = np.array(rows, np.int64).reshape(-1, 3)
         self.address: int = self._words.ctypes.data
 
+    @property
+    def held_bytes(self) -> int:
+        """The bytes of constants, and of what kernels read."""
+        own = self.constants.nbytes + self._words.nbytes + sum([one.nbytes for one in self._kept])
+        return own + sum([body.held_bytes for body in self.bodies.values()])
+
     def _parts_of(self, position: int, step: NestStep) -> int:
         """In how many parts a nest is computed."""
         known = self.native.parts.get(position)
