@@ -40,7 +40,8 @@ LEVELS = {
         layers.normalization layers.batch_renormalization layers.sample_normalization layers.weight_normalization layers.noise
         layers.mlp layers.convolution layers.recurrent layers""",
     "L8": """transforms.averages transforms.batch_normalization transforms.forgotten transforms.accumulation
-        transforms.recomputation transforms.freezing transforms.folding transforms.monitoring transforms.noise transforms""",
+        transforms.recomputation transforms.freezing transforms.products transforms.folding transforms.monitoring
+        transforms.noise transforms""",
     "L9": """layers.dialects.base layers.dialects.caffe layers.dialects.gomlx layers.dialects.keras layers.dialects.lasagne
         layers.dialects.onnx layers.dialects.puzzlelib layers.dialects.theano layers.dialects.torch layers.dialects.convert
         layers.dialects training.parameters training.gradients training.schedules training.rules training __main__""",

@@ -11,8 +11,12 @@ from minigraph.layers import (
     BatchNormalization,
     BatchNormalizedMLP,
     Constant,
+    Convolutional,
+    ConvolutionalTranspose,
     Dropout,
+    Freeze,
     Linear,
+    MaxPooling,
     Rectifier,
     Sequence,
     SpatialBatchNormalization,
@@ -20,10 +24,15 @@ from minigraph.layers import (
     batch_normalization,
     training,
 )
-from minigraph.layers.dialects import caffe, lasagne, torch
+from minigraph.layers.dialects import caffe, gomlx, keras, lasagne, onnx, puzzlelib, torch
 from minigraph.ops.arithmetic import Multiply
 from minigraph.ops.normalization import NormalizeBy
-from minigraph.transforms import fold_batch_normalization, recompute_population_statistics
+from minigraph.transforms import (
+    apply_population_normalization,
+    fold_batch_normalization,
+    freeze_batch_normalization,
+    recompute_population_statistics,
+)
 
 
 def counted(graph, kind):
@@ -230,3 +239,195 @@ def test_deep_networks_fold_in_one_go(data):
     folded = fold_batch_normalization(y)
     assert counted(folded, NormalizeBy) == 0
     np.testing.assert_allclose(folded.outputs[0].eval({x: data}), y.eval({x: data}), rtol=1e-3, atol=1e-4)
+
+
+def assert_folds(network, data, sizes=None, backend="numpy"):
+    """That a network without normalization comes out, which computes the same in float64; returns it."""
+    x, y = shaken(network, data, "float64")
+    if sizes is not None:
+        x = mg.tensor("x", dtype="float64", shape=sizes)
+        y = network.apply(x)
+    folded = fold_batch_normalization(y)
+    assert counted(folded, NormalizeBy) == 0
+    expected, found = mg.function([x], [y, folded.outputs[0]], backend=backend)(data)
+    np.testing.assert_allclose(found, expected, rtol=1e-11, atol=1e-12 * np.abs(expected).max())
+    return folded
+
+
+def images(count, channels=4):
+    """Two images of so many axes."""
+    return np.random.default_rng(3).normal(2, 3, (2, channels, *(8, 7, 6)[:count]))
+
+
+CONVOLUTIONS = {
+    "one group": (Convolutional, {}),
+    "groups": (Convolutional, {"groups": 2, "border_mode": "same"}),
+    "depthwise": (Convolutional, {"groups": 4, "step": 2, "flip_filters": True}),
+    "without bias": (Convolutional, {"groups": 2, "use_bias": False, "dilation": 2, "border_mode": 3}),
+    "transposed": (ConvolutionalTranspose, {"step": 2, "border_mode": 1, "output_padding": 1}),
+    "transposed with groups": (ConvolutionalTranspose, {"groups": 2, "dilation": 2, "flip_filters": True}),
+    "transposed depthwise": (ConvolutionalTranspose, {"groups": 4, "step": 3, "use_bias": False}),
+}
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+def test_a_normalization_becomes_part_of_the_convolution_before_it(name, count):
+    kind, options = CONVOLUTIONS[name]
+    network = Sequence([kind(3, 8, dtype="float64", **options), SpatialBatchNormalization(dtype="float64"), Tanh()])
+    folded = assert_folds(network, images(count), [None, 4, *(None for _ in range(count))] if count == 2 else None)
+    assert [one.name for one in folded.shared_variables] == ["W_folded", "b_folded"]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize("name", ["one group", "depthwise", "without bias"])
+def test_a_normalization_becomes_part_of_the_convolution_without_padding_after_it(name, count):
+    options = CONVOLUTIONS[name][1] | {"border_mode": 0}
+    convolution = Convolutional([3, 2, 3][:count], 8, dtype="float64", **options)
+    network = Sequence([Tanh(), SpatialBatchNormalization(dtype="float64"), convolution])
+    folded = assert_folds(network, images(count), [None, 4, *(None for _ in range(count))] if count == 2 else None)
+    assert [one.name for one in folded.shared_variables] == ["W_folded", "b_folded", *["b"] * convolution.use_bias]
+
+
+def test_normalizations_on_both_sides_of_a_convolution_fold():
+    def layers(channels, **options):
+        return [SpatialBatchNormalization(dtype="float64"), Convolutional(2, channels, dtype="float64", **options)]
+
+    network = Sequence([*layers(8, groups=2), *layers(4), *layers(4, groups=4), SpatialBatchNormalization(dtype="float64")])
+    assert_folds(network, images(2), backend="native")
+
+
+@pytest.mark.parametrize("sizes", [(None, 4, 8, 7), (None, 4, None, None)])
+def test_sizes_that_are_read_beside_a_product_do_not_make_two_of_it(sizes):
+    """The transposed convolution reads the size of what becomes part of the convolution, after which that takes in another."""
+    stages = [
+        SpatialBatchNormalization(dtype="float64"),
+        Convolutional(1, 3, dtype="float64"),
+        SpatialBatchNormalization(dtype="float64"),
+        ConvolutionalTranspose(1, 2, dtype="float64"),
+        SpatialBatchNormalization(dtype="float64"),
+    ]
+    assert_folds(Sequence(stages), images(2), sizes)
+
+
+SPATIAL = {
+    "Lasagne": lambda: [lasagne.BatchNormLayer((None, 8, None, None), dtype="float64")],
+    "Torch": lambda: [torch.SpatialBatchNormalization(8, dtype="float64")],
+    "PyTorch": lambda: [torch.BatchNorm2d(8, dtype="float64")],
+    "Caffe": lambda: [caffe.BatchNorm(dtype="float64"), caffe.Scale(bias_term=True, dtype="float64")],
+    "PuzzleLib": lambda: [puzzlelib.BatchNorm2D(8, dtype="float64")],
+    "GoMLX": lambda: [gomlx.BatchNormalization(feature_axis=1, dtype="float64")],
+    "Keras": lambda: [keras.BatchNormalization(axis=1, dtype="float64")],
+    "ONNX": lambda: [onnx.BatchNormalization(dtype="float64")],
+}
+
+
+@pytest.mark.parametrize("kind", [Convolutional, ConvolutionalTranspose])
+@pytest.mark.parametrize("system", SPATIAL)
+def test_the_layers_of_all_systems_fold_into_groups_of_filters(system, kind):
+    assert_folds(Sequence([kind(3, 8, groups=2, dtype="float64"), *SPATIAL[system]()]), images(2))
+
+
+@pytest.mark.parametrize("system", SPATIAL)
+def test_the_layers_of_all_systems_fold_into_the_filters_after_them(system):
+    assert_folds(Sequence([*SPATIAL[system](), Convolutional(3, 4, groups=2, dtype="float64")]), images(2, 8))
+
+
+def test_a_result_that_is_cut_or_surrounded_by_zeros_keeps_the_shift_out_of_the_zeros():
+    """Zeros around what is normalized are normalized, too."""
+    x = mg.tensor4("x", dtype="float64", shape=(None, 4, 8, 7))
+    filters = mg.shared(np.random.default_rng(1).normal(size=(6, 2, 3, 3)), "filters")
+    layer = SpatialBatchNormalization(shift_init=Constant(3.0), dtype="float64")
+    for change in (lambda y: mg.pad(y, [(0, 0), (0, 0), (1, 2), (0, 1)]), lambda y: y[:, :, 1:-1, ::2], lambda y: y[:1]):
+        y = layer.apply(change(mg.conv2d(x, filters, groups=2)))
+        folded = fold_batch_normalization(y)
+        assert counted(folded, NormalizeBy) == 0
+        np.testing.assert_allclose(folded.outputs[0].eval({x: images(2)}), y.eval({x: images(2)}), rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize(
+    "change", [lambda y: y[:, ::-1], lambda y: y[:, 1:], lambda y: mg.pad(y, [(0, 0), (0, 1), (0, 0), (0, 0)])]
+)
+def test_channels_that_are_moved_do_not_fold(change):
+    y = change(Convolutional(3, 6, groups=2).apply(mg.tensor4("x", shape=(None, 4, 8, 7))))
+    with pytest.raises(ValueError, match="no product or convolution"):
+        fold_batch_normalization(SpatialBatchNormalization().apply(y))
+
+
+def spatial(*layers):
+    """The output of layers over images of four channels."""
+    return Sequence(list(layers)).apply(mg.tensor4("x", shape=(None, 4, 8, 7)))
+
+
+def with_given_filters():
+    """A normalization after a convolution with filters that a caller gives."""
+    filters = mg.tensor4("filters", shape=(6, 4, 3, 3))
+    return SpatialBatchNormalization().apply(mg.conv2d(mg.tensor4("x", shape=(None, 4, 8, 7)), filters))
+
+
+def used_elsewhere():
+    """A normalization after a convolution with groups whose result something else uses, too."""
+    hidden = Convolutional(3, 6, groups=2).apply(mg.tensor4("x", shape=(None, 4, 8, 7)))
+    return SpatialBatchNormalization().apply(hidden) + mg.tanh(hidden)
+
+
+@pytest.mark.parametrize(
+    ("build", "reason"),
+    [
+        (lambda: spatial(SpatialBatchNormalization(), Convolutional(3, 8, border_mode=1)), "<Convolutional .*with padding"),
+        (lambda: spatial(SpatialBatchNormalization(), Convolutional(3, 8, groups=2, border_mode="same")), "with padding"),
+        (lambda: spatial(SpatialBatchNormalization(), ConvolutionalTranspose(3, 8)), "<Conv.* a transposed convolution"),
+        (lambda: spatial(SpatialBatchNormalization(), ConvolutionalTranspose(3, 8, groups=2)), "a transposed convolution"),
+        (
+            lambda: spatial(SpatialBatchNormalization(), MaxPooling(2)),
+            "the input x, .*<MaxPooling max_pooling>, which is no product",
+        ),
+        (lambda: spatial(Convolutional(3, 8), Tanh(), SpatialBatchNormalization()), "before it is <Tanh tanh>.* is an output"),
+        (with_given_filters, "test_folding.py:.*whose weights depend on an input"),
+        (
+            lambda: spatial(Convolutional(3, 8, tied_biases=False), SpatialBatchNormalization()),
+            "<Conv.* varies along other axes",
+        ),
+        (used_elsewhere, "<Convolutional convolutional>, which something else uses, too"),
+    ],
+)
+def test_a_refusal_names_layers_and_what_about_them_stands_in_the_way(build, reason):
+    with pytest.raises(ValueError, match=rf"(?s)folded exactly.*{reason}") as caught:
+        fold_batch_normalization(build())
+    assert not any(op in str(caught.value) for op in ("Reshape", "Overlap", "Dimshuffle", "Windows", "MatMul"))
+
+
+@pytest.mark.parametrize("degree", [Freeze.STATISTICS, Freeze.EVERYTHING])
+def test_what_is_frozen_in_training_folds(degree):
+    network = Sequence([Convolutional(3, 6, groups=2, dtype="float64"), SpatialBatchNormalization(dtype="float64")])
+    x, _ = shaken(network, images(2), "float64")
+    with batch_normalization(network):
+        y = network.apply(x)
+    frozen = freeze_batch_normalization(y, degree)
+    folded = fold_batch_normalization(frozen)
+    assert counted(folded, NormalizeBy) == 0
+    np.testing.assert_allclose(folded.outputs[0].eval({x: images(2)}), frozen.outputs[0].eval({x: images(2)}), atol=1e-11)
+    for graph in (y, freeze_batch_normalization(y, Freeze.AVERAGES), freeze_batch_normalization(y, mg.lscalar("degree"))):
+        with pytest.raises(ValueError, match="training mode; apply_population_normalization first"):
+            fold_batch_normalization(graph)
+    assert counted(fold_batch_normalization(apply_population_normalization(y)), NormalizeBy) == 0
+
+
+def test_a_standard_deviation_of_zero_is_refused():
+    normalization = BatchNormalization(4)
+    y = normalization.apply(Linear(4, 4).apply(x_of()))
+    normalization.variables["population_stdev"].set_value(np.zeros(4, "float32"))
+    with pytest.raises(ValueError, match="beyond the reach of float32"):
+        fold_batch_normalization(y)
+
+
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("statistic", ["scale", "shift"])
+def test_weights_that_would_not_be_finite_are_refused(first, statistic):
+    product, normalization = Linear(4, 4, weights_init=Constant(100.0)), BatchNormalization(4)
+    x = x_of()
+    y = Sequence([normalization, product] if first else [product, normalization, normalization]).apply(x)
+    normalization.variables[statistic].set_value(np.full(4, 2e37, "float32"))
+    normalization.variables["population_stdev"].set_value(np.full(4, 0.001, "float32"))
+    with pytest.raises(ValueError, match="beyond the reach of float32"):
+        fold_batch_normalization(y)

@@ -1,8 +1,9 @@
-"""Inference-mode normalizations folded into the matrix products beside them."""
+"""Inference-mode normalizations folded into the matrix products and convolutions beside them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -10,29 +11,33 @@ import numpy as np
 from minigraph.errors import InvalidValueError
 from minigraph.function import function
 from minigraph.graph import Identity, Input, Variable, constant, is_annotation, rebuild, shared, toposort, with_bodies
-from minigraph.layers.base import Layer, find_layers
+from minigraph.layers.base import Layer, find_layers, get_application_call
 from minigraph.layers.computation_graph import ComputationGraph
 from minigraph.layers.population import Normalization, find_normalizations
-from minigraph.layers.roles import BIAS, WEIGHT
-from minigraph.layers.state_values import in_dtype
+from minigraph.layers.requests import Freeze
+from minigraph.layers.roles import BIAS, INPUT, OUTPUT, WEIGHT, Role, has_roles
 from minigraph.ops.arithmetic import Add, Divide, Multiply, Negative, Subtract
 from minigraph.ops.linear import MatMul
 from minigraph.ops.loop import Scan
 from minigraph.ops.normalization import NormalizeBy
-from minigraph.ops.shape import Dimshuffle, Reshape, Size
+from minigraph.ops.shape import Dimshuffle, Reshape, Size, expand_dims, reshape
 from minigraph.record import Record
 from minigraph.transforms.batch_normalization import Roots, outputs_of
+from minigraph.transforms.products import Product, padded, product_above, product_below, spread_out
 
 
 def fold_batch_normalization(graph: Roots, layers: Layer | Iterable[Layer] | None = None) -> ComputationGraph:
-    """The graph with its inference-mode normalizations folded into the products before or after them.
+    """The graph with its inference-mode normalizations folded into the products and convolutions before or after them.
 
     Scale, shift, biases and whatever else is added or multiplied on the way become part of a weight matrix and a bias: new
-    shared variables, computed in float64 from the values that the layers have now. layers: fold only those at or below these.
+    shared variables, computed in float64 from the values that the layers have now; the filters of a convolution become one
+    matrix, or one for each group. Transposed convolutions take in what comes after them, and convolutions what comes before
+    them if they do not pad it. What is frozen in training (`Freeze.STATISTICS`) folds, too. layers: fold only those at or
+    below these.
 
     ValueError, with the reason for each, if one cannot be folded exactly: a normalization in training mode, with a mask, by
     statistics that vary along another axis than the product's, without a product beside it that nothing else uses, or with
-    results that the dtype of the product's weights does not reach.
+    which weights would not be finite in their dtype.
 
     >>> x = mg.matrix("x", shape=(None, 4))
     >>> network = mg.layers.BatchNormalizedMLP([mg.layers.Rectifier(), None], [4, 8, 2])
@@ -45,11 +50,14 @@ def fold_batch_normalization(graph: Roots, layers: Layer | Iterable[Layer] | Non
     folded = False
     while True:
         folder = _Folder(result)
-        outcomes = {one.variable: folder.fold(one) for one in _selected(result, chosen)}
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            outcomes = {one.variable: folder.fold(one) for one in _selected(result, chosen)}
         replacements: dict[Variable, Variable] = {}
         for outcome in outcomes.values():
             if not isinstance(outcome, str) and not outcome.keys() & replacements.keys():
-                replacements |= outcome
+                # all at once, so that what is computed and what its sizes are read off stay one variable
+                values = rebuild(list(outcome.values()), replacements)
+                replacements |= dict(zip(outcome, values, strict=True))
         if not replacements:
             break
         result, folded = result.replace(replacements), True
@@ -134,36 +142,60 @@ class _Folder:
 
     def fold(self, one: Normalization) -> dict[Variable, Variable] | str:
         """What to replace by what in order to fold a normalization, or why it cannot be folded."""
-        if one.is_training:
-            return "it is in training mode"
+        acting, by_minibatch = one.layer.acting(one.request, one.is_training)
+        if one.is_training and by_minibatch and not acting.freezes(Freeze.STATISTICS):
+            return "it is in training mode; apply_population_normalization first, and what comes of it can be folded"
         if one.request.mask is not None:
             return "it has a mask"
         axis = _axis_of(one)
-        steps = [*reversed(self._steps_below(one.variable, axis)), *self._steps_above(one.variable, axis)]
+        below, above = self._steps_below(one.variable, axis), self._steps_above(one.variable, axis)
+        steps = [*reversed(below), *above]
         if not any(isinstance(step.variable.op, NormalizeBy) for step in steps):
             return "its statistics depend on an input, or vary along another axis than that of a product alone"
-        bottom, top = steps[0].inner, steps[-1].variable
-        last = steps[0].axis == bottom.ndim - 1
+        bottom, top, top_axis = steps[0].inner, steps[-1].variable, _outer_axis(steps[-1].variable, steps[-1].axis)
+        before = product_below(bottom, steps[0].axis)
+        if before is not None and self._only_user(bottom) is steps[0].variable and self._is_alone(before):
+            return self._into_product_before(steps, before)
+        after = None if top_axis is None else product_above(top, top_axis, self._only_user)
+        if after is not None and self._is_plain(after):
+            return self._into_product_after(steps, after)
+        return (
+            "there is no product or convolution beside it that it can become part of: "
+            f"before it is {self._obstacle_below(steps, one)}, and after it {self._obstacle_above(steps, one)}"
+        )
+
+    def _into_product_before(self, steps: Sequence[Affine], product: Product) -> dict[Variable, Variable] | str:
+        """What to replace in order that steps become part of the product that they start from."""
         scale, shift = self._values(steps)
-        if last and self._is_product(bottom) and self._only_user(bottom) is steps[0].variable:
-            x, weights = bottom.inputs
-            product = _product(x, self._value(weights) * scale, shift, weights)
-            if product is None:
-                return _beyond(weights)
-            result, sizes = self._without(steps, product)
-            return {top: result, **sizes}
-        user = self._only_user(top)
-        if user is not None and self._is_product(user) and user.inputs[0] is top and self._top_axis(steps) == top.ndim - 1:
-            weights = user.inputs[1]
-            matrix = self._value(weights)
-            rows = np.broadcast_to(scale, matrix.shape[:1])[:, None]
-            x, sizes = self._without(steps, bottom)
-            product = _product(x, matrix * rows, np.broadcast_to(shift, matrix.shape[:1]) @ matrix, weights)
-            return _beyond(weights) if product is None else {user: product, **sizes}
-        beside = [bottom] + ([] if user is None else [user])
-        if any(self._is_product(neighbour) for neighbour in beside):
-            return "its statistics vary along another axis than the product beside it"
-        return f"there is no product that it alone uses before it, at {bottom!r}, or that alone uses it after it, at {top!r}"
+        bottom, axis = steps[0].inner, steps[0].axis
+        matrix = self._value(product.matrix) * product.along_columns(scale)
+        folded = _folded(product, matrix, np.broadcast_to(shift, bottom.type.shape[axis] or 0))
+        if isinstance(folded, str):
+            return folded
+        weights, bias = folded
+        (filtered,) = rebuild([bottom], {product.matmul: MatMul()(product.matmul.inputs[0], weights)})
+        others = list(range(1, bottom.ndim - axis))
+        result, sizes = self._without(steps, filtered + (expand_dims(bias, others) if others else bias))
+        return {steps[-1].variable: result, **sizes}
+
+    def _into_product_after(self, steps: Sequence[Affine], product: Product) -> dict[Variable, Variable] | str:
+        """What to replace in order that steps become part of the product that takes their result."""
+        scale, shift = self._values(steps)
+        matrix = self._value(product.matrix)
+        terms = (product.along_rows(shift) * matrix).sum(-2, keepdims=True)
+        folded = _folded(product, product.along_rows(scale) * matrix, terms.reshape(-1))
+        if isinstance(folded, str):
+            return folded
+        weights, bias = folded
+        x, sizes = self._without(steps, steps[0].inner)
+        known = {steps[-1].variable: x, **sizes}
+        for variable in product.path[1:-1]:
+            (instead,) = rebuild([variable], known)
+            known |= {variable: instead}
+            sizes |= {size: size.with_inputs((instead,)) for size in self._sizes.get(variable, ())}
+            known |= sizes
+        (rows,) = rebuild([product.matmul.inputs[0]], known)
+        return {product.matmul: MatMul()(rows, weights) + (bias if terms.ndim == 2 else reshape(bias, terms.shape)), **sizes}
 
     def _without(self, steps: Sequence[Affine], result: Variable) -> tuple[Variable, dict[Variable, Variable]]:
         """What took the place of the value that steps start from, reshaped as they do it; what to read sizes off instead."""
@@ -179,14 +211,51 @@ class _Folder:
         users = self._users.get(variable, [])
         return users[0] if len(users) == 1 else None
 
-    def _is_product(self, variable: Variable) -> bool:
-        """Whether a variable is something times a matrix that depends on no input."""
-        plain = isinstance(variable.op, MatMul) and not variable.op.foreign
-        return plain and variable.inputs[1] in self._static and variable.inputs[1].ndim == 2
+    def _is_plain(self, product: Product) -> bool:
+        """Whether the weights of a product depend on no input, and nothing in it is an op of a user's own."""
+        return product.matrix in self._static and not any(one.op.foreign for one in product.path[1:])
 
-    def _top_axis(self, steps: Sequence[Affine]) -> int | None:
-        """The axis of the last step's result that its scale and shift vary along."""
-        return _outer_axis(steps[-1].variable, steps[-1].axis)
+    def _is_alone(self, product: Product) -> bool:
+        """Whether a product below may be changed: its weights depend on no input, and nothing else uses what it computes."""
+        private = all(self._only_user(inner) is outer for outer, inner in pairwise(product.path))
+        return private and self._is_plain(product) and not product.path[0].op.foreign
+
+    def _obstacle_below(self, steps: Sequence[Affine], one: Normalization) -> str:
+        """Why steps cannot become part of what they start from."""
+        bottom, axis = steps[0].inner, steps[0].axis
+        found = _layer_of([bottom, *(step.variable for step in steps)], OUTPUT, one)
+        name = found or f"what {bottom.origin} computes"
+        if isinstance(bottom.op, Input):
+            return f"the input {bottom.name or repr(bottom)}"
+        product = product_below(bottom, axis)
+        if product is not None and product.matrix not in self._static:
+            return f"{name}, whose weights depend on an input"
+        if product is not None or self._only_user(bottom) is not steps[0].variable:
+            return f"{name}, which something else uses, too"
+        if isinstance(bottom.op, Add) and any(part in self._static for part in bottom.inputs):
+            return f"{name}, which ends with adding what varies along other axes than the statistics"
+        if any(product_below(bottom, other) for other in range(bottom.ndim)):
+            return f"{name}, a product along another axis than its statistics"
+        return f"{name}, which is no product"
+
+    def _obstacle_above(self, steps: Sequence[Affine], one: Normalization) -> str:
+        """Why steps cannot become part of what takes their result."""
+        top, axis = steps[-1].variable, _outer_axis(steps[-1].variable, steps[-1].axis)
+        users = self._users.get(top, [])
+        if len(users) != 1 or users[0] is None:
+            return "several others that use it" if len(users) > 1 else "nothing, since it is an output"
+        name = _layer_of([users[0], *(step.variable for step in reversed(steps))], INPUT, one)
+        name = name or f"what {users[0].origin} computes"
+        if spread_out(top, self._only_user):
+            return f"{name}, a transposed convolution, to whose edges fewer terms are added than elsewhere"
+        if axis is not None and padded(top, axis, self._only_user):
+            return f"{name}, a convolution with padding, whose zeros are not normalized"
+        product = next((it for k in range(top.ndim) if (it := product_above(top, k, self._only_user))), None)
+        if product is None:
+            return f"{name}, which is no product"
+        if not self._is_plain(product):
+            return f"{name}, whose weights depend on an input"
+        return f"{name}, a product along another axis than its statistics"
 
     def _steps_below(self, variable: Variable, axis: int) -> list[Affine]:
         """The affine steps that lead to a variable, last one first, as far as nothing else uses what they start from."""
@@ -281,18 +350,20 @@ def _outer_axis(variable: Variable, axis: int) -> int | None:
     return axis
 
 
-def _product(x: Variable, matrix: np.ndarray[Any, Any], bias: Any, weights: Variable) -> Variable | None:
-    """x times a folded matrix plus a folded bias; None where the dtype of the weights does not reach them."""
-    try:
-        own, columns = (
-            in_dtype(value, weights.dtype, "a folded value") for value in (matrix, np.broadcast_to(bias, matrix.shape[1:]))
-        )
-    except InvalidValueError:
-        return None
-    folded = shared(own, f"{weights.name or 'W'}_folded", borrow=True, tags=(WEIGHT,))
-    return MatMul()(x, folded) + shared(columns, "b_folded", borrow=True, tags=(BIAS,))
+def _folded(product: Product, matrix: np.ndarray[Any, Any], bias: Any) -> tuple[Variable, Variable] | str:
+    """The new weights and bias of a product as shared variables, or why there are none."""
+    old = product.matrix
+    new, columns = matrix.astype(old.dtype), np.array(bias, old.dtype)
+    if not (np.isfinite(new).all() and np.isfinite(columns).all()):
+        return f"its folded weights or biases are not finite, or beyond the reach of {old.dtype}, which the product computes in"
+    weights = shared(new, f"{old.name or 'W'}_folded", borrow=True, tags=(WEIGHT,))
+    return weights, shared(columns, "b_folded", borrow=True, tags=(BIAS,))
 
 
-def _beyond(weights: Variable) -> str:
-    """The reason why folded weights cannot be stored."""
-    return f"its folded weights or biases are beyond the reach of {weights.dtype}, which the product computes in"
+def _layer_of(variables: Iterable[Variable], role: type[Role], one: Normalization) -> str | None:
+    """The layer that the first of some variables is an input or an output of, other than the normalization's own."""
+    for variable in variables:
+        call = get_application_call(variable)
+        if call is not None and has_roles(variable, [role]):
+            return None if call.layer is one.layer else repr(call.layer)
+    return None

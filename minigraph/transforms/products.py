@@ -1,0 +1,186 @@
+"""Matrix products and convolutions as a graph holds them, seen from what they compute and from what they take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from minigraph.graph import Constant, Variable
+from minigraph.ops.indexing import Assign, Index, Range
+from minigraph.ops.linear import MatMul
+from minigraph.ops.shape import BroadcastTo, Dimshuffle, Reshape
+from minigraph.ops.windows import Overlap, Windows
+from minigraph.record import Record
+
+Matrix = np.ndarray[Any, Any]
+User = Callable[[Variable], Variable | None]
+"""From a variable to the one that alone uses its elements, or None."""
+
+
+class Product(Record):
+    """A matrix product, or a convolution, which is one of patches: for groups a product of stacks of matrices."""
+
+    path: tuple[Variable, ...]
+    """From what it computes down to the matrix product, or from what it takes up to that."""
+    elements: int = 1
+    """How many elements of one channel its filters see, or spread a value to."""
+
+    @property
+    def matmul(self) -> Variable:
+        """The product of matrices."""
+        return self.path[-1]
+
+    @property
+    def matrix(self) -> Variable:
+        """The weights, as one matrix or one for each group."""
+        return self.matmul.inputs[1]
+
+    def along_columns(self, vector: Any) -> Matrix:
+        """A number for each channel that is computed, as what broadcasts against the matrix."""
+        *stack, _, columns = self.matrix.type.shape
+        count = (stack[0] or 0 if stack else 1) * (columns or 0) // self.elements
+        return np.repeat(np.broadcast_to(vector, (count,)), self.elements).reshape([*stack, 1, columns])
+
+    def along_rows(self, vector: Any) -> Matrix:
+        """A number for each channel that is taken, as what broadcasts against the matrix."""
+        *stack, rows, _ = self.matrix.type.shape
+        groups = stack[0] or 0 if stack else 1
+        channels = np.broadcast_to(vector, (groups * (rows or 0) // self.elements,)).reshape(groups, -1)
+        return np.tile(channels, (1, self.elements)).reshape([*stack, rows, 1])
+
+
+def product_below(result: Variable, axis: int) -> Product | None:
+    """The product or convolution that computes a variable, whose channels lie along an axis of it; None if none does.
+
+    Between them may stand what reorders the result, takes parts of it along other axes, or lays zeros around it.
+    """
+    path = [result]
+    while (former := _moved(path[-1], axis)) is not None:
+        variable, axis = former
+        path.append(variable)
+    last = path[-1].ndim - 1
+    match path[-1]:
+        case Variable(MatMul(), (_, matrix)) if axis == last and matrix.ndim == 2:
+            return Product(tuple(path))
+        case Variable(Reshape(), (Variable(Dimshuffle((1, 0, 2)), (Variable(MatMul()) as product,)) as flat, *_)):
+            groups, _, outputs = (size or 0 for size in product.type.shape)
+            if axis == last and product.inputs[1].ndim == 3 and path[-1].type.shape[-1] == groups * outputs:
+                return Product((*path, flat, product))
+        case Variable(Overlap()) if axis == 1:
+            return _spread(path)
+    return None
+
+
+def product_above(taken: Variable, axis: int, only_user: User) -> Product | None:
+    """The product, or the convolution without padding, that alone takes a variable, whose channels lie along an axis of it."""
+    user = only_user(taken)
+    match user:
+        case Variable(MatMul(), (x, matrix)) if x is taken and matrix.ndim == 2 and axis == taken.ndim - 1:
+            return Product((taken, user))
+        case Variable(Windows()) if axis == 1 and not user.op.foreign:
+            return _filtered((taken, user), only_user)
+    return None
+
+
+def padded(taken: Variable, axis: int, only_user: User) -> bool:
+    """Whether a convolution takes a variable with something laid around it."""
+    user = only_user(taken)
+    while user is not None and isinstance(user.op, BroadcastTo | Assign):
+        taken, user = user, only_user(user)
+    return isinstance(user, Variable) and isinstance(user.op, Windows) and product_above(taken, axis, only_user) is not None
+
+
+def spread_out(taken: Variable, only_user: User) -> bool:
+    """Whether what takes a variable is a transposed convolution."""
+    user = only_user(taken)
+    multiplied = False
+    while user is not None and isinstance(user.op, Dimshuffle | Reshape | MatMul) and not (multiplied and user.op == MatMul()):
+        multiplied = multiplied or isinstance(user.op, MatMul)
+        user = only_user(user)
+    return multiplied and user is not None and isinstance(user.op, Overlap)
+
+
+def _moved(variable: Variable, axis: int) -> tuple[Variable, int] | None:
+    """What a variable has its elements from, beside zeros, and which axis of it is this one; None if it computes them."""
+    match variable:
+        case Variable(Dimshuffle(pattern), (x,)):
+            former = pattern[axis]
+            return None if former is None else (x, former)
+        case Variable(Reshape(), (x, *_)) if x.ndim and axis == variable.ndim - 1:
+            return (x, x.ndim - 1) if variable.type.shape[-1] == x.type.shape[-1] is not None else None
+        case Variable(Index(entries), (x, *_)) if _keeps(entries, axis):
+            return x, axis
+        case Variable(BroadcastTo(_, kept), (x, *_)) if x.ndim == variable.ndim and axis in kept:
+            return x, axis
+        case Variable(Assign(entries), (frame, x, *_)) if _is_zero(frame) and x.ndim == variable.ndim:
+            slices = [one for one in entries if isinstance(one, Range)]
+            whole = x.type.shape[axis] is not None and x.type.shape[axis] == variable.type.shape[axis]
+            in_order = len(slices) == len(entries) and all(one.step in (None, 1) for one in slices[axis : axis + 1])
+            return (x, axis) if whole and in_order else None
+    return None
+
+
+def _keeps(entries: tuple[Any, ...], axis: int) -> bool:
+    """Whether an index is made of slices, and takes an axis whole."""
+    return all(isinstance(one, Range) for one in entries) and entries[axis : axis + 1] in ((), (Range(None, None, None),))
+
+
+def _is_zero(frame: Variable) -> bool:
+    """Whether all elements of a variable are zeros."""
+    while isinstance(frame.op, BroadcastTo):
+        frame = frame.inputs[0]
+    return isinstance(frame.op, Constant) and not np.any(frame.op.value)
+
+
+def _spread(path: list[Variable]) -> Product | None:
+    """The transposed convolution that ends with patches added up, which are the last of a path."""
+    overlap = path[-1].op
+    assert isinstance(overlap, Overlap)
+    count = len(overlap.axes)
+    pattern = (0, count + 1, count + 2, *range(1, count + 1), *range(count + 3, 2 * count + 3))
+    kinds = (Reshape, Dimshuffle, Reshape, Dimshuffle, MatMul)
+    for kind in kinds:
+        path = [*path, path[-1].inputs[0]]
+        if not isinstance(path[-1].op, kind):
+            return None
+    joined, turned, split, flat, product = path[-len(kinds) :]
+    if overlap.axes != tuple(range(2, count + 2)) or joined.type.shape[2:] != turned.type.shape[3:]:
+        return None
+    if turned.op != Dimshuffle(pattern) or flat.op != Dimshuffle((1, 0, 2)) or product.inputs[1].ndim != 3:
+        return None
+    groups, outputs = split.type.shape[count + 1 : count + 3]
+    elements = int(np.prod(overlap.sizes))
+    if product.type.shape[0] != groups or product.type.shape[2] != (outputs or 0) * elements:
+        return None
+    return Product(tuple(path), elements)
+
+
+def _filtered(path: tuple[Variable, ...], only_user: User) -> Product | None:
+    """The convolution whose patches are the last of a path."""
+    windows = path[-1]
+    assert isinstance(windows.op, Windows)
+    count = len(windows.op.axes)
+    spatial, within = range(2, count + 2), range(count + 2, 2 * count + 2)
+    if windows.op.axes != tuple(spatial) or path[0].ndim != count + 2:
+        return None
+    elements, channels = int(np.prod(windows.op.sizes)), windows.type.shape[1]
+    user = only_user(windows)
+    stack = 2
+    if user is not None and isinstance(user.op, Reshape):
+        groups, inner = user.type.shape[1:3] if user.ndim == windows.ndim + 1 else (None, None)
+        if None in (groups, inner) or (groups or 0) * (inner or 0) != channels or user.type.shape[3:] != windows.type.shape[2:]:
+            return None
+        path, user, channels, stack = (*path, user), only_user(user), inner, 3
+    turned = Dimshuffle((0, *spatial, *within, 1))
+    if stack == 3:
+        turned = Dimshuffle((1, 0, *(one + 1 for one in spatial), *(one + 1 for one in within), 2))
+    rows = None if user is None or user.op != turned else only_user(user)
+    if user is None or rows is None or not isinstance(rows.op, Reshape) or rows.ndim != stack or channels is None:
+        return None
+    product = only_user(rows)
+    if product is None or not isinstance(product.op, MatMul) or product.inputs[0] is not rows:
+        return None
+    fits = product.inputs[1].ndim == stack and rows.type.shape[-1] == elements * channels
+    return Product((*path, user, rows, product), elements) if fits else None
