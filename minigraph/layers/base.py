@@ -20,10 +20,10 @@ import numpy as np
 
 from minigraph.context import holds
 from minigraph.errors import InvalidTypeError, InvalidValueError
-from minigraph.graph import Identity, Variable, as_variable, shared
+from minigraph.graph import Identity, Shared, Variable, as_variable, shared
 from minigraph.layers.arguments import unknown_arguments
-from minigraph.layers.initialization import Initializer, Restart
-from minigraph.layers.roles import INPUT, OUTPUT, PARAMETER, Role, has_roles, roles_of
+from minigraph.layers.initialization import Given, Initializer, Restart
+from minigraph.layers.roles import INPUT, OUTPUT, PARAMETER, Role, is_any, roles_of
 from minigraph.layers.settings import check_attribute
 from minigraph.layers.state_values import Array, drawn, fitted
 from minigraph.locks import inside, new_lock
@@ -242,6 +242,9 @@ class Layer(metaclass=LayerType):
         self.own_variables: dict[str, Variable] = {}
         """The layer's own state by name, which `add_parameter` fills; that of layers below it is theirs."""
         self._initializers: dict[str, Initializer] = {}
+        self._expressions: Mapping[str, Variable] = {}
+        self._roles: Mapping[str, type[Role]] = {}
+        """The roles here of variables that were given."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         if self._is_made and not name.startswith("_"):
@@ -328,15 +331,53 @@ class Layer(metaclass=LayerType):
     ) -> Variable:
         """Make state of this layer, initialized; called by `allocate_parameters`.
 
-        ValueError, naming the layer and the parameter, for what does not fit its shape or its dtype.
+        A variable that was given is that state itself. ValueError or TypeError, naming the layer and the parameter, for what
+        does not fit its shape or its dtype.
         """
         rng, what = np.random.default_rng(self.own_seed(name)), f"{self!r}: {name}"
-        value = drawn(initializer, rng, tuple(shape), as_dtype(dtype or self.dtype or default_float()), what)
+        settled, sizes = initializer.settled(tuple(shape)), tuple(shape)
+        kind = as_dtype(dtype or self.dtype or default_float())
+        if isinstance(settled, Given):
+            return self._add_given(name, sizes, settled, role, kind)
+        value = drawn(settled, rng, sizes, kind, what)
         self.check_value(what, role, value)
         variable = shared(value, name, borrow=True, tags=(role, self))
         self.own_variables[name] = variable
         self._initializers[name] = initializer
         return variable
+
+    def _add_given(self, name: str, shape: tuple[int, ...], given: Given, role: type[Role], dtype: np.dtype[Any]) -> Variable:
+        """Take a variable as state of this layer; errors for one that does not fit, or cannot follow where it has to."""
+        variable, what = given.variable, f"{self!r}: {name}"
+        if variable.dtype.kind != dtype.kind:
+            raise InvalidTypeError(f"{what} has dtype {dtype}, and was given {variable!r}")
+        if len(variable.type.shape) != len(shape) or any(
+            known not in (None, size) for known, size in zip(variable.type.shape, shape, strict=True)
+        ):
+            raise InvalidValueError(f"{what} has shape {shape}, and was given {variable!r}")
+        if isinstance(variable.op, Shared):
+            self.check_value(what, role, variable.get_value(borrow=True))
+            self.own_variables[name] = variable
+            self._initializers[name] = given
+            self._roles = {**self._roles, name: role}
+        elif issubclass(role, PARAMETER):
+            self._expressions = {**self._expressions, name: variable}
+        else:
+            raise InvalidTypeError(f"{what} follows minibatches, and so must be a shared variable, not {variable!r}")
+        return variable
+
+    def parameter(self, name: str) -> Variable:
+        """The layer's own variable of this name, or the expression that was given in its place; KeyError for neither."""
+        return self._expressions[name] if name in self._expressions else self.own_variables[name]
+
+    def has_parameter(self, name: str) -> bool:
+        """Whether the layer has a variable of its own of this name, or was given an expression for it."""
+        return name in self._expressions or name in self.own_variables
+
+    def roles_of_own(self, name: str) -> tuple[type[Role], ...]:
+        """The roles of one of the layer's own variables, that which a variable was given for included."""
+        own = roles_of(self.own_variables[name])
+        return (*own, self._roles[name]) if name in self._roles and self._roles[name] not in own else own
 
     def add_stream(self, name: str = "stream", stream: RandomStream | None = None) -> RandomStream:
         """Make a random stream of this layer, or take one, whose state is saved and initialized with the layer's; called by
@@ -354,12 +395,12 @@ class Layer(metaclass=LayerType):
     @property
     def own_parameters(self) -> list[Variable]:
         """The layer's own variables that are learned, without those of layers below it."""
-        return [variable for variable in self.own_variables.values() if has_roles(variable, [PARAMETER])]
+        return [one for name, one in self.own_variables.items() if is_any(self.roles_of_own(name), PARAMETER)]
 
     @property
     def parameters(self) -> list[Variable]:
         """What is learned by this layer and all below it, each variable once; empty before they are applied or allocated."""
-        return list(get_parameters(self, PARAMETER).values())
+        return list(dict.fromkeys(get_parameters(self, PARAMETER).values()))
 
     @property
     def variables(self) -> Mapping[str, Variable]:
@@ -373,8 +414,8 @@ class Layer(metaclass=LayerType):
     def initialize(self, rng: np.random.Generator | int | None = None) -> None:
         """Draw all state of this layer and those below anew, or none; layers that have none yet are allocated first.
 
-        Counts start from 0, and random streams from where they started. ValueError where a size is not known before an
-        application.
+        Counts start from 0, and random streams from where they started. Variables that were given stay as they are. ValueError
+        where a size is not known before an application.
         """
         generator = np.random.default_rng(rng)
         with unchanged_on_failure(find_layers(self)):
@@ -383,7 +424,7 @@ class Layer(metaclass=LayerType):
             cells: list[Cell] = []
             values: list[Array] = []
             for layer in find_layers(self):
-                starts = {name: layer.start_of(name, generator) for name in layer.own_variables}
+                starts = {name: layer.start_of(name, generator) for name in layer.own_variables if not layer.was_given(name)}
                 layer.check_values(starts)
                 cells += [layer.own_variables[name].cell for name in starts]
                 values += starts.values()
@@ -394,9 +435,16 @@ class Layer(metaclass=LayerType):
     def start_of(self, name: str, rng: np.random.Generator | None = None) -> Array:
         """What one of the layer's own variables starts from, drawn anew if it is drawn."""
         variable = self.own_variables[name]
+        owner = get_layer(variable)
+        if owner is not None and owner is not self and owner.own_variables.get(variable.name or "") is variable:
+            return owner.start_of(variable.name or "", rng)
         generator = np.random.default_rng() if rng is None else rng
         shape = variable.get_value(borrow=True).shape
         return drawn(self._initializers[name], generator, shape, variable.dtype, f"{self!r}: {name}")
+
+    def was_given(self, name: str) -> bool:
+        """Whether one of the layer's own variables was given to it, and not made by it."""
+        return name in self._roles
 
     def settle_initial_values(self) -> None:
         """Set what starts from the values that others of the layer's own variables were given just now."""
@@ -409,7 +457,7 @@ class Layer(metaclass=LayerType):
     def check_values(self, values: Mapping[str, Array]) -> None:
         """Raise if the layer's own variables cannot have these values, given by name, some of them or all."""
         for name, array in values.items():
-            for role in roles_of(self.own_variables[name]):
+            for role in self.roles_of_own(name):
                 self.check_value(f"{self!r}: {name}", role, array)
 
     def listed(self) -> list[str]:
@@ -541,7 +589,7 @@ def get_parameters(tops: Layer | Iterable[Layer], role: type[Role] = Role) -> di
     for path, layer in paths_below(tops):
         learned = layer.own_parameters
         for name, variable in layer.own_variables.items():
-            if role is not Role and not has_roles(variable, [role]):
+            if role is not Role and not is_any(layer.roles_of_own(name), role):
                 continue
             if issubclass(role, PARAMETER) and variable not in learned:
                 continue

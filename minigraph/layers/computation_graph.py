@@ -8,6 +8,7 @@ from typing import Any
 from minigraph.errors import InvalidTypeError, MissingExtraError
 from minigraph.function import Function, default_updates, function
 from minigraph.graph import Constant, Input, Shared, Variable, is_annotation, reachable, replace, toposort, with_bodies
+from minigraph.layers.base import ApplicationCall
 from minigraph.layers.roles import AUXILIARY, PARAMETER, has_roles
 from minigraph.ops.control import DisconnectedGrad
 from minigraph.ops.loop import Scan
@@ -51,7 +52,9 @@ class ComputationGraph:
 
     @property
     def parameters(self) -> list[Variable]:
-        """The shared variables that are learned: parameters through which a gradient can flow."""
+        """The shared variables that are learned, through which a gradient can flow: those with the role of a parameter, and
+        those that were given to a layer as one.
+        """
 
         def differentiated(variable: Variable) -> Sequence[Variable]:
             if isinstance(variable.op, DisconnectedGrad):
@@ -59,7 +62,12 @@ class ComputationGraph:
             return variable.inputs[:1] if is_annotation(variable.op) else variable.inputs
 
         learned = reachable(self.outputs, differentiated)
-        return [one for one in self.shared_variables if one in learned and has_roles(one, [PARAMETER])]
+        reached = [one for one in self.shared_variables if one in learned]
+        if all(has_roles(one, [PARAMETER]) for one in reached):
+            return reached
+        layers = {tag.layer for one in with_bodies(self.variables) for tag in one.tags if isinstance(tag, ApplicationCall)}
+        given = {one for layer in layers for one in layer.own_parameters}
+        return [one for one in reached if one in given or has_roles(one, [PARAMETER])]
 
     @property
     def auxiliary_variables(self) -> list[Variable]:

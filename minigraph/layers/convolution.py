@@ -101,20 +101,20 @@ class Filtering(Layer):
     @application
     def apply(self, x: Variable) -> Variable:
         """x, (batch, channels, *spatial), convolved with the filters, plus the biases."""
-        result = self.filtered(x, self.own_variables["W"])
+        result = self.filtered(x, self.parameter("W"))
         if not self.use_bias:
             return result
         if self.tied_biases:
-            return result + expand_dims(self.own_variables["b"], list(range(1, result.ndim - 1)))
+            return result + expand_dims(self.parameter("b"), list(range(1, result.ndim - 1)))
         return result + self._untied_biases(result.type.shape[2:])
 
     def _untied_biases(self, places: tuple[int | None, ...]) -> Variable:
         """A bias for each filter at each place, made when the places are known."""
-        if "b" not in self.own_variables:
+        if not self.has_parameter("b"):
             if None in places:
                 raise InvalidValueError(f"{self!r}: biases that are not tied need spatial sizes that are known")
             self.add_parameter("b", (self.num_filters, *(size or 0 for size in places)), self.biases_init, BIAS)
-        biases = self.own_variables["b"]
+        biases = self.parameter("b")
         if biases.type.shape[1:] != places:
             raise InvalidValueError(f"{self!r} has biases for places {biases.type.shape[1:]}, not {places}")
         return biases

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from minigraph.errors import InvalidTypeError, InvalidValueError
+from minigraph.graph import Shared, Variable
 from minigraph.record import Record
 
 Shape = tuple[int, ...]
@@ -20,14 +22,26 @@ class Initializer(Record):
         """An array of this shape, in float64."""
         raise TypeError(f"{type(self).__name__} does not define generate")
 
+    def settled(self, shape: Shape) -> Initializer:
+        """What makes a parameter of this shape: itself, unless it only finds out what does."""
+        return self
+
 
 def as_initializer(given: Any, what: str) -> Initializer:
-    """An initializer, or a constant one from a number or array; TypeError otherwise."""
+    """An initializer; a constant one from a number or array; one that hands on a variable, which then is the parameter, or what
+    a function makes of the shape: an array or a variable. TypeError otherwise.
+    """
     if isinstance(given, Initializer):
         return given
+    if isinstance(given, Variable):
+        return Given(given, given.get_value() if isinstance(given.op, Shared) else None)
+    if callable(given) and not isinstance(given, type):
+        return Called(given, what)
     numbers = isinstance(given, int | float | np.integer | np.floating) and not isinstance(given, bool)
     if not numbers and not isinstance(given, np.ndarray):
-        raise InvalidTypeError(f"{what} must be an initializer, a number, or an array, not {given!r}")
+        raise InvalidTypeError(
+            f"{what} must be an initializer, a number, an array, a variable, or a function of a shape, not {given!r}"
+        )
     if isinstance(given, np.ndarray) and given.dtype.kind not in "biuf":
         raise InvalidTypeError(f"{what} must be real numbers, not an array of {given.dtype}")
     return Constant(given)
@@ -57,6 +71,30 @@ class Constant(Initializer):
         ):
             raise InvalidValueError(f"an array of shape {array.shape} does not broadcast to the shape {shape}")
         return np.array(np.broadcast_to(array.astype(np.float64), shape))
+
+
+class Given(Initializer):
+    """A variable that is the parameter itself, and may be that of other layers, too; if it is shared, with its first value."""
+
+    variable: Variable
+    start: Any
+
+    def generate(self, rng: np.random.Generator, shape: Shape) -> np.ndarray[Any, Any]:
+        return np.array(self.start)
+
+
+class Called(Initializer):
+    """What a function makes of the shape: an array, or a variable."""
+
+    function: Callable[[Shape], Any]
+    what: str
+
+    def settled(self, shape: Shape) -> Initializer:
+        made = self.function(shape)
+        return as_initializer(made if isinstance(made, Variable) else np.asarray(made), f"what {self.what} makes")
+
+    def generate(self, rng: np.random.Generator, shape: Shape) -> np.ndarray[Any, Any]:
+        return self.settled(shape).generate(rng, shape)
 
 
 class Restart(Initializer):

@@ -72,8 +72,8 @@ class Linear(Layer):
     @application
     def apply(self, x: Variable) -> Variable:
         """x @ W + b."""
-        product = dot(x, self.own_variables["W"])
-        return product + self.own_variables["b"] if self.use_bias else product
+        product = dot(x, self.parameter("W"))
+        return product + self.parameter("b") if self.use_bias else product
 
 
 class Bias(Layer):
@@ -105,7 +105,7 @@ class Bias(Layer):
     @application
     def apply(self, x: Variable) -> Variable:
         """x + b."""
-        return x + self.own_variables["b"]
+        return x + self.parameter("b")
 
 
 class Identity(Layer):

@@ -380,7 +380,8 @@ class PopulationNormalization(Layer):
 
     def scaled(self, normalized: Variable, request: Request) -> Variable:
         """A normalized value times scale, plus shift."""
-        scale, shift = (self.own_variables.get(name) for name in (self.convention.scale, self.convention.shift))
+        names = (self.convention.scale, self.convention.shift)
+        scale, shift = (self.parameter(name) if self.has_parameter(name) else None for name in names)
         result, call = normalized, current_call()
         if scale is not None:
             result = result * self.stretched(held(scale, request, call), normalized)

@@ -231,7 +231,8 @@ class Recurrent(Layer):
 
     def initial_states(self, batch_size: int | Variable) -> list[Variable]:
         """The states before the first step, for a batch: one for each of the layer's states, (batch_size, dim)."""
-        own = [one for name, one in self.own_variables.items() if name.startswith("initial_")]
+        names = (*self.own_variables, *self._expressions)
+        own = [self.parameter(name) for name in names if name.startswith("initial_")]
         return [broadcast_to(expand_dims(one, 0), (batch_size, self.dim)) for one in own]
 
     def input_shape(self, x: Variable) -> list[int | None]:
@@ -249,8 +250,8 @@ class Recurrent(Layer):
         """The inputs of a step as its gates take them."""
         if self.input_dim is None:
             return inputs
-        product = dot(inputs, self.own_variables["W_input"])
-        return product + self.own_variables["b"] if "b" in self.own_variables else product
+        product = dot(inputs, self.parameter("W_input"))
+        return product + self.parameter("b") if self.has_parameter("b") else product
 
 
 def _masked(new: Variable, old: Variable, mask: Variable | None) -> Variable:
@@ -278,7 +279,7 @@ class SimpleRecurrent(Recurrent):
     @recurrent(sequences=["inputs", "mask"], states=["states"])
     def apply(self, inputs: Variable, states: Variable, mask: Variable | None = None) -> Variable:
         """The next states, (batch, dim), from inputs (batch, features), states (batch, dim), and perhaps a mask (batch,)."""
-        new = self.activation(self.projected(inputs) + dot(states, self.own_variables["W"]))
+        new = self.activation(self.projected(inputs) + dot(states, self.parameter("W")))
         return _masked(new, states, mask)
 
 
@@ -353,7 +354,7 @@ class LSTM(Recurrent):
         self, inputs: Variable, states: Variable, cells: Variable, mask: Variable | None = None
     ) -> tuple[Variable, Variable]:
         """The next states and cells, (batch, dim) both, from inputs (batch, features) and perhaps a mask (batch,)."""
-        z = self.projected(inputs) + dot(states, self.own_variables["W"])
+        z = self.projected(inputs) + dot(states, self.parameter("W"))
         return self.next_states(z, states, cells, mask, lambda cells: cells)
 
     def next_states(
@@ -367,12 +368,12 @@ class LSTM(Recurrent):
         """The next states and cells from what enters the gates; `seen` is what the output sees of the cells."""
         first, forget, candidate, last = _slices(z, 4, self.dim)
         if self.peepholes:
-            first = first + cells * self.own_variables["W_cell_to_input"]
-            forget = forget + cells * self.own_variables["W_cell_to_forget"]
+            first = first + cells * self.parameter("W_cell_to_input")
+            forget = forget + cells * self.parameter("W_cell_to_forget")
         kept = self.gate_activation(forget) * cells
         new_cells = kept + self.gate_activation(first) * self.activation(candidate)
         if self.peepholes:
-            last = last + new_cells * self.own_variables["W_cell_to_output"]
+            last = last + new_cells * self.parameter("W_cell_to_output")
         new_states = self.gate_activation(last) * self.activation(seen(new_cells))
         return _masked(new_states, states, mask), _masked(new_cells, cells, mask)
 
@@ -418,9 +419,9 @@ class GRU(Recurrent):
     def apply(self, inputs: Variable, states: Variable, mask: Variable | None = None) -> Variable:
         """The next states, (batch, dim), from inputs (batch, features), states (batch, dim), and perhaps a mask (batch,)."""
         from_inputs = _slices(self.projected(inputs), 3, self.dim)
-        from_states = _slices(dot(states, self.own_variables["W_gates"]), 2, self.dim)
+        from_states = _slices(dot(states, self.parameter("W_gates")), 2, self.dim)
         update, reset = (self.gate_activation(a + b) for a, b in zip(from_inputs, from_states, strict=False))
-        candidate = self.activation(from_inputs[2] + dot(reset * states, self.own_variables["W_candidate"]))
+        candidate = self.activation(from_inputs[2] + dot(reset * states, self.parameter("W_candidate")))
         return _masked(update * candidate + (1 - update) * states, states, mask)
 
 
@@ -489,7 +490,7 @@ class BatchNormalizedLSTM(LSTM):
             return layer.apply(x, which) if mask is None else layer.apply(x, which, mask=mask)
 
         z = normalized(self.normalize_input, self.projected(inputs))
-        z = z + normalized(self.normalize_states, dot(states, self.own_variables["W"]))
+        z = z + normalized(self.normalize_states, dot(states, self.parameter("W")))
         return self.next_states(z, states, cells, mask, lambda new: normalized(self.normalize_cells, new))
 
 

@@ -143,10 +143,15 @@ def roles_of(variable: Variable) -> tuple[type[Role], ...]:
     return tuple(tag for tag in variable.tags if isinstance(tag, type) and issubclass(tag, Role))
 
 
+def is_any(own: Iterable[type[Role]], wanted: type[Role]) -> bool:
+    """Whether one of several roles is the wanted one, or a special case of it."""
+    return any(issubclass(mine, wanted) for mine in own)
+
+
 def has_roles(variable: Variable, roles: Iterable[type[Role]], match_all: bool = False) -> bool:
     """Whether the variable has one of the roles (all, with `match_all`), or a special case of it."""
     own = roles_of(variable)
-    found = [any(issubclass(mine, wanted) for mine in own) for wanted in roles]
+    found = [is_any(own, wanted) for wanted in roles]
     return all(found) if match_all else any(found)
 
 

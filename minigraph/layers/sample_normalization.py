@@ -92,8 +92,8 @@ class SampleNormalization(Layer):
         axes, sizes = self.scaled_axes(x), self.input_dim or ()
         pattern = tuple(sizes[axes.index(axis)] if axis in axes else 1 for axis in range(x.ndim))
         if self.learn_scale:
-            result = result * reshape(self.own_variables["scale"], pattern)
-        return result + reshape(self.own_variables["shift"], pattern) if self.learn_shift else result
+            result = result * reshape(self.parameter("scale"), pattern)
+        return result + reshape(self.parameter("shift"), pattern) if self.learn_shift else result
 
 
 class LayerNormalization(SampleNormalization):

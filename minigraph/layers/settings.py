@@ -61,10 +61,10 @@ class State:
     def __get__(self, layer: Any, owner: type) -> Self | Variable:
         if layer is None:
             return self
-        if self._name not in layer.own_variables:
+        if not layer.has_parameter(self._name):
             what = "was made without" if layer.allocated else "is not applied or allocated yet, and so has no"
             raise InvalidAttributeError(f"{layer!r} {what} {self._name}")
-        found: Variable = layer.own_variables[self._name]
+        found: Variable = layer.parameter(self._name)
         return found
 
     def __set__(self, layer: Any, value: Any) -> None:

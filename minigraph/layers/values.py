@@ -10,7 +10,7 @@ import numpy as np
 from minigraph.errors import InvalidValueError
 from minigraph.graph import fit
 from minigraph.layers.base import Layer, find_layers, get_parameters, paths_below, unchanged_on_failure
-from minigraph.state import assign
+from minigraph.state import Cell, assign
 
 
 def get_parameter_values(tops: Layer | Iterable[Layer]) -> dict[str, np.ndarray[Any, Any]]:
@@ -32,11 +32,15 @@ def set_parameter_values(tops: Layer | Iterable[Layer], values: Mapping[str, Any
             raise InvalidValueError(
                 f"parameter values do not fit the layers: missing {missing}, unknown {unknown}{unallocated}"
             )
-        cells = [variable.cell for variable in variables.values()]
         arrays = {name: fit(values[name], one.type, f"the value of {name}").copy() for name, one in variables.items()}
         for path, layer in paths_below(listed):
             layer.check_values({name: arrays[f"{path}.{name}"] for name in layer.own_variables})
-        assign(cells, list(arrays.values()))
+        settled: dict[Cell, str] = {}
+        for name, one in variables.items():
+            other = settled.setdefault(one.cell, name)
+            if not np.array_equal(arrays[name], arrays[other], equal_nan=arrays[name].dtype.kind == "f"):
+                raise InvalidValueError(f"{name} and {other} are one variable, and cannot have two values")
+        assign(list(settled), [arrays[name] for name in settled.values()])
 
 
 def _allocated_as_far_as_possible(tops: Iterable[Layer]) -> str:

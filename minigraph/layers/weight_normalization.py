@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from minigraph.errors import InvalidValueError
 from minigraph.graph import Variable
 from minigraph.layers.base import application
 from minigraph.layers.initialization import Constant
@@ -32,6 +33,8 @@ class WeightNormalizedLinear(Linear):
         self.settle_initial_values()
 
     def settle_initial_values(self) -> None:
+        if "W" not in self.own_variables:
+            raise InvalidValueError(f"{self!r}: the lengths of W start from its values, and an expression has none yet")
         weights = self.own_variables["W"].get_value(borrow=True).astype("float64")
         peak = abs(weights).max(axis=0, initial=0.0)
         lengths = peak * ((weights / np.where(peak > 0, peak, 1)) ** 2).sum(axis=0) ** 0.5

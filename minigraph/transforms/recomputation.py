@@ -15,7 +15,7 @@ from minigraph.layers.base import Layer, find_layers
 from minigraph.layers.computation_graph import ComputationGraph
 from minigraph.layers.conventions import Batch
 from minigraph.layers.population import Normalization, PopulationNormalization
-from minigraph.layers.roles import BATCH_NORM_POPULATION_STATISTICS, PARAMETER, has_roles
+from minigraph.layers.roles import BATCH_NORM_POPULATION_STATISTICS, PARAMETER, is_any
 from minigraph.ops.comparison import eq, isfinite, or_
 from minigraph.ops.reduction import all as all_of
 from minigraph.state import assign, snapshot
@@ -146,8 +146,12 @@ def _where_known(value: Array, population: Variable) -> Array:
 def state_of_normalizations(graph: ComputationGraph) -> list[Variable]:
     """The variables that hold the populations, and what else normalizing layers keep, in a graph."""
     layers = dict.fromkeys(one.layer for one in normalizations_of(graph))
-    own = [variable for layer in layers for variable in layer.own_variables.values()]
-    return [variable for variable in own if not has_roles(variable, [PARAMETER])]
+    return [
+        variable
+        for layer in layers
+        for name, variable in layer.own_variables.items()
+        if not is_any(layer.roles_of_own(name), PARAMETER)
+    ]
 
 
 @contextmanager
@@ -196,7 +200,7 @@ def reset_population_statistics(tops: Layer | Iterable[Layer]) -> None:
         if not isinstance(layer, PopulationNormalization) or not layer.allocated:
             continue
         for name, variable in layer.own_variables.items():
-            if has_roles(variable, [BATCH_NORM_POPULATION_STATISTICS]):
+            if is_any(layer.roles_of_own(name), BATCH_NORM_POPULATION_STATISTICS):
                 cells.append(variable.cell)
                 values.append(layer.start_of(name))
     assign(cells, values)

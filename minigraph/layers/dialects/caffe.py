@@ -134,5 +134,5 @@ class Scale(Layer):
     def apply(self, x: Variable) -> Variable:
         """x times scale, plus bias."""
         sizes = tuple(self.features if axis == self._axis_of(x) else 1 for axis in range(x.ndim))
-        scaled = x * reshape(self.own_variables["scale"], sizes)
-        return scaled + reshape(self.own_variables["bias"], sizes) if self.bias_term else scaled
+        scaled = x * reshape(self.parameter("scale"), sizes)
+        return scaled + reshape(self.parameter("bias"), sizes) if self.bias_term else scaled

@@ -29,7 +29,8 @@ class BatchNormLayer(DialectNormalization):
 
     incoming: the shape of the input, or None or the layer before to infer it. axes: those averaged over; 'auto': all but the
     second. mode: 'low_mem' or 'high_mem', which is not looked at, since memory is planned when a function is compiled. beta,
-    gamma: initializers, or None for a fixed 0 or 1. mean, inv_std: what the averages start from.
+    gamma: initializers, or None for a fixed 0 or 1. mean, inv_std: what the averages start from. Each of these four may also be
+    an array, a function of the shape, or a variable, which then is the parameter itself: so layers share parameters.
     """
 
     fixed_when_made = frozenset({"axes"})

@@ -1,0 +1,165 @@
+"""Parameters that are given: variables that layers share, expressions, functions of a shape."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+
+import minigraph as mg
+from minigraph.layers import (
+    MLP,
+    BatchNormalization,
+    Convolutional,
+    Freeze,
+    LayerNormalization,
+    Linear,
+    Sequence,
+    SimpleRecurrent,
+    Tanh,
+    WeightNormalizedLinear,
+    batch_normalization,
+    get_parameter_values,
+    set_parameter_values,
+)
+from minigraph.layers.dialects import caffe, keras, lasagne
+from minigraph.training import sgd
+from minigraph.transforms import freeze_batch_normalization, reset_population_statistics
+
+C = np.arange(12, dtype="float32").reshape(3, 4)
+
+LAYERS = {
+    "linear": (lambda one: Linear(4, 3, biases_init=one), "b", (3,), (5, 4)),
+    "convolution": (lambda one: Convolutional((2, 2), 3, 1, biases_init=one), "b", (3,), (2, 1, 4, 4)),
+    "blocks": (lambda one: BatchNormalization(4, scale_init=one), "scale", (4,), (5, 4)),
+    "lasagne": (lambda one: lasagne.BatchNormLayer((None, 4), beta=one), "beta", (4,), (5, 4)),
+    "keras": (lambda one: keras.BatchNormalization(gamma_initializer=one), "gamma", (4,), (5, 4)),
+    "caffe": (lambda one: caffe.Scale(filler=one), "scale", (4,), (5, 4)),
+    "layer normalization": (lambda one: LayerNormalization(4, scale_init=one), "scale", (4,), (5, 4)),
+    "recurrent": (lambda one: SimpleRecurrent(2, 4, biases_init=one), "b", (2,), (3, 5, 4)),
+    "initial state": (lambda one: SimpleRecurrent(2, 4, initial_state_init=one), "initial_state", (2,), (3, 5, 4)),
+}
+
+
+def loss(layer, x):
+    """A cost of a layer in training."""
+    with batch_normalization(layer):
+        y = layer.apply(x)
+    return mg.square(y - 1.5).sum()
+
+
+@pytest.fixture(params=LAYERS, ids=str)
+def case(request, rng):
+    make, name, shape, sizes = LAYERS[request.param]
+    return make, name, rng.normal(size=shape).astype("float32"), rng.normal(size=sizes).astype("float32")
+
+
+def test_a_shared_variable_is_the_parameter_of_all_layers_it_is_given_to(case):
+    make, name, start, value = case
+    own = mg.shared(start, "own")
+    x = mg.tensor("x", dtype="float32", shape=(None, *value.shape[1:]))
+    first, second = make(own), make(own)
+    cost = loss(first, x) + loss(second, x) * 0.5
+    assert first.variables[name] is second.variables[name] is own
+    parameters = mg.ComputationGraph(cost).parameters
+    assert parameters.count(own) == 1 and first.parameters.count(own) == 1
+    gradient = mg.function([x], mg.grad(cost, own), no_default_updates=True)(value)
+    alone = [make(start), make(start)]
+    costs = [loss(layer, x) for layer in alone]
+    for layer, first_layer in zip(alone, (first, second), strict=True):
+        copied = {key: one.get_value() for key, one in first_layer.variables.items()}
+        for key, one in layer.variables.items():
+            one.set_value(copied[key])
+    wanted = [mg.grad(one, layer.variables[name]) for one, layer in zip(costs, alone, strict=True)]
+    parts = mg.function([x], wanted, no_default_updates=True)(value)
+    np.testing.assert_allclose(gradient, parts[0] + 0.5 * parts[1], rtol=2e-4, atol=2e-4)
+    still = freeze_batch_normalization(cost, Freeze.AVERAGES).outputs[0]
+    mg.function([x], still, updates=sgd(still, mg.ComputationGraph(still), 0.01))(value)
+    assert not np.array_equal(own.get_value(), start)
+    now = own.get_value()
+    first.initialize(0)
+    np.testing.assert_array_equal(own.get_value(), now)
+
+
+def test_an_expression_and_a_function_stand_for_the_parameter(case):
+    make, name, start, value = case
+    base = mg.shared(start / 2, "base")
+    x = mg.tensor("x", dtype="float32", shape=(None, *value.shape[1:]))
+    shapes = []
+
+    def given(shape):
+        shapes.append(shape)
+        return start
+
+    costs = {}
+    for key, one in {"array": start, "expression": base * 2, "function": given, "both": lambda shape: base * 2}.items():
+        layer = make(one)
+        layer.seed = 1
+        costs[key] = loss(layer, x)
+        assert (name in layer.variables) == (key in ("array", "function"))
+    values = [mg.function([x], cost, no_default_updates=True)(value) for cost in costs.values()]
+    np.testing.assert_allclose(values, values[0], rtol=1e-5)
+    assert shapes == [start.shape]
+    slope = mg.function([x], mg.grad(costs["expression"], base), no_default_updates=True)(value)
+    assert slope.shape == start.shape and (slope != 0).any()
+
+
+def test_layers_share_averages_and_parameters_of_one_another():
+    x = mg.matrix("x", shape=(None, 4))
+    first = lasagne.BatchNormLayer((None, 4), name="first")
+    first.allocate()
+    second = lasagne.BatchNormLayer(
+        (None, 4), name="second", beta=first.beta, gamma=first.gamma, mean=first.mean, inv_std=first.inv_std
+    )
+    with batch_normalization(first):
+        step = mg.function([x], first.apply(x))
+    step(C)
+    inference = second.apply(x)
+    np.testing.assert_array_equal(inference.eval({x: C}), first.apply(x).eval({x: C}))
+    assert second.mean.get_value()[0] == pytest.approx(0.4)
+    both = Sequence([first, second])
+    assert both.parameters == [first.beta, first.gamma]
+    values = get_parameter_values(both)
+    set_parameter_values(both, values)
+    values["/sequence/second.mean"] = np.ones(4, "float32")
+    with pytest.raises(ValueError, match="one variable, and cannot have two values"):
+        set_parameter_values(both, values)
+    reset_population_statistics(both)
+    assert (first.mean.get_value() == 0).all() and (second.inv_std.get_value() == 1).all()
+
+
+def test_a_model_with_shared_parameters_is_copied_as_one():
+    own = mg.shared(np.zeros(4, "float32"), "own")
+    network = MLP([Tanh(), None], [4, 4, 4], biases_init=own)
+    network.allocate()
+    for other in (copy.deepcopy(network), pickle.loads(pickle.dumps(network))):
+        first, second = (other.variables[f"linear_{k}.b"] for k in (0, 1))
+        assert first is second and first is not own and len(other.parameters) == 3
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "message"),
+    [
+        (mg.shared(np.zeros(3, "float32")), ValueError, "has shape"),
+        (mg.shared(np.zeros((1, 4), "float32")), ValueError, "has shape"),
+        (mg.shared(np.zeros(4, "int64")), TypeError, "has dtype"),
+        (lambda shape: np.zeros(3), ValueError, "broadcast"),
+        (lambda shape: "zeros", TypeError, "real numbers"),
+        (dict, TypeError, "a function of a shape"),
+    ],
+)
+def test_what_does_not_fit_is_refused(given, error, message):
+    with pytest.raises(error, match=message):
+        lasagne.BatchNormLayer((None, 4), beta=given).allocate()
+
+
+def test_what_follows_minibatches_must_be_shared():
+    with pytest.raises(TypeError, match="must be a shared variable"):
+        lasagne.BatchNormLayer((None, 4), mean=mg.vector("mean", shape=(4,))).allocate()
+    negative = mg.shared(-np.ones(4, "float32"))
+    with pytest.raises(ValueError, match="not above 0"):
+        lasagne.BatchNormLayer((None, 4), inv_std=negative).allocate()
+    with pytest.raises(ValueError, match="expression has none"):
+        WeightNormalizedLinear(4, 3, weights_init=mg.shared(np.ones((4, 3), "float32")) * 2).allocate()
