@@ -155,6 +155,17 @@ def test_what_does_not_fit_is_refused(given, error, message):
         lasagne.BatchNormLayer((None, 4), beta=given).allocate()
 
 
+@pytest.mark.parametrize("given", [lambda own: own, lambda own: own * 2], ids=["shared", "expression"])
+def test_a_bias_that_was_given_is_dropped_like_any_other(given):
+    x = mg.matrix("x", shape=(None, 4))
+    own = mg.shared(np.ones(3, "float32"), "own")
+    linear = Linear(4, 3, biases_init=given(own))
+    linear.apply(x)
+    assert linear.has_parameter("b")
+    network = lasagne.batch_norm(linear)
+    assert not linear.has_parameter("b") and own not in mg.ComputationGraph(network.apply(x)).shared_variables
+
+
 def test_what_follows_minibatches_must_be_shared():
     with pytest.raises(TypeError, match="must be a shared variable"):
         lasagne.BatchNormLayer((None, 4), mean=mg.vector("mean", shape=(4,))).allocate()

@@ -374,6 +374,12 @@ class Layer(metaclass=LayerType):
         """Whether the layer has a variable of its own of this name, or was given an expression for it."""
         return name in self._expressions or name in self.own_variables
 
+    def drop_parameter(self, name: str) -> None:
+        """Do without a variable of the layer's own, or the expression that was given in its place, if it has either."""
+        self.own_variables.pop(name, None)
+        self._expressions = {key: one for key, one in self._expressions.items() if key != name}
+        self._roles = {key: role for key, role in self._roles.items() if key != name}
+
     def roles_of_own(self, name: str) -> tuple[type[Role], ...]:
         """The roles of one of the layer's own variables, that which a variable was given for included."""
         own = roles_of(self.own_variables[name])

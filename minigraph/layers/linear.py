@@ -62,7 +62,7 @@ class Linear(Layer):
         """Do without a bias from now on."""
         with self.being_made():
             self.use_bias = False
-        self.own_variables.pop("b", None)
+        self.drop_parameter("b")
 
     def check_inputs(self, *inputs: Variable) -> None:
         for x in inputs:
