@@ -113,12 +113,12 @@ def loop_case(seed: int) -> Case:
     g = mg.function(inputs, loop.unrolled, loop.after, backend="numpy", on_unused_input="ignore")
     start = [one.get_value() for one in loop.state]
 
-    def call(compiled: Any = f, device: bool = True) -> list[Any]:
+    def call(compiled: Any = f) -> list[Any]:
         for one, value in zip(loop.state, start, strict=True):
             one.set_value(value)
-        return [*compiled(*given), *(one.get_value(device=device) for one in loop.state)]
+        return [*compiled(*given), *(one.get_value() for one in loop.state)]
 
-    expected = call(g, device=False)
+    expected = call(g)
     return f"loop {seed}: {loop.title}", call, lambda found: assert_equal(on_host(found), expected, 100)
 
 

@@ -1585,8 +1585,14 @@ def along_axis(name: str, reference: Any) -> Record:
     )
 
 
+def logistic(x):
+    """1 / (1 + exp(-x)), subnormal numbers included."""
+    odds = np.exp(-np.abs(x))
+    return np.where(x >= 0, 1.0, odds) / (1 + odds)
+
+
 ACTIVATION = (
-    floating(activation, "sigmoid", wide(scipy.special.expit)),
+    floating(activation, "sigmoid", wide(logistic)),
     floating(activation, "softplus", wide(lambda x: np.logaddexp(0, x))),
     floating(
         activation, "relu", lambda x, alpha=0: leaky(x, alpha) if alpha else np.maximum(x, 0), draw=off_zero, calls=SLOPES
@@ -1614,7 +1620,7 @@ ACTIVATION = (
         hard=((np.array([NAN, INF, 0.0, -0.0, 1.0, -1.0, 30.0, -8.0]),),),
         tolerance=4,
     ),
-    floating(activation, "silu", wide(lambda x: x * scipy.special.expit(x))),
+    floating(activation, "silu", wide(lambda x: np.where(np.isneginf(x), -0.0, x * logistic(x)))),
     along_axis("softmax", scipy.special.softmax),
     along_axis("log_softmax", scipy.special.log_softmax),
 )

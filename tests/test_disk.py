@@ -27,7 +27,7 @@ from minigraph.kernels import jit
 x, w = mg.matrix("x"), mg.shared(np.full((40, 50), 0.01, "float32"), "w")
 cost = mg.logsumexp(mg.sin(x) @ w, 1).sum()
 f = mg.function([x], cost, updates={w: w - 0.1 * mg.grad(cost, w)}, backend="native")
-print(float(f(np.ones((30, 40), "float32"))), float(w.get_value().sum()), jit._optimizer.cache_info().misses)
+print(float(f(np.ones((30, 40), "float32"))), float(w.get_value().sum()), jit._machine.cache_info().misses)
 """
 NOBODY = 65534
 CODE = b"\x7fELF and so on"

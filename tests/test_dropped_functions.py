@@ -57,7 +57,7 @@ def growth(script, count):
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is read from /proc")
 def test_compiled_modules_leave_nothing_behind():
-    assert growth(MODULES, rounds(300)) < 3 * 2**20
+    assert growth(MODULES, rounds(200)) < 3 * 2**20
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is read from /proc")

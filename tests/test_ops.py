@@ -435,8 +435,8 @@ SYMBOLIC: dict[str, tuple[Callable[[Any, Any], Any], Callable[[Array, int], Arra
     "index": (lambda x, n: x[:, n], lambda x, n: x[:, n]),
     "take": (lambda x, n: mg.take(x, n, axis=1), lambda x, n: np.take(x, n, axis=1)),
     "one_hot": (
-        lambda x, n: mg.one_hot(mg.arange(3), n),
-        lambda x, n: (np.arange(3)[:, None] == np.arange(n)).astype("float32"),
+        lambda x, n: mg.one_hot(mg.arange(3) % n, n),
+        lambda x, n: (np.arange(3)[:, None] % n == np.arange(n)).astype("float32"),
     ),
     "set_subtensor": (lambda x, n: mg.set_subtensor(x[:, n:], 0.0), lambda x, n: np.where(np.arange(x.shape[1]) < n, x, 0)),
     "inc_subtensor": (lambda x, n: mg.inc_subtensor(x[:, n:], 1.0), lambda x, n: x + (np.arange(x.shape[1]) >= n)),

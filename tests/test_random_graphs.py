@@ -5,6 +5,7 @@ import sys
 import numpy as np
 import pytest
 from graph_generator import RandomGraph, moderate_graph, smooth_expression, wild_graph
+from sweep import rounds
 
 import minigraph as mg
 from minigraph.graph import Graph, Identity, Input, Shared
@@ -16,7 +17,7 @@ compiler = sys.modules["minigraph.function"]
 """The module; the name in the package is the function."""
 
 CHUNKS = 12
-WILD_EACH, MODERATE_EACH, SMOOTH_EACH, TWICE_EACH = 50, 25, 16, 4
+WILD_EACH, MODERATE_EACH, SMOOTH_EACH, TWICE_EACH = rounds(25), rounds(16), rounds(12), 4
 TOLERANCES = {"float16": 1e-2, "float32": 1e-4, "float64": 1e-9}
 
 

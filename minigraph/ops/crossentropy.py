@@ -57,7 +57,8 @@ def _checked(labels: Variable, count: Any, ignore_index: int | None) -> tuple[Va
         labels = where(kept, labels, 0)
     least = f"from 0 to {count - 1}" if isinstance(count, int) else "0 or more, and below the number of classes"
     message = f"a class index must be {least}"
-    labels = require(labels, ge(labels, 0), message, InvalidIndexError)
+    if labels.dtype.kind == "i":
+        labels = require(labels, ge(labels, 0), message, InvalidIndexError)
     inside = lt(labels, count) if kept is None else logical_or(lt(labels, count), logical_not(kept))
     return require(labels, inside, message, InvalidIndexError), kept
 

@@ -306,7 +306,7 @@ def take(x: Operand, indices: Operand, axis: int | None = None) -> Variable:
     return index(variable, (slice(None),) * place + (indices,))
 
 
-def take_along_axis(x: Operand, indices: Operand, axis: int) -> Variable:
+def take_along_axis(x: Operand, indices: Operand, axis: int = -1) -> Variable:
     """x[..., indices[..., j, ...], ...]: picks along `axis`, for every position on the other axes, by integers."""
     variable, picks = as_variable(x), as_variable(indices)
     if picks.ndim != variable.ndim:
