@@ -74,9 +74,13 @@ class Busy:
 
 def compiled_anew(backend):
     """Build, compile and call a function that was never there before."""
-    x = mg.dvector("x")
-    factor = random.random()
-    return np.allclose(mg.function([x], (mg.exp(x) * factor).sum(), backend=backend)([0.0, 1.0]), factor * (1 + np.e))
+    x, value = mg.dvector("x"), np.array([0.5, 1.0])
+    y, expected = x, value
+    for kind in random.choices("+-*", k=12):  # numbers alone would not make it another kernel
+        y, expected = (
+            (y + x, expected + value) if kind == "+" else (y * x, expected * value) if kind == "*" else (-y, -expected)
+        )
+    return np.allclose(mg.function([x], y.sum(), backend=backend)(value), expected.sum())
 
 
 def run(backend, forks):

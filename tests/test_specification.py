@@ -57,11 +57,11 @@ def test_every_name_of_the_specification_is_there():
 
 
 SIGNATURES = {
-    mg.tensor: [("name", None, False), ("dtype", np.dtype("float32"), True), ("shape", EMPTY, True)],
+    mg.tensor: [("name", None, False), ("dtype", None, True), ("shape", EMPTY, True)],
     mg.function: [
         *[("inputs", EMPTY, False), ("outputs", None, False), ("updates", (), False), ("givens", (), False)],
         *[("no_default_updates", False, True), ("on_unused_input", "raise", True), ("backend", None, True)],
-        *[("name", None, True), ("trace", False, True)],
+        *[("name", None, True), ("trace", False, True), ("allow_input_downcast", False, True)],
     ],
     mg.grad: [
         *[("cost", EMPTY, False), ("wrt", EMPTY, False), ("consider_constant", (), True)],

@@ -50,7 +50,12 @@ held: ContextVar[Container[Variable]] = ContextVar("minigraph_held", default=fro
 
 def is_constant(variable: Variable, value: float) -> bool:
     """Whether a variable is a constant scalar (or array) of this value throughout."""
-    return isinstance(variable.op, Constant) and bool(np.all(variable.op.value == value)) and variable.op.value.size > 0
+    if not isinstance(variable.op, Constant):
+        return False
+    known = variable.op.value
+    if known.size == 1:  # most are, and graphs have many
+        return bool(known.item() == value)
+    return known.size > 0 and bool(np.all(known == value))
 
 
 def seen(variable: Variable) -> Variable:
