@@ -124,7 +124,7 @@ def test_kernels_that_can_run_at_the_same_time_are_one_launch(cupy: Any) -> None
     network.step(network.images, network.labels)
     (plan,) = network.step._plan.steps[0].kernel.plans.values()
     titles = [plan.program.title(one) for one in plan.program.commands]
-    assert len([one for one in titles if one != "MatMul"]) <= 4, titles
+    assert len([one for one in titles if one != "MatMul"]) <= 5, titles  # the labels are checked before state is written
     updated = plan.program.commands[-1]
     written = [one for position in updated.steps for one in plan.program.steps[position].variables]
     assert len({*written} & {*plan.program.graph.outputs}) >= 4, "both weights, with their velocities"
