@@ -22,7 +22,7 @@ from minigraph.errors import ExecutionError
 from minigraph.kernels import jit
 
 BACKENDS = ["numpy", "native"] if jit.is_available() else ["numpy"]
-FORKS = 60
+FORKS = 200
 SCRIPT = "import sys; sys.path.append('tests'); import test_forks; test_forks.run({!r}, {})"
 
 pytestmark = [
