@@ -179,6 +179,14 @@ def test_the_package_says_that_it_is_typed():
     assert (ROOT / "py.typed").exists()
 
 
+@pytest.mark.parametrize("folder", ["minigraph", "tests", "examples", "benchmarks"])
+def test_no_name_of_a_module_is_given_twice(folder):
+    for path in sorted((ROOT.parent / folder).rglob("*.py")):
+        assignments = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.Assign)]
+        names = [one.id for node in assignments for one in node.targets if isinstance(one, ast.Name)]
+        assert sorted(set(names)) == sorted(names), path
+
+
 def test_public_names_are_those_that_are_listed():
     namespace = {}
     exec("from minigraph import *", namespace)

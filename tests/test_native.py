@@ -414,7 +414,7 @@ def matrix(rng, rows, columns, dtype, height=None):
     return rng.normal(size=(*shape[:-1], columns + 5)).astype(dtype)[..., :columns]
 
 
-EDGES = {
+BLOCK_EDGES = {
     "rows": (1, ROWS - 1, ROWS, ROWS + 1, 2 * ROWS + 1, TALL + 1),
     "columns": (1, 15, 16, 17, 33, 64 * WIDE // 4 + 1),
     "depth": (1, 2, DEPTH - 1, DEPTH, DEPTH + 1, 2 * DEPTH + 1),
@@ -426,7 +426,7 @@ EDGES = {
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_products_of_any_size_in_any_number_of_parts(dtype, own):
     rng = np.random.default_rng(5)
-    sizes = [*product(*EDGES.values()), (700, 900, 600)]
+    sizes = [*product(*BLOCK_EDGES.values()), (700, 900, 600)]
     for k, (rows, columns, depth) in enumerate(sizes):
         height = int(rng.integers(1, 5)) if k % 5 == 0 and rows * columns * depth < 10**6 else None
         a, b = matrix(rng, rows, depth, dtype, height), matrix(rng, depth, columns, dtype, height)
