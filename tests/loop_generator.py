@@ -61,6 +61,22 @@ class State:
         return mg.gt(total, self.bound), value, count + 1 + mg.tanh(total) * 0.1, taken + mg.tanh(total)
 
 
+Inner = Callable[[Variable, Variable, Variable], Variable]
+"""A loop within a step: over the rows of a matrix, from a state, with what is added in each step."""
+
+
+def _looped(matrix: Variable, first: Variable, added: Variable) -> Variable:
+    """An inner loop, as one."""
+    return mg.scan(lambda row, state: mg.tanh(state * row + added), matrix, first)[-1]
+
+
+def _repeated(matrix: Variable, first: Variable, added: Variable) -> Variable:
+    """The same, with its three steps written out."""
+    for k in range(3):
+        first = mg.tanh(first * matrix[k] + added)
+    return first
+
+
 def random_loop(seed: int) -> RandomLoop:
     """A loop with several sequences, taps, states and outputs, perhaps with an early end, a loop inside, or cut gradients."""
     rng = np.random.default_rng(seed)
@@ -91,15 +107,16 @@ def random_loop(seed: int) -> RandomLoop:
     extra, asking = _handed_over(row, seed) if rng.random() < 0.4 else ([], [])
     captured = bool(rng.random() < 0.5)
 
-    def step(*elements: Variable) -> list[Variable]:
+    def step(*elements: Variable, inner: Inner = _repeated) -> list[Variable]:
         given = [*elements, *extra, bias] if elements else [*extra, bias + np.zeros(row)]
-        return _random_outputs(np.random.default_rng(recipe), given, matrix, len(state_taps) + free, kind == "nested", row)
+        nested = inner if kind == "nested" else None
+        return _random_outputs(np.random.default_rng(recipe), given, matrix, len(state_taps) + free, nested, row)
 
     def ends(outputs: Sequence[Variable]) -> Variable:
         return mg.gt(outputs[0].sum(), bound)
 
     def looping(*elements: Variable) -> Any:
-        outputs = step(*elements[: len(elements) - (0 if captured else len(extra))])
+        outputs = step(*elements[: len(elements) - (0 if captured else len(extra))], inner=_looped)
         outputs[:1] = outputs[:1] if state is None else [state.inside(outputs[0])]
         return (*outputs, mg.until(ends(outputs))) if kind == "until" else outputs
 
@@ -190,16 +207,13 @@ def _unrolled(
 
 
 def _random_outputs(
-    rng: np.random.Generator, given: list[Variable], matrix: Variable, count: int, nested: bool, row: tuple[int, ...]
+    rng: np.random.Generator, given: list[Variable], matrix: Variable, count: int, inner: Inner | None, row: tuple[int, ...]
 ) -> list[Variable]:
     """Outputs of one step, of the shape of a row, computed by random ops."""
     pool = list(given)
 
     def pick() -> Variable:
         return pool[int(rng.integers(len(pool)))]
-
-    def inner(total: Variable, factor: Variable) -> Variable:
-        return mg.scan(lambda w, s: mg.tanh(s * w + factor), matrix, total)[-1]
 
     def rolled(one: Variable) -> Variable:
         return mg.concatenate([one[..., 1:], one[..., :1] * 2.0], axis=-1)
@@ -217,7 +231,7 @@ def _random_outputs(
     ]
     for _ in range(int(rng.integers(2, 6))):
         pool.append(mg.tanh(choices[int(rng.integers(len(choices)))]()))
-    if nested:
-        pool.append(inner(pick() + np.zeros(row), pick()))
+    if inner is not None:
+        pool.append(inner(matrix, pick() + np.zeros(row), pick()))
     full = [one + np.zeros(row) for one in pool]
     return [mg.tanh(full[int(rng.integers(len(full)))] + full[-1 - k % len(full)] * 0.5) for k in range(count)]

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1] / "minigraph"
 LEVELS = {
     "L0": "locks context origin errors guard record config state dimensions types",
     "L1": "graph",
-    "L2": """printing inputs
+    "L2": """printing inputs ops.noted
         ops.elementwise ops.requirement ops.comparison ops.arithmetic ops.transcendental ops.special ops.shape
         ops.creation ops.reduction ops.indexing ops.arranging
         ops.activation ops.linear ops.linalg ops.crossentropy ops.normalization ops.control ops.random

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
-from minigraph.context import holds
 from minigraph.errors import InvalidTypeError
 from minigraph.graph import Array, Identity, Op, Shared, Variable, as_variable, is_annotation, reachable, toposort
 from minigraph.ops.arithmetic import clip
 from minigraph.ops.elementwise import Cotangents, Operand, cast, promoted
+from minigraph.ops.noted import Noted
 from minigraph.types import TensorType
 
 __all__ = [
@@ -25,7 +23,7 @@ __all__ = [
 ]
 
 
-class DefaultUpdate(Identity):
+class DefaultUpdate(Noted, Identity):
     """Its first input; whoever computes it also sets each target to the new value that follows it."""
 
     pure = False
@@ -34,23 +32,6 @@ class DefaultUpdate(Identity):
     def remedy(self) -> str:
         """What to do about several updates of one target."""
         return "give one in updates, or use no_default_updates"
-
-    def __call__(self, *inputs: Variable) -> Variable:
-        request = super().__call__(*inputs)
-        for noted in _noting.get():
-            noted.add(request)
-        return request
-
-
-_noting: ContextVar[tuple[set[Variable], ...]] = ContextVar("minigraph_requests", default=())
-
-
-@contextmanager
-def noted_requests() -> Iterator[set[Variable]]:
-    """The requests to update that are made within the block, as they are made."""
-    made: set[Variable] = set()
-    with holds(_noting, (*_noting.get(), made)):
-        yield made
 
 
 class Advance(DefaultUpdate):
@@ -130,7 +111,7 @@ def computed_by(roots: Sequence[Variable], stop: Container[Variable] = ()) -> li
     return [variable for variable in toposort(roots, stop) if variable in needed]
 
 
-class Assert(Op):
+class Assert(Noted, Op):
     """Its first input, if all conditions hold; an error otherwise."""
 
     message: str

@@ -14,6 +14,7 @@ from minigraph.ops.arithmetic import zero_of
 from minigraph.ops.comparison import eq, where
 from minigraph.ops.creation import arange, zeros_like
 from minigraph.ops.elementwise import Cotangents, Operand, cast
+from minigraph.ops.noted import Noted
 from minigraph.ops.shape import broadcast_to, dimshuffle, ravel, reshape, shape, size
 from minigraph.record import Record
 from minigraph.types import Shape, TensorType, broadcast_shapes, check_axis
@@ -52,7 +53,7 @@ Entry = int | Hole | Range | None
 WHOLE = Range(None, None, None)
 
 
-class Indexing(Op):
+class Indexing(Noted):
     """What ops share that read or write x[...]: the index, with holes that inputs fill."""
 
     entries: tuple[Entry, ...]

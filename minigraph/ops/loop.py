@@ -28,9 +28,9 @@ from minigraph.graph import (
     toposort,
 )
 from minigraph.ops.control import Assert, DefaultUpdate, computed_by, with_asked
-from minigraph.ops.indexing import WHOLE, Index, Indexing, Range, index
+from minigraph.ops.indexing import WHOLE, Entry, Hole, Index, Indexing, Range, index
 from minigraph.ops.shape import BroadcastTo
-from minigraph.types import TensorType
+from minigraph.types import Shape, TensorType
 
 Body = Callable[..., Sequence[Array]]
 """What computes the roots of a body from the values of its inputs."""
@@ -278,9 +278,17 @@ def captured(
 def may_fail(variable: Variable) -> bool:
     """Whether computing a variable may raise for what it is given, so that it must not be done before it is asked for."""
     op = variable.op
-    if isinstance(op, Indexing):
-        return any(not isinstance(entry, Range | None) for entry in op.entries)
-    return isinstance(op, Assert)
+    return _may_miss(op.entries, variable.inputs[0].type.shape) if isinstance(op, Indexing) else isinstance(op, Assert)
+
+
+def _may_miss(entries: Sequence[Entry], sizes: Shape) -> bool:
+    """Whether an index may be outside of an array, known numbers being checked already where sizes are known."""
+    axes = iter(sizes)
+    for entry in entries:
+        size = None if entry is None or isinstance(entry, Hole) else next(axes)
+        if isinstance(entry, Hole) or (size is None and not isinstance(entry, Range | None)):
+            return True
+    return False
 
 
 def _updated(roots: Sequence[Variable], inside: Iterable[Variable], outside: Set[Variable] = frozenset()) -> list[Variable]:

@@ -12,11 +12,12 @@ from minigraph.errors import InvalidTypeError, InvalidValueError
 from minigraph.graph import Constant, Graph, Input, Variable, as_variable, is_weak, rebuild, toposort
 from minigraph.ops.arithmetic import ceil, floor_divide, minimum
 from minigraph.ops.arranging import concatenate
-from minigraph.ops.control import DefaultUpdate, computed_by, noted_requests, with_asked, with_default_update
+from minigraph.ops.control import DefaultUpdate, computed_by, with_asked, with_default_update
 from minigraph.ops.elementwise import Operand, cast, promoted
 from minigraph.ops.indexing import index
 from minigraph.ops.loop import Continued, Scan, captured, loop, may_fail, results_of, steps_constant, updates_of
 from minigraph.ops.loop_updates import carried, matching_results
+from minigraph.ops.noted import noted_calls
 from minigraph.ops.shape import reshape, shape
 from minigraph.ops.transcendental import sqrt
 from minigraph.record import Record
@@ -171,7 +172,7 @@ class _Loop:
             [_element(first, f"state[t{-1 - k}]") for k, first in enumerate(one.firsts())] if one else [] for one in infos
         ]
         taken = [former[-1 - tap] for one, former in zip(infos, before, strict=True) if one for tap in one.taps]
-        with noted_requests() as made:
+        with noted_calls() as made:
             outputs, updates, condition = _understood(fn(*elements, *taken, *extra))
             self._only_updates = not outputs and bool(updates) and not infos
             if self._only_updates:
@@ -322,8 +323,8 @@ def _continued(whole: Variable, reached: Mapping[Variable, Variable]) -> Variabl
 def _made_outside(
     roots: Sequence[Variable], made: Set[Variable], extra: Sequence[Variable], inside: Sequence[Variable]
 ) -> set[Variable]:
-    """What a step takes from outside as it is: the computed `extra` that were handed over, and values that ask for updates
-    and were not `made` by the step function, but outside of it.
+    """What a step takes from outside as it is: the computed `extra` that were handed over; and what asks for updates or may
+    fail, was not `made` by the step function, and does not follow state that the steps update.
     """
     order = toposort(roots)
     targets = {target for one in order if isinstance(one.op, DefaultUpdate) for target in one.inputs[1::2]}
@@ -332,12 +333,14 @@ def _made_outside(
         followed = [isinstance(one.op, DefaultUpdate) or may_fail(one) or one in targets for one in computed_by([given])]
         if given.inputs and any(followed):
             outside.add(given)
-    bound = set(inside)
+    bound, following = set(inside), set(targets)
     for one in order:
         if any(operand in bound for operand in one.inputs):
             bound.add(one)
-        elif isinstance(one.op, DefaultUpdate) and one not in made:
+        elif one not in made and (isinstance(one.op, DefaultUpdate) or (may_fail(one) and one.inputs[0] not in following)):
             outside.add(one)
+        elif any(operand in following for operand in one.inputs):
+            following.add(one)
     return outside
 
 
