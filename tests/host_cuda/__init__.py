@@ -252,8 +252,6 @@ class Module:
     """Kernels of a source, compiled together with those of all other modules that wait, when the first is launched."""
 
     waiting: list[Module] = []
-    optimized = "-O0"
-    """How well kernels are compiled; most are run once, on a few numbers."""
     dry = False
     """Whether launches do nothing, so that modules can be gathered."""
     seen: dict[str, str] = {}
@@ -279,7 +277,7 @@ class Module:
         if self._library is None:
             waiting, Module.waiting = Module.waiting, []
             functions = {name: text for one in waiting for name, text in one.functions.items()}
-            library = ctypes.CDLL(str(_compiled(_host_text(functions), Module.optimized)))
+            library = ctypes.CDLL(str(_compiled(_host_text(functions), "-O0")))
             for one in waiting:
                 one._library = library
         return self._library
