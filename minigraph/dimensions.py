@@ -204,14 +204,18 @@ class Template:
     """Numbers of which some are left open."""
 
     def __init__(self, numbers: Sequence[Any]) -> None:
-        open = [(k, one) for k, one in enumerate(numbers) if isinstance(one, Dimension)]
+        open = {k: one.terms for k, one in enumerate(numbers) if isinstance(one, Dimension)}
         self._known = np.array([0 if isinstance(one, Dimension) else one for one in numbers], np.int64)
-        self._places, self._terms = [k for k, _ in open], [one.terms for _, one in open]
+        self._terms = list(dict.fromkeys(open.values()))
+        self._places = np.array([*open], np.intp)
+        order = {terms: k for k, terms in enumerate(self._terms)}
+        self._which = np.array([order[terms] for terms in open.values()], np.intp)
+        """For each open place, the number of its polynomial."""
 
     def filled(self, sizes: Sizes) -> np.ndarray[Any, Any]:
         """The numbers for sizes that are settled."""
         numbers = self._known.copy()
-        numbers[self._places] = [sizes.value(terms) for terms in self._terms]
+        numbers[self._places] = np.array([sizes.value(terms) for terms in self._terms], np.int64)[self._which]
         return numbers
 
 

@@ -31,6 +31,9 @@ class Record:
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         names = self.__match_args__
+        if len(args) == len(names) and not kwargs:
+            self.__dict__.update(zip(names, args, strict=True))
+            return
         given = dict(zip(names, args, strict=False), **kwargs)
         if len(given) != len(args) + len(kwargs) or not given.keys() <= set(names):
             raise TypeError(f"{type(self).__name__} takes the fields {names}, not {args} and {kwargs}")

@@ -663,12 +663,11 @@ SPECIALS = (
         hard=((np.array([NAN, INF, 0.0, 0.5, 2.0, -0.5, -3.7, 1e30]),),),
         tolerance=30,
     ),
-    floating(
+    record(
         special,
         "polygamma",
         lambda n, x: scipy.special.polygamma(n, x.astype("float64")).astype(x.dtype),
-        draw=between(0.2, 6.0),
-        calls=(
+        (
             Call(((2, 3),), (1,)),
             Call(((2, 3),), (0,)),
             Call(((4,),), (2,)),
@@ -676,24 +675,19 @@ SPECIALS = (
             Call(((),), (1,)),
             Call(((0,),), (3,)),
         ),
+        draws=(between(0.2, 6.0),),
+        converted=as_floats,
+        elementwise=True,
         convention=arguments_first,
         dtypes=("float64", "float32", "int64"),
         hard=((np.array([NAN, INF, 0.5, 2.0, 1e3]),),),
         tolerance=30,
-    ),
-)
-SPECIALS = tuple(
-    replace(
-        one,
         wrong=(
             Wrong(lambda: special.polygamma(-1, matrix(2)), ValueError),
             Wrong(lambda: special.polygamma(1, "text"), TypeError),
             Wrong(lambda: special.polygamma(0.5, matrix(2)), TypeError),
         ),
-    )
-    if one.names == ("polygamma",)
-    else one
-    for one in SPECIALS
+    ),
 )
 
 # -- shape -----------------------------------------------------------------------------------------------------------
@@ -1571,7 +1565,7 @@ def along_axis(name: str, reference: Any) -> Record:
     return record(
         activation,
         name,
-        wide(reference),
+        lambda x, axis=-1: wide(reference)(x, axis=axis),
         ALONG,
         dtypes=EVERY,
         converted=as_floats,
@@ -1623,10 +1617,6 @@ ACTIVATION = (
     floating(activation, "silu", wide(lambda x: np.where(np.isneginf(x), -0.0, x * logistic(x)))),
     along_axis("softmax", scipy.special.softmax),
     along_axis("log_softmax", scipy.special.log_softmax),
-)
-ACTIVATION = tuple(
-    replace(one, reference=lambda x, axis=-1, of=one.reference: of(x, axis=axis)) if "softmax" in one.names[0] else one
-    for one in ACTIVATION
 )
 
 # -- linear ----------------------------------------------------------------------------------------------------------
@@ -1773,7 +1763,8 @@ def on_matrices(name: str, reference: Any = None, calls: Iterable[Call] = SQUARE
     square = facts.pop("square", True)
     function = vars(linalg)[name]
     facts = {"dtypes": MATRIX_DTYPES, "draws": (well_conditioned,), "tolerance": 40, **facts}
-    return record(linalg, name, reference or vars(np.linalg)[name], calls, wrong=not_matrices(function, square), **facts)
+    facts.setdefault("wrong", not_matrices(function, square))
+    return record(linalg, name, reference or vars(np.linalg)[name], calls, **facts)
 
 
 def without_signs(*factors: Any) -> list[Any]:
@@ -1821,6 +1812,11 @@ LINALG = (
         ],
         draws=(well_conditioned, anything),
         dtypes=("float64", "float32", ("float32", "float64"), ("int64", "int64")),
+        wrong=(
+            Wrong(lambda: linalg.solve(matrix(2, 3), matrix(3, 1)), ValueError),
+            Wrong(lambda: linalg.solve(matrix(3, 3), matrix(2, 1)), ValueError),
+            Wrong(lambda: linalg.solve(matrix(3), matrix(3)), TypeError),
+        ),
     ),
     magnitudes(
         "eigh",
@@ -1850,29 +1846,12 @@ LINALG = (
         ),
         draws=(off_zero,),
         dtypes=("float64", "float32", "int64", "int8"),
-    ),
-)
-LINALG = tuple(
-    replace(
-        one,
         wrong=(
             Wrong(lambda: linalg.norm(matrix(2, 3), 2), ValueError),
             Wrong(lambda: linalg.norm(matrix(2, 3), axis=2), ValueError),
             Wrong(lambda: linalg.norm("text"), TypeError),
         ),
-    )
-    if one.names == ("norm",)
-    else replace(
-        one,
-        wrong=(
-            Wrong(lambda: linalg.solve(matrix(2, 3), matrix(3, 1)), ValueError),
-            Wrong(lambda: linalg.solve(matrix(3, 3), matrix(2, 1)), ValueError),
-            Wrong(lambda: linalg.solve(matrix(3), matrix(3)), TypeError),
-        ),
-    )
-    if one.names == ("solve",)
-    else one
-    for one in LINALG
+    ),
 )
 
 # -- crossentropy ----------------------------------------------------------------------------------------------------

@@ -13,14 +13,14 @@ import numpy as np
 
 from minigraph.backends.interpreted import Backend, Kernel
 from minigraph.backends.regions import CompiledLoop, KernelFailure, PlannedRegion, Shapes, explanation
-from minigraph.dimensions import SMALLEST, Dimensions, Sizes
+from minigraph.dimensions import SMALLEST, Dimensions, Sizes, Template
 from minigraph.graph import Array, Graph, Variable
 from minigraph.kernels.blas import library_path
+from minigraph.kernels.layout import sizes as sizes_of
 from minigraph.kernels.native_program import NativeFrame, NativeProgram
 from minigraph.kernels.program import FIRST
 from minigraph.kernels.runtime import ANYHOW, REFUSED, pool
 from minigraph.ops.loop import Scan
-from minigraph.record import Record
 from minigraph.rewrite.fuse import PRODUCTS, Region, fuse, is_compilable_loop
 from minigraph.rewrite.specialize import follows_from_sizes
 from minigraph.state import SUCCESS
@@ -40,31 +40,46 @@ def picker(order: Sequence[int]) -> Callable[[tuple[Array, ...]], tuple[Array, .
     return lambda given: tuple([given[k] for k in order])
 
 
+class OpenProgram:
+    """A program, the sizes that it leaves open, and what its plans have in common."""
+
+    def __init__(self, open: Dimensions, program: NativeProgram) -> None:
+        self.open, self.program = open, program
+        graph, overwritten = program.graph, program.overwritten
+        self.new = [k for k in range(len(graph.outputs)) if k not in overwritten]
+        """The outputs that need memory, by their positions."""
+        follow = iter(range(len(graph.inputs), len(graph.inputs) + len(self.new)))
+        over = [overwritten.get(k) for k in range(len(graph.outputs))]
+        self.as_outputs = picker([next(follow) if place is None else place for place in over])
+        self.count = len(graph.inputs) + len(graph.outputs)
+        self.before_arena = 8 * (FIRST + self.count) + -8 * (FIRST + self.count) % NativeProgram.alignment
+        words: list[Any] = [0, len(program.steps), len(graph.inputs), self.count, self.before_arena, 0, id(np.ndarray)]
+        for k, one in enumerate(graph.inputs):
+            written = k in overwritten.values()
+            words += [id(as_dtype(one.dtype)), one.ndim, _IN_ORDER | (_OWN if written else 0), written, *sizes_of(one)]
+        self.words = Template(words)
+        """What a call goes by: the addresses of steps and constants, which come last, counts, and what each input must be."""
+
+
 class Plan:
     """A program for settled sizes, and memory to run it in, one piece for each call that runs at the same time."""
 
-    def __init__(self, program: NativeProgram, sizes: Sizes, pieces: list[Piece]) -> None:
+    def __init__(self, common: OpenProgram, sizes: Sizes, pieces: list[Piece]) -> None:
         """pieces: memory of earlier calls, which plans for other sizes use as well."""
-        graph = program.graph
-        self.program, self.frame = program, NativeFrame(program, sizes)
+        self.program, self.frame = common.program, NativeFrame(common.program, sizes)
         self.overwritten = self.program.overwritten
         """The input over which an output is written, by their positions."""
-        self._new = [one for k, one in enumerate(self.frame.outputs) if k not in self.overwritten]
-        follow = iter(range(len(graph.inputs), len(graph.inputs) + len(self._new)))
-        over = [self.overwritten.get(k) for k in range(len(graph.outputs))]
-        self._as_outputs = picker([next(follow) if place is None else place for place in over])
+        self._new = [self.frame.outputs[k] for k in common.new]
+        self._as_outputs = common.as_outputs
         self._call, self._pool = pool().call, pool().address
         self._pieces = pieces
-        count = len(graph.inputs) + len(graph.outputs)
-        self._before_arena = 8 * (FIRST + count) + -8 * (FIRST + count) % NativeProgram.alignment
+        self._before_arena = common.before_arena
         self._bytes = self._before_arena + self.frame.arena_bytes + NativeProgram.alignment
-        words = [self.frame.address, len(program.steps), len(graph.inputs), count, self._before_arena]
-        words += [self.frame.constants.ctypes.data, id(np.ndarray)]
-        for k, one in enumerate(graph.inputs):
-            written = k in self.overwritten.values()
-            words += [id(as_dtype(one.dtype)), one.ndim, _IN_ORDER | (_OWN if written else 0), written, *self.frame.shape(one)]
-        self._words = np.array(words, np.int64)
+        self._words = common.words.filled(sizes)
+        self._words[0], self._words[5] = self.frame.address, self.frame.constants.ctypes.data
         self._address = self._words.ctypes.data
+        self.held_bytes = self._words.nbytes + self.frame.held_bytes
+        """How many bytes it holds: words and constants, for memory to compute in is that of the region."""
 
     def __call__(self, arrays: tuple[Array, ...]) -> tuple[Array, ...] | None:
         """The outputs, in new memory, from inputs in C order; None if this is a plan for others."""
@@ -78,11 +93,6 @@ class Plan:
         if failed == REFUSED:
             return None
         raise KernelFailure(f"step {failed}")
-
-    @property
-    def held_bytes(self) -> int:
-        """How many bytes it holds: words and constants, for memory to compute in is that of the region."""
-        return self._words.nbytes + self.frame.held_bytes
 
     def lines(self, code: bool) -> Iterator[str]:
         """The program as readable text, with `code` followed by that of its kernels."""
@@ -148,13 +158,6 @@ MOST_PROGRAMS = 64
 """How many programs a region keeps; each holds for all sizes that answer the questions of its planning alike."""
 
 
-class OpenProgram(Record):
-    """A program, and the sizes that it leaves open."""
-
-    open: Dimensions
-    program: NativeProgram
-
-
 class CompiledRegion(PlannedRegion[Plan]):
     """What computes a region: programs with sizes left open, and plans of them for each set of input shapes that it meets."""
 
@@ -169,14 +172,14 @@ class CompiledRegion(PlannedRegion[Plan]):
         for one in self.programs:
             sizes = one.open.settled(shapes)
             if sizes is not None:
-                return Plan(one.program, sizes, self._pieces)
+                return Plan(one, sizes, self._pieces)
         found, sizes = self._planned(shapes)
         if len(self.programs) == MOST_PROGRAMS:
             oldest = self.programs[-1].program
             for key in [key for key, plan in self.plans.items() if plan.program is oldest]:
                 del self.plans[key]
         self.programs.appendleft(found)
-        return Plan(found.program, sizes, self._pieces)
+        return Plan(found, sizes, self._pieces)
 
     def _planned(self, shapes: Shapes) -> tuple[OpenProgram, Sizes]:
         """A program for these shapes and, as far as it holds for them, others; and the sizes that it leaves open."""

@@ -116,6 +116,9 @@ def loop_kernel() -> Code:
     return Code(_IR)
 
 
+HEADING_WORDS = 8
+
+
 def heading(program: int, steps: int, times: int, arguments: int, constants: int, stop: int) -> list[int]:
     """The words before the places."""
     return [*pool().running, program, steps, times, arguments, constants, stop]

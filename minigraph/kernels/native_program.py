@@ -10,23 +10,26 @@ from typing import Any
 
 import numpy as np
 
-from minigraph.dimensions import Sizes, Template
+from minigraph.dimensions import Dimension, Sizes, Template
 from minigraph.graph import Constant, Graph
 from minigraph.kernels.effort import cost
 from minigraph.kernels.frame import Frame, Outline
 from minigraph.kernels.jit import Code
 from minigraph.kernels.layout import Packed
 from minigraph.kernels.llvm import COLUMNS, kernel_text, module_text
-from minigraph.kernels.loopnest import Bindings, LoopNest, describe
-from minigraph.kernels.loops import heading, loop_kernel
+from minigraph.kernels.loopnest import LoopNest, describe
+from minigraph.kernels.loops import HEADING_WORDS, heading, loop_kernel
 from minigraph.kernels.packing import pack_captured
-from minigraph.kernels.product_calls import call_of
+from minigraph.kernels.product_calls import CALL_WORDS, call_of
 from minigraph.kernels.products import product_kernel
 from minigraph.kernels.program import LoopStep, NestStep, Program, Step
 from minigraph.kernels.recompute import recompute_rows
 from minigraph.kernels.rows import blocks_for_cores, split_products, split_rows
 from minigraph.kernels.runtime import thread_count
 from minigraph.kernels.scattered import multiply_windows
+from minigraph.record import Record
+
+Numbers = np.ndarray[Any, Any]
 
 WORK_A_PART = 200_000
 """Operations on elements that are worth a part of their own."""
@@ -64,24 +67,35 @@ def compile_nests(nests: Sequence[LoopNest]) -> dict[LoopNest, Kernel]:
     return found
 
 
-def parts_of_nest(step: NestStep, numbers: Bindings) -> int:
-    """In how many parts a nest is computed."""
-    nest, lengths, strides = step.nest, numbers.sizes, numbers.strides
+class Work(Record):
+    """How much a nest computes: operations, bytes moved, along how many elements it can be divided; numbers may be open."""
+
+    operations: int
+    moved: int
+    extent: int
+
+
+def work_of(step: NestStep) -> Work:
+    """How much a nest computes; nothing where it must not be divided."""
+    nest, (lengths, strides) = step.nest, (step.bindings.sizes, step.bindings.strides)
+    if any(one.indices for one in nest.scatters):  # elements may meet where they are put
+        return Work(0, 0, 1)
     kept = [size for size, fold in zip(lengths, nest.folded, strict=True) if not fold]
-    extent = kept[0] if kept else 1
-    if nest.by_column and len(kept) == 1:
-        extent = -(-extent // COLUMNS)
     moved = sum(
-        one.dtype.itemsize * math.prod([n for n, stride in zip(lengths, walked, strict=True) if stride])
+        one.dtype.itemsize * math.prod([n for n, by in zip(lengths, walked, strict=True) if isinstance(by, Dimension) or by])
         for one, walked in zip(nest.operands, strides, strict=True)
     )
-    alone = any(one.indices for one in nest.scatters)  # elements may meet where they are put
-    total = math.prod(lengths) * sum(cost(one.op) for one in step.variables)
-    parts = 1 if alone else max(1, min(max(total // WORK_A_PART, moved // BYTES_A_PART), extent))
-    few = nest.by_column or parts < MANY_PARTS * thread_count()
-    if few:  # each thread takes one, where it has worked on the same memory before
-        return min(parts, thread_count())
-    return MANY_PARTS * thread_count()
+    return Work(math.prod(lengths) * sum([cost(one.op) for one in step.variables]), moved, kept[0] if kept else 1)
+
+
+def parts_of(work: Numbers, by_column: Numbers, in_columns: Numbers) -> Numbers:
+    """In how many parts nests are computed, given a row of `Work` for each, and whether they are vectors along columns."""
+    operations, moved, extent = work.T
+    extent = np.where(in_columns, -(-extent // COLUMNS), extent)
+    threads = thread_count()
+    parts = np.maximum(1, np.minimum(np.maximum(operations // WORK_A_PART, moved // BYTES_A_PART), extent))
+    few = by_column | (parts < MANY_PARTS * threads)  # each thread takes one, where it has worked on the same memory before
+    return np.where(few, np.minimum(parts, threads), MANY_PARTS * threads)
 
 
 class NativeProgram(Program):
@@ -102,26 +116,45 @@ class NativeProgram(Program):
     def assemble(self) -> None:
         """Compile the kernels, and write down what all frames have in common."""
         self.outline = Outline(self, range(len(self.steps)))
-        nests = {k: step for k, step in enumerate(self.steps) if isinstance(step, NestStep)}
-        compiled = compile_nests([step.nest for step in nests.values()])
-        self.kernels = {k: compiled[step.nest] for k, step in nests.items()}
-        self.parts = {k: parts_of_nest(step, step.bindings) for k, step in nests.items() if not step.bindings.is_open}
-        """Of nests without open sizes, by their positions, in how many parts they are computed."""
+        self.nests = {k: step for k, step in enumerate(self.steps) if isinstance(step, NestStep)}
+        compiled = compile_nests([step.nest for step in self.nests.values()])
+        self.kernels = {k: compiled[step.nest] for k, step in self.nests.items()}
+        self.addresses = [kernel.address for kernel in self.kernels.values()]
+        work = [work_of(step) for step in self.nests.values()]
+        self.work = Template([number for one in work for number in (one.operations, one.moved, one.extent)])
+        columns = [(nest.by_column, nest.by_column and nest.folded.count(False) == 1) for nest in self._structures()]
+        self.by_column, self.in_columns = np.array(columns, bool).reshape(-1, 2).T
+        self._write_words()
+
+    def _structures(self) -> Iterator[LoopNest]:
+        """The loop nests of the steps."""
+        return (step.nest for step in self.nests.values())
+
+    def _write_words(self) -> None:
+        """Lay out the words of all steps, one after the other."""
         numbers = self.outline.values
         words: list[Any] = []
         moving: list[tuple[int, int]] = []
-        self.begins: dict[int, int] = {}
-        """Where among the words of all nests those of each begin, by its position."""
-        for k, step in nests.items():
-            self.begins[k] = len(words)
+        self.begins: list[int] = []
+        """Where among the words those of each step begin."""
+        for step in self.steps:
+            self.begins.append(len(words))
+            if isinstance(step, LoopStep):
+                words += [0] * HEADING_WORDS
             for place in step.places:
                 if place.storage in numbers and place.in_memory:
                     moving.append((len(words) + 1, numbers[place.storage]))
                 words += self.outline.place_of(place)
-            words += step.bindings.words()
+            match step:
+                case NestStep():
+                    words += step.bindings.words()
+                case LoopStep():
+                    words += [word for one in step.arguments for word in (one.stride, int(one.takes_turns))]
+                case _:
+                    words += [0] * CALL_WORDS
         self.words = Template(words)
         self.moving = np.array(moving, np.int64).reshape(-1, 2).T
-        """Which of these words count from where a value of the arena begins, and the numbers of those values."""
+        """Which of the words count from where a value of the arena begins, and the numbers of those values."""
 
 
 class NativeFrame(Frame):
@@ -132,47 +165,34 @@ class NativeFrame(Frame):
         self.bodies = {body: NativeFrame(body, sizes) for body in program.rooms.values() if isinstance(body, NativeProgram)}
         rooms = {room: frame.arena_bytes for room, frame in zip(program.rooms, self.bodies.values(), strict=True)}
         super().__init__(program.outline, sizes, rooms)
-        words = program.words.filled(sizes)
-        words[program.moving[0]] += self.starts[program.moving[1]]
-        self._kept: list[np.ndarray[Any, Any]] = [words]
-        """What lies at the addresses that kernels are given."""
-        first = words.ctypes.data
-        rows = [
-            (program.kernels[k].address, first + 8 * program.begins[k], self._parts_of(k, step))
-            if isinstance(step, NestStep)
-            else self._called(step)
-            for k, step in enumerate(program.steps)
-        ]
-        self._parts = [parts for _, _, parts in rows]
-        self._words = np.array(rows, np.int64).reshape(-1, 3)
-        self.address: int = self._words.ctypes.data
-
-    @property
-    def held_bytes(self) -> int:
+        self._words = program.words.filled(sizes)
+        self._words[program.moving[0]] += self.starts[program.moving[1]]
+        self._tables: list[np.ndarray[Any, Any]] = []
+        """What lies at the addresses that calls of products are given."""
+        self._steps = np.empty((len(program.steps), 3), np.int64)
+        self._steps[:, 1] = self._words.ctypes.data + 8 * np.array(program.begins, np.int64)
+        nests = [*program.nests]
+        self._steps[nests, 0] = program.addresses
+        self._steps[nests, 2] = parts_of(program.work.filled(sizes).reshape(-1, 3), program.by_column, program.in_columns)
+        for k, step in enumerate(program.steps):
+            if k not in program.nests:
+                self._steps[k, 0], self._steps[k, 2] = self._called(step, program.begins[k])
+        self.address: int = self._steps.ctypes.data
+        kept = (self.constants, self._words, self._steps, *self._tables)
+        self.held_bytes: int = sum([one.nbytes for one in kept]) + sum([body.held_bytes for body in self.bodies.values()])
         """The bytes of constants, and of what kernels read."""
-        own = self.constants.nbytes + self._words.nbytes + sum([one.nbytes for one in self._kept])
-        return own + sum([body.held_bytes for body in self.bodies.values()])
 
-    def _parts_of(self, position: int, step: NestStep) -> int:
-        """In how many parts a nest is computed."""
-        known = self.native.parts.get(position)
-        return parts_of_nest(step, step.bindings.settled(self.sizes)) if known is None else known
-
-    def _called(self, step: Step) -> tuple[int, int, int]:
-        """The address of what computes a step that is no nest, that of its words, and in how many parts."""
-        places = [word for place in step.places for word in self.slot_of(place)]
+    def _called(self, step: Step, begin: int) -> tuple[int, int]:
+        """The address of what computes a step that is no nest, and in how many parts; its own words are written."""
         if isinstance(step, LoopStep):
-            return loop_kernel().address("loop"), self._keep([*self._heading(step), *places, *self._walks(step)]), 1
+            self._words[begin : begin + HEADING_WORDS] = self._heading(step)
+            return loop_kernel().address("loop"), 1
         (variable,) = step.variables
         call = call_of(variable, self)
-        self._kept += call.tables
-        return product_kernel(variable.dtype.name, call.kind), self._keep([*places, *call.words]), call.parts
-
-    def _keep(self, words: Sequence[int]) -> int:
-        """The address of words that are kept."""
-        self._kept.append(np.array(words, np.int64))
-        address: int = self._kept[-1].ctypes.data
-        return address
+        self._tables += call.tables
+        begin += 2 * len(step.places)
+        self._words[begin : begin + len(call.words)] = call.words
+        return product_kernel(variable.dtype.name, call.kind), call.parts
 
     def _heading(self, step: LoopStep) -> list[int]:
         """The words of a loop before the places."""
@@ -181,15 +201,11 @@ class NativeFrame(Frame):
         count, constants = len(step.arguments), body.constants.ctypes.data
         return heading(body.address, len(step.body.steps), self.sizes(step.times), count, constants, step.stop)
 
-    def _walks(self, step: LoopStep) -> list[int]:
-        """The words of a loop after the places: how its arguments advance."""
-        return [word for one in step.arguments for word in (self.sizes(one.stride), int(one.takes_turns))]
-
     def lines(self, code: bool) -> Iterator[str]:
         """The program as readable text, with `code` followed by that of its kernels."""
         for k, step in enumerate(self.program.steps):
             origins = dict.fromkeys(str(one.origin) for one in step.variables)
-            parts = f", in {self._parts[k]} parts" if self._parts[k] > 1 else ""
+            parts = f", in {self._steps[k, 2]} parts" if self._steps[k, 2] > 1 else ""
             yield f"# step {k}: {step.title}{parts}"
             yield from (f"#   {origin}" for origin in list(origins)[:4])
             yield from self._step_lines(step, code)

@@ -11,13 +11,15 @@ import numpy as np
 from minigraph.graph import Variable
 from minigraph.kernels.gemm import DEPTH, REGISTER_BYTES, ROWS, packed_size, table_of
 from minigraph.kernels.layout import Layout, Packed, PackedMatMul, ScatteredMatMul, piece
-from minigraph.kernels.products import BLAS, OWN, PACK, PACKED, PLAIN, SCATTERED, TRANSPOSED, is_own
+from minigraph.kernels.products import BLAS, OWN, PACK, PACKED, PLAIN, SCATTERED, SCATTERED_WORDS, TRANSPOSED, is_own
 from minigraph.kernels.runtime import thread_count
 from minigraph.ops.linear import MatMul
 from minigraph.record import Record
 
 SMALL_MATRIX = 2**20
 """Bytes of a matrix that a core's cache holds while it is multiplied by."""
+CALL_WORDS = SCATTERED_WORDS - 2 * 3
+"""The most words of a call after its places."""
 WORK_OF_PRODUCTS = 500_000
 """Multiplications that are worth all threads."""
 
@@ -57,12 +59,12 @@ def call_of(variable: Variable, seen: Seen) -> Call:
 
 def _plain(variable: Variable, seen: Seen) -> Call:
     """A product of matrices, or a stack of them."""
-    a, b = variable.inputs
     shape = seen.shape(variable)
-    rows, columns, inner = shape[-2], shape[-1], seen.shape(a)[-1]
-    first, second = (matrix_of(seen.layout(one), seen.shape(one)) for one in (a, b))
+    a, b = [(seen.layout(one), seen.shape(one)) for one in variable.inputs]
+    rows, columns, inner = shape[-2], shape[-1], a[1][-1]
+    first, second = matrix_of(*a), matrix_of(*b)
     height = math.prod(shape[:-2])
-    stack = [stack_stride(seen.layout(one), seen.shape(one)) for one in (a, b)]
+    stack = (stack_stride(*a), stack_stride(*b)) if height != 1 else (0, 0)
     split = 0 if height > 1 else 1 if rows >= columns else 2
     work = height * inner * columns * (rows + 8)  # of few rows, the columns are what must be read
     parts = 1 if work < WORK_OF_PRODUCTS else thread_count()

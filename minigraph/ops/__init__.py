@@ -1,6 +1,6 @@
 """The operations. Modules import from those before them in this order:
 
-elementwise, requirement, comparison, arithmetic, transcendental, special, shape, creation, reduction, indexing, arranging,
-activation, linear, linalg, crossentropy, normalization, control, random, loop, asked, loop_updates, loop_gradient, scanning,
-windows, convolution, pooling.
+noted, elementwise, requirement, comparison, arithmetic, transcendental, special, shape, creation, reduction, indexing,
+arranging, activation, linear, linalg, crossentropy, normalization, control, random, loop, asked, loop_updates, loop_gradient,
+scanning, windows, convolution, pooling.
 """
