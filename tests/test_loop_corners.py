@@ -8,6 +8,7 @@ import pytest
 import minigraph as mg
 from minigraph.kernels import jit
 from minigraph.layers import BatchNormalization, Linear, SimpleRecurrent, batch_normalization
+from minigraph.ops.loop import Scan
 from minigraph.testing import verify_grad
 from minigraph.transforms import Duplicates, fold_batch_normalization, get_batch_normalization_updates
 
@@ -150,6 +151,51 @@ def test_what_a_step_does_not_reach_does_not_fail(backend):
     assert mg.function([m], checked[:, :2], backend=backend)(empty).shape == (0, 2)
     ended = mg.scan(lambda row: (row * 1, mg.until(mg.gt(row[0], 0))), m)
     assert mg.function([m], ended, backend=backend)(empty).shape == (0, 3)
+
+
+@on_each
+def test_what_was_made_outside_of_a_step_is_computed_outside(backend):
+    """An index, or an assertion, that was written before a loop is met before its first step, as it would be in NumPy."""
+    v, x, k = mg.vector("v"), mg.vector("x"), mg.lscalar("k")
+    picked = v[k] * 2
+    for rows in (
+        mg.scan(lambda row: row * picked, x),
+        mg.scan(lambda row: mg.ifelse(mg.gt(row, 0), row * picked, row), x),
+        mg.scan(lambda row, one: row * one, x, non_sequences=picked),
+        mg.scan(lambda row, *_: row * picked, x, non_sequences=[v, k], strict=True),
+    ):
+        f = mg.function([x, v, k], rows, backend=backend)
+        assert f([2], [1, 3], 1).tolist() == [12]
+        with pytest.raises(IndexError):
+            f([], [1], 5)
+
+
+def test_what_follows_state_stays_in_step_with_it_though_it_may_fail():
+    table = mg.shared(np.array([1.0, 5.0]), "table")
+    first = table[mg.lscalar("k")] * 2
+    (k,) = [one for one in mg.Graph((), (first,)).variables if one.name == "k"]
+    rows = mg.scan(lambda: (first * 1, {table: table + 1}), n_steps=3)
+    assert mg.function([k], rows, no_default_updates=True)(0).tolist() == [2, 4, 6]
+
+
+def test_loops_over_what_loops_before_them_ended_with_do_not_nest():
+    """Each takes what it captures from outside, so that graphs grow with the number of loops, gradients of gradients, too."""
+    matrix = mg.shared(np.eye(3), "matrix")
+
+    def sizes(count):
+        x = h = mg.tensor("x", dtype="float64", shape=(None, 3))
+        for _ in range(count):
+            added = h * 0.5
+            h = mg.scan(lambda row, state, added=added: mg.tanh(state * row + added), matrix, h @ matrix)[-1]
+        slopes = mg.grad(mg.square(h).sum(), [x, matrix])
+        curved = mg.grad(sum(mg.square(one).sum() for one in slopes), [x, matrix])
+        found = mg.Graph((), (h, *slopes, *curved)).variables
+        loops = [one.op.body for one in found if isinstance(one.op, Scan)]
+        assert not any(isinstance(one.op, Scan) for body in loops for one in body.variables)
+        return len(found) + sum(len(body.variables) for body in loops)
+
+    few, more, many = map(sizes, (2, 4, 8))
+    assert many - more == 2 * (more - few)
 
 
 RAGGED = {

@@ -210,8 +210,9 @@ class _Loop:
         """ValueError if the body uses what was not handed to it."""
         allowed, outside = set(extra), self._outside
         outer, _, _ = captured(self._body.inputs, self._body.outputs, outside=outside)
-        order = toposort(outer, stop=allowed | outside)
-        missing = [one for one in order if one in outside or not (one.inputs or isinstance(one.op, Constant))]
+        asking = {one for one in outside if isinstance(one.op, DefaultUpdate)}
+        order = toposort(outer, stop=allowed | asking)
+        missing = [one for one in order if one in asking or not (one.inputs or isinstance(one.op, Constant))]
         unexpected = [one for one in missing if one not in allowed]
         if unexpected:
             listed = ", ".join(f"{one!r} ({one.origin})" for one in unexpected)
