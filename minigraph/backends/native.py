@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from operator import itemgetter
 from typing import Any
 
@@ -29,8 +28,8 @@ from minigraph.types import DTYPES, as_dtype
 _IN_ORDER, _OWN = 1 | 256, 4 | 1024
 """Flags of NumPy's arrays: in C order and aligned; owning their memory, which may be written to."""
 
-Piece = tuple[int, np.ndarray[Any, Any]]
-"""Memory for one call, and the address in it where it is aligned."""
+Piece = tuple[int, np.ndarray[Any, Any], int]
+"""The aligned address of memory for one call, that memory, and how many bytes it has."""
 
 
 def picker(order: Sequence[int]) -> Callable[[tuple[Array, ...]], tuple[Array, ...]]:
@@ -141,13 +140,15 @@ class Plan:
 
     def take(self) -> Piece:
         """Memory for one call: the addresses of its arrays, then the arena. What is too small for it is dropped."""
-        with suppress(IndexError):
+        try:
             piece = self._pieces.pop()
-            if piece[1].size >= self._bytes:
-                return piece
+        except IndexError:
+            piece = None
+        if piece is not None and piece[2] >= self._bytes:
+            return piece
         memory = np.empty(self._bytes, np.uint8)
         address = memory.ctypes.data
-        return address + -address % NativeProgram.alignment, memory
+        return address + -address % NativeProgram.alignment, memory, self._bytes
 
     def give(self, piece: Piece) -> None:
         """Keep memory for the next call."""
