@@ -50,9 +50,9 @@ class OpenProgram:
         follow = iter(range(len(graph.inputs), len(graph.inputs) + len(self.new)))
         over = [overwritten.get(k) for k in range(len(graph.outputs))]
         self.as_outputs = picker([next(follow) if place is None else place for place in over])
-        self.count = len(graph.inputs) + len(graph.outputs)
-        self.before_arena = 8 * (FIRST + self.count) + -8 * (FIRST + self.count) % NativeProgram.alignment
-        words: list[Any] = [0, len(program.steps), len(graph.inputs), self.count, self.before_arena, 0, id(np.ndarray)]
+        count = len(graph.inputs) + len(graph.outputs)
+        self.before_arena = 8 * (FIRST + count) + -8 * (FIRST + count) % NativeProgram.alignment
+        words: list[Any] = [0, len(program.steps), len(graph.inputs), count, self.before_arena, 0, id(np.ndarray)]
         for k, one in enumerate(graph.inputs):
             written = k in overwritten.values()
             words += [id(as_dtype(one.dtype)), one.ndim, _IN_ORDER | (_OWN if written else 0), written, *sizes_of(one)]

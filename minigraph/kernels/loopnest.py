@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from minigraph.dimensions import Dimension, Sizes
+from minigraph.dimensions import Sizes
 from minigraph.graph import Op
 from minigraph.ops.reduction import Reduction
 from minigraph.ops.requirement import Require
@@ -202,11 +202,6 @@ class Bindings(Record):
     sizes: tuple[int, ...]
     strides: tuple[tuple[int, ...], ...]
     picks: tuple[tuple[int, int], ...] = ()
-
-    @property
-    def is_open(self) -> bool:
-        """Whether any of the numbers follows from sizes that are left open."""
-        return any(isinstance(one, Dimension) for one in self.words())
 
     def settled(self, sizes: Sizes) -> Bindings:
         """The numbers for sizes that are settled."""

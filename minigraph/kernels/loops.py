@@ -117,6 +117,7 @@ def loop_kernel() -> Code:
 
 
 HEADING_WORDS = 8
+"""How many words `heading` makes."""
 
 
 def heading(program: int, steps: int, times: int, arguments: int, constants: int, stop: int) -> list[int]:

@@ -117,18 +117,15 @@ class NativeProgram(Program):
         """Compile the kernels, and write down what all frames have in common."""
         self.outline = Outline(self, range(len(self.steps)))
         self.nests = {k: step for k, step in enumerate(self.steps) if isinstance(step, NestStep)}
-        compiled = compile_nests([step.nest for step in self.nests.values()])
+        structures = [step.nest for step in self.nests.values()]
+        compiled = compile_nests(structures)
         self.kernels = {k: compiled[step.nest] for k, step in self.nests.items()}
-        self.addresses = [kernel.address for kernel in self.kernels.values()]
+        self.addresses = [compiled[nest].address for nest in structures]
         work = [work_of(step) for step in self.nests.values()]
         self.work = Template([number for one in work for number in (one.operations, one.moved, one.extent)])
-        columns = [(nest.by_column, nest.by_column and nest.folded.count(False) == 1) for nest in self._structures()]
+        columns = [(nest.by_column, nest.by_column and nest.folded.count(False) == 1) for nest in structures]
         self.by_column, self.in_columns = np.array(columns, bool).reshape(-1, 2).T
         self._write_words()
-
-    def _structures(self) -> Iterator[LoopNest]:
-        """The loop nests of the steps."""
-        return (step.nest for step in self.nests.values())
 
     def _write_words(self) -> None:
         """Lay out the words of all steps, one after the other."""
