@@ -151,6 +151,24 @@ def test_arguments_that_are_set_later_have_an_effect_or_are_refused(kind):
     assert built(layer, shape) == before
 
 
+NONSENSE = ("nonsense", -1.5, object(), [object()], {"a": 1})
+
+
+@pytest.mark.parametrize("kind", RECORDS, ids=lambda kind: f"{kind.__module__.rpartition('.')[2]}.{kind.__name__}")
+def test_nonsense_is_refused_by_constructors_or_by_applications(kind):
+    """Whatever an argument is given, Python errors of what happens to meet it are no answer."""
+    for name in arguments(kind):
+        for value in NONSENSE:
+            try:
+                built(made(kind, **{name: value}), RECORDS[kind][0][1])
+            except mg.errors.MinigraphError as error:
+                assert "object at 0x" not in str(error).replace(repr(value), ""), f"{name}={value!r}"
+            except Exception as error:
+                if "got multiple values" in str(error):
+                    break  # an argument of a class above, which this one gives itself
+                raise AssertionError(f"{name}={value!r}: {type(error).__name__}: {error}") from error
+
+
 def assert_same_meaning(layer, other, before, name, shape):
     """What a layer builds has changed, to what another one builds that was made like this; or neither can build."""
     try:

@@ -646,3 +646,15 @@ def test_inputs_given_by_name_are_inputs_like_others():
     assert mg.debugprint(y) == mg.debugprint(by_place.apply(x))
     (entry,) = mg.VariableFilter(roles=[INPUT])(mg.ComputationGraph(y).variables)
     assert get_layer(entry) is by_name
+
+
+def test_the_loss_of_a_softmax_layer_is_the_mean_over_labels_that_count(rng):
+    x, targets = mg.matrix("x"), mg.lvector("targets")
+    scores, labels = rng.normal(size=(4, 3)).astype("float32"), np.array([0, -1, 2, -1])
+    cost = Softmax().categorical_cross_entropy(targets, x, ignore_index=-1)
+    kept = Softmax().categorical_cross_entropy(targets, x)
+    found = mg.function([x, targets], [cost, mg.grad(cost, x)])(scores, labels)
+    expected = mg.function([x, targets], [kept, mg.grad(kept, x)])(scores[::2], labels[::2])
+    np.testing.assert_allclose(found[0], expected[0], 1e-6)
+    np.testing.assert_allclose(found[1][::2], expected[1], 1e-6)
+    assert (found[1][1::2] == 0).all()

@@ -6,9 +6,13 @@ from typing import Any
 
 from minigraph.graph import Variable
 from minigraph.layers.base import Layer, application
+from minigraph.layers.settings import Setting, finite
 from minigraph.ops import activation
+from minigraph.ops.comparison import neq
 from minigraph.ops.crossentropy import softmax_crossentropy
+from minigraph.ops.elementwise import cast
 from minigraph.ops.reduction import mean
+from minigraph.ops.reduction import sum as total
 from minigraph.ops.transcendental import tanh
 
 
@@ -51,6 +55,8 @@ class Rectifier(Layer):
 class LeakyRectifier(Layer):
     """A rectifier with a slope of `leak` below 0."""
 
+    leak = Setting(finite)
+
     def __init__(self, leak: float = 0.01, **options: Any) -> None:
         super().__init__(**options)
         self.leak = leak
@@ -63,6 +69,8 @@ class LeakyRectifier(Layer):
 
 class Elu(Layer):
     """The exponential linear unit."""
+
+    alpha = Setting(finite)
 
     def __init__(self, alpha: float = 1.0, **options: Any) -> None:
         super().__init__(**options)
@@ -106,6 +114,10 @@ class Softmax(Layer):
         return activation.log_softmax(x)
 
     @application
-    def categorical_cross_entropy(self, targets: Variable, x: Variable) -> Variable:
-        """The mean crossentropy of the softmax of x against class indices or distributions."""
-        return mean(softmax_crossentropy(x, targets))
+    def categorical_cross_entropy(self, targets: Variable, x: Variable, *, ignore_index: int | None = None) -> Variable:
+        """The mean crossentropy of the softmax of x against class indices or distributions.
+
+        Indices equal to `ignore_index` do not count in the mean, which is NaN if none does, as PyTorch has it.
+        """
+        costs = softmax_crossentropy(x, targets, ignore_index=ignore_index)
+        return mean(costs) if ignore_index is None else total(costs) / total(cast(neq(targets, ignore_index), costs.dtype))

@@ -24,7 +24,7 @@ from minigraph.graph import Identity, Shared, Variable, as_variable, shared
 from minigraph.layers.arguments import unknown_arguments
 from minigraph.layers.initialization import Given, Initializer, Restart
 from minigraph.layers.roles import INPUT, OUTPUT, PARAMETER, Role, is_any, roles_of
-from minigraph.layers.settings import check_attribute
+from minigraph.layers.settings import Setting, as_seed, check_attribute
 from minigraph.layers.state_values import Array, drawn, fitted
 from minigraph.locks import inside, new_lock
 from minigraph.ops.normalization import Replaceable
@@ -212,6 +212,7 @@ class Layer(metaclass=LayerType):
     """Attributes that cannot be set once the layer has parameters; besides those that the classes above list."""
     keeps_population: ClassVar[bool] = False
     """Whether layers of the class normalize by the minibatch in training, and by a stored population otherwise."""
+    seed = Setting(as_seed)
     _is_made: bool = False
     allocated: bool = False
 
@@ -230,7 +231,11 @@ class Layer(metaclass=LayerType):
             raise InvalidTypeError(f"the name of a layer must be a string, not {name!r}")
         self.name = name or _snake_case(type(self).__name__)
         self.name_is_final = name is not None
-        self.children: list[Layer] = list(dict.fromkeys(children))
+        given = list(children) if isinstance(children, Iterable) else [children]
+        for child in given:
+            if not isinstance(child, Layer):
+                raise InvalidTypeError(f"{type(self).__name__} is made of layers, and {child!r} is none")
+        self.children: list[Layer] = list(dict.fromkeys(given))
         _name_apart(self.children)
         self.dtype = None if dtype is None else as_dtype(dtype)
         self.seed = seed
@@ -389,6 +394,8 @@ class Layer(metaclass=LayerType):
         """Make a random stream of this layer, or take one, whose state is saved and initialized with the layer's; called by
         `allocate_parameters`.
         """
+        if stream is not None and not isinstance(stream, RandomStream):
+            raise InvalidTypeError(f"{self!r} draws from a RandomStream, not {stream!r}")
         own = RandomStream(self.own_seed(name)) if stream is None else stream
         self.own_variables[name] = own.state
         self._initializers[name] = Restart(tuple(int(one) for one in own.state.get_value()))

@@ -11,6 +11,7 @@ from minigraph.layers.base import Application, Layer, application
 from minigraph.layers.initialization import He, as_initializer
 from minigraph.layers.mlp import Sequence
 from minigraph.layers.roles import BIAS, FILTER
+from minigraph.layers.settings import Setting, count, flag, ints, size
 from minigraph.ops.convolution import conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d
 from minigraph.ops.pooling import average_pool, global_average_pool, max_pool
 from minigraph.ops.shape import expand_dims, flatten
@@ -32,6 +33,9 @@ class Filtering(Layer):
     fixed_when_allocated = frozenset(
         {"filter_size", "num_filters", "num_channels", "groups", "use_bias", "tied_biases", "weights_init", "biases_init"}
     )
+    num_channels, groups = Setting(size), Setting(count)
+    step, dilation = Setting(ints(1)), Setting(ints(1))
+    use_bias, tied_biases, flip_filters = Setting(flag), Setting(flag), Setting(flag)
 
     def __init__(
         self,
@@ -53,8 +57,8 @@ class Filtering(Layer):
         self.filter_size = as_ints(filter_size, "filter_size", 1)
         self._same_everywhere = not isinstance(filter_size, list | tuple)
         (self.num_filters,) = as_ints(num_filters, "num_filters", 1)
-        self.num_channels = None if num_channels is None else as_ints(num_channels, "num_channels", 1)[0]
-        self.step, self.dilation, self.groups = step, dilation, groups
+        self.num_channels, self.groups = num_channels, groups
+        self.step, self.dilation = step, dilation
         self.use_bias, self.tied_biases, self.flip_filters = use_bias, tied_biases, flip_filters
         self.weights_init = He() if weights_init is None else as_initializer(weights_init, "weights_init")
         self.biases_init = as_initializer(biases_init, "biases_init")
@@ -120,6 +124,15 @@ class Filtering(Layer):
         return biases
 
 
+def _as_border(value: Any, name: str) -> Any:
+    """A border mode as it is; TypeError or ValueError if it is none that convolutions know."""
+    if isinstance(value, str) and value not in ("valid", "same", "full"):
+        raise InvalidValueError(f"{name} must be 'valid', 'same', 'full', or numbers, not {value!r}")
+    for one in [] if value is None or isinstance(value, str) else value if isinstance(value, list | tuple) else [value]:
+        as_ints(one, name, 0)
+    return value
+
+
 class Convolutional(Filtering):
     """Filters slid over the input: W of shape (num_filters, num_channels / groups, *filter_size), b of shape (num_filters,).
 
@@ -129,6 +142,8 @@ class Convolutional(Filtering):
     >>> layer.apply(mg.tensor4("x", shape=(None, 3, 28, 28))).type.shape
     (None, 8, 28, 28)
     """
+
+    border_mode = Setting(_as_border)
 
     def __init__(
         self,
@@ -161,6 +176,8 @@ class ConvolutionalTranspose(Filtering):
     much longer the result is at the end. Other arguments are those of `Filtering`.
     """
 
+    border_mode, output_padding = Setting(_as_border), Setting(ints(0))
+
     def __init__(
         self,
         filter_size: int | Listed[int],
@@ -189,6 +206,9 @@ class ConvolutionalTranspose(Filtering):
 class MaxPooling(Layer):
     """The greatest element of every window; arguments as those of `minigraph.max_pool`."""
 
+    pooling_size, step, padding = Setting(ints(1)), Setting(ints(1, optional=True)), Setting(ints(0))
+    ignore_border = Setting(flag)
+
     def __init__(
         self, pooling_size: int | Listed[int], step: Any = None, *, padding: Any = 0, ignore_border: bool = True, **options: Any
     ) -> None:
@@ -203,6 +223,8 @@ class MaxPooling(Layer):
 
 class AveragePooling(MaxPooling):
     """The mean of every window; arguments as those of `minigraph.average_pool`, whose `count_padding` is `include_padding`."""
+
+    include_padding = Setting(flag)
 
     def __init__(
         self, pooling_size: int | Listed[int], step: Any = None, *, include_padding: bool = True, **options: Any
@@ -242,6 +264,8 @@ class ConvolutionalSequence(Sequence):
     border_mode, tied_biases: for the convolutional layers to which none was given.
     """
 
+    num_channels = Setting(size)
+
     def __init__(
         self,
         stages: Listed[Layer | Application[..., Any]],
@@ -253,7 +277,7 @@ class ConvolutionalSequence(Sequence):
         **options: Any,
     ) -> None:
         super().__init__(stages, **options)
-        self.num_channels = None if num_channels is None else as_ints(num_channels, "num_channels", 1)[0]
+        self.num_channels = num_channels
         self.image_size = None if image_size is None else as_sizes(image_size, "image_size")
         for layer in self.children:
             if isinstance(layer, Convolutional) and layer.border_mode is None:

@@ -9,6 +9,7 @@ from minigraph.graph import Variable
 from minigraph.layers.base import Layer, application
 from minigraph.layers.initialization import Glorot, as_initializer
 from minigraph.layers.roles import BIAS, WEIGHT
+from minigraph.layers.settings import Setting, flag, size
 from minigraph.ops.linear import dot
 
 
@@ -29,6 +30,7 @@ class Linear(Layer):
     """
 
     fixed_when_allocated = frozenset({"input_dim", "output_dim", "use_bias", "weights_init", "biases_init"})
+    input_dim, output_dim, use_bias = Setting(size), Setting(size), Setting(flag)
 
     def __init__(
         self,
@@ -80,6 +82,7 @@ class Bias(Layer):
     """x + b over the last axis of x, b of shape (input_dim,)."""
 
     fixed_when_allocated = frozenset({"input_dim", "biases_init"})
+    input_dim = Setting(size)
 
     def __init__(self, input_dim: int | None = None, *, biases_init: Any = 0.0, **options: Any) -> None:
         super().__init__(**options)

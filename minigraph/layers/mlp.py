@@ -10,6 +10,7 @@ from minigraph.graph import Variable
 from minigraph.layers.base import Application, Layer, application
 from minigraph.layers.linear import Linear
 from minigraph.layers.normalization import BatchNormalization
+from minigraph.layers.settings import listed
 
 
 class Sequence(Layer):
@@ -18,7 +19,7 @@ class Sequence(Layer):
     fixed_when_made = frozenset({"stages"})
 
     def __init__(self, stages: Listed[Layer | Application[..., Any]], **options: Any) -> None:
-        for stage in stages:
+        for stage in listed(stages, "stages"):
             if not isinstance(stage, Layer) and not (isinstance(stage, Application) and stage.layer is not None):
                 raise InvalidTypeError(f"a sequence is made of layers, or of applications of layers, not {stage!r}")
         owners = [stage.layer if isinstance(stage, Application) else stage for stage in stages]
@@ -34,8 +35,8 @@ class Sequence(Layer):
 
 
 def _check_dims(activations: Listed[Layer | None], dims: Listed[int | None], name: str) -> None:
-    """ValueError unless there is one more size than activations."""
-    if len(dims) != len(activations) + 1:
+    """ValueError unless there is one more size than activations; TypeError for what is no list."""
+    if len(listed(dims, "dims")) != len(listed(activations, "activations")) + 1:
         raise InvalidValueError(
             f"{name} of {len(activations)} layers needs {len(activations) + 1} dims, not {len(dims)}: {dims}"
         )

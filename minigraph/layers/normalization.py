@@ -183,7 +183,7 @@ class SpatialBatchNormalization(BatchNormalization):
     """Batch normalization of (channels, *spatial) that averages over the batch and all spatial axes."""
 
     def __init__(self, input_dim: Sequence[int] | None = None, **options: Any) -> None:
-        if input_dim is not None and (isinstance(input_dim, int) or len(input_dim) < 2):
+        if input_dim is not None and len(as_sizes(input_dim, "input_dim")) < 2:
             raise InvalidValueError(f"input_dim must be (channels, *spatial) with at least one spatial axis, not {input_dim!r}")
         if "broadcastable" in options:
             raise InvalidTypeError("SpatialBatchNormalization averages over all spatial axes: it takes no broadcastable")

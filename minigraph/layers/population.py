@@ -249,6 +249,8 @@ class PopulationNormalization(Layer):
             raise InvalidTypeError(f"all_reduce must be a function from an array to an array, not {all_reduce!r}")
         if isinstance(convention, Sums) and (n_iter is not None or mean_only):
             raise InvalidValueError(f"{convention.name} keeps one weight for all its sums: leave out n_iter and mean_only")
+        if population_init is not None and not isinstance(population_init, Mapping):
+            raise InvalidTypeError(f"population_init must be a dict of initializers, not {population_init!r}")
         unknown = [name for name in population_init or {} if name not in convention.population]
         if unknown:
             raise InvalidValueError(f"population_init is for {', '.join(convention.population)}, not for {', '.join(unknown)}")

@@ -23,6 +23,7 @@ from minigraph.layers.initialization import Constant, Glorot, Initializer, Ortho
 from minigraph.layers.linear import Linear, last_size, with_last_size
 from minigraph.layers.normalization import BatchNormalization
 from minigraph.layers.roles import BIAS, INITIAL_STATE, WEIGHT
+from minigraph.layers.settings import Setting, count, finite, flag, listed, size
 from minigraph.ops.arranging import concatenate
 from minigraph.ops.comparison import gt, where
 from minigraph.ops.creation import arange
@@ -30,7 +31,6 @@ from minigraph.ops.indexing import index
 from minigraph.ops.linear import dot
 from minigraph.ops.scanning import scan
 from minigraph.ops.shape import broadcast_to, expand_dims, shape
-from minigraph.types import as_ints
 
 
 @dataclass(frozen=True)
@@ -188,6 +188,7 @@ class Recurrent(Layer):
             "forget_bias",
         }
     )
+    dim, input_dim = Setting(count), Setting(size)
     gates = 1
     """How many times `dim` features a step takes."""
 
@@ -203,8 +204,7 @@ class Recurrent(Layer):
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        (self.dim,) = as_ints(dim, "dim", 1)
-        self.input_dim = None if input_dim is None else as_ints(input_dim, "input_dim", 1)[0]
+        self.dim, self.input_dim = dim, input_dim
         self.weights_init = Orthogonal() if weights_init is None else as_initializer(weights_init, "weights_init")
         self.input_weights_init = (
             Glorot() if input_weights_init is None else as_initializer(input_weights_init, "input_weights_init")
@@ -310,6 +310,7 @@ class LSTM(Recurrent):
     """
 
     gates = 4
+    peepholes, forget_bias = Setting(flag), Setting(finite)
 
     def __init__(
         self,
@@ -457,6 +458,7 @@ class BatchNormalizedLSTM(LSTM):
         forget_bias: float = 1.0,
         **options: Any,
     ) -> None:
+        dim = count(dim, "dim")
         self.n_iter = n_iter
         shared_options: dict[str, Any] = {"n_iter": n_iter, "epsilon": epsilon, "scale_init": scale_init}
         shift = GatesOf(tuple(Constant(forget_bias if gate == 1 else 0.0) for gate in range(4)))
@@ -549,7 +551,7 @@ class RecurrentStack(Layer):
     def __init__(
         self, transitions: Sequence[Recurrent | Bidirectional], *, skip_connections: bool = False, **options: Any
     ) -> None:
-        for one in transitions:
+        for one in listed(transitions, "transitions"):
             if not isinstance(one, Recurrent | Bidirectional):
                 raise InvalidTypeError(f"a stack is made of recurrent layers, not {one!r}")
         if not transitions:

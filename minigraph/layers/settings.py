@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from typing import Any, Generic, Self, TypeVar, overload
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from minigraph.errors import InvalidAttributeError, InvalidTypeError, InvalidValueError
 from minigraph.graph import Variable
+from minigraph.types import as_ints
 
 Checked = TypeVar("Checked")
 
@@ -126,8 +127,55 @@ def number(value: Any, name: str, least: float, most: float) -> float:
     return value  # type: ignore[return-value]
 
 
+def finite(value: Any, name: str) -> float:
+    """A finite number; TypeError or ValueError for anything else."""
+    number(value, name, -np.inf, np.inf)
+    if not np.isfinite(value):
+        raise InvalidValueError(f"{name} must be finite, not {value!r}")
+    return value  # type: ignore[no-any-return]
+
+
 def flag(value: Any, name: str) -> bool:
     """True or False; TypeError otherwise."""
     if not isinstance(value, bool | np.bool_):
         raise InvalidTypeError(f"{name} must be True or False, not {value!r}")
     return bool(value)
+
+
+def as_seed(value: Any, name: str) -> int | None:
+    """An int of 0 or more, or None; TypeError or ValueError for anything else."""
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int | np.integer)):
+        raise InvalidTypeError(f"{name} must be an int of 0 or more, not {value!r}")
+    if value is not None and value < 0:
+        raise InvalidValueError(f"{name} must be 0 or more, not {value!r}")
+    return value  # type: ignore[return-value]
+
+
+def count(value: Any, name: str) -> int:
+    """An int of 1 or more; TypeError or ValueError for anything else."""
+    if not isinstance(value, int | np.integer):
+        raise InvalidTypeError(f"{name} must be an int of 1 or more, not {value!r}")
+    return as_ints(value, name, 1)[0]
+
+
+def size(value: Any, name: str) -> int | None:
+    """An int of 1 or more, or None for one that is not known yet; TypeError or ValueError for anything else."""
+    return None if value is None else count(value, name)
+
+
+def ints(least: int, optional: bool = False) -> Callable[[Any, str], Any]:
+    """A check for an int, or a sequence of ints, of at least `least`, and with `optional` for None; what is given is kept."""
+
+    def check(value: Any, name: str) -> Any:
+        if value is not None or not optional:
+            as_ints(value, name, least)
+        return value
+
+    return check
+
+
+def listed(value: Any, name: str) -> Sequence[Any]:
+    """A list or tuple as it is; TypeError for anything else."""
+    if not isinstance(value, list | tuple):
+        raise InvalidTypeError(f"{name} must be a list, not {value!r}")
+    return value

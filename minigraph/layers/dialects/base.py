@@ -71,7 +71,7 @@ class DialectNormalization(PopulationNormalization):
             raise InvalidValueError(f"{convention.name} counts the minibatches of one population: leave out n_iter")
         self.features: tuple[int, ...] | None = None if features is None else as_ints(features, "features", 1)
         self.kept_axes = as_ints(kept_axes, "the axes that are not averaged over")
-        self.ranks = tuple(ranks)
+        self.ranks = as_ints(ranks, "ranks", 1) if ranks else ()
         self.automatic = automatic
 
     def rule(self, pairs: Pairs) -> Pairs:
