@@ -28,7 +28,7 @@ from minigraph.layers.batch_renormalization import BatchRenormalization
 from minigraph.layers.conventions import InverseStdev
 from minigraph.layers.dialects import gomlx, keras, lasagne, puzzlelib, torch
 from minigraph.training import clip_gradient_norm
-from minigraph.transforms import get_batch_normalization_updates
+from minigraph.transforms import Duplicates, get_batch_normalization_updates
 
 BACKENDS = ("numpy", "native")
 FLOATS = ("float16", "float32", "float64")
@@ -216,6 +216,20 @@ def test_a_population_follows_deviations_whose_squares_are_out_of_range(dtype: s
     values = layer.get_values()
     np.testing.assert_allclose(values["population_stdev"], [size], rtol=1e-6)
     np.testing.assert_allclose(layer.apply(x).eval({x: np.asarray([[size], [-size]], dtype)}), [[1], [-1]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("ghosts", [None, 2])
+def test_a_population_follows_parts_of_a_batch_that_are_far_apart(dtype: str, ghosts: int | None) -> None:
+    """What parts have between them, ghost batches or applications that are pooled, is squared with room as well."""
+    size = {"float32": 1e25, "float64": 1e150}[dtype]
+    layer = BatchNormalization(1, epsilon=1e-5, virtual_batch_size=ghosts)
+    x = mg.tensor("x", dtype=dtype, shape=(None, 1))
+    with batch_normalization(layer):
+        parts = [layer.apply(x)] if ghosts else [layer.apply(x[:2]), layer.apply(x[2:])]
+    updates = get_batch_normalization_updates(parts, duplicates=Duplicates.POOLED)
+    mg.function([x], parts, updates=updates)(np.asarray([[size], [size], [-size], [-size]], dtype))
+    np.testing.assert_allclose(layer.get_values()["population_stdev"], [size], rtol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

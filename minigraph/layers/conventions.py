@@ -63,7 +63,8 @@ def pooled(groups: Batch) -> Batch:
     if groups.variance is None:
         return Batch(mean, None, count)
     within = np.where(there, groups.variance, 0)
-    return Batch(mean, np.sum(shares * (within + np.square(means - mean)), axis=0) + 0 / count, count)
+    between = np.square((means - mean).astype("float64"))  # which may be beyond float32 where the deviation is not
+    return Batch(mean, np.sum(shares * (within + between), axis=0) + 0 / count, count)
 
 
 class Storage(Record):
