@@ -7,7 +7,7 @@ from minigraph.errors import *
 from minigraph.function import Function, In, Memory, Out, Profile, Trace, Transfers, function
 from minigraph.gradient import grad, hessian, hessian_vector_product, jacobian, jvp, vjp
 from minigraph.graph import Graph, Variable, clone, constant, replace, shared, tensor
-from minigraph.guard import guard_all
+from minigraph.guard import guard_all, guard_methods
 from minigraph.inputs import *
 from minigraph.layers import batch_normalization, dialects
 from minigraph.layers import training as training_mode
@@ -80,7 +80,10 @@ __all__ = [
 ]  # fmt: skip
 
 guard_all(globals(), __all__)
-guard_all(vars(linalg), linalg.__all__)
+for _module in (linalg, training, transforms, testing, dialects):
+    guard_all(vars(_module), _module.__all__)
+for _kind in (ComputationGraph, VariableFilter, random.RandomStream, transforms.StatisticsAccumulator):
+    guard_methods(_kind)
 
 
 def __dir__() -> list[str]:

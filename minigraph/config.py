@@ -36,7 +36,7 @@ class Config:
 
     @backend.setter
     def backend(self, name: str | None) -> None:
-        if name is not None and name not in BACKENDS:
+        if name is not None and (not isinstance(name, str) or name not in BACKENDS):
             raise InvalidValueError(f"there is no backend {name!r}; use one of {BACKENDS}, or None")
         self._values["backend"] = name
 
@@ -50,7 +50,7 @@ class Config:
 
     @float_type.setter
     def float_type(self, name: str | None) -> None:
-        if name is not None and name not in FLOAT_TYPES:
+        if name is not None and (not isinstance(name, str) or name not in FLOAT_TYPES):
             raise InvalidValueError(f"a float type is one of {FLOAT_TYPES}, or None, not {name!r}; give dtype= for others")
         self._values["float_type"] = name
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import wraps
 from types import FunctionType, TracebackType
 from typing import Any, TypeVar, cast
@@ -22,26 +22,39 @@ _OURS: tuple[tuple[type[Exception], type[MinigraphError]], ...] = (
 )
 
 
+BARE = tuple(theirs for theirs, _ in _OURS)
+"""The classes of errors of Python's and NumPy's that may be about what was given."""
+
+
 def guarded(function: F) -> F:
     """A function of the public interface; what users' own functions raise within it passes as it is."""
+    is_method = function.__name__ in ("__init__", "__call__")
+    name = function.__qualname__.split(".")[-2] if is_method else function.__name__
 
     @wraps(function)
     def guard(*args: Any, **kwargs: Any) -> Any:
         try:
             return function(*args, **kwargs)
-        except MinigraphError:
-            raise
-        except (IndexError, TypeError, AttributeError, ValueError, KeyError, ArithmeticError) as error:
-            if not _is_about_arguments(error.__traceback__):
+        except BARE as error:
+            if not is_bare(error):
                 raise
-            raised = next(ours for theirs, ours in _OURS if isinstance(error, theirs))
-            what = str(error) or type(error).__name__
-            place = f"  in {call_text(function.__name__, args, kwargs)}\n{here().trace()}"
-            raise raised(f"{function.__name__} cannot take what it was given: {what}", place) from error
+            raise ours(error, name, args[1:] if is_method else args, kwargs) from error
 
     guard_itself: Any = guard
     GUARDS.add(guard_itself.__code__)
     return cast(F, guard)
+
+
+def is_bare(error: Exception) -> bool:
+    """Whether an error is none of ours, and was not raised in a function of the user's that was called on the way."""
+    return not isinstance(error, MinigraphError) and _is_about_arguments(error.__traceback__)
+
+
+def ours(error: Exception, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> MinigraphError:
+    """The error of ours, at the user's line, that says what a bare one in a call was about."""
+    kind = next(mine for theirs, mine in _OURS if isinstance(error, theirs))
+    place = f"  in {call_text(name, args, kwargs)}\n{here().trace()}"
+    return kind(f"{name} cannot take what it was given: {str(error) or type(error).__name__}", place)
 
 
 def guard_all(namespace: dict[str, Any], names: Iterable[str]) -> None:
@@ -49,6 +62,13 @@ def guard_all(namespace: dict[str, Any], names: Iterable[str]) -> None:
     for name in names:
         if isinstance(namespace[name], FunctionType):
             namespace[name] = guarded(namespace[name])
+
+
+def guard_methods(kind: type) -> None:
+    """Guard the constructor and the public methods that a class defines."""
+    for name, member in list(vars(kind).items()):
+        if isinstance(member, FunctionType) and (name in ("__init__", "__call__") or not name.startswith("_")):
+            setattr(kind, name, guarded(member))
 
 
 def _is_about_arguments(trace: TracebackType | None) -> bool:

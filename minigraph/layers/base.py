@@ -21,6 +21,7 @@ import numpy as np
 from minigraph.context import holds
 from minigraph.errors import InvalidTypeError, InvalidValueError
 from minigraph.graph import Identity, Shared, Variable, as_variable, shared
+from minigraph.guard import BARE, guard_methods, is_bare, ours
 from minigraph.layers.arguments import unknown_arguments
 from minigraph.layers.initialization import Given, Initializer, Restart
 from minigraph.layers.roles import INPUT, OUTPUT, PARAMETER, Role, is_any, roles_of
@@ -81,6 +82,15 @@ class Application(Generic[P, R]):
         return self if layer is None else Application(self.method, layer)
 
     def __call__(self, *inputs: P.args, **options: P.kwargs) -> R:
+        try:
+            return self._applied(*inputs, **options)
+        except BARE as error:
+            if not is_bare(error):
+                raise
+            raise ours(error, str(self), inputs, options) from error
+
+    def _applied(self, *inputs: P.args, **options: P.kwargs) -> R:
+        """The tagged outputs of the method on tagged copies of the inputs."""
         layer, call_id = self.layer, cast("str | None", options.pop("call_id", None))
         if layer is None:
             raise InvalidTypeError(f"{self.method.__qualname__} must be called on a layer, not on its class")
@@ -181,7 +191,12 @@ class LayerType(ABCMeta):
     """The class of layer classes: a layer is finished when its outermost `__init__` is through."""
 
     def __call__(cls, *args: Any, **options: Any) -> Any:
-        layer = super().__call__(*args, **options)
+        try:
+            layer = super().__call__(*args, **options)
+        except BARE as error:
+            if not is_bare(error):
+                raise
+            raise ours(error, cls.__name__, args, options) from error
         vars(layer)["_is_made"] = True
         return layer
 
@@ -521,6 +536,9 @@ class Layer(metaclass=LayerType):
                 raise InvalidValueError(
                     f"{self!r}: {name} is not known; give it, or apply the layer to an input whose size is known"
                 )
+
+
+guard_methods(Layer)
 
 
 def _snake_case(name: str) -> str:
