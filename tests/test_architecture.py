@@ -34,8 +34,8 @@ LEVELS = {
     "L5": "schedule wiring direct replay doctor",
     "L6": "function",
     "L7": """testing
-        layers.roles layers.arguments layers.initialization layers.settings layers.state_values layers.base layers.values
-        layers.filter layers.computation_graph layers.linear layers.activations
+        layers.roles layers.arguments layers.initialization layers.gates layers.settings layers.state_values layers.base
+        layers.values layers.filter layers.computation_graph layers.linear layers.activations
         layers.conventions layers.loop_statistics layers.ghost_batches layers.masks layers.requests layers.population
         layers.normalization layers.batch_renormalization layers.sample_normalization layers.weight_normalization layers.noise
         layers.mlp layers.convolution layers.recurrent layers""",

@@ -10,8 +10,11 @@ import pytest
 
 import minigraph as mg
 from minigraph.layers import (
+    GRU,
+    LSTM,
     MLP,
     BatchNormalization,
+    BatchNormalizedLSTM,
     Convolutional,
     Freeze,
     LayerNormalization,
@@ -39,6 +42,10 @@ LAYERS = {
     "caffe": (lambda one: caffe.Scale(filler=one), "scale", (4,), (5, 4)),
     "layer normalization": (lambda one: LayerNormalization(4, scale_init=one), "scale", (4,), (5, 4)),
     "recurrent": (lambda one: SimpleRecurrent(2, 4, biases_init=one), "b", (2,), (3, 5, 4)),
+    "weight normalization": (lambda one: WeightNormalizedLinear(4, 3, biases_init=one), "b", (3,), (5, 4)),
+    "gates": (lambda one: LSTM(2, 4, weights_init=one), "W", (2, 8), (3, 5, 4)),
+    "biases of gates": (lambda one: LSTM(2, 4, biases_init=one), "b", (8,), (3, 5, 4)),
+    "normalized gates": (lambda one: BatchNormalizedLSTM(2, 3, 4, weights_init=one), "W", (2, 8), (3, 5, 4)),
     "initial state": (lambda one: SimpleRecurrent(2, 4, initial_state_init=one), "initial_state", (2,), (3, 5, 4)),
 }
 
@@ -46,7 +53,8 @@ LAYERS = {
 def loss(layer, x):
     """A cost of a layer in training."""
     with batch_normalization(layer):
-        y = layer.apply(x)
+        results = layer.apply(x)
+    y = results[0] if isinstance(results, list) else results
     return mg.square(y - 1.5).sum()
 
 
@@ -104,6 +112,70 @@ def test_an_expression_and_a_function_stand_for_the_parameter(case):
     assert shapes == [start.shape]
     slope = mg.function([x], mg.grad(costs["expression"], base), no_default_updates=True)(value)
     assert slope.shape == start.shape and (slope != 0).any()
+
+
+GATED = {
+    "LSTM": (lambda **options: LSTM(2, 4, **options), (2, 8), (8,)),
+    "GRU": (lambda **options: GRU(2, 4, **options), (2, 6), (6,)),
+    "normalized": (lambda **options: BatchNormalizedLSTM(2, 3, 4, **options), (2, 8), None),
+}
+
+
+@pytest.mark.parametrize("name", GATED)
+def test_what_is_given_to_gates_is_the_whole_parameter(name, rng):
+    make, weights, biases = GATED[name]
+    x = mg.tensor3("x", shape=(None, None, 4))
+    value = rng.normal(size=(3, 5, 4)).astype("float32")
+    for option, shape in (("weights_init", weights), ("biases_init", biases)):
+        if shape is None:
+            continue
+        array = rng.normal(size=shape).astype("float32")
+        own, base = mg.shared(array, "own"), mg.shared(array / 2, "base")
+        results = []
+        for given in (array, own, base * 2, lambda shape, array=array: array, lambda shape, own=own: own):
+            layer = make(seed=1, **{option: given})
+            states = layer.apply(x)
+            cost = mg.square(states[0] if isinstance(states, list) else states).sum()
+            results.append(cost.eval({x: value}))
+            if isinstance(given, mg.Variable):
+                source = own if given is own else base
+                assert source in mg.ComputationGraph(cost).shared_variables
+                assert mg.grad(cost, source).eval({x: value}).shape == shape
+            if given is own:
+                assert own in layer.variables.values() and own in layer.parameters
+        np.testing.assert_allclose(results, results[0], rtol=1e-5)
+        for given in (np.ones((*shape[:-1], 2)), mg.shared(np.ones((*shape[:-1], 2), "float32"))):
+            with pytest.raises(ValueError, match=str(shape).replace("(", "\\(").replace(")", "\\)")):
+                make(**{option: given}).allocate()
+    np.testing.assert_array_equal(np.unique([one.get_value() for one in _weights(make(weights_init=0.5))]), [0.5])
+
+
+def _weights(layer):
+    """The matrices of the states of a layer that is allocated for it."""
+    layer.allocate()
+    return [one for name, one in layer.own_variables.items() if name in ("W", "W_gates")]
+
+
+def test_an_initializer_and_a_number_are_for_each_gate():
+    layer = LSTM(3, 2, biases_init=0.5, forget_bias=2.0)
+    layer.allocate()
+    np.testing.assert_array_equal(layer.variables["b"].get_value(), np.repeat([0.5, 2.5, 0.5, 0.5], 3))
+    for gate in np.split(layer.variables["W"].get_value().astype("float64"), 4, axis=1):
+        np.testing.assert_allclose(gate @ gate.T, np.eye(3), atol=1e-6)
+    given = LSTM(3, 2, biases_init=np.full(12, 0.5), forget_bias=2.0)
+    given.allocate()
+    assert (given.variables["b"].get_value() == 0.5).all()
+
+
+@pytest.mark.parametrize("name", GATED)
+def test_errors_of_recurrent_layers_name_the_layer_and_the_method(name):
+    layer = Sequence(
+        [GATED[name][0](name="recurrence", input_weights_init=mg.shared(np.zeros((4, 2), "float32")))], name="whole"
+    )
+    with pytest.raises(ValueError, match="W_input") as raised:
+        layer.apply(mg.tensor3("x", shape=(None, None, 4)))
+    assert "in /whole/recurrence.apply(" in str(raised.value) and "RecurrentApplication" not in str(raised.value)
+    assert repr(type(layer.stages[0]).apply) == f"{type(layer.stages[0]).__name__}.apply"
 
 
 def test_layers_share_averages_and_parameters_of_one_another():

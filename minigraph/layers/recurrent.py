@@ -13,13 +13,12 @@ from functools import wraps
 from inspect import signature
 from typing import Any
 
-import numpy as np
-
 from minigraph.errors import InvalidTypeError, InvalidValueError
 from minigraph.graph import Variable
 from minigraph.layers.activations import Logistic, Tanh
 from minigraph.layers.base import Application, Layer, application
-from minigraph.layers.initialization import Constant, Glorot, Initializer, Orthogonal, as_initializer
+from minigraph.layers.gates import GatesFrom, GatesOf, for_gates, is_whole
+from minigraph.layers.initialization import Constant, Given, Glorot, Orthogonal, as_initializer
 from minigraph.layers.linear import Linear, last_size, with_last_size
 from minigraph.layers.normalization import BatchNormalization
 from minigraph.layers.roles import BIAS, INITIAL_STATE, WEIGHT
@@ -33,7 +32,7 @@ from minigraph.ops.scanning import scan
 from minigraph.ops.shape import broadcast_to, expand_dims, shape
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RecurrentApplication(Application[..., Any]):
     """A method that does one step, applied to every row of its sequences, or with `iterate=False` once."""
 
@@ -172,7 +171,8 @@ class Recurrent(Layer):
     the inputs.
 
     dim: the size of a state. input_dim: the size of inputs that the layer multiplies by a matrix of its own, `W_input`, and
-    adds `b` to; without it inputs have `gates * dim` features already, as in Blocks.
+    adds `b` to; without it inputs have `gates * dim` features already, as in Blocks. An initializer, or a number, is for each
+    gate; what else is given, such as a variable, is the whole parameter, with the gates side by side along the last axis.
     """
 
     fixed_when_made = frozenset({"dim", "activation", "gate_activation"})
@@ -283,16 +283,6 @@ class SimpleRecurrent(Recurrent):
         return _masked(new, states, mask)
 
 
-class GatesOf(Initializer):
-    """Matrices side by side, or biases one after the other, each drawn for itself."""
-
-    parts: tuple[Initializer, ...]
-
-    def generate(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
-        size = (*shape[:-1], shape[-1] // len(self.parts))
-        return np.concatenate([one.generate(rng, size) for one in self.parts], axis=-1)
-
-
 class LSTM(Recurrent):
     """Long short-term memory (Hochreiter and Schmidhuber 1997) with forget gates (Gers et al. 2000).
 
@@ -335,7 +325,7 @@ class LSTM(Recurrent):
         return []
 
     def allocate_parameters(self) -> None:
-        self.add_parameter("W", (self.dim, 4 * self.dim), GatesOf((self.weights_init,) * 4), WEIGHT)
+        self.add_parameter("W", (self.dim, 4 * self.dim), for_gates(self.weights_init, 4), WEIGHT)
         self.add_input_weights()
         if self.peepholes:
             for gate in ("input", "forget", "output"):
@@ -345,7 +335,7 @@ class LSTM(Recurrent):
     def add_input_weights(self, use_bias: bool = True) -> None:
         plain = self.biases_init
         try:
-            self.biases_init = GatesOf((plain, Shifted(plain, self.forget_bias), plain, plain))
+            self.biases_init = for_gates(plain, 4, (0.0, self.forget_bias, 0.0, 0.0))
             super().add_input_weights(use_bias)
         finally:
             self.biases_init = plain
@@ -379,21 +369,12 @@ class LSTM(Recurrent):
         return _masked(new_states, states, mask), _masked(new_cells, cells, mask)
 
 
-class Shifted(Initializer):
-    """The values of another initializer plus a number."""
-
-    of: Initializer
-    shift: float
-
-    def generate(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
-        return self.of.generate(rng, shape) + self.shift
-
-
 class GRU(Recurrent):
     """Gated recurrent units (Cho et al. 2014).
 
     The gates stand in the order update, reset, candidate: with u and r the sigmoids of the first two, states =
-    u * tanh(inputs_candidate + (r * states) @ W_candidate) + (1 - u) * states, as in Blocks' GatedRecurrent.
+    u * tanh(inputs_candidate + (r * states) @ W_candidate) + (1 - u) * states, as in Blocks' GatedRecurrent. Weights that are
+    given are (dim, 3 * dim), for the gates and the candidate; a variable then is the parameter `W`.
     """
 
     gates = 3
@@ -411,18 +392,32 @@ class GRU(Recurrent):
         super().__init__(dim, input_dim, children=[self.activation, self.gate_activation], **options)
 
     def allocate_parameters(self) -> None:
-        self.add_parameter("W_gates", (self.dim, 2 * self.dim), GatesOf((self.weights_init,) * 2), WEIGHT)
-        self.add_parameter("W_candidate", (self.dim, self.dim), self.weights_init, WEIGHT)
+        whole = self.weights_init
+        if isinstance(whole.settled((self.dim, 3 * self.dim)), Given):
+            self.add_parameter("W", (self.dim, 3 * self.dim), whole, WEIGHT)
+        else:
+            gates = GatesFrom(whole, 3, 0, 2) if is_whole(whole) else for_gates(whole, 2)
+            candidate = GatesFrom(whole, 3, 2, 3) if is_whole(whole) else whole
+            self.add_parameter("W_gates", (self.dim, 2 * self.dim), gates, WEIGHT)
+            self.add_parameter("W_candidate", (self.dim, self.dim), candidate, WEIGHT)
         self.add_input_weights()
         self.add_initial_states("state")
+
+    def _state_weights(self) -> tuple[Variable, Variable]:
+        """The matrices of the states for the gates and for the candidate, perhaps of one variable that was given for both."""
+        if self.has_parameter("W"):
+            whole = self.parameter("W")
+            return index(whole, (..., slice(2 * self.dim))), index(whole, (..., slice(2 * self.dim, None)))
+        return self.parameter("W_gates"), self.parameter("W_candidate")
 
     @recurrent(sequences=["inputs", "mask"], states=["states"])
     def apply(self, inputs: Variable, states: Variable, mask: Variable | None = None) -> Variable:
         """The next states, (batch, dim), from inputs (batch, features), states (batch, dim), and perhaps a mask (batch,)."""
         from_inputs = _slices(self.projected(inputs), 3, self.dim)
-        from_states = _slices(dot(states, self.parameter("W_gates")), 2, self.dim)
+        gate_weights, candidate_weights = self._state_weights()
+        from_states = _slices(dot(states, gate_weights), 2, self.dim)
         update, reset = (self.gate_activation(a + b) for a, b in zip(from_inputs, from_states, strict=False))
-        candidate = self.activation(from_inputs[2] + dot(reset * states, self.parameter("W_candidate")))
+        candidate = self.activation(from_inputs[2] + dot(reset * states, candidate_weights))
         return _masked(update * candidate + (1 - update) * states, states, mask)
 
 

@@ -49,4 +49,4 @@ class WeightNormalizedLinear(Linear):
     def apply(self, x: Variable) -> Variable:
         """x @ (g * W / |W|) + b."""
         product = dot(x, self.weights)
-        return product + self.own_variables["b"] if self.use_bias else product
+        return product + self.parameter("b") if self.use_bias else product
