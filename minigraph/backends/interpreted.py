@@ -81,8 +81,7 @@ class Backend:
         op, xp = variable.op, self.xp
         ufunc = single_ufunc(op, len(variable.inputs)) if xp is np and reusable is not None else None
         compute = _into_operand(ufunc, reusable) if ufunc is not None and reusable is not None else _plain(op, xp)
-        if isinstance(op, Elementwise):
-            compute = _refusing_chance_broadcast(compute, variable)
+        compute = _refusing_chance_broadcast(compute, variable)
         if isinstance(variable.type, tuple) or variable.ndim:
             return compute
         return lambda *arrays: xp.asarray(compute(*arrays))  # NumPy makes scalars of 0-d results

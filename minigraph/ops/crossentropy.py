@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from minigraph.errors import InvalidIndexError, InvalidTypeError
-from minigraph.graph import Composite, Variable, as_variable
+from minigraph.errors import InvalidIndexError, InvalidTypeError, InvalidValueError
+from minigraph.graph import Composite, Constant, Variable, as_variable
 from minigraph.ops.activation import softmax, softplus
 from minigraph.ops.arithmetic import multiply_or_zero
 from minigraph.ops.comparison import eq, ge, logical_and, logical_not, logical_or, lt, neq, where
@@ -23,7 +23,7 @@ from minigraph.ops.reduction import logsumexp, sum
 from minigraph.ops.requirement import require
 from minigraph.ops.shape import expand_dims, shape, squeeze
 from minigraph.ops.transcendental import log, log1p
-from minigraph.types import as_dtype_or_float
+from minigraph.types import as_dtype_or_float, as_ints
 
 __all__ = [
     "binary_crossentropy",
@@ -37,14 +37,25 @@ __all__ = [
 def one_hot(x: Operand, n: Any, dtype: Any = None, *, ignore_index: int | None = None) -> Variable:
     """For each integer of x a row of n zeros with a 1 at that place; all zeros for one that equals `ignore_index`.
 
-    IndexError for any other integer outside of 0 ... n - 1, when the graph is built if both are known.
+    n: an int of 0 or more, or an integer scalar variable; TypeError or ValueError for anything else. IndexError for any other
+    integer of x outside of 0 ... n - 1, when the graph is built if both are known.
     """
-    variable = as_variable(x)
+    variable, width = as_variable(x), _as_width(n)
     if variable.dtype.kind not in "iu":
         raise InvalidTypeError(f"one_hot takes integers, not {variable!r}")
-    labels, kept = _checked(variable, n, ignore_index)
-    rows = eq(expand_dims(labels, labels.ndim), arange(n))
+    labels, kept = _checked(variable, width, ignore_index)
+    rows = eq(expand_dims(labels, labels.ndim), arange(width))
     return cast(rows if kept is None else logical_and(rows, expand_dims(kept, kept.ndim)), as_dtype_or_float(dtype))
+
+
+def _as_width(n: Any) -> Any:
+    """The number of classes as an int, or the variable that it is; TypeError or ValueError for what is no such number."""
+    known = n.op.value.item() if isinstance(n, Variable) and isinstance(n.op, Constant) and not n.ndim else n
+    if isinstance(known, Variable) and not known.ndim and known.dtype.kind in "iu":
+        return known
+    if isinstance(known, bool) or not isinstance(known, int | np.integer):
+        raise InvalidTypeError(f"n must be an int of 0 or more, or an integer scalar variable, not {n!r}")
+    return as_ints(known, "n", 0)[0]
 
 
 def _checked(labels: Variable, count: Any, ignore_index: int | None) -> tuple[Variable, Variable | None]:
@@ -73,6 +84,7 @@ def _picks_classes(predictions: Variable, targets: Variable, ignore_index: int |
     if targets.dtype.kind in "iu" and targets.ndim == predictions.ndim - 1:
         return True
     if targets.ndim == predictions.ndim:
+        _check_columns(predictions, targets)
         if ignore_index is not None:
             raise InvalidTypeError(f"ignore_index is for class indices; {targets!r} are distributions")
         return False
@@ -80,6 +92,25 @@ def _picks_classes(predictions: Variable, targets: Variable, ignore_index: int |
         f"targets {targets!r} do not fit predictions {predictions!r}: give class indices (integers, one axis less) or "
         "distributions (the same axes)"
     )
+
+
+def _check_columns(predictions: Variable, targets: Variable) -> None:
+    """ValueError where a single column would be stretched over the classes, or over the probabilities of targets."""
+    if not targets.ndim:
+        return
+    columns, classes = targets.type.shape[-1], predictions.type.shape[-1]
+    if columns == 1 and classes != 1:
+        known = "an unknown number of" if classes is None else classes
+        first = ", ".join([":"] * (targets.ndim - 1) + ["0"])
+        raise InvalidValueError(
+            f"targets {targets!r} have one column for {known} classes: class indices have one axis less than predictions, so "
+            f"drop the last one, by labels[{first}]; distributions have a column for each class"
+        )
+    if classes == 1 and columns != 1:
+        raise InvalidValueError(
+            f"predictions {predictions!r} have one column, for targets {targets!r}: both must have one for each class; of a "
+            "single probability sigmoid_binary_crossentropy and binary_crossentropy are the losses"
+        )
 
 
 def _at_class(x: Variable, targets: Variable) -> Variable:

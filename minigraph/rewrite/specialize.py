@@ -177,10 +177,10 @@ def _specialized(variable: Variable, inputs: tuple[Variable, ...]) -> Variable:
     if isinstance(op, Size):
         size = inputs[0].type.shape[op.axis]
         return _constant(np.asarray(plain(size), "int64"), variable, size if isinstance(size, Dimension) else None)
-    if isinstance(op, Elementwise):
-        _refuse_chance_broadcast(variable, inputs)
-        if not variable.ndim and all(isinstance(one.op, SizeConstant | Constant) for one in inputs):
-            return _computed(op, tuple([one.op for one in inputs]), variable)  # type: ignore[misc]
+    _refuse_chance_broadcast(variable, inputs)
+    known = all(isinstance(one.op, SizeConstant | Constant) for one in inputs)
+    if known and isinstance(op, Elementwise) and not variable.ndim:
+        return _computed(op, tuple([one.op for one in inputs]), variable)  # type: ignore[misc]
     match op:
         case Reshape(pattern) if None in pattern:
             op, inputs = Reshape(_filled(pattern, inputs[1:])), inputs[:1]
@@ -189,8 +189,7 @@ def _specialized(variable: Variable, inputs: tuple[Variable, ...]) -> Variable:
         case Scan():
             op, inputs = _settled_loop(op, inputs)
         case Overlap(axes, within, strides, dilations, lengths) if None in lengths:
-            known = _filled(lengths, inputs[1:])
-            op, inputs = Overlap(axes, within, strides, dilations, known), inputs[:1]
+            op, inputs = Overlap(axes, within, strides, dilations, _filled(lengths, inputs[1:])), inputs[:1]
         case RandomBits(draw, pattern, dtype) if None in pattern:
             op, inputs = RandomBits(draw, _filled(pattern, inputs[1:]), dtype), inputs[:1]
         case Arange(None, dtype):
@@ -308,11 +307,22 @@ def _refuse_chance_broadcast(variable: Variable, inputs: Sequence[Variable]) -> 
 
 def places_to_check(variable: Variable) -> list[tuple[int, int, int]]:
     """(axis from the end, operand, other operand) wherever sizes are not known to agree before the call."""
-    shapes = [operand.type.shape for operand in variable.inputs]
+    together = _broadcast_together(variable)
+    shapes = [variable.inputs[k].type.shape for k in together]
     places = []
-    for axis in range(-variable.ndim, 0):
-        wide = [k for k, shape in enumerate(shapes) if len(shape) >= -axis and shape[axis] != 1]
-        unknown = [k for k in wide if shapes[k][axis] is None]
+    for axis in range(-max(map(len, shapes), default=0), 0):
+        wide = [k for k, shape in zip(together, shapes, strict=True) if len(shape) >= -axis and shape[axis] != 1]
+        unknown = [k for k in wide if variable.inputs[k].type.shape[axis] is None]
         if unknown and len(wide) > 1:
             places += [(axis, wide[0], k) for k in wide[1:]]
     return places
+
+
+def _broadcast_together(variable: Variable) -> Sequence[int]:
+    """The positions of operands that are broadcast together: all of an elementwise op, the integer arrays in an index."""
+    if isinstance(variable.op, Elementwise):
+        return range(len(variable.inputs))
+    if not isinstance(variable.op, Indexing):
+        return ()
+    fillers = range(_first_filler(variable.op), len(variable.inputs))
+    return [k for k in fillers if variable.inputs[k].ndim and variable.inputs[k].dtype.kind != "b"]
