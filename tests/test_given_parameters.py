@@ -19,6 +19,7 @@ from minigraph.layers import (
     Freeze,
     LayerNormalization,
     Linear,
+    PopulationNormalization,
     Sequence,
     SimpleRecurrent,
     Tanh,
@@ -110,8 +111,31 @@ def test_an_expression_and_a_function_stand_for_the_parameter(case):
     values = [mg.function([x], cost, no_default_updates=True)(value) for cost in costs.values()]
     np.testing.assert_allclose(values, values[0], rtol=1e-5)
     assert shapes == [start.shape]
+    for key in ("expression", "both"):
+        layer = make(base * 2 if key == "expression" else lambda shape: base * 2)
+        cost = loss(layer, x)
+        assert layer.parameters.count(base) == mg.ComputationGraph(cost).parameters.count(base) == 1
+        still = freeze_batch_normalization(cost, Freeze.AVERAGES).outputs[0]
+        for learned in (layer, mg.ComputationGraph(still)):
+            assert base in dict(sgd(still, learned, 0.01))
+        if isinstance(layer, PopulationNormalization):
+            layer.freeze = Freeze.EVERYTHING
+            assert base not in layer.parameters and base not in mg.ComputationGraph(loss(layer, x)).parameters
     slope = mg.function([x], mg.grad(costs["expression"], base), no_default_updates=True)(value)
     assert slope.shape == start.shape and (slope != 0).any()
+
+
+def test_what_an_expression_depends_on_learns_but_no_state_that_only_follows():
+    x, z = mg.matrix("x", shape=(None, 3)), mg.matrix("z", shape=(3, 4))
+    mean, weight = mg.shared(np.zeros(2, "float32"), "mean"), mg.shared(np.ones(2, "float32"), "weight")
+    count = mg.shared(np.int64(2), "count")
+    weights, normalization = Linear(4, 2), lasagne.BatchNormLayer((None, 2), mean=mean)
+    made = mg.cast(normalization.apply(weights.apply(z)) * count, "float32") + mg.disconnected_grad(weight)
+    layer = MLP([None], [3, 2], weights_init=made)
+    graph = mg.ComputationGraph(mg.square(layer.apply(x)).sum())
+    learned = {*weights.parameters, normalization.beta, normalization.gamma, layer.variables["linear_0.b"]}
+    assert set(layer.parameters) == set(graph.parameters) == learned
+    assert list(layer.variables) == ["linear_0.b"]
 
 
 GATED = {
@@ -169,13 +193,11 @@ def test_an_initializer_and_a_number_are_for_each_gate():
 
 @pytest.mark.parametrize("name", GATED)
 def test_errors_of_recurrent_layers_name_the_layer_and_the_method(name):
-    layer = Sequence(
-        [GATED[name][0](name="recurrence", input_weights_init=mg.shared(np.zeros((4, 2), "float32")))], name="whole"
-    )
+    layer = GATED[name][0](name="recurrence", input_weights_init=mg.shared(np.zeros((4, 2), "float32")))
     with pytest.raises(ValueError, match="W_input") as raised:
         layer.apply(mg.tensor3("x", shape=(None, None, 4)))
-    assert "in /whole/recurrence.apply(" in str(raised.value) and "RecurrentApplication" not in str(raised.value)
-    assert repr(type(layer.stages[0]).apply) == f"{type(layer.stages[0]).__name__}.apply"
+    assert "in /recurrence.apply(" in str(raised.value) and "RecurrentApplication" not in str(raised.value)
+    assert repr(type(layer).apply) == f"{type(layer).__name__}.apply"
 
 
 def test_layers_share_averages_and_parameters_of_one_another():

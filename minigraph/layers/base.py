@@ -20,11 +20,21 @@ import numpy as np
 
 from minigraph.context import holds
 from minigraph.errors import InvalidTypeError, InvalidValueError
-from minigraph.graph import Identity, Shared, Variable, as_variable, shared
+from minigraph.graph import Identity, Shared, Variable, as_variable, reachable, shared, toposort
 from minigraph.guard import BARE, guard_methods, is_bare, ours
 from minigraph.layers.arguments import unknown_arguments
 from minigraph.layers.initialization import Given, Initializer, Restart
-from minigraph.layers.roles import INPUT, OUTPUT, PARAMETER, Role, is_any, roles_of
+from minigraph.layers.roles import (
+    INPUT,
+    OUTPUT,
+    PARAMETER,
+    PERSISTENT,
+    Role,
+    differentiated_inputs,
+    has_roles,
+    is_any,
+    roles_of,
+)
 from minigraph.layers.settings import Setting, as_seed, check_attribute
 from minigraph.layers.state_values import Array, drawn, fitted
 from minigraph.locks import inside, new_lock
@@ -422,13 +432,16 @@ class Layer(metaclass=LayerType):
 
     @property
     def own_parameters(self) -> list[Variable]:
-        """The layer's own variables that are learned, without those of layers below it."""
-        return [one for name, one in self.own_variables.items() if is_any(self.roles_of_own(name), PARAMETER)]
+        """What is learned for this layer, without what is for layers below it: its own variables, and the shared variables that
+        expressions which were given in place of such depend on.
+        """
+        own = [one for name, one in self.own_variables.items() if is_any(self.roles_of_own(name), PARAMETER)]
+        return list(dict.fromkeys([*own, *(one for given in self._expressions.values() for one in _learned_behind(given))]))
 
     @property
     def parameters(self) -> list[Variable]:
         """What is learned by this layer and all below it, each variable once; empty before they are applied or allocated."""
-        return list(dict.fromkeys(get_parameters(self, PARAMETER).values()))
+        return list(dict.fromkeys(one for _, layer in paths_below(self) for one in layer.own_parameters))
 
     @property
     def variables(self) -> Mapping[str, Variable]:
@@ -628,6 +641,27 @@ def get_parameters(tops: Layer | Iterable[Layer], role: type[Role] = Role) -> di
                 raise InvalidValueError(f"two layers are named {path!r}; give them names of their own")
             found[f"{path}.{name}"] = variable
     return found
+
+
+def _learned_behind(expression: Variable) -> list[Variable]:
+    """The shared variables of floats that an expression depends on in a differentiable way, without state that only follows."""
+    reached = reachable([expression], differentiated_inputs)
+    layers = {tag.layer for one in reached for tag in one.tags if isinstance(tag, ApplicationCall)}
+    kept = {
+        variable
+        for layer in layers
+        for name, variable in layer.own_variables.items()
+        if not is_any(layer.roles_of_own(name), PARAMETER)
+    }
+    return [
+        one
+        for one in toposort([expression])
+        if isinstance(one.op, Shared)
+        and one in reached
+        and one not in kept
+        and one.dtype.kind == "f"
+        and (has_roles(one, [PARAMETER]) or not has_roles(one, [PERSISTENT]))
+    ]
 
 
 def paths_below(tops: Layer | Iterable[Layer]) -> Iterator[tuple[str, Layer]]:

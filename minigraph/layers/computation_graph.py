@@ -7,10 +7,9 @@ from typing import Any
 
 from minigraph.errors import InvalidTypeError, MissingExtraError
 from minigraph.function import Function, default_updates, function
-from minigraph.graph import Constant, Input, Shared, Variable, is_annotation, reachable, replace, toposort, with_bodies
+from minigraph.graph import Constant, Input, Shared, Variable, reachable, replace, toposort, with_bodies
 from minigraph.layers.base import ApplicationCall
-from minigraph.layers.roles import AUXILIARY, PARAMETER, has_roles
-from minigraph.ops.control import DisconnectedGrad
+from minigraph.layers.roles import AUXILIARY, PARAMETER, differentiated_inputs, has_roles
 from minigraph.ops.loop import Scan
 from minigraph.ops.loop_updates import carry_updates
 from minigraph.printing import debugprint, to_dot, to_networkx, to_svg
@@ -53,15 +52,9 @@ class ComputationGraph:
     @property
     def parameters(self) -> list[Variable]:
         """The shared variables that are learned, through which a gradient can flow: those with the role of a parameter, and
-        those that were given to a layer as one.
+        those that were given to a layer as one, or that an expression which was given depends on.
         """
-
-        def differentiated(variable: Variable) -> Sequence[Variable]:
-            if isinstance(variable.op, DisconnectedGrad):
-                return ()
-            return variable.inputs[:1] if is_annotation(variable.op) else variable.inputs
-
-        learned = reachable(self.outputs, differentiated)
+        learned = reachable(self.outputs, differentiated_inputs)
         reached = [one for one in self.shared_variables if one in learned]
         if all(has_roles(one, [PARAMETER]) for one in reached):
             return reached

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from minigraph.graph import Identity, Variable
+from minigraph.graph import Identity, Variable, is_annotation
+from minigraph.ops.control import DisconnectedGrad
 
 __all__ = [
     "AUXILIARY",
@@ -153,6 +154,13 @@ def has_roles(variable: Variable, roles: Iterable[type[Role]], match_all: bool =
     own = roles_of(variable)
     found = [is_any(own, wanted) for wanted in roles]
     return all(found) if match_all else any(found)
+
+
+def differentiated_inputs(variable: Variable) -> Sequence[Variable]:
+    """Those inputs of a variable through which a gradient may flow."""
+    if isinstance(variable.op, DisconnectedGrad):
+        return ()
+    return variable.inputs[:1] if is_annotation(variable.op) else variable.inputs
 
 
 def with_auxiliary(variable: Variable, *auxiliary: Variable) -> Variable:
