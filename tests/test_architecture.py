@@ -44,7 +44,8 @@ LEVELS = {
         transforms.noise transforms""",
     "L9": """layers.dialects.base layers.dialects.caffe layers.dialects.gomlx layers.dialects.keras layers.dialects.lasagne
         layers.dialects.onnx layers.dialects.puzzlelib layers.dialects.theano layers.dialects.torch layers.dialects.convert
-        layers.dialects training.parameters training.gradients training.schedules training.rules training __main__""",
+        layers.dialects training.hyperparameters training.parameters training.gradients
+        training.schedules training.rules training __main__""",
 }
 """Every module of the package, each before those that may import it; a package itself stands after its modules."""
 

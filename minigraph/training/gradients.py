@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence, ValuesView
 from typing import Any
 
-from minigraph.errors import InvalidValueError
+from minigraph.errors import InvalidTypeError, InvalidValueError
 from minigraph.graph import Variable
 from minigraph.layers.roles import WEIGHT, Role, has_roles
 from minigraph.ops.arithmetic import clip, maximum, square
@@ -14,22 +14,37 @@ from minigraph.ops.elementwise import cast
 from minigraph.ops.reduction import norm as norm_of
 from minigraph.ops.reduction import sum as sum_of
 from minigraph.ops.transcendental import sqrt
+from minigraph.training.hyperparameters import above_zero, amount, checked_roles
 from minigraph.training.parameters import Parameters, learned
 
 
-def clip_gradients(gradients: Sequence[Variable], limit: float) -> list[Variable]:
-    """Each element limited to [-limit, limit]."""
-    if not limit > 0:
-        raise InvalidValueError(f"the limit of gradients must be above 0, not {limit!r}")
-    return [clip(gradient, -limit, limit) for gradient in gradients]
+def clip_gradients(gradients: Sequence[Variable], limit: float | Variable) -> list[Variable]:
+    """Each element limited to [-limit, limit]; the limit is a finite number above 0, or a scalar variable."""
+    most = above_zero(limit, "limit for gradients")
+    bounds = [cast(most, one.dtype) if isinstance(most, Variable) else most for one in _checked(gradients)]
+    return [clip(gradient, -bound, bound) for gradient, bound in zip(gradients, bounds, strict=True)]
 
 
-def clip_gradient_norm(gradients: Sequence[Variable], max_norm: float) -> list[Variable]:
-    """All gradients scaled down together so that their common Euclidean norm is at most `max_norm` (Pascanu et al. 2013)."""
-    if not max_norm > 0:
-        raise InvalidValueError(f"the norm of gradients must be limited to more than 0, not {max_norm!r}")
-    norm = _common_norm(gradients) if gradients else None
-    return [gradient * cast(max_norm / maximum(norm, max_norm), gradient.dtype) for gradient in gradients]
+def clip_gradient_norm(gradients: Sequence[Variable], max_norm: float | Variable) -> list[Variable]:
+    """All gradients scaled down together so that their common Euclidean norm is at most `max_norm` (Pascanu et al. 2013), a
+    finite number above 0, or a scalar variable.
+    """
+    most = above_zero(max_norm, "max_norm for gradients")
+    listed = _checked(gradients)
+    if not listed:
+        return []
+    scale = most / maximum(_common_norm(listed), most)
+    return [gradient * cast(scale, gradient.dtype) for gradient in listed]
+
+
+def _checked(gradients: Any) -> list[Variable]:
+    """Gradients as a list; TypeError for anything but variables of floats."""
+    listed: list[Any] = list(gradients) if isinstance(gradients, list | tuple | Iterator | ValuesView) else [gradients]
+    wrong = [one for one in listed if not isinstance(one, Variable) or one.dtype.kind != "f"]
+    if wrong or isinstance(gradients, Variable):
+        shown = wrong[0] if wrong else gradients
+        raise InvalidTypeError(f"gradients must be a list of variables of floats, as mg.grad returns it, not {shown!r}")
+    return listed
 
 
 def _common_norm(gradients: Sequence[Variable]) -> Variable:
@@ -47,10 +62,11 @@ def weight_decay(
 
     The parameters are those that the gradients are of, in their order: given as to an update rule.
     """
-    targets, given = learned(parameters).variables, list(gradients)
+    targets, given, wanted = learned(parameters).variables, _checked(gradients), checked_roles(roles)
+    rate = amount(rate, "rate")
     if len(given) != len(targets):
         raise InvalidValueError(f"{len(targets)} parameters need as many gradients, not {len(given)}")
     return [
-        gradient + parameter * cast(rate, parameter.dtype) if has_roles(parameter, roles) else gradient
+        gradient + parameter * cast(rate, parameter.dtype) if has_roles(parameter, wanted) else gradient
         for gradient, parameter in zip(given, targets, strict=True)
     ]

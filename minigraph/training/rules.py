@@ -5,6 +5,9 @@ shared variable, or a schedule, which is a function from the number of steps mad
 variables, a layer or several (of which those are updated that the cost depends on), or a `ComputationGraph`; none at all, and
 one that the cost does not depend on, are errors. A rule returns pairs (shared variable, new value) for
 `function(..., updates=...)`; state that a rule keeps is made by it, and is among the pairs.
+
+Numbers are checked, TypeError or ValueError by name: rates, decays and epsilons must be finite and 0 or more, momentum, rho and
+betas in [0, 1). Gradient ascent is descent of the negative cost. Variables in their place are used as they are.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from minigraph.ops.arithmetic import maximum, square
 from minigraph.ops.elementwise import cast
 from minigraph.ops.transcendental import sqrt
 from minigraph.record import Record
+from minigraph.training.hyperparameters import amount, checked_roles, fraction
 from minigraph.training.parameters import Parameters, learned
 
 Pairs = list[tuple[Variable, Variable]]
@@ -41,6 +45,8 @@ def _gradients(cost_or_gradients: Any, parameters: Parameters) -> dict[Variable,
     if len(gradients) != len(targets.variables):
         raise InvalidValueError(f"{len(targets.variables)} parameters need as many gradients, not {len(gradients)}")
     for parameter, gradient in zip(targets.variables, gradients, strict=True):
+        if not isinstance(gradient, Variable):
+            raise InvalidTypeError(f"gradients must be variables, as mg.grad returns them, not {gradient!r}")
         if not parameter.type.admits(gradient.type):
             raise InvalidTypeError(f"the gradient {gradient!r} ({gradient.origin}) does not have the type of {parameter!r}")
     return dict(zip(targets.variables, gradients, strict=True))
@@ -67,9 +73,9 @@ Rule = Callable[[Slot], tuple[Variable, Pairs]]
 def _rate(learning_rate: Rate) -> tuple[Any, Pairs]:
     """The rate of this step, and the update of the count of steps that a schedule needs."""
     if not callable(learning_rate):
-        return learning_rate, []
+        return amount(learning_rate, "learning_rate"), []
     step = shared(np.int64(0), name="step")
-    return learning_rate(step), [(step, step + 1)]
+    return amount(learning_rate(step), "what the schedule learning_rate returns"), [(step, step + 1)]
 
 
 def _updates(cost_or_gradients: Any, parameters: Parameters, learning_rate: Rate, rule: Rule) -> Pairs:
@@ -90,6 +96,7 @@ def sgd(cost_or_gradients: Any, parameters: Parameters, learning_rate: Rate) -> 
 
 def momentum(cost_or_gradients: Any, parameters: Parameters, learning_rate: Rate, momentum: float = 0.9) -> Pairs:
     """v = momentum * v - rate * g; p + v (Polyak 1964)."""
+    momentum = fraction(momentum, "momentum")
 
     def rule(slot: Slot) -> tuple[Variable, Pairs]:
         velocity = slot.state("velocity")
@@ -101,6 +108,7 @@ def momentum(cost_or_gradients: Any, parameters: Parameters, learning_rate: Rate
 
 def nesterov(cost_or_gradients: Any, parameters: Parameters, learning_rate: Rate, momentum: float = 0.9) -> Pairs:
     """v = momentum * v - rate * g; p + momentum * v - rate * g (Nesterov 1983, in the form of Bengio et al. 2013)."""
+    momentum = fraction(momentum, "momentum")
 
     def rule(slot: Slot) -> tuple[Variable, Pairs]:
         velocity = slot.state("velocity")
@@ -113,6 +121,7 @@ def nesterov(cost_or_gradients: Any, parameters: Parameters, learning_rate: Rate
 
 def adagrad(cost_or_gradients: Any, parameters: Parameters, learning_rate: Rate = 0.01, epsilon: float = 1e-6) -> Pairs:
     """s = s + g^2; p - rate * g / sqrt(s + epsilon) (Duchi et al. 2011)."""
+    epsilon = amount(epsilon, "epsilon")
 
     def rule(slot: Slot) -> tuple[Variable, Pairs]:
         squares = slot.state("squares")
@@ -126,6 +135,7 @@ def rmsprop(
     cost_or_gradients: Any, parameters: Parameters, learning_rate: Rate = 0.001, rho: float = 0.9, epsilon: float = 1e-6
 ) -> Pairs:
     """s = rho * s + (1 - rho) * g^2; p - rate * g / sqrt(s + epsilon) (Tieleman and Hinton 2012)."""
+    rho, epsilon = fraction(rho, "rho"), amount(epsilon, "epsilon")
 
     def rule(slot: Slot) -> tuple[Variable, Pairs]:
         squares = slot.state("squares")
@@ -141,6 +151,7 @@ def adadelta(
     """s = rho * s + (1 - rho) * g^2; d = g * sqrt(t + epsilon) / sqrt(s + epsilon); t = rho * t + (1 - rho) * d^2; p - rate * d
     (Zeiler 2012).
     """
+    rho, epsilon = fraction(rho, "rho"), amount(epsilon, "epsilon")
 
     def rule(slot: Slot) -> tuple[Variable, Pairs]:
         squares, steps = slot.state("squares"), slot.state("steps")
@@ -164,6 +175,7 @@ def _adam(
     keep_maximum: bool = False,
 ) -> Pairs:
     """The common part of Adam, AdamW and AMSGrad: one count of steps, two moments for each parameter."""
+    beta1, beta2, epsilon = fraction(beta1, "beta1"), fraction(beta2, "beta2"), amount(epsilon, "epsilon")
     step = shared(np.int64(0), name="step")
     number = cast(step + 1, "float64")
     correction1, correction2 = 1 - beta1**number, sqrt(1 - beta2**number)
@@ -221,8 +233,8 @@ def adamw(
         beta1,
         beta2,
         epsilon,
-        weight_decay=weight_decay,
-        decayed=roles,
+        weight_decay=amount(weight_decay, "weight_decay"),
+        decayed=checked_roles(roles),
     )
 
 

@@ -10,6 +10,7 @@ from minigraph.graph import Variable
 from minigraph.ops.arithmetic import minimum
 from minigraph.ops.elementwise import cast
 from minigraph.ops.transcendental import cos
+from minigraph.training.hyperparameters import amount
 
 Schedule = Callable[[Variable], Variable]
 
@@ -22,18 +23,21 @@ def _check_steps(steps: int) -> None:
 
 def exponential_decay(initial: float, factor: float, steps: int = 1) -> Schedule:
     """initial * factor^(step / steps)."""
+    initial, factor = amount(initial, "initial"), amount(factor, "factor")
     _check_steps(steps)
     return lambda step: initial * factor ** (cast(step, "float64") / steps)
 
 
 def step_decay(initial: float, factor: float, steps: int) -> Schedule:
     """initial, multiplied by `factor` after every `steps` steps."""
+    initial, factor = amount(initial, "initial"), amount(factor, "factor")
     _check_steps(steps)
     return lambda step: initial * factor ** cast(step // steps, "float64")
 
 
 def cosine_decay(initial: float, steps: int, final: float = 0.0) -> Schedule:
     """From initial to final in half a cosine wave over `steps` steps, then constant (Loshchilov and Hutter 2017)."""
+    initial, final = amount(initial, "initial"), amount(final, "final")
     _check_steps(steps)
 
     def rate(step: Variable) -> Variable:
@@ -46,9 +50,10 @@ def cosine_decay(initial: float, steps: int, final: float = 0.0) -> Schedule:
 def linear_warmup(schedule: Schedule | float, steps: int) -> Schedule:
     """`schedule` (or a constant rate), scaled up in a line from 1 / steps to 1 over the first `steps` steps."""
     _check_steps(steps)
+    known = None if callable(schedule) else amount(schedule, "schedule")
 
     def rate(step: Variable) -> Variable:
-        target = schedule(step) if callable(schedule) else schedule
+        target = amount(schedule(step), "what the schedule returns") if callable(schedule) else known
         return minimum((cast(step, "float64") + 1) / steps, 1.0) * target
 
     return rate

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from minigraph.errors import InvalidTypeError, InvalidValueError
-from minigraph.graph import Variable, shared
+from minigraph.graph import Shared, Variable, shared
 from minigraph.layers.population import Pairs
-from minigraph.layers.settings import number
+from minigraph.layers.settings import finite, number
 from minigraph.ops.arithmetic import maximum, minimum
 from minigraph.ops.comparison import and_, eq, isfinite, where
 from minigraph.ops.creation import ones_like
@@ -88,7 +88,7 @@ def caffe_average(pairs: Estimates, fraction: float = 0.999) -> Pairs:
 
 def decayed_sums(pairs: Estimates, fraction: float = 0.999) -> Pairs:
     """Updates to fraction * population + estimate, where sums are stored, and their weight with them, as Caffe does."""
-    if not 0 < fraction <= 1:
+    if not number(fraction, "fraction", 0, 1) > 0:
         raise InvalidValueError(f"the fraction of a sum that is kept must be above 0 and at most 1, not {fraction!r}")
     newest: dict[Variable, Variable] = {}
     for population, estimate in _checked(pairs):
@@ -106,6 +106,8 @@ def averaged(pairs: Estimates, weight: Any, count: Variable | None = None) -> Pa
     `count` is a shared variable that holds n - 1, for all pairs together; without it each pair has one of its own.
     """
     listed = _checked(pairs)
+    if count is not None and (not isinstance(count, Variable) or not isinstance(count.op, Shared)):
+        raise InvalidTypeError(f"count must be a shared variable of integers, or None, not {count!r}")
     counts: dict[Variable, Variable] = {}
     if callable(weight):
         for population, _ in listed:
@@ -129,6 +131,10 @@ def averaged(pairs: Estimates, weight: Any, count: Variable | None = None) -> Pa
 
 def _checked(pairs: Estimates) -> Pairs:
     """The pairs as a list; TypeError for anything else."""
+    if isinstance(pairs, str | Variable) or not isinstance(pairs, Iterable):
+        raise InvalidTypeError(
+            f"averages take pairs (population, estimate), as get_batch_normalization_updates returns them, not {pairs!r}"
+        )
     listed = list(pairs)
     for pair in listed:
         if not isinstance(pair, tuple | list) or len(pair) != 2 or not all(isinstance(one, Variable) for one in pair):
@@ -154,7 +160,7 @@ def _new_weight(new_weight: Any, old_weight: Any) -> Any:
 def _check_factor(factor: Any, what: str, most: float) -> None:
     """ValueError or TypeError for a weight that is no scalar variable, nor a number from 0 to `most`."""
     if not isinstance(factor, Variable):
-        number(factor, what, 0, most)
+        finite(number(factor, what, 0, most), what)
 
 
 def _new_count(population: Variable) -> Variable:
