@@ -78,3 +78,14 @@ def test_one_hot_takes_a_number_of_classes(n: Any) -> None:
 def test_one_hot_of_a_number_of_classes_in_any_form(n: Any) -> None:
     """Python's and NumPy's integers and known variables make a known size."""
     assert mg.one_hot(mg.lvector(), n).type.shape == (None, 3)
+
+
+@pytest.mark.parametrize("loss", [mg.binary_crossentropy, mg.sigmoid_binary_crossentropy])
+@pytest.mark.parametrize("wrong", [-1, 2.0, [-1, 1], np.float32([0.5, 1.5]), mg.constant([2]) - 4, np.int8(-1)], ids=str)
+def test_known_targets_of_binary_losses_are_probabilities(loss: Callable[..., Variable], wrong: Any) -> None:
+    """Beyond [0, 1] the cost would have no bound; what is within passes, and NaN, and what is not known."""
+    for predictions in (mg.constant(np.float32([0.2, 0.4])), mg.vector("p", shape=(2,))):
+        with pytest.raises(ValueError, match=r"(?s)targets.*must be within \[0, 1\], not.*test_targets\.py"):
+            loss(predictions, wrong)
+        for right in (0, 1.0, [True, False], [0.0, 1.0], np.float64([np.nan, 0.5]), mg.vector(), mg.shared(np.float32([2, 3]))):
+            assert loss(predictions, right).ndim == 1

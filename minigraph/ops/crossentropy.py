@@ -15,12 +15,12 @@ from minigraph.errors import InvalidIndexError, InvalidTypeError, InvalidValueEr
 from minigraph.graph import Composite, Constant, Variable, as_variable
 from minigraph.ops.activation import softmax, softplus
 from minigraph.ops.arithmetic import multiply_or_zero
-from minigraph.ops.comparison import eq, ge, logical_and, logical_not, logical_or, lt, neq, where
+from minigraph.ops.comparison import eq, ge, gt, logical_and, logical_not, logical_or, lt, neq, where
 from minigraph.ops.creation import arange
 from minigraph.ops.elementwise import Cotangents, Operand, cast, floating, promoted
 from minigraph.ops.indexing import take_along_axis
 from minigraph.ops.reduction import logsumexp, sum
-from minigraph.ops.requirement import require
+from minigraph.ops.requirement import is_known, require
 from minigraph.ops.shape import expand_dims, shape, squeeze
 from minigraph.ops.transcendental import log, log1p
 from minigraph.types import as_dtype_or_float, as_ints
@@ -163,13 +163,25 @@ def softmax_crossentropy(logits: Operand, targets: Operand, *, ignore_index: int
     return sum(multiply_or_zero(cast(wanted, scores.dtype), gap), -1)
 
 
+def _with_targets(predictions: Operand, targets: Operand) -> tuple[Variable, Variable]:
+    """Predictions and targets in their common dtype; ValueError for targets outside of [0, 1], where they are known."""
+    scores, wanted = promoted((floating(predictions), targets))
+    if is_known(wanted):
+        inside = logical_not(logical_or(lt(wanted, 0), gt(wanted, 1)))
+        require(wanted, inside, "targets of a binary crossentropy must be within [0, 1]", InvalidValueError)
+    return scores, wanted
+
+
 def binary_crossentropy(probabilities: Operand, targets: Operand) -> Variable:
-    """-(t log p + (1 - t) log(1 - p)), elementwise; stable if p is a sigmoid."""
-    predictions, wanted = promoted((floating(probabilities), targets))
+    """-(t log p + (1 - t) log(1 - p)), elementwise; stable if p is a sigmoid.
+
+    ValueError for targets t outside of [0, 1], where the cost has no bound, if they are known when the graph is built.
+    """
+    predictions, wanted = _with_targets(probabilities, targets)
     return -(multiply_or_zero(wanted, log(predictions)) + multiply_or_zero(1 - wanted, log1p(-predictions)))
 
 
 def sigmoid_binary_crossentropy(logits: Operand, targets: Operand) -> Variable:
-    """The binary crossentropy of sigmoid(logits), elementwise, computed from the logits."""
-    scores, wanted = promoted((floating(logits), targets))
+    """The binary crossentropy of sigmoid(logits), elementwise, computed from the logits; errors as for that."""
+    scores, wanted = _with_targets(logits, targets)
     return multiply_or_zero(wanted, softplus(-scores)) + multiply_or_zero(1 - wanted, softplus(scores))

@@ -45,8 +45,13 @@ def offending(x: Array, condition: Array) -> Any:
 
 def require(x: Variable, condition: Variable, message: str, error: type[MinigraphError]) -> Variable:
     """x, provided that the condition on each of its elements holds: `error`, now if both are known, else when x is computed."""
-    if any(isinstance(one.op, Leaf) and not isinstance(one.op, Constant) for one in toposort([x, condition])):
+    if not is_known(x, condition):
         return Require(message, error)(x, condition)
     if not (fulfilled := evaluated(condition)).all():
         raise error(f"{message}, not {offending(evaluated(x), fulfilled)}")
     return x
+
+
+def is_known(*variables: Variable) -> bool:
+    """Whether variables follow from constants alone."""
+    return all(isinstance(one.op, Constant) or not isinstance(one.op, Leaf) for one in toposort(variables))
