@@ -300,3 +300,41 @@ def test_without_epsilon_a_constant_column_gives_exactly_the_shift(make: Callabl
         else layer.get_values()
     )
     assert np.isfinite(layer.apply(x).eval({x: np.zeros((1, 2), "float32")})).all()
+
+
+ENDS = np.array([-np.inf, -1e30, -300, -50, 50, 300, 1e30, np.inf])
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("function", [mg.gelu, lambda x: mg.gelu(x, approximate=True), mg.silu, mg.softplus, mg.elu])
+def test_activations_are_lines_at_both_ends_to_the_second_order(function: Any, dtype: str, backend: str) -> None:
+    x = mg.vector("x", dtype=dtype)
+    y = function(x)
+    slope = mg.grad(y.sum(), x)
+    with np.errstate(over="ignore"):
+        points = ENDS.astype(dtype)
+    values, slopes, curvatures = mg.function([x], [y, slope, mg.grad(slope.sum(), x)], backend=backend)(points)
+    flat = np.where(points > 0, points, -1.0 if function is mg.elu else 0)
+    np.testing.assert_allclose(values, flat, atol=1e-15 if dtype == "float64" else 1e-7)
+    np.testing.assert_allclose(slopes, points > 0, atol=1e-15 if dtype == "float64" else 1e-7)
+    np.testing.assert_allclose(curvatures, 0, atol=1e-15 if dtype == "float64" else 1e-7)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(
+    ("values", "value", "slopes"),
+    [
+        ([np.inf, 0], np.inf, [1, 0]),
+        ([np.inf, np.inf, 1], np.inf, [0.5, 0.5, 0]),
+        ([-np.inf, 0, np.inf], np.inf, [0, 0, 1]),
+        ([-np.inf, -np.inf], -np.inf, [0, 0]),
+        ([-np.inf, 3], 3, [0, 1]),
+    ],
+)
+def test_logsumexp_of_infinities_is_what_logaddexp_is(values: Any, value: float, slopes: Any, backend: str) -> None:
+    x = mg.vector("x")
+    total = mg.logsumexp(x)
+    found = mg.function([x], [total, mg.grad(total, x)], backend=backend)(values)
+    assert found[0] == value
+    assert found[1].tolist() == slopes

@@ -188,3 +188,41 @@ def test_a_sum_in_another_dtype_passes_its_gradient_on(dtype: str) -> None:
     np.testing.assert_allclose(logarithm.eval({x: value}), np.log(np.exp(value).sum()), rtol=1e-3)
     for fold in (mg.sum, mg.mean, mg.prod):
         assert fold([1.1], dtype="float64").eval() == 1.1
+
+
+MANY = {
+    "a scalar that a map captures": lambda x: mg.map(lambda row: row * x[0, 0], mg.ones((5000,), "float16")).sum(),
+    "a bias within a loop that branches": lambda x: mg.scan(
+        lambda row, state: mg.ifelse(mg.gt(row, 0), row * x[0, 0] + state * 0, state),
+        mg.ones((5000,), "float16"),
+        mg.constant(np.float16(0)),
+    ).sum(),
+    "a row of a table": lambda x: x[mg.constant(np.zeros(5000, int))].sum(),
+    "elements along an axis": lambda x: mg.take_along_axis(x, np.zeros((2, 5000), int), 1)[0].sum(),
+    "the place that all windows share": lambda x: mg.windows(mg.pad(x, 99), (100, 100), (0, 1)).sum(),
+}
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("case", MANY)
+def test_gradients_that_come_from_many_places_do_not_stall(case: str, backend: str) -> None:
+    """In float16, 2048 + 1 is 2048: cotangents of loops, of picks and of windows are added up in 32 bits."""
+    x = mg.tensor("x", dtype="float16", shape=(2, 2))
+    slope = mg.function([x], mg.grad(MANY[case](x), x), backend=backend, on_unused_input="ignore")(np.ones((2, 2), "float16"))
+    assert slope.dtype == "float16"
+    assert slope[0, 0] in (5000, 10_000)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_increments_of_one_place_do_not_stall(backend: str) -> None:
+    v = mg.vector("v", dtype="float16")
+    total = mg.inc_subtensor(mg.zeros((1,), "float16")[np.zeros(5000, int)], v)
+    assert mg.function([v], total, backend=backend)(np.ones(5000, "float16")).tolist() == [5000]
+
+
+@pytest.mark.parametrize("dtype", ["int32", "int8", "bool"])
+@pytest.mark.parametrize("values", [np.array([1, 2, 4], "int8"), np.array([-1.5, 0.5], "float32"), np.array([3.9, 0.5])])
+def test_a_mean_in_integers_is_numpys(values: Any, dtype: str) -> None:
+    found, expected = mg.mean(mg.constant(values), dtype=dtype), np.mean(values, dtype=dtype)
+    assert found.dtype == expected.dtype
+    assert found.eval() == expected

@@ -438,6 +438,27 @@ def test_draws_calls_and_seeds_are_uncorrelated() -> None:
 
 # -- errors ----------------------------------------------------------------------------------------------------------
 
+
+def test_bounds_of_any_integer_dtype_do_not_wrap_around() -> None:
+    """Differences of bounds are taken in floats, or in Python's integers."""
+    stream = RandomStream(2)
+    drawn = stream.uniform((1000,), mg.constant(np.int8(-100)), mg.constant(np.int8(100))).eval()
+    assert -100 <= drawn.min() < -80
+    assert 80 < drawn.max() < 100
+    drawn = stream.integers(np.int8(-100), np.int8(100), (1000,)).eval()
+    assert -100 <= drawn.min() < -80
+    assert 80 < drawn.max() < 100
+    assert set(stream.integers(np.int64(3), size=(100,)).eval().tolist()) == {0, 1, 2}
+
+
+@pytest.mark.parametrize("p", [np.float16(1e-4), np.float32(1e-8), 1e-8])
+def test_small_probabilities_are_not_rounded_up(p: Any) -> None:
+    """What is compared with a probability has more bits than that probability leaves out."""
+    count = round(20 / float(p)) if p > 1e-5 else 10**7
+    drawn = RandomStream(3).bernoulli(mg.constant(p), (count,)).eval().sum()
+    assert abs(drawn - count * float(p)) <= 6 * np.sqrt(count * float(p))
+
+
 MISTAKES: dict[str, tuple[Callable[[RandomStream], Any], type[Exception]]] = {
     "a negative seed": (lambda stream: RandomStream(-1), ValueError),
     "a seed that is no int": (lambda stream: RandomStream(1.5), ValueError),  # type: ignore[arg-type]
@@ -462,6 +483,13 @@ MISTAKES: dict[str, tuple[Callable[[RandomStream], Any], type[Exception]]] = {
     "more than there are": (lambda stream: stream.choice(5, 6, replace=False), ValueError),
     "too few probabilities": (lambda stream: stream.choice(3, (2,), p=np.array([0.5, 0.5])), ValueError),
     "integer probabilities": (lambda stream: stream.categorical(np.array([1, 2])), TypeError),
+    "no class": (lambda stream: stream.categorical(np.zeros((3, 0), "float32")), ValueError),
+    "a range wider than float32": (lambda stream: stream.uniform((2,), -3e38, 3e38, "float32"), ValueError),
+    "a range wider than float16": (lambda stream: stream.uniform((2,), -40_000, 40_000, "float16"), ValueError),
+    "a bound beyond float16": (lambda stream: stream.uniform((2,), 0, 1e5, "float16"), ValueError),
+    "unsigned bounds the wrong way round": (lambda stream: stream.uniform((2,), np.uint8([200]), np.uint8([100])), ValueError),
+    "bounds that are floats": (lambda stream: stream.integers(2.5), TypeError),
+    "a choice of a fraction": (lambda stream: stream.choice(2.5), TypeError),
     "a scalar probability": (lambda stream: stream.categorical(0.5), TypeError),
 }
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from minigraph.errors import InvalidValueError
 from minigraph.graph import Array, Composite, Variable, as_variable
-from minigraph.ops.arithmetic import multiply_or_zero, reciprocal
+from minigraph.ops.arithmetic import clip, maximum, multiply_or_zero, reciprocal, square
 from minigraph.ops.comparison import ge, gt, where
 from minigraph.ops.elementwise import Cotangents, Floating, Operand, floating
 from minigraph.ops.reduction import Peak, sum
@@ -116,13 +116,18 @@ class Silu(Floating):
         return (bounded * _logistic(xp, wide)).astype(x.dtype)
 
     def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
+        x = clip(x, -800.0, 800.0)  # beyond which nothing changes any more, and infinities would meet zeros
         gate = sigmoid(x)
-        return (multiply_or_zero(dy, gate + multiply_or_zero(1 - gate, y)),)
+        return (multiply_or_zero(dy, gate + (1 - gate) * (x * gate)),)
 
 
 def silu(x: Operand) -> Variable:
     """x * sigmoid(x), elementwise."""
     return Silu().of(x)
+
+
+_GELU_SLOPE, _GELU_CUBE, _GELU_ENDS = math.sqrt(8 / math.pi), 0.044715, 40.0
+"""The coefficients of the approximation, and a size from which on gelu is x or 0 in every dtype."""
 
 
 class Gelu(Composite):
@@ -133,11 +138,20 @@ class Gelu(Composite):
 
     def expand(self, *inputs: Variable) -> Variable:
         x = inputs[0]
+        return maximum(x, -_GELU_ENDS) * self._share(x)  # -inf gives 0
+
+    def _share(self, x: Variable) -> Variable:
+        """What x is multiplied by; (1 + tanh(z)) / 2 is the sigmoid of 2 z, exact where it is small."""
+        return sigmoid(_GELU_SLOPE * (x + _GELU_CUBE * x * x * x)) if self.approximate else NormalCdf()(x)
+
+    def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
+        x = clip(x, -_GELU_ENDS, _GELU_ENDS)  # beyond which nothing changes any more, and infinities would meet zeros
+        share = self._share(x)
         if self.approximate:
-            return x * sigmoid(
-                math.sqrt(8 / math.pi) * (x + 0.044715 * x * x * x)
-            )  # (1 + tanh(z)) / 2, exact where it is small
-        return x * NormalCdf()(x)
+            slope = share * (1 - share) * (_GELU_SLOPE * (1 + (3 * _GELU_CUBE) * square(x)))
+        else:
+            slope = exp(square(x) * -0.5) * (1 / math.sqrt(2 * math.pi))
+        return (multiply_or_zero(dy, share + x * slope),)
 
 
 def gelu(x: Operand, approximate: bool = False) -> Variable:

@@ -171,6 +171,11 @@ def cast(x: Operand, dtype: Any) -> Variable:
     return variable if variable.dtype == wanted and not variable.weak else Cast(wanted)(variable)
 
 
+def with_room(x: Variable) -> Variable:
+    """x, if it is a float of 16 bits in 32, in which many of them can be added up."""
+    return cast(x, "float32") if x.dtype.kind == "f" and x.dtype.itemsize == 2 else x
+
+
 def identity(x: Operand, name: str | None = None) -> Variable:
     """A copy of `x` as a variable of its own, for instance to give it a name."""
     return as_variable(x).copy(name)

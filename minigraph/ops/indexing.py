@@ -13,7 +13,7 @@ from minigraph.graph import Array, Constant, Op, Variable, as_variable, items
 from minigraph.ops.arithmetic import zero_of
 from minigraph.ops.comparison import eq, where
 from minigraph.ops.creation import arange, zeros_like
-from minigraph.ops.elementwise import Cotangents, Operand, cast
+from minigraph.ops.elementwise import Cotangents, Operand, cast, with_room
 from minigraph.ops.noted import Noted
 from minigraph.ops.shape import broadcast_to, dimshuffle, ravel, reshape, shape, size
 from minigraph.record import Record
@@ -162,7 +162,7 @@ class Index(Indexing):
     def gradient(self, dy: Variable, y: Variable, x: Variable, *fillers: Variable) -> Cotangents:
         if all(entry == WHOLE for entry in self.entries):
             return (dy,)
-        return (Increment(self.entries)(zeros_like(x), dy, *fillers), *(None for _ in fillers))
+        return (_incremented(self.entries, zeros_like(x), dy, fillers), *(None for _ in fillers))
 
 
 class Assign(Indexing):
@@ -295,7 +295,16 @@ def _written(op: type[Assign], indexed: Variable, value: Operand) -> Variable:
     if new.dtype != x.dtype and not (np.can_cast(new.dtype, x.dtype, "same_kind") or not isinstance(value, Variable)):
         raise InvalidTypeError(f"{new!r} cannot be written into {x!r}: convert it yourself, with .astype(...)")
     stretched = broadcast_to(cast(new, x.dtype), shape(indexed))
+    if op is Increment:
+        return _incremented(indexed.op.entries, x, stretched, fillers)
     return op(indexed.op.entries)(x, stretched, *fillers)
+
+
+def _incremented(entries: tuple[Entry, ...], x: Variable, value: Variable, fillers: Sequence[Variable]) -> Variable:
+    """x with a value added where an index says; in 32 bits, for floats of 16, where elements may be picked many times."""
+    if not any(one.ndim for one in fillers):
+        return Increment(entries)(x, value, *fillers)
+    return cast(Increment(entries)(with_room(x), with_room(value), *fillers), x.dtype)
 
 
 def take(x: Operand, indices: Operand, axis: int | None = None) -> Variable:

@@ -18,7 +18,8 @@ from minigraph.ops.arranging import concatenate
 from minigraph.ops.comparison import gt, where
 from minigraph.ops.control import GradientOp, with_asked
 from minigraph.ops.creation import Arange, zeros, zeros_like
-from minigraph.ops.elementwise import Elementwise
+from minigraph.ops.elementwise import Elementwise, with_room
+from minigraph.ops.elementwise import cast as to_dtype
 from minigraph.ops.indexing import WHOLE, Increment, Index, Indexing, Range, index
 from minigraph.ops.linear import MatMul
 from minigraph.ops.loop import Scan, loop, results_of, steps_constant, updates_of
@@ -207,11 +208,11 @@ class _Backward:
         captured = op.split(op.body.inputs)[2]
         summed = [k for k, one in enumerate(captured) if one in found]
         told = [k for k, one in enumerate(self.rows) if one in found]
-        totals = [_stand_in(captured[k]) for k in summed]
+        totals = [_stand_in(with_room(captured[k])) for k in summed]
         incoming = {k: _stand_in(self.states[k]) for k in self.flows if self.dy_states[k] is not None}
         seen = {self.flows[k]: self.flows[k] + row for k, row in incoming.items()}
         news = [found[self.states[k]] if self.states[k] in found else zeros_like(self.states[k]) for k in self.flows]
-        news += [total + found[captured[k]] for k, total in zip(summed, totals, strict=True)]
+        news += [total + with_room(found[captured[k]]) for k, total in zip(summed, totals, strict=True)]
         news += [found[self.rows[k]] for k in told]
         news = self._with_sizes_outside(news)
         needed = self._needed(news)
@@ -225,7 +226,7 @@ class _Backward:
             *(self._reached(index(cast(Variable, self.dy_states[k]), after)) for k in incoming),
             *stacks.values(),
         ]
-        begin = [self._last_cotangent(k, firsts[k]) for k in self.flows] + [zeros_like(shared[k]) for k in summed]
+        begin = [self._last_cotangent(k, firsts[k]) for k in self.flows] + [zeros_like(with_room(shared[k])) for k in summed]
         steps = self.steps
         known = steps if isinstance(steps, int) else None
         count = len(begin)
@@ -240,7 +241,7 @@ class _Backward:
         for place, k in enumerate(self.flows):
             result[1 + op.sequences + k] = self._first_cotangent(k, results[place])
         for place, k in enumerate(summed, len(self.flows)):
-            result[1 + op.sequences + op.states + k] = results[place]
+            result[1 + op.sequences + op.states + k] = to_dtype(results[place], shared[k].dtype)
         for place, k in enumerate(told, count):
             result[1 + k] = self._of_sequence(self.given[k], results[place])
         return result

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from minigraph.errors import InvalidTypeError, InvalidValueError
-from minigraph.graph import Array, Constant, Op, Variable, as_variable, evaluated, shared
+from minigraph.graph import Array, Constant, Op, Variable, as_variable, evaluated, is_weak, shared
 from minigraph.ops.arithmetic import maximum, minimum
 from minigraph.ops.comparison import eq, ge, gt, isfinite, le, logical_and, logical_or, lt
 from minigraph.ops.control import Advance
@@ -23,7 +23,7 @@ from minigraph.ops.reduction import argmax, cumsum
 from minigraph.ops.requirement import require
 from minigraph.ops.shape import Sizes, broadcast_to, expand_dims, fill_sizes, shape, split_sizes
 from minigraph.ops.transcendental import cos, log, sqrt
-from minigraph.types import TensorType, as_dtype, as_dtype_or_float, default_float, tensor_type
+from minigraph.types import TensorType, as_dtype, as_dtype_or_float, as_ints, tensor_type
 
 __all__ = ["RandomStream"]
 
@@ -128,12 +128,17 @@ class RandomStream:
         return cast(bits >> (bits.dtype.itemsize * 8 - digits), dtype) * 2.0**-digits
 
     def uniform(self, size: Sizes = (), low: Operand = 0.0, high: Operand = 1.0, dtype: Any = None) -> Variable:
-        """Numbers spread evenly over [low, high), which never are `high` unless low is; ValueError for low > high."""
+        """Numbers spread evenly over [low, high), which never are `high` unless low is.
+
+        ValueError for low > high, or if high - low is no finite number of the dtype.
+        """
         wanted = as_dtype_or_float(dtype)
+        low, high = _as_float(low, wanted), _as_float(high, wanted)
         fractions = self._fractions(_drawn_shape(size, low, high), wanted)
-        span = as_variable(high) - low
-        fits = logical_and(ge(span, 0), isfinite(span))
-        span = require(span, fits, "uniform needs low <= high, both finite: high - low must be 0 or more", InvalidValueError)
+        span = high - low
+        fits = logical_and(ge(span, 0), le(span, float(np.finfo(wanted).max)))
+        message = f"uniform needs low <= high, both finite, and their difference, which must be 0 or more, in {wanted}"
+        span = require(span, fits, message, InvalidValueError)
         share = fractions * span
         spread = low + share
         drawn, first, limit = cast(spread, wanted), cast(low, wanted), cast(high, wanted)
@@ -155,17 +160,20 @@ class RandomStream:
         return cast(mean + std * (radius * cos(pair[1] * (2 * math.pi))), wanted)
 
     def bernoulli(self, p: Operand = 0.5, size: Sizes = None, dtype: Any = "int64") -> Variable:
-        """1 with probability p, else 0; of p's shape unless `size` is given. ValueError for p outside of [0, 1]."""
+        """1 with probability p, else 0; of p's shape unless `size` is given. ValueError for p outside of [0, 1].
+
+        Where p may be small, it is compared with 53 bits, else with 24.
+        """
         given = as_variable(p)
         fits = logical_and(ge(given, 0), le(given, 1))
         probability = require(given, fits, "the p of bernoulli must be from 0 to 1", InvalidValueError)
         target = shape(probability) if size is None else size
-        wide = probability.dtype if probability.dtype.kind == "f" else default_float()
+        wide = np.dtype("float64" if _may_be_small(given) else "float32")
         return cast(lt(self._fractions(target, wide), probability), dtype)
 
     def integers(self, low: int, high: int | None = None, size: Sizes = (), dtype: Any = "int64") -> Variable:
         """Integers from low (0 if only one bound is given) up to but without high, at most 2**32 of them."""
-        first, last = (0, low) if high is None else (low, high)
+        first, last = (as_ints(one, "the bounds of integers")[0] for one in ((0, low) if high is None else (low, high)))
         if not 0 < last - first <= 2**32:
             raise InvalidValueError(f"integers needs low < high <= low + 2**32, not {first} and {last}")
         wanted = as_dtype(dtype)
@@ -185,6 +193,8 @@ class RandomStream:
     def choice(self, a: Operand, size: Sizes = (), replace: bool = True, p: Operand = None) -> Variable:
         """Elements of the vector a (or of 0 ... a - 1), drawn evenly or with probabilities p, with or without replacement."""
         population = as_variable(a)
+        if not population.ndim and population.dtype.kind not in "iu":
+            raise InvalidTypeError(f"choice takes a vector, or how many integers there are, not {a!r}")
         count: Any = shape(population)[0] if population.ndim else (a if isinstance(a, int) else population)
         pattern, _ = split_sizes(size)
         number, draws = as_variable(count), as_variable(math.prod(_as_tuple(size)))
@@ -220,6 +230,8 @@ class RandomStream:
         probabilities = as_variable(p)
         if probabilities.dtype.kind != "f" or not probabilities.ndim:
             raise InvalidTypeError(f"categorical takes float probabilities on the last axis, not {probabilities!r}")
+        if probabilities.type.shape[-1] == 0:
+            raise InvalidValueError(f"categorical needs at least one class, not the last axis of {probabilities!r}")
         message = "the probabilities of categorical must be 0 or more"
         probabilities = require(probabilities, ge(probabilities, 0), message, InvalidValueError)
         running = cumsum(cast(probabilities, "float64"), -1)
@@ -237,6 +249,20 @@ class Below(Elementwise):
 
     def forward(self, xp: Any, x: Array) -> Array:
         return xp.nextafter(x, x.dtype.type(-np.inf))
+
+
+def _as_float(bound: Operand, wanted: np.dtype[Any]) -> Variable:
+    """A bound that can be computed with in floats; integers of a dtype would wrap around."""
+    variable = as_variable(bound)
+    return variable if variable.dtype.kind == "f" or is_weak(variable) else cast(variable, wanted)
+
+
+def _may_be_small(probability: Variable) -> bool:
+    """Whether a probability may be so small, but not 0, that 24 bits are a poor measure of it."""
+    if not isinstance(probability.op, Constant):
+        return True
+    value = np.asarray(probability.op.value)
+    return bool(((value > 0) & (value < 2.0**-10)).any())
 
 
 def _as_tuple(size: Sizes) -> tuple[Any, ...]:

@@ -375,10 +375,12 @@ class Mean(Folding):
 
 
 def mean(x: Operand, axis: Axis = None, dtype: Any = None, keepdims: bool = False) -> Variable:
-    """The mean over `axis`, in float64 for integers; NaN of no elements."""
+    """The mean over `axis`, in float64 for integers, or in `dtype`, by which an integer is cut; NaN of no elements."""
     wanted = None if dtype is None else as_dtype(dtype)
+    if wanted is not None and wanted.kind != "f":
+        return cast(mean(cast(x, wanted), axis, None, keepdims), wanted)
     variable = fractional(x) if wanted is None else as_variable(x)
-    if wanted is not None and (wanted.kind != "f" or is_weak(x)):
+    if wanted is not None and is_weak(x):
         variable, wanted = cast(x, wanted), None
     axes = check_axes(axis, variable.ndim)
     return _kept(Mean(axes, wanted)(variable), axes, variable.ndim, keepdims)
@@ -468,8 +470,8 @@ class LogSumExp(Folding):
         """Exponentials relative to that of the greatest x, their sum, and the greatest x; in 32 bits for those of 16."""
         wide = cast(x, "float32") if x.dtype.itemsize == 2 else x
         peak = restore_axes(Peak(self.axes)(wide), self.axes, x.ndim)
-        peak = where(comparison.isfinite(peak), peak, 0)
-        each = exp(wide - peak)
+        peak = where(comparison.eq(peak, -np.inf), 0, peak)
+        each = exp(where(comparison.eq(wide, np.inf), 0, wide - peak))
         return each, sum(each, self.axes, keepdims=True), peak
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from minigraph.errors import InvalidTypeError, InvalidValueError
 from minigraph.graph import Constant, Graph, Input, Variable, as_variable, is_weak, rebuild, toposort
-from minigraph.ops.arithmetic import ceil, floor_divide, minimum
+from minigraph.ops.arithmetic import ceil, floor_divide, maximum, minimum
 from minigraph.ops.arranging import concatenate
 from minigraph.ops.control import DefaultUpdate, computed_by, with_asked, with_default_update
 from minigraph.ops.elementwise import Operand, cast, promoted
@@ -266,7 +266,7 @@ class _Loop:
             size: Any = every or max(1, int(np.ceil(np.sqrt(float(count.op.value)))))
             parts: Any = int(count.op.value) // size
         else:
-            size = every or cast(ceil(sqrt(cast(count, "float64"))), "int64")
+            size = every or cast(ceil(sqrt(cast(maximum(count, 0), "float64"))), "int64")
             parts = floor_divide(count, size if every else _at_least_one(size))
         done = parts * size
         length = steps_constant(size) if isinstance(size, int) else size

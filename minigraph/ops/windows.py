@@ -14,7 +14,7 @@ import numpy as np
 
 from minigraph.errors import InvalidValueError
 from minigraph.graph import Array, Op, Variable, as_variable
-from minigraph.ops.elementwise import Cotangents, Operand
+from minigraph.ops.elementwise import Cotangents, Operand, cast, with_room
 from minigraph.ops.shape import Sizes, fill_sizes, shape, split_sizes
 from minigraph.types import Shape, TensorType, as_ints, check_axes, check_axis
 
@@ -144,7 +144,8 @@ def overlap(patches: Operand, lengths: Sizes, axes: int | Sequence[int], strides
         raise InvalidValueError(f"the sizes of windows must be known, not {sizes} of {variable!r}")
     pattern, symbolic = split_sizes(lengths)
     within, steps, apart = (per_axis(one, len(places), what) for one, what in _named(sizes, strides, dilations))
-    return Overlap(places, within, steps, apart, pattern)(variable, *symbolic)
+    added = Overlap(places, within, steps, apart, pattern)(with_room(variable), *symbolic)
+    return cast(added, variable.dtype)
 
 
 def _in_order(axes: int | Sequence[int], ndim: int) -> tuple[int, ...]:

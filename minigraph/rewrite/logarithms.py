@@ -14,8 +14,9 @@ from typing import NamedTuple
 import numpy as np
 
 from minigraph.graph import Constant, Identity, Variable
-from minigraph.ops.activation import LogSoftmax, Sigmoid, Softmax, sigmoid, softplus
+from minigraph.ops.activation import LogSoftmax, Relu, Sigmoid, Softmax, sigmoid, softplus
 from minigraph.ops.arithmetic import (
+    Absolute,
     Add,
     Divide,
     Maximum,
@@ -32,11 +33,13 @@ from minigraph.ops.arithmetic import (
 )
 from minigraph.ops.arranging import Concatenate
 from minigraph.ops.comparison import Where, isfinite, isinf, lt, neq, where
+from minigraph.ops.control import GradScale
 from minigraph.ops.elementwise import Cast, cast
 from minigraph.ops.indexing import WHOLE, Index
+from minigraph.ops.linear import Einsum, MatMul
 from minigraph.ops.reduction import LogSumExp, Max, Mean, Min, Peak, Prod, Sum, sum
-from minigraph.ops.shape import BroadcastTo, Dimshuffle, Reshape, Size, restore_axes, size
-from minigraph.ops.transcendental import Exp, Sqrt, exp, log, logaddexp
+from minigraph.ops.shape import BroadcastTo, Dimshuffle, Reshape, Size, broadcast_like, dimshuffle, restore_axes, size
+from minigraph.ops.transcendental import Cosh, Exp, Exp2, Sqrt, exp, log, logaddexp
 
 DEEPEST = 64
 """How many ops a search goes down."""
@@ -147,6 +150,12 @@ class _Search:
         match variable:
             case Variable(Exp(), (x,)):
                 return Logarithm(x, False)
+            case Variable(Exp2(), (x,)):
+                return Logarithm(x * math.log(2), False)
+            case Variable(Power(), (Variable(Constant(base)), x)) if (base > 0).all() and np.isfinite(base).all():
+                return Logarithm(x * log(variable.inputs[0]), False)
+            case Variable(Cosh(), (x,)):
+                return Logarithm(softplus(-2 * Absolute()(x)) + (Absolute()(x) - math.log(2)), False)
             case Variable(Softmax(axis), (x,)):
                 return Logarithm(LogSoftmax(axis)(x), True)
             case Variable(Sigmoid(), (x,)):
@@ -185,6 +194,32 @@ class _Search:
             case Variable(Prod(axes), (x,)):
                 inner = self.of(x, depth)
                 return None if inner is None else inner._replace(value=Sum(axes)(inner.value))
+            case Variable(Einsum(operands, result), (_, _)):
+                return self._contracted(list(zip(operands, variable.inputs, strict=True)), result, depth)
+            case Variable(MatMul(), (a, b)) if a.ndim == b.ndim == 2 and b.type.shape[1] == 1:
+                column = self._contracted([("ij", a), ("j", dimshuffle(b, 0))], "i", depth)
+                return None if column is None else column._replace(value=dimshuffle(column.value, 0, "x"))
+            case Variable(MatMul(), (a, b)) if a.ndim == b.ndim == 2 and a.type.shape[0] == 1:
+                row = self._contracted([("j", dimshuffle(a, 1)), ("jk", b)], "k", depth)
+                return None if row is None else row._replace(value=dimshuffle(row.value, "x", 0))
+        return None
+
+    def _contracted(self, operands: list[tuple[str, Variable]], result: str, depth: int) -> Logarithm | None:
+        """Of a sum of products over labelled axes, all of which one of the two operands has."""
+        labels, whole = max(operands, key=lambda one: len(one[0]))
+        axes = tuple([k for k, label in enumerate(labels) if label not in result])
+        if not axes or not all(set(others) <= set(labels) for others, _ in operands):
+            return None
+
+        def laid_out(own: str, value: Variable) -> Variable:
+            return broadcast_like(dimshuffle(value, [own.index(one) if one in own else "x" for one in labels]), whole)
+
+        for (own, weighted), (others, weights) in (operands, operands[::-1]):
+            exponents = self.of(weighted, depth)
+            if exponents is not None:
+                total = _log_of_weighted_sum(laid_out(others, weights), laid_out(own, exponents.value), axes)
+                kept = [label for label in labels if label in result]
+                return Logarithm(dimshuffle(total, [kept.index(label) for label in result]), False)
         return None
 
     def _sum(self, x: Variable, axes: tuple[int, ...], depth: int) -> Logarithm | None:
@@ -254,6 +289,11 @@ class _Search:
                     return None
                 logs = [log(x) if x_log is None else x_log.value for x, x_log in ((a, one), (b, other))]
                 return Logarithm(op(condition, *logs), False)
+            case Variable(Absolute() | Relu() | Negative() | Subtract()) if (positive := _without_sign(variable)) is not None:
+                return self.of(positive, depth)
+            case Variable(GradScale() as op, (x,)):
+                inner = self.of(x, depth)
+                return None if inner is None else inner._replace(value=op(inner.value))
             case Variable(Maximum() | Minimum(), (a, b)):
                 return self._limited(variable, a, b, depth) or self._limited(variable, b, a, depth)
         return None
@@ -303,6 +343,16 @@ def _log_of_weight(weight: Variable, positive: bool = False) -> Variable | None:
             return log(weight)
         case Variable(Cast(dtype), (flag,)) if not positive and flag.dtype.kind == "b" and dtype.kind == "f":
             return where(flag, 0.0, cast(-math.inf, dtype))
+    return None
+
+
+def _without_sign(variable: Variable) -> Variable | None:
+    """What is not negative below an op that then changes nothing: a magnitude, a rectifier, a negation of a negation."""
+    *zeros, x = variable.inputs
+    if isinstance(variable.op, Absolute | Relu):
+        return x if variable.op in (Absolute(), Relu(0.0)) else None
+    if isinstance(x.op, Negative) and is_open(x) and all(is_constant(zero, 0) for zero in zeros):
+        return x.inputs[0]
     return None
 
 
