@@ -302,6 +302,30 @@ def test_without_epsilon_a_constant_column_gives_exactly_the_shift(make: Callabl
     assert np.isfinite(layer.apply(x).eval({x: np.zeros((1, 2), "float32")})).all()
 
 
+NORMS: list[Callable[[mg.Variable], mg.Variable]] = [
+    lambda x: mg.norm(x, axis=1),
+    lambda x: mg.sqrt(mg.square(x).sum(1)),
+    lambda x: mg.sqrt((x * x).sum(1)),
+    lambda x: mg.sqrt((x**2).sum(axis=1)),
+    lambda x: (x**2).sum(1) ** 0.5,
+    lambda x: mg.sqrt(mg.square(x).sum(1, keepdims=True))[:, 0],
+    lambda x: mg.norm(x / mg.sqrt(mg.square(x).sum(1, keepdims=True)), axis=1) * mg.norm(x, axis=1),
+]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(("dtype", "size"), [("float16", 300.0), ("float32", 1e25), ("float64", 1e200), ("float64", 1e-200)])
+@pytest.mark.parametrize("way", NORMS)
+def test_norms_have_room_for_squares_however_they_are_spelt(way: Any, dtype: str, size: float, backend: str) -> None:
+    x = mg.matrix("x", dtype=dtype)
+    length = way(x)
+    given = np.array([[1, 2, 2], [0, 0, 4], [0, 0, 0]]) * size
+    found, slope = mg.function([x], [length, mg.grad(length[:2].sum(), x)], backend=backend)(given.astype(dtype))
+    tolerance = 8 * float(np.finfo(dtype).eps)
+    np.testing.assert_allclose(found[:2], np.array([3, 4]) * size, tolerance)
+    np.testing.assert_allclose(slope, [[1 / 3, 2 / 3, 2 / 3], [0, 0, 1], [0, 0, 0]], 4 * tolerance, 4 * tolerance)
+
+
 ENDS = np.array([-np.inf, -1e30, -300, -50, 50, 300, 1e30, np.inf])
 
 

@@ -21,18 +21,20 @@ from minigraph.ops.arithmetic import (
     Negative,
     Power,
     Reciprocal,
+    Square,
     Subtract,
     multiply_or_zero,
     reciprocal,
 )
 from minigraph.ops.comparison import isfinite, where
 from minigraph.ops.indexing import Increment, Index
-from minigraph.ops.reduction import LogSumExp, Sum, sum
+from minigraph.ops.reduction import EuclideanNorm, LogSumExp, Sum, sum
 from minigraph.ops.shape import BroadcastTo, Dimshuffle, Size
-from minigraph.ops.transcendental import Exp, Log1p, Log2, Log10, exp, expm1, log1p
+from minigraph.ops.transcendental import Exp, Log1p, Log2, Log10, Sqrt, exp, expm1, log1p
 from minigraph.origin import carry_on, carry_origin, here
 from minigraph.rewrite.engine import Rule, rewrite
 from minigraph.rewrite.logarithms import (
+    are_alike,
     held,
     is_constant,
     is_open,
@@ -217,8 +219,47 @@ def _is_complement(variable: Variable, s: Variable) -> bool:
     return False
 
 
+def root_of_squares(variable: Variable) -> Variable | None:
+    """sqrt(sum(x * x)) -> norm(x), which has room for the squares, and gradient 0 at 0."""
+    match variable:
+        case Variable(Sqrt(), (total,)):
+            return _norm(seen(total))
+        case Variable(Power(), (total, half)) if is_constant(half, 0.5):
+            return _norm(seen(total))
+    return None
+
+
+def _norm(total: Variable) -> Variable | None:
+    """The root of a sum of squares, the axes that were folded perhaps kept."""
+    if not is_open(total):
+        return None
+    match total:
+        case Variable(Dimshuffle() as op, (folded,)) if isinstance(folded.op, Sum):
+            norm = _norm(folded)
+            return None if norm is None else op(norm)
+        case Variable(Sum(axes), (squares,)) if axes:
+            x = _squared(seen(squares))
+            return EuclideanNorm(axes)(x) if x is not None and x.dtype == total.dtype and x.dtype.kind == "f" else None
+    return None
+
+
+def _squared(variable: Variable) -> Variable | None:
+    """What a variable is the square of."""
+    if not is_open(variable):
+        return None
+    match variable:
+        case Variable(Square(), (x,)):
+            return x
+        case Variable(Multiply(), (x, other)) if are_alike(x, other):
+            return x
+        case Variable(Power(), (x, two)) if is_constant(two, 2):
+            return x
+    return None
+
+
 RULES: tuple[Rule, ...] = (
     stable_logarithm,
+    root_of_squares,
     softmax_of_quotient,
     sigmoid_of_quotient,
     increment_of_quotient,
@@ -244,7 +285,8 @@ TO_DIFFERENTIATE: dict[type[Op], tuple[Rule, ...]] = {
     Divide: (softmax_of_quotient, sigmoid_of_quotient),
     Multiply: (softmax_of_quotient,),
     Reciprocal: (sigmoid_of_quotient,),
-    Power: (sigmoid_of_quotient,),
+    Power: (sigmoid_of_quotient, root_of_squares),
+    Sqrt: (root_of_squares,),
 }
 """The rules that change how gradients are computed, by the class of the op that they replace."""
 
