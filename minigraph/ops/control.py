@@ -167,6 +167,7 @@ class GradientOp(Op):
     """An identity with a gradient of its own."""
 
     view_of = 0
+    of_numbers = True
 
     def infer(self, *types: TensorType) -> TensorType:
         return types[0]

@@ -140,6 +140,7 @@ class Einsum(Op):
     operands: tuple[str, ...]
     result: str
     view_of = 0  # with one operand NumPy returns a view
+    of_numbers = True
 
     def infer(self, *types: TensorType) -> TensorType:
         sizes: dict[str, int | None] = {}

@@ -23,7 +23,7 @@ from minigraph.ops.reduction import argmax, cumsum
 from minigraph.ops.requirement import require
 from minigraph.ops.shape import Sizes, broadcast_to, expand_dims, fill_sizes, shape, split_sizes
 from minigraph.ops.transcendental import cos, log, sqrt
-from minigraph.types import TensorType, as_dtype, as_dtype_or_float, as_ints, tensor_type
+from minigraph.types import TensorType, as_dtype, as_dtype_or_float, as_ints, default_float, float_dtype, tensor_type
 
 __all__ = ["RandomStream"]
 
@@ -168,7 +168,7 @@ class RandomStream:
         fits = logical_and(ge(given, 0), le(given, 1))
         probability = require(given, fits, "the p of bernoulli must be from 0 to 1", InvalidValueError)
         target = shape(probability) if size is None else size
-        wide = np.dtype("float64" if _may_be_small(given) else "float32")
+        wide = np.dtype("float64") if _may_be_small(given) else np.promote_types(default_float(), float_dtype(given.dtype))
         return cast(lt(self._fractions(target, wide), probability), dtype)
 
     def integers(self, low: int, high: int | None = None, size: Sizes = (), dtype: Any = "int64") -> Variable:

@@ -272,6 +272,7 @@ class BroadcastTo(Op):
     pattern: tuple[int | None, ...]
     kept: tuple[int, ...]
     view_of = 0
+    of_numbers = True
 
     def infer(self, *types: TensorType) -> TensorType:
         return tensor_type(types[0].dtype, self.pattern)
