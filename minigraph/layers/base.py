@@ -579,10 +579,11 @@ def _name_apart(children: Sequence[Layer]) -> None:
 
 def find_layers(tops: Layer | Iterable[Layer], predicate: Callable[[Layer], bool] = lambda layer: True) -> list[Layer]:
     """The layers at and below `tops` for which `predicate` holds, from the top down, each once."""
-    listed = [tops] if isinstance(tops, Layer) else list(tops)
+    several = isinstance(tops, Iterable) and not isinstance(tops, Layer | Variable | str)
+    listed: list[Any] = list(tops) if several else [tops]  # type: ignore[arg-type]
     for top in listed:
         if not isinstance(top, Layer):
-            raise InvalidTypeError(f"expected layers, not {top!r}")
+            raise InvalidTypeError(f"expected layers, one or several, not {top!r}")
     found: dict[Layer, None] = {}
     stack = list(reversed(listed))
     while stack:

@@ -8,7 +8,7 @@ from typing import Any
 from minigraph.errors import InvalidTypeError, MissingExtraError
 from minigraph.function import Function, default_updates, function
 from minigraph.graph import Constant, Input, Shared, Variable, reachable, replace, toposort, with_bodies
-from minigraph.layers.base import ApplicationCall
+from minigraph.layers.base import ApplicationCall, Layer
 from minigraph.layers.roles import AUXILIARY, PARAMETER, differentiated_inputs, has_roles
 from minigraph.ops.loop import Scan
 from minigraph.ops.loop_updates import carry_updates
@@ -18,18 +18,17 @@ __all__ = ["ComputationGraph"]
 
 
 class ComputationGraph:
-    """The graph that computes some outputs. It never changes: `replace` and the transforms return another one.
+    """The graph that computes some outputs: a variable, several, or those of another graph; TypeError for anything else.
+
+    It never changes: `replace` and the transforms return another one.
 
     >>> x = mg.vector("x")
     >>> mg.ComputationGraph((x * 2).sum()).inputs
     [<x: float32 (None,)>]
     """
 
-    def __init__(self, outputs: Variable | Sequence[Variable]) -> None:
-        listed = [outputs] if isinstance(outputs, Variable) else list(outputs)
-        for one in listed:
-            if not isinstance(one, Variable):
-                raise InvalidTypeError(f"a computation graph is made of variables, not {one!r}")
+    def __init__(self, outputs: Roots) -> None:
+        listed = _outputs_of(outputs)
         self.outputs: list[Variable] = listed
         self.variables: list[Variable] = toposort(listed)
 
@@ -118,3 +117,22 @@ class ComputationGraph:
 
     def __str__(self) -> str:
         return debugprint(self.outputs)
+
+
+Roots = ComputationGraph | Variable | Sequence[Variable]
+"""What stands for a graph."""
+
+
+def _outputs_of(given: Any) -> list[Variable]:
+    """The outputs that a graph is given as; TypeError for anything but variables and graphs."""
+    if isinstance(given, ComputationGraph):
+        return list(given.outputs)
+    several = isinstance(given, Iterable) and not isinstance(given, Variable | str | bytes | Mapping)
+    listed = list(given) if several else [given]
+    for one in listed:
+        if not isinstance(one, Variable):
+            raise InvalidTypeError(
+                f"a graph is made of variables: what asks for one takes a variable, several, or a ComputationGraph, not {one!r}"
+                + ("; give it what the layer returned" if isinstance(one, Layer) else "")
+            )
+    return listed

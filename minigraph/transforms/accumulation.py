@@ -8,6 +8,7 @@ import numpy as np
 
 from minigraph.graph import Variable, shared
 from minigraph.layers.base import Layer, find_layers
+from minigraph.layers.computation_graph import Roots
 from minigraph.layers.conventions import Batch, merged
 from minigraph.layers.population import Normalization, Pairs, PopulationNormalization
 from minigraph.layers.roles import BATCH_NORM_POPULATION_STATISTICS
@@ -16,7 +17,7 @@ from minigraph.ops.creation import zeros_like
 from minigraph.ops.elementwise import cast
 from minigraph.ops.shape import broadcast_to
 from minigraph.origin import carry_origin
-from minigraph.transforms.batch_normalization import Roots, normalizations_of
+from minigraph.transforms.batch_normalization import normalizations_of
 
 
 class Accumulated:

@@ -8,7 +8,7 @@ from enum import Enum
 from minigraph.errors import InvalidTypeError, InvalidValueError
 from minigraph.graph import Variable, transform
 from minigraph.layers.base import Layer
-from minigraph.layers.computation_graph import ComputationGraph
+from minigraph.layers.computation_graph import ComputationGraph, Roots
 from minigraph.layers.conventions import Batch, pooled
 from minigraph.layers.population import INFERENCE_IS_MEANT, Normalization, Pairs, find_normalizations, normalization_of
 from minigraph.layers.settings import flag
@@ -20,8 +20,6 @@ from minigraph.ops.reduction import mean
 from minigraph.ops.reduction import sum as sum_over
 from minigraph.ops.shape import broadcast_like, shape
 from minigraph.origin import carry_origin
-
-Roots = ComputationGraph | Variable | Sequence[Variable]
 
 
 def apply_batch_normalization(graph: Roots) -> ComputationGraph:
@@ -49,7 +47,7 @@ def _as_meant(variable: Variable) -> Variable:
 
 def outputs_of(graph: Roots) -> list[Variable]:
     """The outputs of a computation graph, or of what one can be made of."""
-    return (graph if isinstance(graph, ComputationGraph) else ComputationGraph(graph)).outputs
+    return ComputationGraph(graph).outputs
 
 
 def normalizations_of(graph: Roots) -> list[Normalization]:

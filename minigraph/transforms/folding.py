@@ -12,7 +12,7 @@ from minigraph.errors import InvalidValueError
 from minigraph.function import function
 from minigraph.graph import Identity, Input, Variable, constant, is_annotation, rebuild, shared, toposort, with_bodies
 from minigraph.layers.base import Layer, find_layers, get_application_call
-from minigraph.layers.computation_graph import ComputationGraph
+from minigraph.layers.computation_graph import ComputationGraph, Roots
 from minigraph.layers.population import Normalization, find_normalizations
 from minigraph.layers.requests import Freeze
 from minigraph.layers.roles import BIAS, INPUT, OUTPUT, WEIGHT, Role, has_roles
@@ -22,7 +22,7 @@ from minigraph.ops.loop import Scan
 from minigraph.ops.normalization import NormalizeBy
 from minigraph.ops.shape import Dimshuffle, Reshape, Size, expand_dims, reshape
 from minigraph.record import Record
-from minigraph.transforms.batch_normalization import Roots, outputs_of
+from minigraph.transforms.batch_normalization import outputs_of
 from minigraph.transforms.products import Product, padded, product_above, product_below, spread_out
 
 

@@ -6,10 +6,10 @@ from collections.abc import Iterable
 
 from minigraph.graph import Variable
 from minigraph.layers.base import Layer, find_layers, get_application_call, get_layer
-from minigraph.layers.computation_graph import ComputationGraph
+from minigraph.layers.computation_graph import ComputationGraph, Roots
 from minigraph.layers.population import Normalization
 from minigraph.layers.requests import Freeze, Held, Request, as_freeze, held
-from minigraph.transforms.batch_normalization import Roots, rebuilt
+from minigraph.transforms.batch_normalization import rebuilt
 
 
 def freeze_batch_normalization(

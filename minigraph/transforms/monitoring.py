@@ -10,12 +10,13 @@ import numpy as np
 from minigraph.errors import InvalidValueError, MissingExtraError
 from minigraph.function import function
 from minigraph.graph import Input, Variable, toposort
+from minigraph.layers.computation_graph import Roots
 from minigraph.layers.population import Normalization
 from minigraph.ops.elementwise import cast
 from minigraph.ops.transcendental import log
 from minigraph.record import Record
 from minigraph.state import on_host
-from minigraph.transforms.batch_normalization import Roots, normalizations_of, switched
+from minigraph.transforms.batch_normalization import normalizations_of, switched
 from minigraph.transforms.recomputation import call_on
 
 

@@ -2,35 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
+from minigraph.errors import InvalidTypeError
 from minigraph.graph import Variable
-from minigraph.layers.computation_graph import ComputationGraph
+from minigraph.layers.computation_graph import ComputationGraph, Roots
 from minigraph.layers.noise import check_probability, drop
+from minigraph.layers.settings import finite, number
 from minigraph.ops.asked import asked_targets
 from minigraph.ops.random import RandomStream
 from minigraph.ops.shape import shape
 
 
-def _stream_for(graph: ComputationGraph) -> RandomStream:
-    """A stream of its own for a transform: seeded by the number of those that the graph holds already."""
-    return RandomStream(len(asked_targets(graph.outputs)))
-
-
 def apply_dropout(
-    graph: ComputationGraph, variables: Sequence[Variable], drop_prob: float, *, stream: RandomStream | None = None
+    graph: Roots, variables: Variable | Sequence[Variable], drop_prob: float, *, stream: RandomStream | None = None
 ) -> ComputationGraph:
     """The graph with dropout on each of `variables`: elements set to 0 with probability `drop_prob`, the others scaled up."""
     probability = check_probability(drop_prob)
-    source = _stream_for(graph) if stream is None else stream
-    return graph.replace({variable: drop(variable, probability, source) for variable in variables})
+    return _disturbed(graph, variables, stream, lambda variable, source: drop(variable, probability, source))
 
 
 def apply_noise(
-    graph: ComputationGraph, variables: Sequence[Variable], std: float, *, stream: RandomStream | None = None
+    graph: Roots, variables: Variable | Sequence[Variable], std: float, *, stream: RandomStream | None = None
 ) -> ComputationGraph:
-    """The graph with normal noise of standard deviation `std` added to each of `variables`."""
-    source = _stream_for(graph) if stream is None else stream
-    return graph.replace(
-        {variable: variable + source.normal(shape(variable), std=std, dtype=variable.dtype) for variable in variables}
-    )
+    """The graph with normal noise of standard deviation `std`, 0 or more, added to each of `variables`."""
+    if not isinstance(std, Variable):
+        finite(number(std, "std", 0, math.inf), "std")
+
+    def disturb(variable: Variable, source: RandomStream) -> Variable:
+        return variable + source.normal(shape(variable), std=std, dtype=variable.dtype)
+
+    return _disturbed(graph, variables, stream, disturb)
+
+
+def _disturbed(
+    graph: Roots, variables: Any, stream: RandomStream | None, disturb: Callable[[Variable, RandomStream], Variable]
+) -> ComputationGraph:
+    """The graph with noise on some variables, by a stream of its own if none is given: seeded by how many it holds already."""
+    listed = list(variables) if isinstance(variables, Iterable) and not isinstance(variables, Variable) else [variables]
+    for one in listed:
+        if not isinstance(one, Variable):
+            raise InvalidTypeError(f"noise is added to a variable, or several, of the graph, not to {one!r}")
+    whole = ComputationGraph(graph)
+    source = RandomStream(len(asked_targets(whole.outputs))) if stream is None else stream
+    return whole.replace({one: disturb(one, source) for one in listed})

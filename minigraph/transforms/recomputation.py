@@ -12,7 +12,7 @@ from minigraph.errors import InvalidTypeError, InvalidValueError, MissingExtraEr
 from minigraph.function import Function, function
 from minigraph.graph import Array, Input, Variable, rebuild, shared, toposort
 from minigraph.layers.base import Layer, find_layers
-from minigraph.layers.computation_graph import ComputationGraph
+from minigraph.layers.computation_graph import ComputationGraph, Roots
 from minigraph.layers.conventions import Batch
 from minigraph.layers.population import Normalization, PopulationNormalization
 from minigraph.layers.roles import BATCH_NORM_POPULATION_STATISTICS, PARAMETER, is_any
@@ -21,7 +21,7 @@ from minigraph.ops.reduction import all as all_of
 from minigraph.state import assign, snapshot
 from minigraph.transforms.accumulation import StatisticsAccumulator
 from minigraph.transforms.averages import raw_estimate
-from minigraph.transforms.batch_normalization import Roots, normalizations_of, rebuilt, switched
+from minigraph.transforms.batch_normalization import normalizations_of, rebuilt, switched
 
 Batches = Iterable[Any] | Callable[[], Iterable[Any]]
 """What yields minibatches, or a function that returns such: each an array, a sequence of arrays, or a dict by input name."""

@@ -11,7 +11,7 @@ from minigraph.errors import InvalidTypeError, InvalidValueError
 from minigraph.function import function
 from minigraph.graph import Input, Variable, toposort
 from minigraph.layers.base import Layer, find_layers
-from minigraph.layers.computation_graph import ComputationGraph
+from minigraph.layers.computation_graph import ComputationGraph, Roots
 from minigraph.layers.conventions import Convention, Variance
 from minigraph.layers.dialects.base import TrainableNormalization, as_weight
 from minigraph.layers.initialization import Constant
@@ -22,7 +22,7 @@ from minigraph.layers.settings import Setting
 from minigraph.ops.normalization import normalize_by
 from minigraph.state import assign, snapshot
 from minigraph.transforms.averages import gomlx_average
-from minigraph.transforms.batch_normalization import Roots, normalizations_of, rebuilt, switched
+from minigraph.transforms.batch_normalization import normalizations_of, rebuilt, switched
 from minigraph.transforms.recomputation import call_on, only_for_now, state_of_normalizations
 
 GOMLX = Convention("GoMLX", "scale", "offset", "mean", "variance", Variance(), 1e-3, "avg_weight", counts_features=True)
