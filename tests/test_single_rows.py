@@ -183,3 +183,17 @@ def test_theanos_function_keeps_the_variance():
     found = mg.function([x], [new_mean, new_var])(ROW)
     np.testing.assert_allclose(found[0], 0.1 * ROW[0], rtol=1e-6)
     np.testing.assert_array_equal(found[1], 1)
+
+
+@pytest.mark.parametrize("momentum", [0.1, 0.0, None])
+@pytest.mark.parametrize(("mask", "counted"), [([[1, 0], [0, 0]], 0), ([[0, 0], [0, 0]], 0), ([[1, 0], [1, 0]], 1)])
+def test_pytorch_counts_no_masked_minibatch_without_a_spread(momentum, mask, counted):
+    """One element, or none, is no minibatch for `num_batches_tracked`, whatever the average; the variance stays."""
+    layer = torch.BatchNorm1d(2, momentum=momentum)
+    x, m = mg.tensor3("x", shape=(None, 2, None)), mg.matrix("m")
+    with mg.training_mode(layer):
+        step = mg.function([x, m], layer.apply(x, mask=m))
+    step(np.arange(8, dtype="float32").reshape(2, 2, 2) ** 2, np.float32(mask))
+    state = layer.variables
+    assert state["num_batches_tracked"].get_value() == counted
+    assert (state["running_var"].get_value() != 1).all() == (counted == 1 and momentum != 0.0)

@@ -17,12 +17,10 @@ from minigraph.layers.requests import Freeze, Request
 from minigraph.layers.roles import BATCH_NORM_POPULATION_WEIGHT
 from minigraph.layers.settings import Setting
 from minigraph.ops.arithmetic import minimum
-from minigraph.ops.comparison import gt, isfinite
+from minigraph.ops.comparison import gt
 from minigraph.ops.control import assert_
-from minigraph.ops.elementwise import cast
-from minigraph.ops.reduction import all as all_of
 from minigraph.ops.shape import shape
-from minigraph.transforms.averages import averaged, cumulative_average, raw_estimate
+from minigraph.transforms.averages import averaged, cumulative_average
 
 TORCH7 = Convention("Torch7", "weight", "bias", "running_mean", "running_var", Variance(unbiased=True), 1e-5)
 TORCH7_VERSION_1 = Convention(
@@ -158,11 +156,7 @@ class PyTorchNormalization(DialectNormalization):
         count = self.own_variables["num_batches_tracked"]
         if self.momentum is None:
             return cumulative_average(pairs, count)
-        counted = count
-        for population, estimate in pairs:
-            if population is self.own_variables["running_mean"]:  # one that is not finite throughout is not counted
-                counted = counted + cast(all_of(isfinite(raw_estimate(estimate))), count.dtype)
-        return [*averaged(pairs, self.momentum), (count, counted)]
+        return averaged(pairs, lambda n: self.momentum, count)
 
 
 def _times(sizes: Sequence[int | Variable]) -> int | Variable:
