@@ -111,10 +111,17 @@ def as_ints(given: Any, what: str, least: int | None = None) -> tuple[int, ...]:
     return tuple(int(one) for one in listed)
 
 
+def as_int(given: Any, what: str, least: int | None = None) -> int:
+    """An int; TypeError or ValueError, naming `what`, for others or for less than `least`."""
+    if isinstance(given, list | tuple | np.ndarray):
+        raise InvalidTypeError(f"{what} must be an int, not {given!r}")
+    return as_ints(given, what, least)[0]
+
+
 def as_sizes(given: Any, what: str) -> Shape:
     """A size or a sequence of sizes, each an int of 1 or more or None for an unknown one; errors as for `as_ints`."""
     listed = list(given) if isinstance(given, list | tuple | np.ndarray) else [given]
-    return tuple(None if one is None else as_ints(one, what, 1)[0] for one in listed)
+    return tuple(None if one is None else as_int(one, what, 1) for one in listed)
 
 
 def promote(strong: Sequence[np.dtype[Any]], weak: Sequence[bool | int | float] = ()) -> np.dtype[Any]:

@@ -260,6 +260,16 @@ def test_a_bias_that_was_given_is_dropped_like_any_other(given):
     assert not linear.has_parameter("b") and own not in mg.ComputationGraph(network.apply(x)).shared_variables
 
 
+@pytest.mark.parametrize("shape", [(4,), (1, 4), (4, 1), (1, 4, 1), (1,), (1, 1), ()])
+def test_axes_of_size_1_of_arrays_are_added_and_dropped(shape):
+    start = np.full(shape, 0.5)
+    for layer, name in ((LayerNormalization(4, scale_init=start), "scale"), (BatchNormalization(4, scale_init=start), "scale")):
+        layer.allocate()
+        np.testing.assert_array_equal(layer.variables[name].get_value(), np.full(4, 0.5, "float32"))
+    with pytest.raises(ValueError, match="does not broadcast"):
+        LayerNormalization((4, 3), scale_init=np.ones((3, 4))).allocate()
+
+
 def test_what_follows_minibatches_must_be_shared():
     with pytest.raises(TypeError, match="must be a shared variable"):
         lasagne.BatchNormLayer((None, 4), mean=mg.vector("mean", shape=(4,))).allocate()

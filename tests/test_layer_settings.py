@@ -26,8 +26,9 @@ from minigraph.layers import (
     batch_normalization,
     training,
 )
-from minigraph.layers.dialects import LASAGNE, caffe, gomlx, keras, lasagne, onnx, puzzlelib, torch
+from minigraph.layers.dialects import LASAGNE, caffe, from_list, gomlx, keras, lasagne, onnx, puzzlelib, torch
 from minigraph.printing import debugprint
+from minigraph.transforms import get_batch_normalization_updates, recompute_population_statistics
 
 OPTIONS = {
     layers.AveragePooling: {"pooling_size": 3, "padding": 1},
@@ -163,10 +164,103 @@ def test_nonsense_is_refused_by_constructors_or_by_applications(kind):
                 built(made(kind, **{name: value}), RECORDS[kind][0][1])
             except mg.errors.MinigraphError as error:
                 assert "object at 0x" not in str(error).replace(repr(value), ""), f"{name}={value!r}"
+                assert "got multiple values" not in str(error), f"{name}={value!r}"
             except Exception as error:
-                if "got multiple values" in str(error):
-                    break  # an argument of a class above, which this one gives itself
                 raise AssertionError(f"{name}={value!r}: {type(error).__name__}: {error}") from error
+
+
+def flags(kind):
+    """The arguments of a layer's constructor that are True or False, and perhaps None."""
+    owners = [one for one in kind.__mro__ if "__init__" in vars(one) and one is not object]
+    given = [each for one in owners for each in signature(one.__init__).parameters.values()]
+    return list(
+        dict.fromkeys(each.name for each in given if isinstance(each.default, bool) or each.annotation == "bool | None")
+    )
+
+
+@pytest.mark.parametrize("kind", RECORDS, ids=lambda kind: f"{kind.__module__.rpartition('.')[2]}.{kind.__name__}")
+def test_flags_are_true_or_false(kind):
+    for name in flags(kind):
+        for value in ("no", 1, np.array([True, False]), mg.scalar("x", dtype="bool")):
+            with pytest.raises(TypeError, match=rf"{name} must be True or False, not|{kind.__name__} has .*, not {name}"):
+                made(kind, **{name: value})
+        layer = made(kind)
+        if isinstance(getattr(layer, name, None), bool):
+            with pytest.raises((TypeError, ValueError), match=name):
+                setattr(layer, name, "no")
+
+
+def test_flags_of_applications_and_transforms_are_true_or_false():
+    x, steps = mg.matrix("x", shape=(None, 4)), mg.tensor3("steps", shape=(None, None, 4))
+    layer, lstm = lasagne.BatchNormLayer((None, 4)), layers.LSTM(2, 4)
+    with batch_normalization(layer):
+        y = layer.apply(x)
+    calls = {
+        "allow_nonfinite": lambda **flags: get_batch_normalization_updates(y, **flags),
+        "layer_by_layer": lambda **flags: recompute_population_statistics(y, [np.zeros((2, 4), "float32")], **flags),
+        "progress": lambda **flags: recompute_population_statistics(y, [np.zeros((2, 4), "float32")], **flags),
+        "deterministic": lambda **flags: layer.get_output_for(x, **flags),
+        "batch_norm_use_averages": lambda **flags: layer.get_output_for(x, **flags),
+        "batch_norm_update_averages": lambda **flags: layer.get_output_for(x, **flags),
+        "iterate": lambda **flags: lstm.apply(steps, **flags),
+        "reverse": lambda **flags: lstm.apply(steps, **flags),
+        "return_sequences": lambda **flags: lstm.apply(steps, **flags),
+        "return_initial_states": lambda **flags: lstm.apply(steps, **flags),
+        "scale": lambda **flags: from_list([np.ones(2)] * 4, LASAGNE, **flags),
+        "shift": lambda **flags: from_list([np.ones(2)] * 4, LASAGNE, **flags),
+    }
+    for name, call in calls.items():
+        for value in ("no", 1, np.array([True, False])):
+            with pytest.raises(TypeError, match=f"{name} must be True or False, not"):
+                call(**{name: value})
+
+
+TAKEN = [
+    (torch.BatchNorm1d, (3,), "epsilon", "BatchNorm1d has eps, not epsilon"),
+    (torch.BatchNorm2d, (3,), "features", "BatchNorm2d has num_features, not features"),
+    (torch.BatchNorm1d, (3,), "ranks", "BatchNorm1d has num_features, .*, not ranks"),
+    (torch.BatchNorm1d, (3,), "convention", "not convention"),
+    (torch.BatchNormalization, (3,), "scale_init", "BatchNormalization has .*, not scale_init"),
+    (torch.BatchNormalization, (3,), "features", "not features"),
+    (keras.BatchNormalization, (), "kept_axes", "BatchNormalization has axis, .*, not kept_axes"),
+    (keras.BatchNormalization, (), "scale_init", "BatchNormalization has scale, not scale_init"),
+    (gomlx.BatchNormalization, (), "freeze", "BatchNormalization has .*frozen_averages.*, not freeze"),
+    (lasagne.BatchNormLayer, (), "learn_scale", "BatchNormLayer has .*, not learn_scale"),
+    (layers.MLP, ([None], [3, 2]), "stages", "MLP has .*, not stages"),
+    (layers.MLP, ([None], [3, 2]), "children", "MLP has .*, not children"),
+    (layers.LSTM, (3,), "children", "LSTM has .*, not children"),
+]
+
+
+@pytest.mark.parametrize(("kind", "needed", "name", "message"), TAKEN)
+def test_arguments_that_a_class_gives_to_the_one_above_are_none_of_its_own(kind, needed, name, message):
+    with pytest.raises(TypeError, match=message) as raised:
+        kind(*needed, **{name: None})
+    assert "__init__" not in str(raised.value)
+
+
+def test_an_argument_that_is_given_twice_is_named():
+    with pytest.raises(TypeError, match="multiple values for argument 'input_dim'"):
+        Linear(3, input_dim=3)
+
+
+SIZES = [
+    (lambda: torch.BatchNorm1d(()), "features"),
+    (lambda: keras.BatchNormalization(features=(3, 4)).apply(mg.matrix("x", shape=(None, 3))), "keeps 1 axes"),
+    (lambda: layers.Convolutional(3, [4, 5]), "num_filters must be an int"),
+    (lambda: layers.Convolutional((3, 3), ()), "num_filters must be an int"),
+    (lambda: caffe.Scale(features=[]), "features must be an int"),
+    (lambda: puzzlelib.BatchNorm1D([3, 4]), "maps must be an int"),
+    (lambda: BatchNormalization([[3, 4], 5]), "input_dim must be an int"),
+    (lambda: BatchNormalization(3, feature_axes=[()]), "feature_axes must be an int"),
+]
+
+
+@pytest.mark.parametrize(("make", "message"), SIZES)
+def test_sizes_that_are_none_are_refused_by_name(make, message):
+    with pytest.raises((TypeError, ValueError), match=message) as raised:
+        make()
+    assert "cannot take what it was given" not in str(raised.value)
 
 
 def assert_same_meaning(layer, other, before, name, shape):

@@ -160,7 +160,7 @@ class Wrong(Initializer):
 
 INITIALIZERS = {
     "size": (np.ones(4), ValueError, r"\(4,\).*\(3,\)"),
-    "rank": (np.ones((1, 3)), ValueError, r"\(1, 3\).*\(3,\)"),
+    "rank": (np.ones((2, 3)), ValueError, r"\(2, 3\).*\(3,\)"),
     "too large": (np.full(3, 1e300), ValueError, "float32 cannot"),
     "complex": (np.ones(3, "complex64"), TypeError, "complex"),
     "complex constant": (Constant(1j), TypeError, "complex"),

@@ -2,16 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from inspect import signature
 
 
 def unknown_arguments(kind: type, unknown: Sequence[str]) -> str:
     """What a class of layers takes instead of arguments that it does not know."""
-    known = _arguments(kind)
-    near = dict.fromkeys(one for name in unknown for one in get_close_matches(name, known, 1) or _with_part(name, known))
+    own, known = _own_arguments(kind), [name for name in _arguments(kind) if name not in unknown]
+    near = dict.fromkeys(one for name in unknown for one in _nearest(name, own) or _nearest(name, known))
     return f"{kind.__name__} has {', '.join(near or known)}, not {', '.join(unknown)}"
+
+
+def taken_argument(kind: type, given: Iterable[str], error: Exception) -> str | None:
+    """The argument that a class gives to the class above itself, and was given as well, if that is what an error says."""
+    found = re.search(r"got multiple values for (?:keyword )?argument '(\w+)'", str(error))
+    if found is None or found[1] not in given or found[1] in _own_arguments(kind):
+        return None
+    return found[1]
+
+
+def _own_arguments(kind: type) -> list[str]:
+    """The arguments that the constructor of a class names itself."""
+    parameters = signature(kind.__init__).parameters.values()  # type: ignore[misc]
+    return [one.name for one in parameters if one.name != "self" and one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL)]
+
+
+def _nearest(name: str, known: Sequence[str]) -> list[str]:
+    """The names that are most like one."""
+    return get_close_matches(name, known, 1) or _with_part(name, known)
 
 
 def _with_part(name: str, known: Sequence[str]) -> list[str]:

@@ -33,7 +33,7 @@ class Filtering(Layer):
     fixed_when_allocated = frozenset(
         {"filter_size", "num_filters", "num_channels", "groups", "use_bias", "tied_biases", "weights_init", "biases_init"}
     )
-    num_channels, groups = Setting(size), Setting(count)
+    num_filters, num_channels, groups = Setting(count), Setting(size), Setting(count)
     step, dilation = Setting(ints(1)), Setting(ints(1))
     use_bias, tied_biases, flip_filters = Setting(flag), Setting(flag), Setting(flag)
 
@@ -56,8 +56,7 @@ class Filtering(Layer):
         super().__init__(**options)
         self.filter_size = as_ints(filter_size, "filter_size", 1)
         self._same_everywhere = not isinstance(filter_size, list | tuple)
-        (self.num_filters,) = as_ints(num_filters, "num_filters", 1)
-        self.num_channels, self.groups = num_channels, groups
+        self.num_filters, self.num_channels, self.groups = num_filters, num_channels, groups
         self.step, self.dilation = step, dilation
         self.use_bias, self.tied_biases, self.flip_filters = use_bias, tied_biases, flip_filters
         self.weights_init = He() if weights_init is None else as_initializer(weights_init, "weights_init")
@@ -277,13 +276,14 @@ class ConvolutionalSequence(Sequence):
         **options: Any,
     ) -> None:
         super().__init__(stages, **options)
+        tied = None if tied_biases is None else flag(tied_biases, "tied_biases")
         self.num_channels = num_channels
         self.image_size = None if image_size is None else as_sizes(image_size, "image_size")
         for layer in self.children:
             if isinstance(layer, Convolutional) and layer.border_mode is None:
                 layer.border_mode = border_mode
-            if isinstance(layer, Filtering) and tied_biases is not None:
-                layer.tied_biases = tied_biases
+            if isinstance(layer, Filtering) and tied is not None:
+                layer.tied_biases = tied
 
     def input_shape(self, x: Variable) -> list[int | None]:
         spatial = [None] * (x.ndim - 2) if self.image_size is None else self.image_size

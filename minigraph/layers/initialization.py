@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -47,6 +47,11 @@ def as_initializer(given: Any, what: str) -> Initializer:
     return Constant(given)
 
 
+def same_but_for_ones(first: Sequence[int], second: Sequence[int]) -> bool:
+    """Whether two shapes have the same sizes in the same order, apart from those of 1."""
+    return [size for size in first if size != 1] == [size for size in second if size != 1]
+
+
 def fans(shape: Shape) -> tuple[int, int]:
     """The numbers of inputs and outputs that one unit of weights of this shape connects."""
     if len(shape) < 2:
@@ -58,7 +63,7 @@ def fans(shape: Shape) -> tuple[int, int]:
 
 
 class Constant(Initializer):
-    """A number, or an array that broadcasts to the shape."""
+    """A number, or an array that has the shape but for axes of size 1, or broadcasts to it."""
 
     constant: Any
 
@@ -66,6 +71,10 @@ class Constant(Initializer):
         array = np.asarray(self.constant)
         if array.dtype.kind not in "biuf":
             raise InvalidTypeError(f"a constant must be real numbers, not {array.dtype}")
+        if same_but_for_ones(array.shape, shape):
+            return array.astype(np.float64).reshape(shape)
+        while array.ndim > len(shape) and array.shape[0] == 1:
+            array = array[0]
         if len(array.shape) > len(shape) or any(
             one not in (1, size) for one, size in zip(array.shape[::-1], shape[::-1], strict=False)
         ):

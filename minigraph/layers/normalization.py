@@ -13,7 +13,7 @@ from minigraph.layers.conventions import BLOCKS, Convention
 from minigraph.layers.population import PopulationNormalization
 from minigraph.layers.settings import Setting, State, flag
 from minigraph.ops.shape import expand_dims
-from minigraph.types import Shape, as_ints, as_sizes, check_axis
+from minigraph.types import Shape, as_int, as_sizes, check_axis
 
 Axis = int | str
 
@@ -53,7 +53,7 @@ class BatchNormalization(PopulationNormalization):
 
     fixed_when_made = frozenset({"broadcastable", "feature_axes", "axis_names"})
     fixed_when_allocated = frozenset({"input_dim"})
-    input_dim = Setting(_as_input_dim)
+    input_dim, conserve_memory = Setting(_as_input_dim), Setting(flag)
     scale = State("What a normalized value is multiplied by.")
     shift = State("What is added to it.")
     population_mean = State("The mean of the population.")
@@ -82,7 +82,7 @@ class BatchNormalization(PopulationNormalization):
             epsilon,
             scale_init=scale_init,
             shift_init=shift_init,
-            mean_only=flag(mean_only, "mean_only"),
+            mean_only=mean_only,
             learn_scale=learn_scale,
             learn_shift=learn_shift,
             n_iter=None if n_iter == 0 and not isinstance(n_iter, bool) else n_iter,
@@ -176,7 +176,7 @@ class BatchNormalization(PopulationNormalization):
 def _as_axes(given: Any) -> list[Axis]:
     """Axes by number or name as a list; TypeError for anything else."""
     listed = list(given) if isinstance(given, list | tuple) else [given]
-    return [axis if isinstance(axis, str) else as_ints(axis, "feature_axes")[0] for axis in listed]
+    return [axis if isinstance(axis, str) else as_int(axis, "feature_axes") for axis in listed]
 
 
 class SpatialBatchNormalization(BatchNormalization):

@@ -32,7 +32,7 @@ from minigraph.layers.roles import (
     BATCH_NORM_SHIFT_PARAMETER,
     Role,
 )
-from minigraph.layers.settings import Setting
+from minigraph.layers.settings import Setting, flag
 from minigraph.layers.state_values import Array, impossible
 from minigraph.ops.arranging import concatenate
 from minigraph.ops.comparison import and_, eq, ge, gt, lt, where
@@ -217,6 +217,7 @@ class PopulationNormalization(Layer):
     keeps_population = True
     epsilon = Setting(lambda given, what: check_epsilon(given))
     freeze = Setting(lambda given, what: as_freeze(given))
+    mean_only, learn_scale, learn_shift = Setting(flag), Setting(flag), Setting(flag)
 
     def __init__(
         self,
@@ -236,6 +237,7 @@ class PopulationNormalization(Layer):
         **options: Any,
     ) -> None:
         super().__init__(**options)
+        self.mean_only, self.learn_scale, self.learn_shift = mean_only, learn_scale, learn_shift
         for what, number in (("n_iter", n_iter), ("virtual_batch_size", virtual_batch_size)):
             if number is not None and (isinstance(number, bool) or not isinstance(number, int | np.integer) or number < 1):
                 raise InvalidValueError(f"{what} must be an int of 1 or more, not {number!r}")
@@ -259,7 +261,6 @@ class PopulationNormalization(Layer):
         self.scale_init = Constant(1.0) if scale_init is None else as_initializer(scale_init, "scale_init")
         self.shift_init = Constant(0.0) if shift_init is None else as_initializer(shift_init, "shift_init")
         self.population_init = {name: as_initializer(one, name) for name, one in (population_init or {}).items()}
-        self.mean_only, self.learn_scale, self.learn_shift = mean_only, learn_scale, learn_shift
         self.n_iter, self.freeze = n_iter, freeze
         self.virtual_batch_size, self.all_reduce = virtual_batch_size, all_reduce
 

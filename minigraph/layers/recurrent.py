@@ -64,7 +64,13 @@ class RecurrentApplication(Application[..., Any]):
         return_initial_states: with the states before the first step as first rows. truncate_gradient: through how many of
         the last steps gradients flow, -1 for all. n_steps and batch_size: needed only without sequences.
         """
-        if not iterate:
+        for what, one in (
+            ("reverse", reverse),
+            ("return_sequences", return_sequences),
+            ("return_initial_states", return_initial_states),
+        ):
+            flag(one, what)
+        if not flag(iterate, "iterate"):
             return super().__call__(*inputs, call_id=call_id, **named)
 
         @wraps(self.method)
@@ -551,7 +557,7 @@ class RecurrentStack(Layer):
                 raise InvalidTypeError(f"a stack is made of recurrent layers, not {one!r}")
         if not transitions:
             raise InvalidValueError("a stack needs at least one recurrent layer")
-        self.transitions = list(transitions)
+        self.transitions, skips = list(transitions), flag(skip_connections, "skip_connections")
         self.forks: dict[int, Linear] = {}
         self.skips: dict[int, Linear] = {}
         for k, (below, one) in enumerate(zip(transitions, transitions[1:], strict=False), start=1):
@@ -559,7 +565,7 @@ class RecurrentStack(Layer):
                 self.forks[k] = Linear(below.dim, one.features, name=f"fork_{k}")
             elif one.input_dim != below.dim:
                 raise InvalidValueError(f"{one!r} takes {one.input_dim} features, and {below!r} below it has {below.dim}")
-            if skip_connections:
+            if skips:
                 self.skips[k] = Linear(transitions[0].features, one.features, use_bias=False, name=f"skip_{k}")
         super().__init__(children=[*self.transitions, *self.forks.values(), *self.skips.values()], **options)
 

@@ -13,7 +13,7 @@ from minigraph.layers.base import Layer, application
 from minigraph.layers.initialization import Constant, as_initializer
 from minigraph.layers.masks import checked_mask
 from minigraph.layers.roles import BIAS, PARAMETER
-from minigraph.layers.settings import Setting
+from minigraph.layers.settings import Setting, flag
 from minigraph.ops.normalization import DivideByLength, check_epsilon, standardize
 from minigraph.ops.shape import expand_dims, reshape, shape
 from minigraph.types import as_ints, check_axes
@@ -28,6 +28,7 @@ class SampleNormalization(Layer):
 
     fixed_when_allocated = frozenset({"input_dim", "scale_init", "shift_init", "learn_scale", "learn_shift"})
     epsilon = Setting(lambda given, what: check_epsilon(given))
+    learn_scale, learn_shift = Setting(flag), Setting(flag)
 
     def __init__(
         self,

@@ -10,7 +10,7 @@ import numpy as np
 
 from minigraph.errors import InvalidAttributeError, InvalidTypeError, InvalidValueError
 from minigraph.graph import Variable
-from minigraph.types import as_ints
+from minigraph.types import as_int, as_ints
 
 Checked = TypeVar("Checked")
 
@@ -155,7 +155,7 @@ def count(value: Any, name: str) -> int:
     """An int of 1 or more; TypeError or ValueError for anything else."""
     if not isinstance(value, int | np.integer):
         raise InvalidTypeError(f"{name} must be an int of 1 or more, not {value!r}")
-    return as_ints(value, name, 1)[0]
+    return as_int(value, name, 1)
 
 
 def size(value: Any, name: str) -> int | None:

@@ -10,7 +10,7 @@ import numpy as np
 from minigraph.context import quietly
 from minigraph.errors import InvalidTypeError, InvalidValueError
 from minigraph.graph import Variable
-from minigraph.layers.initialization import Initializer
+from minigraph.layers.initialization import Initializer, same_but_for_ones
 from minigraph.layers.roles import (
     BATCH_NORM_POPULATION_INVERSE_STDEV,
     BATCH_NORM_POPULATION_STDEV,
@@ -54,11 +54,6 @@ def fitted(value: Any, shape: Sequence[int], dtype: np.dtype[Any], what: str) ->
     if same_but_for_ones(array.shape, shape):
         return in_dtype(array.reshape(shape), dtype, what)
     raise InvalidValueError(f"{what} has shape {tuple(shape)}, not {array.shape}; only axes of size 1 can be added or dropped")
-
-
-def same_but_for_ones(first: Sequence[int], second: Sequence[int]) -> bool:
-    """Whether two shapes have the same sizes in the same order, apart from those of 1."""
-    return [size for size in first if size != 1] == [size for size in second if size != 1]
 
 
 def drawn(initializer: Initializer, rng: np.random.Generator, shape: Sequence[int], dtype: np.dtype[Any], what: str) -> Array:

@@ -132,6 +132,7 @@ def get_batch_normalization_updates(
         raise InvalidTypeError(f"duplicates must be a member of Duplicates, not {duplicates!r}")
     if flag(allow_duplicates, "allow_duplicates") and duplicates is Duplicates.ERROR:
         duplicates = Duplicates.SEQUENTIAL
+    nonfinite = flag(allow_nonfinite, "allow_nonfinite")
     found = [one for one in normalizations_of(graph) if one.is_training]
     if not found:
         raise InvalidValueError("no training mode BatchNormalization applications found in graph")
@@ -142,7 +143,7 @@ def get_batch_normalization_updates(
     pairs: Pairs = []
     for applications in by_layer.values():
         with carry_origin(applications[0].variable.origin):
-            pairs += _pairs_of(applications, duplicates, allow_nonfinite)
+            pairs += _pairs_of(applications, duplicates, nonfinite)
     return pairs
 
 

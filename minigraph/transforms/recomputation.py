@@ -16,6 +16,7 @@ from minigraph.layers.computation_graph import ComputationGraph, Roots
 from minigraph.layers.conventions import Batch
 from minigraph.layers.population import Normalization, PopulationNormalization
 from minigraph.layers.roles import BATCH_NORM_POPULATION_STATISTICS, PARAMETER, is_any
+from minigraph.layers.settings import flag
 from minigraph.ops.comparison import eq, isfinite, or_
 from minigraph.ops.reduction import all as all_of
 from minigraph.state import assign, snapshot
@@ -50,19 +51,20 @@ def recompute_population_statistics(
     ValueError for a minibatch that is not finite in some layer, or if there is nothing to recompute. Whatever fails, nothing
     has changed.
     """
+    in_turn, shows_progress = flag(layer_by_layer, "layer_by_layer"), flag(progress, "progress")
     training = switched(graph, training=True)
     applications = [one for one in normalizations_of(training) if one.estimates and one.population]
     if not applications:
         raise InvalidValueError("the graph has no normalization whose population could be recomputed")
     layers = list(dict.fromkeys(one.layer for one in applications))
-    passes = _levels(training, applications) if layer_by_layer else [layers]
+    passes = _levels(training, applications) if in_turn else [layers]
     if len(passes) > 1 and isinstance(batches, Iterator):
         raise InvalidTypeError(
             f"the data are gone through {len(passes)} times: give a list, or a function that returns an iterator"
         )
     found: dict[Variable, Array] = {}
     for number, level in enumerate(passes):
-        title = f"statistics, pass {number + 1} of {len(passes)}" if progress else None
+        title = f"statistics, pass {number + 1} of {len(passes)}" if shows_progress else None
         found |= _statistics(_with_population(training, found), level, batches, inputs, title, backend)
     cells = [population.cell for population in found]
     assign(cells, list(found.values()))

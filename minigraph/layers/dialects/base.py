@@ -12,7 +12,7 @@ from minigraph.graph import Variable
 from minigraph.layers.conventions import Convention
 from minigraph.layers.population import Pairs, PopulationNormalization
 from minigraph.layers.requests import Freeze
-from minigraph.layers.settings import flag, number
+from minigraph.layers.settings import Setting, flag, number
 from minigraph.ops.control import DefaultUpdate, updated_value, with_asked
 from minigraph.ops.shape import reshape
 from minigraph.types import as_ints, check_axes
@@ -54,6 +54,7 @@ class DialectNormalization(PopulationNormalization):
 
     fixed_when_made = frozenset({"kept_axes", "ranks"})
     fixed_when_allocated = frozenset({"features"})
+    automatic = Setting(flag)
 
     def __init__(
         self,
@@ -71,6 +72,8 @@ class DialectNormalization(PopulationNormalization):
             raise InvalidValueError(f"{convention.name} counts the minibatches of one population: leave out n_iter")
         self.features: tuple[int, ...] | None = None if features is None else as_ints(features, "features", 1)
         self.kept_axes = as_ints(kept_axes, "the axes that are not averaged over")
+        if self.features == () and self.kept_axes:
+            raise InvalidValueError(f"features must be an int of 1 or more, or one for each kept axis, not {features!r}")
         self.ranks = as_ints(ranks, "ranks", 1) if ranks else ()
         self.automatic = automatic
 
@@ -126,12 +129,16 @@ class DialectNormalization(PopulationNormalization):
                 raise InvalidValueError(f"{self!r} was made for {self.features} features, not for the {sizes} of {x!r}")
 
     def _check_rank(self, x: Variable) -> None:
-        """ValueError unless x has a number of axes that the layer is for, and not all of them are kept."""
+        """ValueError unless x has as many axes as the layer is for, and keeps not all of them, but as many as have sizes."""
         if self.ranks and x.ndim not in self.ranks:
             wanted = " or ".join(str(rank) for rank in self.ranks)
             raise InvalidValueError(f"{self!r} takes inputs of {wanted} axes, not {x!r}, which has {x.ndim}")
         if len(self.kept(x)) == x.ndim:
             raise InvalidValueError(f"{self!r} keeps all axes of {x!r}, and so has nothing to take statistics of")
+        if self.features is not None and len(self.features) != len(self.kept(x)):
+            raise InvalidValueError(
+                f"{self!r} was made for features of shape {self.features}, and keeps {len(self.kept(x))} axes of {x!r}"
+            )
 
     @property
     def waits_for_pairs(self) -> bool:

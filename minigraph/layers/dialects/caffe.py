@@ -16,11 +16,10 @@ from minigraph.layers.initialization import as_initializer
 from minigraph.layers.population import Pairs
 from minigraph.layers.requests import Freeze, Request
 from minigraph.layers.roles import BATCH_NORM_SCALE_PARAMETER, BATCH_NORM_SHIFT_PARAMETER, Role
-from minigraph.layers.settings import flag, number
+from minigraph.layers.settings import Setting, flag, number, size
 from minigraph.layers.state_values import Array, impossible
 from minigraph.ops.shape import reshape
 from minigraph.transforms.averages import decayed_sums
-from minigraph.types import as_ints
 
 CAFFE = Sums(
     "Caffe",
@@ -35,6 +34,11 @@ CAFFE = Sums(
 )
 
 
+def _as_use(given: Any, what: str) -> bool | None:
+    """True, False, or None for what the mode says."""
+    return None if given is None else flag(given, what)
+
+
 class BatchNorm(DialectNormalization):
     """Caffe's layer over axis 1, without scale and bias: its blobs are sums of means, variances and weights.
 
@@ -44,6 +48,7 @@ class BatchNorm(DialectNormalization):
     """
 
     fixed_when_made = frozenset({"moving_average_fraction"})
+    use_global_stats = Setting(_as_use)
 
     def __init__(
         self,
@@ -78,6 +83,7 @@ class Scale(Layer):
 
     fixed_when_made = frozenset({"axis"})
     fixed_when_allocated = frozenset({"bias_term", "features", "filler", "bias_filler"})
+    bias_term, features = Setting(flag), Setting(size)
 
     def __init__(
         self,
@@ -92,8 +98,7 @@ class Scale(Layer):
         super().__init__(**options)
         if isinstance(axis, bool) or not isinstance(axis, int | np.integer):
             raise InvalidTypeError(f"axis must be an int, not {axis!r}")
-        self.axis, self.bias_term = int(axis), flag(bias_term, "bias_term")
-        self.features = None if features is None else as_ints(features, "features", 1)[0]
+        self.axis, self.bias_term, self.features = int(axis), bias_term, features
         self.filler, self.bias_filler = as_initializer(filler, "filler"), as_initializer(bias_filler, "bias_filler")
 
     def _axis_of(self, x: Variable) -> int:

@@ -10,8 +10,10 @@ import numpy as np
 
 from minigraph.errors import InvalidValueError, MinigraphError
 from minigraph.layers.conventions import Convention, Variance
+from minigraph.layers.initialization import same_but_for_ones
 from minigraph.layers.roles import BATCH_NORM_POPULATION_WEIGHT, Role
-from minigraph.layers.state_values import Array, impossible, in_dtype, real, same_but_for_ones
+from minigraph.layers.settings import flag
+from minigraph.layers.state_values import Array, impossible, in_dtype, real
 from minigraph.ops.normalization import check_epsilon
 
 Values = dict[str, np.ndarray[Any, Any]]
@@ -206,7 +208,8 @@ def _with_variance(stdev: Any, kind: np.dtype[Any], epsilon: float, target: Conv
 
 def from_list(arrays: Sequence[Any], convention: Convention, *, scale: bool = True, shift: bool = True) -> Values:
     """Arrays by name, from a list in the order in which a system lists them; without scale or shift, where it has none."""
-    left_out = {name for name, there in ((convention.scale, scale), (convention.shift, shift)) if not there}
+    asked = ((convention.scale, flag(scale, "scale")), (convention.shift, flag(shift, "shift")))
+    left_out = {name for name, there in asked if not there}
     names = [name for name in convention.order if name not in left_out]
     if len(arrays) != len(names):
         raise InvalidValueError(f"{convention.name} lists {len(names)} arrays, {names}, not {len(arrays)}")

@@ -18,7 +18,7 @@ from minigraph.layers.initialization import Constant
 from minigraph.layers.population import Normalization, Pairs
 from minigraph.layers.requests import Freeze
 from minigraph.layers.roles import BATCH_NORM_POPULATION_WEIGHT
-from minigraph.layers.settings import Setting
+from minigraph.layers.settings import Setting, flag
 from minigraph.ops.normalization import normalize_by
 from minigraph.state import assign, snapshot
 from minigraph.transforms.averages import gomlx_average
@@ -54,9 +54,9 @@ class BatchNormalization(TrainableNormalization):
             GOMLX,
             epsilon,
             kept_axes=feature_axis,
-            learn_scale=scale,
-            learn_shift=center,
-            freeze=Freeze.STATISTICS if frozen_averages else Freeze.NOTHING,
+            learn_scale=flag(scale, "scale"),
+            learn_shift=flag(center, "center"),
+            freeze=Freeze.STATISTICS if flag(frozen_averages, "frozen_averages") else Freeze.NOTHING,
             trainable=trainable,
             **options,
         )

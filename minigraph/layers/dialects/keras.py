@@ -8,7 +8,7 @@ from typing import Any
 from minigraph.layers.conventions import Convention, Variance
 from minigraph.layers.dialects.base import TrainableNormalization, as_weight
 from minigraph.layers.population import Pairs
-from minigraph.layers.settings import Setting
+from minigraph.layers.settings import Setting, flag
 from minigraph.transforms.averages import averaged
 
 KERAS = Convention("Keras", "gamma", "beta", "moving_mean", "moving_variance", Variance(), 1e-3)
@@ -44,8 +44,8 @@ class BatchNormalization(TrainableNormalization):
             kept_axes=axis,
             scale_init=gamma_initializer,
             shift_init=beta_initializer,
-            learn_scale=scale,
-            learn_shift=center,
+            learn_scale=flag(scale, "scale"),
+            learn_shift=flag(center, "center"),
             population_init={"moving_mean": moving_mean_initializer, "moving_variance": moving_variance_initializer},
             trainable=trainable,
             **options,

@@ -17,9 +17,8 @@ from minigraph.layers.initialization import Constant, IsotropicGaussian
 from minigraph.layers.population import Pairs
 from minigraph.layers.requests import Request
 from minigraph.layers.roles import BATCH_NORM_POPULATION_WEIGHT
-from minigraph.layers.settings import Setting, State, flag, number
+from minigraph.layers.settings import Setting, State, count, flag, number
 from minigraph.transforms.averages import puzzlelib_average
-from minigraph.types import as_ints
 
 PUZZLELIB = Convention("PuzzleLib", "scale", "bias", "mean", "var", Variance(unbiased=True), 1e-5)
 
@@ -70,12 +69,12 @@ class BatchNormND(DialectNormalization):
         if (maps is None) == (size is None):
             raise InvalidTypeError(f"{type(self).__name__} takes the number of features as maps or as size: give one of them")
         maps = size if maps is None else maps
-        (nd,) = as_ints(nd, "nd", 1)
+        nd = count(nd, "nd")
         learned = flag(affine, "affine")
         super().__init__(
             PUZZLELIB,
             epsilon,
-            features=maps,
+            features=count(maps, "maps"),
             ranks=(nd + 2,),
             scale_init=IsotropicGaussian(number(sscale, "sscale", 0, math.inf), 1.0),
             learn_scale=learned,
@@ -85,7 +84,7 @@ class BatchNormND(DialectNormalization):
         )
         if self.n_iter is not None:
             raise InvalidValueError(f"{self!r} counts the minibatches of one population: leave out n_iter")
-        self.nd, (self.maps,) = nd, as_ints(maps, "maps", 1)
+        self.nd, self.maps = nd, count(maps, "maps")
         self.empty, self.inplace = empty, inplace
         self.initFactor, self.minFactor = initFactor, minFactor
 

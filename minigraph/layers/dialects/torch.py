@@ -15,7 +15,7 @@ from minigraph.layers.initialization import Constant, Uniform
 from minigraph.layers.population import Pairs
 from minigraph.layers.requests import Freeze, Request
 from minigraph.layers.roles import BATCH_NORM_POPULATION_WEIGHT
-from minigraph.layers.settings import Setting
+from minigraph.layers.settings import Setting, flag
 from minigraph.ops.arithmetic import minimum
 from minigraph.ops.comparison import gt
 from minigraph.ops.control import assert_
@@ -61,7 +61,7 @@ class BatchNormalization(DialectNormalization):
             features=nOutput,
             ranks=(self.rank,),
             scale_init=Uniform(0.5, width=1.0),
-            learn_scale=affine,
+            learn_scale=flag(affine, "affine"),
             learn_shift=affine,
             **options,
         )
@@ -111,12 +111,12 @@ class PyTorchNormalization(DialectNormalization):
         **options: Any,
     ) -> None:
         super().__init__(
-            PYTORCH if track_running_stats else UNTRACKED,
+            PYTORCH if flag(track_running_stats, "track_running_stats") else UNTRACKED,
             eps,
             features=num_features,
             ranks=self.allowed_ranks,
-            learn_scale=affine,
-            learn_shift=affine and bias,
+            learn_scale=flag(affine, "affine"),
+            learn_shift=flag(bias, "bias") and affine,
             **options,
         )
         self.momentum = momentum
