@@ -153,12 +153,16 @@ def _call_text(frame: FrameType) -> str:
     """A running function with its arguments; an object that is called by its name."""
     code = frame.f_code
     starred = bool(code.co_flags & _TAKES_VARARGS)
-    names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount + starred]
-    values = [frame.f_locals[name] for name in names if frame.f_locals.get(name) is not None]
-    called = described(values.pop(0)) if code.co_name == "__call__" and values else code.co_name
-    if starred and values and isinstance(values[-1], tuple):
-        values[-1:] = values[-1]
-    return f"{called}({', '.join(described(value) for value in values)})"
+    count, named = code.co_argcount, code.co_argcount + code.co_kwonlyargcount
+    values = [frame.f_locals[name] for name in code.co_varnames[:count] if frame.f_locals.get(name) is not None]
+    options = {name: frame.f_locals[name] for name in code.co_varnames[count:named] if frame.f_locals.get(name) is not None}
+    called = code.co_name
+    if called == "__call__" and values:
+        usual = type(values[0]).__call__.__kwdefaults__ or {}
+        options = {name: one for name, one in options.items() if usual.get(name) is not one}
+        called = described(values.pop(0))
+    rest = frame.f_locals.get(code.co_varnames[named]) if starred else None
+    return call_text(called, [*values, *(rest if isinstance(rest, tuple) else ())], options)
 
 
 def described(value: Any) -> str:

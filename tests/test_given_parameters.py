@@ -196,7 +196,9 @@ def test_errors_of_recurrent_layers_name_the_layer_and_the_method(name):
     layer = GATED[name][0](name="recurrence", input_weights_init=mg.shared(np.zeros((4, 2), "float32")))
     with pytest.raises(ValueError, match="W_input") as raised:
         layer.apply(mg.tensor3("x", shape=(None, None, 4)))
-    assert "in /recurrence.apply(" in str(raised.value) and "RecurrentApplication" not in str(raised.value)
+    assert "in /recurrence.apply(<x: float32 (None, None, 4)>)\n" in str(raised.value) and "RecurrentApplication" not in str(
+        raised.value
+    )
     assert repr(type(layer).apply) == f"{type(layer).__name__}.apply"
 
 

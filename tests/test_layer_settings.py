@@ -225,6 +225,7 @@ TAKEN = [
     (keras.BatchNormalization, (), "kept_axes", "BatchNormalization has axis, .*, not kept_axes"),
     (keras.BatchNormalization, (), "scale_init", "BatchNormalization has scale, not scale_init"),
     (gomlx.BatchNormalization, (), "freeze", "BatchNormalization has .*frozen_averages.*, not freeze"),
+    (torch.BatchNorm1d, (3,), "learn_scale", "BatchNorm1d has num_features, eps, .*, bias, not learn_scale"),
     (lasagne.BatchNormLayer, (), "learn_scale", "BatchNormLayer has .*, not learn_scale"),
     (layers.MLP, ([None], [3, 2]), "stages", "MLP has .*, not stages"),
     (layers.MLP, ([None], [3, 2]), "children", "MLP has .*, not children"),

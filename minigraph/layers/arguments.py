@@ -10,9 +10,15 @@ from inspect import signature
 
 def unknown_arguments(kind: type, unknown: Sequence[str]) -> str:
     """What a class of layers takes instead of arguments that it does not know."""
-    own, known = _own_arguments(kind), [name for name in _arguments(kind) if name not in unknown]
+    own, known = _own_arguments(kind), _arguments(kind)
     near = dict.fromkeys(one for name in unknown for one in _nearest(name, own) or _nearest(name, known))
     return f"{kind.__name__} has {', '.join(near or known)}, not {', '.join(unknown)}"
+
+
+def instead_of(kind: type, taken: str) -> str:
+    """What a class of layers takes instead of an argument that it gives to the class above itself."""
+    own = _own_arguments(kind)
+    return f"{kind.__name__} has {', '.join(_nearest(taken, own) or own)}, not {taken}"
 
 
 def taken_argument(kind: type, given: Iterable[str], error: Exception) -> str | None:
@@ -25,8 +31,8 @@ def taken_argument(kind: type, given: Iterable[str], error: Exception) -> str | 
 
 def _own_arguments(kind: type) -> list[str]:
     """The arguments that the constructor of a class names itself."""
-    parameters = signature(kind.__init__).parameters.values()  # type: ignore[misc]
-    return [one.name for one in parameters if one.name != "self" and one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL)]
+    parameters = list(signature(kind.__init__).parameters.values())[1:]  # type: ignore[misc]
+    return [one.name for one in parameters if one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL)]
 
 
 def _nearest(name: str, known: Sequence[str]) -> list[str]:

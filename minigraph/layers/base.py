@@ -22,7 +22,7 @@ from minigraph.context import holds
 from minigraph.errors import InvalidTypeError, InvalidValueError
 from minigraph.graph import Identity, Shared, Variable, as_variable, reachable, shared, toposort
 from minigraph.guard import BARE, guard_methods, is_bare, ours
-from minigraph.layers.arguments import taken_argument, unknown_arguments
+from minigraph.layers.arguments import instead_of, taken_argument, unknown_arguments
 from minigraph.layers.initialization import Given, Initializer, Restart
 from minigraph.layers.roles import (
     INPUT,
@@ -208,7 +208,7 @@ class LayerType(ABCMeta):
                 raise
             taken = taken_argument(cls, options, error)
             if taken is not None:
-                raise InvalidTypeError(unknown_arguments(cls, [taken])) from None
+                raise InvalidTypeError(instead_of(cls, taken)) from None
             raise ours(error, cls.__name__, args, options) from error
         vars(layer)["_is_made"] = True
         return layer
