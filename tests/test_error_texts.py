@@ -106,6 +106,13 @@ def strange_values():
 
 PUBLIC = {name: vars(mg)[name] for name in mg.__all__ if inspect.isfunction(vars(mg)[name]) and name != "doctor"}
 PUBLIC |= {f"linalg.{name}": vars(mg.linalg)[name] for name in mg.linalg.__all__}
+for module in (mg.training, mg.transforms, mg.layers.dialects):
+    functions = {name: vars(module)[name] for name in module.__all__ if inspect.isfunction(vars(module)[name])}
+    PUBLIC |= {f"{module.__name__.rpartition('.')[2]}.{name}": function for name, function in functions.items()}
+for owner in (mg.random.RandomStream(1), mg.ComputationGraph(mg.tanh(mg.matrix("m")))):
+    methods = {name: method for name, method in inspect.getmembers(owner, inspect.ismethod) if not name.startswith("_")}
+    PUBLIC |= {f"{type(owner).__name__}.{name}": method for name, method in methods.items()}
+PUBLIC |= {name: kind for name, kind in vars(mg.layers).items() if inspect.isclass(kind) and issubclass(kind, Layer)}
 METHODS = {
     f"Variable.{name}": method
     for name, method in inspect.getmembers(mg.Variable, inspect.isfunction)
