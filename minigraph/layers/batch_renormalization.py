@@ -14,10 +14,12 @@ from minigraph.layers.initialization import Constant
 from minigraph.layers.normalization import BatchNormalization
 from minigraph.layers.requests import Request
 from minigraph.layers.roles import BATCH_NORM_POPULATION_WEIGHT
+from minigraph.layers.settings import Setting
 from minigraph.ops.arithmetic import clip
-from minigraph.ops.comparison import gt, where
+from minigraph.ops.comparison import ge, gt, where
 from minigraph.ops.control import disconnected_grad, with_default_update
 from minigraph.ops.elementwise import cast
+from minigraph.ops.requirement import require
 from minigraph.ops.shape import broadcast_like
 
 Limit = float | Variable | Callable[[Variable], Variable]
@@ -33,6 +35,8 @@ class BatchRenormalization(BatchNormalization):
     number of steps, which any function that computes a training-mode output counts in the layer's `steps`.
     """
 
+    r_max = Setting(lambda given, name: given if _is_open(given) else _at_least(1.0, given, name))
+    d_max = Setting(lambda given, name: given if _is_open(given) else _at_least(0.0, given, name))
     fixed_when_allocated = frozenset({"r_max", "d_max"})
 
     def __init__(
@@ -43,13 +47,6 @@ class BatchRenormalization(BatchNormalization):
             raise InvalidValueError(f"{self!r} corrects deviations, too: leave out mean_only")
         if self.virtual_batch_size is not None:
             raise InvalidValueError(f"{self!r} corrects whole minibatches: leave out virtual_batch_size")
-        for name, limit, least in (("r_max", r_max, 1.0), ("d_max", d_max, 0.0)):
-            if isinstance(limit, Variable) or callable(limit):
-                continue
-            if isinstance(limit, bool) or not isinstance(limit, int | float | np.number):
-                raise InvalidTypeError(f"{name} must be a number, a scalar variable, or a schedule, not {limit!r}")
-            if not limit >= least:
-                raise InvalidValueError(f"{name} must be at least {least:g}, not {limit!r}")
         self.r_max, self.d_max = r_max, d_max
         self._counted: tuple[Variable, Variable] | None = None
 
@@ -62,7 +59,8 @@ class BatchRenormalization(BatchNormalization):
     def estimate(self, x: Variable, request: Request) -> tuple[Variable, list[Variable], Batch]:
         normalized, (mean, stdev), batch = super().estimate(x, request)
         population_mean, population_stdev = self.population_in(x, request)
-        most_r, most_d = (cast(self._limit(limit), mean.dtype) for limit in (self.r_max, self.d_max))
+        most_r = cast(_at_least(1.0, self._now(self.r_max), "r_max"), mean.dtype)
+        most_d = cast(_at_least(0.0, self._now(self.d_max), "d_max"), mean.dtype)
         r = disconnected_grad(clip(stdev / population_stdev, 1 / most_r, most_r))
         d = disconnected_grad(clip((mean - population_mean) / population_stdev, -most_d, most_d))
         corrected = cast(cast(normalized, mean.dtype) * r + d, x.dtype)
@@ -73,6 +71,25 @@ class BatchRenormalization(BatchNormalization):
             corrected = with_default_update(corrected, {steps: following})
         return corrected, [mean, stdev], batch
 
-    def _limit(self, limit: Limit) -> Any:
+    def _now(self, limit: Limit) -> Any:
         """A limit as it is at the current step."""
         return limit(self.own_variables["steps"]) if callable(limit) else limit
+
+
+def _at_least(least: float, limit: Any, name: str) -> Any:
+    """A limit that is not below its least value: a number, or a scalar variable, which is checked when it has a value.
+
+    TypeError for anything else; ValueError, when the value comes, for less, and for NaN.
+    """
+    if isinstance(limit, Variable) and not limit.ndim:
+        return require(limit, ge(limit, least), f"{name} must be at least {least:g}", InvalidValueError)
+    if isinstance(limit, bool) or not isinstance(limit, int | float | np.number):
+        raise InvalidTypeError(f"{name} must be a number, a scalar variable, or a schedule, not {limit!r}")
+    if not limit >= least:
+        raise InvalidValueError(f"{name} must be at least {least:g}, not {limit!r}")
+    return limit
+
+
+def _is_open(limit: Any) -> bool:
+    """Whether a limit is known only when a function is called."""
+    return callable(limit) or (isinstance(limit, Variable) and not limit.ndim)

@@ -7,9 +7,10 @@ from typing import Any
 
 from minigraph.errors import InvalidTypeError, InvalidValueError
 from minigraph.graph import Variable, as_variable
-from minigraph.ops.comparison import lt
+from minigraph.ops.comparison import ge, le, lt
 from minigraph.ops.creation import arange
-from minigraph.ops.shape import restore_axes
+from minigraph.ops.requirement import require
+from minigraph.ops.shape import restore_axes, shape
 
 
 def checked_mask(
@@ -50,7 +51,9 @@ def _laid_out(x: Variable, mask: Variable, averaged: Sequence[int]) -> Variable:
 
 
 def _length_mask(x: Variable, lengths: Any, averaged: Sequence[int], named: tuple[int, int] | None) -> Variable:
-    """For each row which of its steps are within its length, with axes of size 1 beside these two."""
+    """For each row which of its steps are within its length, with axes of size 1 beside these two; ValueError for a length
+    that no row can have, when it comes unless it is known.
+    """
     given = as_variable(lengths)
     if given.ndim != 1 or given.dtype.kind not in "iu":
         raise InvalidTypeError(f"lengths must be one integer for each row, not {given!r}")
@@ -61,6 +64,10 @@ def _length_mask(x: Variable, lengths: Any, averaged: Sequence[int], named: tupl
             "give a mask, or axes that are averaged over"
         )
     rows, steps = named or (0, behind[0])
+    wanted = f"lengths must be 0 or more, and at most the {x.type.shape[steps] or 'number of'} steps"
+    if given.dtype.kind == "i":
+        given = require(given, ge(given, 0), wanted, InvalidValueError)
+    given = require(given, le(given, shape(x)[steps]), wanted, InvalidValueError)
     beside = [axis for axis in range(x.ndim) if axis != rows]
     numbers = restore_axes(arange(x.shape[steps]), [axis for axis in range(x.ndim) if axis != steps], x.ndim)
     return lt(numbers, restore_axes(given, beside, x.ndim))
