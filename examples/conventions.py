@@ -92,17 +92,29 @@ def train(name: str, data: tuple[np.ndarray, ...], options: argparse.Namespace) 
     return f"{name:<24}{own:>9.2%}{recomputed:>12.2%}{np.sqrt(np.mean(gap.means**2)):>8.3f}  {shown}"
 
 
+def between(least: float, most: float, kind: type = int) -> Callable[[str], float]:
+    """What argparse makes numbers within bounds by."""
+
+    def number(text: str) -> float:
+        value = kind(text)
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError(f"{text} is not between {least} and {most}")
+        return value
+
+    return number
+
+
 def main(arguments: list[str] | None = None) -> list[str]:
     """Train under every system, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--epochs", type=between(1, 100_000), default=3)
+    parser.add_argument("--batch-size", type=between(2, 100_000), default=32)
+    parser.add_argument("--seed", type=between(0, 2**32 - 1), default=1)
     parser.add_argument("--backend", choices=["native", "numpy", "cupy"])
     options = parser.parse_args(arguments)
-    if options.epochs < 1 or options.batch_size < 2:
-        parser.error("at least one epoch, and batches of at least two images, are needed")
     data = load(options.seed)
+    if options.batch_size > len(data[1]):
+        parser.error(f"a batch must have at most the {len(data[1])} digits that there are to train on")
     print(f"{'system':<24}{'accuracy':>9}{'recomputed':>12}{'gap':>8}  stored for the first feature")
     rows = []
     for name in SYSTEMS:

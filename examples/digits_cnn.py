@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -141,20 +142,43 @@ def plot(run: Run, path: Path) -> None:
     plt.close(figure)
 
 
+def between(least: float, most: float, kind: type = int) -> Callable[[str], float]:
+    """What argparse makes numbers within bounds by."""
+
+    def number(text: str) -> float:
+        value = kind(text)
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError(f"{text} is not between {least} and {most}")
+        return value
+
+    return number
+
+
+def picture(text: str) -> Path:
+    """A path that a picture can be written to, in a folder that is made at once."""
+    path = Path(text)
+    if path.suffix not in (".png", ".pdf", ".svg") or path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text} is no file that ends in .png, .pdf or .svg")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"{path.parent} cannot be made: {error}") from None
+    return path
+
+
 def main(arguments: list[str] | None = None) -> Run:
     """Train, print what came of it, write the picture."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--epochs", type=int, default=60)
-    parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--learning-rate", type=float, default=0.003)
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--epochs", type=between(1, 100_000), default=60)
+    parser.add_argument("--batch-size", type=between(2, 100_000), default=64)
+    parser.add_argument("--learning-rate", type=between(1e-9, 1e3, float), default=0.003)
+    parser.add_argument("--seed", type=between(0, 2**32 - 1), default=1)
     parser.add_argument("--backend", choices=["native", "numpy", "cupy"])
-    parser.add_argument("--output", type=Path, default=Path("output/digits_cnn.png"))
+    parser.add_argument("--output", type=picture, default=Path("output/digits_cnn.png"))
     options = parser.parse_args(arguments)
-    if options.epochs < 1 or options.batch_size < 2:
-        parser.error("at least one epoch, and batches of at least two images, are needed")
-
     data = load(options.seed)
+    if options.batch_size > len(data[1]):
+        parser.error(f"a batch must have at most the {len(data[1])} digits that there are to train on")
     print(f"{len(data[1])} digits to train on, {len(data[3])} to test on")
     run = train(build(options.seed), data, options)
     print(f"loss {run.losses[-1]:.4f}, test accuracy {run.accuracies[-1]:.2%}, in {run.seconds:.1f} s")

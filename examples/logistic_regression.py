@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 
 import numpy as np
 from sklearn.datasets import load_digits
@@ -10,10 +11,22 @@ from sklearn.datasets import load_digits
 import minigraph as mg
 
 
+def between(least: float, most: float, kind: type = int) -> Callable[[str], float]:
+    """What argparse makes numbers within bounds by."""
+
+    def number(text: str) -> float:
+        value = kind(text)
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError(f"{text} is not between {least} and {most}")
+        return value
+
+    return number
+
+
 def main(arguments: list[str] | None = None) -> float:
     """Train on the digits 3 and 8, and return the accuracy on those held back."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--steps", type=between(1, 1_000_000), default=200)
     parser.add_argument("--backend", choices=["native", "numpy", "cupy"])
     options = parser.parse_args(arguments)
     bunch = load_digits()

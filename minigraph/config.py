@@ -51,7 +51,9 @@ class Config:
     @float_type.setter
     def float_type(self, name: str | None) -> None:
         if name is not None and (not isinstance(name, str) or name not in FLOAT_TYPES):
-            raise InvalidValueError(f"a float type is one of {FLOAT_TYPES}, or None, not {name!r}; give dtype= for others")
+            raise InvalidValueError(
+                f"a float type is one of the names {FLOAT_TYPES}, or None, not {name!r}; give dtype= for others"
+            )
         self._values["float_type"] = name
 
     @property
@@ -75,6 +77,9 @@ class Config:
         if not isinstance(allowed, bool):
             raise InvalidTypeError(f"allow_tf32 is True or False, not {allowed!r}")
         self._values["allow_tf32"] = allowed
+
+    def __repr__(self) -> str:
+        return "mg.config"
 
     def __setattr__(self, name: str, value: Any) -> None:
         if not name.startswith("_") and name not in self._values:

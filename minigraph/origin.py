@@ -169,7 +169,8 @@ def described(value: Any) -> str:
     """A value in a few words for a message: an array by its type, a function by its name, anything else as it shows itself."""
     if isinstance(value, list | tuple | dict):
         return _several(value)
-    if hasattr(value, "dtype") and hasattr(value, "shape") and not hasattr(value, "origin"):
+    is_array = hasattr(value, "dtype") and hasattr(value, "shape") and not isinstance(value, type)
+    if is_array and not hasattr(value, "origin"):
         return f"{value.dtype} {value.shape}"
     if callable(value) and hasattr(value, "__qualname__"):
         return str(value.__qualname__)

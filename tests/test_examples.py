@@ -56,13 +56,6 @@ def test_digits_mlp_learns_switches_and_draws(tmp_path, capsys):
     assert len(normalized_high.population_means) == len(normalized_high.minibatch_means) > 100
 
 
-@pytest.mark.parametrize("arguments", [["--epochs", "0"], ["--batch-size", "1"]])
-def test_digits_mlp_refuses_impossible_options(arguments, capsys):
-    with pytest.raises(SystemExit):
-        load("digits_mlp")["main"](arguments)
-    assert "usage" in capsys.readouterr().err
-
-
 def test_sequential_digits_are_read_with_and_without_normalization(tmp_path, capsys):
     picture = tmp_path / "curves" / "digits.png"
     plain, normalized = load("sequential_digits_lstm")["main"](
@@ -104,12 +97,30 @@ def test_conventions_trains_under_every_system_and_prints_what_is_stored(capsys)
     assert "population_stdev" in stored[0] and "inv_std" in stored[1] and "weight_sum" in stored[5]
 
 
-@pytest.mark.parametrize("example", ["conventions", "sequential_digits_lstm", "digits_cnn"])
-@pytest.mark.parametrize("arguments", [["--epochs", "0"], ["--batch-size", "1"]])
-def test_examples_refuse_impossible_options(example, arguments, capsys):
+IMPOSSIBLE = {
+    "--epochs": ("0", "-1", "1.5", "many"),
+    "--steps": ("0", "-5", "many"),
+    "--batch-size": ("1", "0", "-3", "100000", "1790"),
+    "--learning-rate": ("nan", "inf", "0", "-1", "fast"),
+    "--seed": ("-1", "1.5", "5000000000"),
+    "--hidden": ("0", "-2"),
+    "--output": ("curves.xyz", "curves", "/dev/null/curves.png", "."),
+}
+
+
+@pytest.mark.parametrize("example", ALL)
+def test_examples_refuse_impossible_options_before_they_train(example, capsys):
+    names = load(example)
     with pytest.raises(SystemExit):
-        load(example)["main"](arguments)
-    assert "usage" in capsys.readouterr().err
+        names["main"](["--help"])
+    known = capsys.readouterr().out
+    if "train" in names:
+        names["main"].__globals__["train"] = None
+    for option in IMPOSSIBLE.keys() & {one for one in IMPOSSIBLE if one in known}:
+        for wrong in IMPOSSIBLE[option]:
+            with pytest.raises(SystemExit):
+                names["main"]([f"{option}={wrong}"])
+            assert "usage" in capsys.readouterr().err
 
 
 def test_graph_transforms_prints_what_it_did(capsys):

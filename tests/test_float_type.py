@@ -123,3 +123,10 @@ def test_it_is_one_of_two_also_in_the_environment():
         [sys.executable, "-c", command], env={"MINIGRAPH_FLOAT_TYPE": "float64"}, capture_output=True, text=True
     )
     assert run.stdout.split() == ["float64"] * 3
+
+
+@pytest.mark.parametrize("wrong", [np.float64, np.dtype("float64"), "float16", 64, float])
+def test_what_is_no_name_of_a_float_type_is_refused_by_those_that_are(wrong):
+    with pytest.raises(ValueError, match=r"one of the names \('float32', 'float64'\), or None, not") as info:
+        mg.config.float_type = wrong
+    assert "attribute" not in str(info.value) and "object" not in str(info.value)
