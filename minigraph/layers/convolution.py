@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence as Listed
 from typing import Any
 
+import numpy as np
+
 from minigraph.errors import InvalidValueError
 from minigraph.graph import Input, Variable
 from minigraph.layers.base import Application, Layer, application
@@ -129,7 +131,7 @@ def _as_border(value: Any, name: str) -> Any:
         raise InvalidValueError(f"{name} must be 'valid', 'same', 'full', or numbers, not {value!r}")
     for one in [] if value is None or isinstance(value, str) else value if isinstance(value, list | tuple) else [value]:
         as_ints(one, name, 0)
-    return value
+    return as_ints(value, name, 0) if isinstance(value, np.ndarray) else value
 
 
 class Convolutional(Filtering):

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+import numpy as np
+
 from minigraph.errors import InvalidTypeError, InvalidValueError
 from minigraph.graph import Variable
 from minigraph.layers.base import Layer, find_layers, training
@@ -21,6 +23,12 @@ Axis = int | str
 def _as_input_dim(given: Any, what: str) -> Shape | None:
     """The shape of an input without the batch axis, None if it is not known."""
     return None if given is None else as_sizes(given, what)
+
+
+def _as_rows(given: Any) -> Any:
+    """A number of populations as it is, None for 0."""
+    is_zero = isinstance(given, int | np.integer) and not isinstance(given, bool) and given == 0
+    return None if is_zero else given
 
 
 class BatchNormalization(PopulationNormalization):
@@ -85,7 +93,7 @@ class BatchNormalization(PopulationNormalization):
             mean_only=mean_only,
             learn_scale=learn_scale,
             learn_shift=learn_shift,
-            n_iter=None if n_iter == 0 and not isinstance(n_iter, bool) else n_iter,
+            n_iter=_as_rows(n_iter),
             **options,
         )
         if broadcastable is not None and feature_axes is not None:
@@ -94,7 +102,9 @@ class BatchNormalization(PopulationNormalization):
         for what, listed in (("broadcastable", broadcastable), ("axis_names", axis_names)):
             if listed is not None and not isinstance(listed, list | tuple):
                 raise InvalidTypeError(f"{what} must be a sequence with one entry for each axis, not {listed!r}")
-        self.broadcastable = None if broadcastable is None else tuple(bool(one) for one in broadcastable)
+        self.broadcastable = (
+            None if broadcastable is None else tuple(flag(one, "broadcastable, for each axis,") for one in broadcastable)
+        )
         self.conserve_memory = conserve_memory
         self.axis_names = None if axis_names is None else tuple(axis_names)
         self.feature_axes = None if feature_axes is None else _as_axes(feature_axes)

@@ -22,7 +22,7 @@ from minigraph.layers.initialization import Constant, Given, Glorot, Orthogonal,
 from minigraph.layers.linear import Linear, last_size, with_last_size
 from minigraph.layers.normalization import BatchNormalization
 from minigraph.layers.roles import BIAS, INITIAL_STATE, WEIGHT
-from minigraph.layers.settings import Setting, count, finite, flag, listed, size
+from minigraph.layers.settings import Setting, check_flags, count, finite, flag, listed, size
 from minigraph.ops.arranging import concatenate
 from minigraph.ops.comparison import gt, where
 from minigraph.ops.creation import arange
@@ -64,12 +64,7 @@ class RecurrentApplication(Application[..., Any]):
         return_initial_states: with the states before the first step as first rows. truncate_gradient: through how many of
         the last steps gradients flow, -1 for all. n_steps and batch_size: needed only without sequences.
         """
-        for what, one in (
-            ("reverse", reverse),
-            ("return_sequences", return_sequences),
-            ("return_initial_states", return_initial_states),
-        ):
-            flag(one, what)
+        check_flags(reverse=reverse, return_sequences=return_sequences, return_initial_states=return_initial_states)
         if not flag(iterate, "iterate"):
             return super().__call__(*inputs, call_id=call_id, **named)
 
@@ -597,6 +592,7 @@ class RecurrentStack(Layer):
 
         States before the first step are given by the names in `names`; with iterate=False all of them must be.
         """
+        check_flags(iterate=iterate, reverse=reverse, return_sequences=return_sequences)
         unknown = set(states) - {name for own in self.names for name in own}
         if unknown:
             raise InvalidValueError(f"{self!r} has no states named {sorted(unknown)}; they are {self.names}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from typing import Any, Generic, Self, TypeVar, overload
@@ -130,7 +131,7 @@ def number(value: Any, name: str, least: float, most: float) -> float:
 def finite(value: Any, name: str) -> float:
     """A finite number; TypeError or ValueError for anything else."""
     number(value, name, -np.inf, np.inf)
-    if not np.isfinite(value):
+    if not math.isfinite(value):
         raise InvalidValueError(f"{name} must be finite, not {value!r}")
     return value  # type: ignore[no-any-return]
 
@@ -140,6 +141,12 @@ def flag(value: Any, name: str) -> bool:
     if not isinstance(value, bool | np.bool_):
         raise InvalidTypeError(f"{name} must be True or False, not {value!r}")
     return bool(value)
+
+
+def check_flags(**flags: Any) -> None:
+    """TypeError for the first of several flags, by name, that is neither True nor False."""
+    for name, value in flags.items():
+        flag(value, name)
 
 
 def as_seed(value: Any, name: str) -> int | None:

@@ -74,7 +74,7 @@ class DialectNormalization(PopulationNormalization):
         self.kept_axes = as_ints(kept_axes, "the axes that are not averaged over")
         if self.features == () and self.kept_axes:
             raise InvalidValueError(f"features must be an int of 1 or more, or one for each kept axis, not {features!r}")
-        self.ranks = as_ints(ranks, "ranks", 1) if ranks else ()
+        self.ranks = as_ints(ranks, "ranks", 1)
         self.automatic = automatic
 
     def rule(self, pairs: Pairs) -> Pairs:

@@ -66,7 +66,7 @@ class BatchNormLayer(DialectNormalization):
         if isinstance(axes, str) and axes != "auto":
             raise InvalidValueError(f"axes must be 'auto', an int, or ints, not {axes!r}")
         self.axes = axes if isinstance(axes, str) else as_ints(axes, "axes")
-        if mode not in ("low_mem", "high_mem"):
+        if not isinstance(mode, str) or mode not in ("low_mem", "high_mem"):
             raise InvalidValueError(f"mode must be 'low_mem' or 'high_mem', not {mode!r}")
         self.alpha = alpha
         if incoming is not None and not isinstance(incoming, Layer):
