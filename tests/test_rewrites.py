@@ -177,6 +177,13 @@ FIRES = {
         (powers.T / powers.sum(1), relative_softmax(m.T, 0)),
         (powers / powers.sum(), relative_softmax(m, (0, 1))),
     ],
+    stability.root_of_squares: [
+        (mg.sqrt((x * x).sum()), mg.norm(x)),
+        (mg.sqrt(mg.square(m).sum(1)), mg.norm(m, axis=1)),
+        ((m**2).sum(0) ** 0.5, mg.norm(m, axis=0)),
+        (mg.sqrt((m * m).sum(1, keepdims=True)), mg.norm(m, axis=1, keepdims=True)),
+        (mg.sqrt(mg.square(x + y).sum() * 1.0), mg.norm(x + y)),
+    ],
     stability.sigmoid_of_quotient: [
         (1 / (1 + mg.exp(-x)), s),
         (mg.reciprocal(mg.exp(-x) + 1), s),
@@ -307,6 +314,13 @@ LEAVES = {
         square_powers / square_powers.sum(1),  # the sum of another row
         mg.exp(m - m.max(1, keepdims=True)) / mg.exp(m - m.max(1, keepdims=True)).sum(1, keepdims=True),
         e / 2,
+    ],
+    stability.root_of_squares: [
+        mg.sqrt((x * y).sum()),
+        mg.sqrt(mg.square(x)),
+        mg.sqrt((x**3).sum()),
+        (x * x).sum() ** 2,
+        mg.sqrt(1 + (x * x).sum()),
     ],
     stability.sigmoid_of_quotient: [1 / (2 + e), 2 / (1 + e), e / (1 + mg.exp(y)), 1 / (1 + x), 1 / (1 - e)],
     stability.increment_of_quotient: [
