@@ -89,3 +89,16 @@ def test_known_targets_of_binary_losses_are_probabilities(loss: Callable[..., Va
             loss(predictions, wrong)
         for right in (0, 1.0, [True, False], [0.0, 1.0], np.float64([np.nan, 0.5]), mg.vector(), mg.shared(np.float32([2, 3]))):
             assert loss(predictions, right).ndim == 1
+
+
+@pytest.mark.parametrize("loss", [mg.binary_crossentropy, mg.sigmoid_binary_crossentropy])
+def test_a_column_and_a_vector_are_not_paired_each_with_each(loss: Callable[..., Variable]) -> None:
+    """Where both predictions and targets would be stretched an axis was forgotten; one of them may be, and a scalar."""
+    for one, other in (((None, 1), (None,)), ((4, 1), (4,)), ((None, 5, 1), (5,))):
+        for shapes in ((one, other), (other, one)):
+            predictions, targets = (mg.tensor(shape=shape) for shape in shapes)
+            with pytest.raises(ValueError, match=r"(?s)each with each.*test_targets\.py"):
+                loss(predictions, targets)
+    for one, other in (((None, 5), (5,)), ((None, 1), (1,)), ((None, 1), ()), ((None, 1), (None, 1)), ((4, 1), (1, 5))):
+        for shapes in ((one, other), (other, one)):
+            assert loss(*(mg.tensor(shape=shape) for shape in shapes)).ndim == max(map(len, shapes))

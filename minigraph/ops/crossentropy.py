@@ -66,7 +66,8 @@ def _checked(labels: Variable, count: Any, ignore_index: int | None) -> tuple[Va
             raise InvalidTypeError(f"ignore_index must be an integer, not {ignore_index!r}")
         kept = neq(labels, int(ignore_index))
         labels = where(kept, labels, 0)
-    least = f"from 0 to {count - 1}" if isinstance(count, int) else "0 or more, and below the number of classes"
+    below = f"the {count} classes" if isinstance(count, int) else "the number of classes"
+    least = f"from 0 to {count - 1}" if isinstance(count, int) and count else f"0 or more, and below {below}"
     message = f"a class index must be {least}"
     if labels.dtype.kind == "i":
         labels = require(labels, ge(labels, 0), message, InvalidIndexError)
@@ -164,12 +165,26 @@ def softmax_crossentropy(logits: Operand, targets: Operand, *, ignore_index: int
 
 
 def _with_targets(predictions: Operand, targets: Operand) -> tuple[Variable, Variable]:
-    """Predictions and targets in their common dtype; ValueError for targets outside of [0, 1], where they are known."""
+    """Predictions and targets in their common dtype; ValueError for targets outside of [0, 1], where they are known, and where
+    both would be stretched, as a column of logits and a vector of targets.
+    """
     scores, wanted = promoted((floating(predictions), targets))
+    if scores.ndim != wanted.ndim and _is_stretched(scores, wanted) and _is_stretched(wanted, scores):
+        raise InvalidValueError(
+            f"predictions {scores!r} and targets {wanted!r} have different axes, and would be paired each with each: give both "
+            "the same axes, by logits[:, 0] or targets[:, None] for instance"
+        )
     if is_known(wanted):
         inside = logical_not(logical_or(lt(wanted, 0), gt(wanted, 1)))
         require(wanted, inside, "targets of a binary crossentropy must be within [0, 1]", InvalidValueError)
     return scores, wanted
+
+
+def _is_stretched(x: Variable, other: Variable) -> bool:
+    """Whether x has fewer elements than it has beside the other, with which it is broadcast."""
+    return any(
+        wide != 1 and (axis >= x.ndim or x.type.shape[-1 - axis] == 1) for axis, wide in enumerate(reversed(other.type.shape))
+    )
 
 
 def binary_crossentropy(probabilities: Operand, targets: Operand) -> Variable:
