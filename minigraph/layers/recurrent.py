@@ -17,8 +17,8 @@ from minigraph.errors import InvalidTypeError, InvalidValueError
 from minigraph.graph import Variable
 from minigraph.layers.activations import Logistic, Tanh
 from minigraph.layers.base import Application, Layer, application
-from minigraph.layers.gates import GatesFrom, GatesOf, for_gates, is_whole
-from minigraph.layers.initialization import Constant, Given, Glorot, Orthogonal, as_initializer
+from minigraph.layers.gates import GatesFrom, for_gates, is_whole
+from minigraph.layers.initialization import Given, Glorot, Orthogonal, as_initializer
 from minigraph.layers.linear import Linear, last_size, with_last_size
 from minigraph.layers.normalization import BatchNormalization
 from minigraph.layers.roles import BIAS, INITIAL_STATE, WEIGHT
@@ -427,7 +427,8 @@ class BatchNormalizedLSTM(LSTM):
 
     z = BN(inputs) + BN(states @ W), the gates as in an LSTM, and the output sees tanh(BN(cells)). What comes from the inputs,
     from the states, and the cells are normalized apart, by `normalize_input`, `normalize_states` and `normalize_cells`, whose
-    scales start at 0.1; the states' has no shift, and that of the inputs stands for the bias, `forget_bias` included.
+    scales start at 0.1; the states' has no shift, and that of the inputs stands for the bias, and starts as it does, by
+    `biases_init` and `forget_bias`.
 
     n_iter: for how many steps there are populations of their own, the last one of which serves for all later steps; None
     for one population of all steps. Other arguments are those of an LSTM.
@@ -441,7 +442,7 @@ class BatchNormalizedLSTM(LSTM):
     [('population_mean', (5, 12)), ('population_stdev', (5, 12))]
     """
 
-    fixed_when_made = frozenset({"n_iter", "normalize_input", "normalize_states", "normalize_cells"})
+    fixed_when_made = frozenset({"n_iter", "normalize_input", "normalize_states", "normalize_cells", "biases_init"})
 
     def __init__(
         self,
@@ -451,17 +452,18 @@ class BatchNormalizedLSTM(LSTM):
         *,
         epsilon: float = 1e-4,
         scale_init: Any = 0.1,
+        biases_init: Any = 0.0,
         forget_bias: float = 1.0,
         **options: Any,
     ) -> None:
         dim = count(dim, "dim")
         self.n_iter = n_iter
         shared_options: dict[str, Any] = {"n_iter": n_iter, "epsilon": epsilon, "scale_init": scale_init}
-        shift = GatesOf(tuple(Constant(forget_bias if gate == 1 else 0.0) for gate in range(4)))
+        shift = for_gates(as_initializer(biases_init, "biases_init"), 4, (0.0, finite(forget_bias, "forget_bias"), 0.0, 0.0))
         self.normalize_input = BatchNormalization(4 * dim, name="normalize_input", shift_init=shift, **shared_options)
         self.normalize_states = BatchNormalization(4 * dim, learn_shift=False, name="normalize_states", **shared_options)
         self.normalize_cells = BatchNormalization(dim, name="normalize_cells", **shared_options)
-        super().__init__(dim, input_dim, forget_bias=forget_bias, **options)
+        super().__init__(dim, input_dim, biases_init=biases_init, forget_bias=forget_bias, **options)
 
     def own_children(self, dim: int) -> list[Layer]:
         return [self.normalize_input, self.normalize_states, self.normalize_cells]
