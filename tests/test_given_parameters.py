@@ -178,6 +178,14 @@ def _weights(layer):
     return [one for name, one in layer.own_variables.items() if name in ("W", "W_gates")]
 
 
+def test_states_before_the_first_step_keep_their_order_whatever_is_given_for_them():
+    own = mg.shared(np.full(2, 5.0, "float32"), "own")
+    given = iter([own * 2, own])
+    layer = LSTM(2, 4, initial_state_init=lambda shape: next(given))
+    layer.allocate()
+    assert [one.eval({})[0, 0] for one in layer.initial_states(1)] == [10, 5]
+
+
 def test_an_initializer_and_a_number_are_for_each_gate():
     layer = LSTM(3, 2, biases_init=0.5, forget_bias=2.0)
     layer.allocate()

@@ -192,6 +192,8 @@ class Recurrent(Layer):
     dim, input_dim = Setting(count), Setting(size)
     gates = 1
     """How many times `dim` features a step takes."""
+    _initial_names: tuple[str, ...] = ()
+    """The parameters that are states before the first step, in the order of the states, whether variables or expressions."""
 
     def __init__(
         self,
@@ -227,12 +229,13 @@ class Recurrent(Layer):
 
     def add_initial_states(self, *names: str) -> None:
         """Make the states before the first step."""
-        for name in names:
-            self.add_parameter(f"initial_{name}", (self.dim,), self.initial_state_init, INITIAL_STATE)
+        for name in (f"initial_{one}" for one in names):
+            self.add_parameter(name, (self.dim,), self.initial_state_init, INITIAL_STATE)
+            self._initial_names = (*self._initial_names, name)
 
     def initial_states(self, batch_size: int | Variable) -> list[Variable]:
         """The states before the first step, for a batch: one for each of the layer's states, (batch_size, dim)."""
-        names = (*self.own_variables, *self._expressions)
+        names = dict.fromkeys((*self._initial_names, *self.own_variables, *self._expressions))
         own = [self.parameter(name) for name in names if name.startswith("initial_")]
         return [broadcast_to(expand_dims(one, 0), (batch_size, self.dim)) for one in own]
 
