@@ -529,8 +529,8 @@ def few(data: Any) -> Any:
 @pytest.mark.parametrize(
     ("example", "arguments"),
     [
-        ("digits_mlp", ["--batch-size", "50"]),
-        ("digits_cnn", ["--batch-size", "50"]),
+        ("digits_mlp", ["--epochs", "1", "--batch-size", "50"]),
+        ("digits_cnn", ["--epochs", "1", "--batch-size", "50"]),
         ("sequential_digits_lstm", ["--epochs", "2", "--batch-size", "50", "--hidden", "8"]),
     ],
 )
@@ -540,7 +540,7 @@ def test_examples_learn_what_they_learn_on_the_processor(cupy: Any, example: str
     main.__globals__["load"] = lambda seed: few(everything(seed))
     if example == "digits_mlp":
         main.__globals__["HIDDEN"] = (32, 32)
-    common = ["--epochs", "1", *arguments, "--output", str(tmp_path / "curves.png")]
+    common = [*arguments, "--output", str(tmp_path / "curves.png")]
     ours, theirs = (main([*common, "--backend", name]) for name in ("cupy", "numpy"))
     for one, other in zip(*([runs] if not isinstance(runs, list | tuple) else runs for runs in (ours, theirs)), strict=True):
         np.testing.assert_allclose(one.losses, other.losses, rtol=2e-3)

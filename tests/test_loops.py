@@ -11,6 +11,7 @@ import tracemalloc
 import numpy as np
 import pytest
 from loop_generator import random_loop
+from sweep import rounds
 
 import minigraph as mg
 from minigraph.backends.native import CompiledRegion
@@ -26,7 +27,7 @@ compiled = pytest.mark.skipif("native" not in BACKENDS, reason="llvmlite is not 
 on_each = pytest.mark.parametrize("backend", BACKENDS)
 
 
-@pytest.mark.parametrize("seed", range(100))
+@pytest.mark.parametrize("seed", range(rounds(60)))
 def test_random_loops_equal_their_steps_written_out(seed, monkeypatch):
     """In half of them rows are computed again wherever that can be, however large what they are computed from."""
     if seed % 4 > 1:
