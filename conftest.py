@@ -10,7 +10,7 @@ from sybil import Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser
 from sybil.sybil import SybilCollection
 
-sys.path.append(str(Path(__file__).parent / "tests"))
+sys.path += [str(Path(__file__).parent / one) for one in ("tests", "examples")]
 import host_cuda
 
 pytest_collect_file = SybilCollection(

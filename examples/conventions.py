@@ -13,6 +13,7 @@ import argparse
 from collections.abc import Callable
 
 import numpy as np
+from command_line import between
 from sklearn.datasets import load_digits
 from tqdm.auto import tqdm
 
@@ -90,18 +91,6 @@ def train(name: str, data: tuple[np.ndarray, ...], options: argparse.Namespace) 
     recomputed = float(accuracy(test_images, test_labels))
     shown = ", ".join(f"{one} {value:.4g}" for one, value in stored.items())
     return f"{name:<24}{own:>9.2%}{recomputed:>12.2%}{np.sqrt(np.mean(gap.means**2)):>8.3f}  {shown}"
-
-
-def between(least: float, most: float, kind: type = int) -> Callable[[str], float]:
-    """What argparse makes numbers within bounds by."""
-
-    def number(text: str) -> float:
-        value = kind(text)
-        if not least <= value <= most:
-            raise argparse.ArgumentTypeError(f"{text} is not between {least} and {most}")
-        return value
-
-    return number
 
 
 def main(arguments: list[str] | None = None) -> list[str]:

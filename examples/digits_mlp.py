@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +17,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
+from command_line import between, picture
 from sklearn.datasets import load_digits
 from tqdm.auto import tqdm
 
@@ -148,7 +148,6 @@ def plot(runs: list[Run], path: Path) -> None:
     statistics.legend()
     for axes in (losses, accuracies, statistics):
         axes.grid(alpha=0.3)
-    path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
     plt.close(figure)
 
@@ -162,30 +161,6 @@ def table(runs: list[Run]) -> str:
         measured = f"{loss:>10}{run.accuracies[-1]:>11.2%}{recomputed:>12}{run.seconds:>9.1f}"
         lines.append(f"{run.name:<22}{run.learning_rate:>7g}{measured}")
     return "\n".join(lines)
-
-
-def between(least: float, most: float, kind: type = int) -> Callable[[str], float]:
-    """What argparse makes numbers within bounds by."""
-
-    def number(text: str) -> float:
-        value = kind(text)
-        if not least <= value <= most:
-            raise argparse.ArgumentTypeError(f"{text} is not between {least} and {most}")
-        return value
-
-    return number
-
-
-def picture(text: str) -> Path:
-    """A path that a picture can be written to, in a folder that is made at once."""
-    path = Path(text)
-    if path.suffix not in (".png", ".pdf", ".svg") or path.is_dir():
-        raise argparse.ArgumentTypeError(f"{text} is no file that ends in .png, .pdf or .svg")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise argparse.ArgumentTypeError(f"{path.parent} cannot be made: {error}") from None
-    return path
 
 
 def main(arguments: list[str] | None = None) -> list[Run]:

@@ -3,24 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 
 import numpy as np
+from command_line import between
 from sklearn.datasets import load_digits
 
 import minigraph as mg
-
-
-def between(least: float, most: float, kind: type = int) -> Callable[[str], float]:
-    """What argparse makes numbers within bounds by."""
-
-    def number(text: str) -> float:
-        value = kind(text)
-        if not least <= value <= most:
-            raise argparse.ArgumentTypeError(f"{text} is not between {least} and {most}")
-        return value
-
-    return number
 
 
 def main(arguments: list[str] | None = None) -> float:

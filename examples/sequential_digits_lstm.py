@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +18,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
+from command_line import between, picture
 from sklearn.datasets import load_digits
 from tqdm.auto import tqdm
 
@@ -121,33 +121,8 @@ def plot(runs: list[Run], path: Path) -> None:
         one.set(title=name, xlabel="step", ylabel="deviation, a line a quantile of features")
     for one in axes:
         one.grid(alpha=0.3)
-    path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=100)
     plt.close(figure)
-
-
-def between(least: float, most: float, kind: type = int) -> Callable[[str], float]:
-    """What argparse makes numbers within bounds by."""
-
-    def number(text: str) -> float:
-        value = kind(text)
-        if not least <= value <= most:
-            raise argparse.ArgumentTypeError(f"{text} is not between {least} and {most}")
-        return value
-
-    return number
-
-
-def picture(text: str) -> Path:
-    """A path that a picture can be written to, in a folder that is made at once."""
-    path = Path(text)
-    if path.suffix not in (".png", ".pdf", ".svg") or path.is_dir():
-        raise argparse.ArgumentTypeError(f"{text} is no file that ends in .png, .pdf or .svg")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise argparse.ArgumentTypeError(f"{path.parent} cannot be made: {error}") from None
-    return path
 
 
 def main(arguments: list[str] | None = None) -> list[Run]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import wraps
 from types import FunctionType, TracebackType
-from typing import Any, TypeVar, cast
+from typing import Any, NoReturn, TypeVar, cast
 
 from minigraph.errors import InvalidIndexError, InvalidTypeError, InvalidValueError, MinigraphError
 from minigraph.origin import GUARDS, call_text, here, is_internal
@@ -36,9 +36,7 @@ def guarded(function: F) -> F:
         try:
             return function(*args, **kwargs)
         except BARE as error:
-            if not is_bare(error):
-                raise
-            raise ours(error, name, args[1:] if is_method else args, kwargs) from error
+            answer(error, name, args[1:] if is_method else args, kwargs)
 
     guard_itself: Any = guard
     GUARDS.add(guard_itself.__code__)
@@ -50,11 +48,13 @@ def is_bare(error: Exception) -> bool:
     return not isinstance(error, MinigraphError) and _is_about_arguments(error.__traceback__)
 
 
-def ours(error: Exception, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> MinigraphError:
-    """The error of ours, at the user's line, that says what a bare one in a call was about."""
-    kind = next(mine for theirs, mine in _OURS if isinstance(error, theirs))
+def answer(error: Exception, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> NoReturn:
+    """Raise the error of ours, at the user's line, that says what a bare one in a call was about; any other as it is."""
+    if not is_bare(error):
+        raise error
+    kind = next(ours for theirs, ours in _OURS if isinstance(error, theirs))
     place = f"  in {call_text(name, args, kwargs)}\n{here().trace()}"
-    return kind(f"{name} cannot take what it was given: {str(error) or type(error).__name__}", place)
+    raise kind(f"{name} cannot take what it was given: {str(error) or type(error).__name__}", place) from error
 
 
 def guard_all(namespace: dict[str, Any], names: Iterable[str]) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from minigraph.errors import FailedAssertionError
 from minigraph.function import function
 from minigraph.gradient import grad
-from minigraph.graph import Composite, Constant, Graph, Op, Shared, Variable, tensor, toposort
+from minigraph.graph import Composite, Constant, Graph, Op, Shared, Variable, evaluated, tensor, toposort
 from minigraph.ops.elementwise import Cast
 from minigraph.printing import flat_text
 from minigraph.rewrite.engine import Rule, rewrite
@@ -120,17 +120,9 @@ def _plain_value(variable: Variable, values: dict[Variable, Any]) -> Any:
         results = compute_plainly(expanded if isinstance(expanded, tuple) else [expanded], values)
         return tuple(results) if isinstance(expanded, tuple) else results[0]
     if isinstance(op, Cast) and variable.inputs[0].weak:
-        return _exact_value(variable.inputs[0]).astype(variable.dtype)
+        return evaluated(variable.inputs[0]).astype(variable.dtype)
     result = op.forward(np, *[values[one] for one in variable.inputs])
     return result if isinstance(result, tuple) or isinstance(variable.type, tuple) else np.asarray(result)
-
-
-def _exact_value(variable: Variable) -> Any:
-    """The value, in 64 bits, of what was made from Python numbers alone, as it meets a dtype."""
-    known: dict[Variable, Any] = {}
-    for one in toposort([variable]):
-        known[one] = one.op.exact if isinstance(one.op, Constant) else one.op.exactly(*[known[other] for other in one.inputs])
-    return np.asarray(known[variable])
 
 
 def _text(variable: Variable) -> str:

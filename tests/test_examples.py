@@ -18,7 +18,7 @@ def load(name):
     return runpy.run_path(str(EXAMPLES / f"{name}.py"))
 
 
-ALL = sorted(path.stem for path in EXAMPLES.glob("*.py"))
+ALL = sorted(path.stem for path in EXAMPLES.glob("*.py") if path.stem != "command_line")
 COMPILING = {"function", "recompute_population_statistics", "population_gap"}
 
 

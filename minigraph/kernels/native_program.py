@@ -88,7 +88,7 @@ def work_of(step: NestStep) -> Work:
     return Work(math.prod(lengths) * sum([cost(one.op) for one in step.variables]), moved, kept[0] if kept else 1)
 
 
-def parts_of(work: Numbers, by_column: Numbers, in_columns: Numbers) -> Numbers:
+def parts_of_nests(work: Numbers, by_column: Numbers, in_columns: Numbers) -> Numbers:
     """In how many parts nests are computed, given a row of `Work` for each, and whether they are vectors along columns."""
     operations, moved, extent = work.T
     extent = np.where(in_columns, -(-extent // COLUMNS), extent)
@@ -170,7 +170,7 @@ class NativeFrame(Frame):
         self._steps[:, 1] = self._words.ctypes.data + 8 * np.array(program.begins, np.int64)
         nests = [*program.nests]
         self._steps[nests, 0] = program.addresses
-        self._steps[nests, 2] = parts_of(program.work.filled(sizes).reshape(-1, 3), program.by_column, program.in_columns)
+        self._steps[nests, 2] = parts_of_nests(program.work.filled(sizes).reshape(-1, 3), program.by_column, program.in_columns)
         for k, step in enumerate(program.steps):
             if k not in program.nests:
                 self._steps[k, 0], self._steps[k, 2] = self._called(step, program.begins[k])

@@ -21,7 +21,7 @@ import numpy as np
 from minigraph.context import holds
 from minigraph.errors import InvalidTypeError, InvalidValueError
 from minigraph.graph import Identity, Shared, Variable, as_variable, reachable, shared, toposort
-from minigraph.guard import BARE, guard_methods, is_bare, ours
+from minigraph.guard import BARE, answer, guard_methods, is_bare
 from minigraph.layers.arguments import instead_of, taken_argument, unknown_arguments
 from minigraph.layers.initialization import Given, Initializer, Restart
 from minigraph.layers.roles import (
@@ -95,9 +95,7 @@ class Application(Generic[P, R]):
         try:
             return self._applied(*inputs, **options)
         except BARE as error:
-            if not is_bare(error):
-                raise
-            raise ours(error, str(self), inputs, options) from error
+            answer(error, str(self), inputs, options)
 
     def _applied(self, *inputs: P.args, **options: P.kwargs) -> R:
         """The tagged outputs of the method on tagged copies of the inputs."""
@@ -204,12 +202,10 @@ class LayerType(ABCMeta):
         try:
             layer = super().__call__(*args, **options)
         except BARE as error:
-            if not is_bare(error):
-                raise
-            taken = taken_argument(cls, options, error)
+            taken = taken_argument(cls, options, error) if is_bare(error) else None
             if taken is not None:
                 raise InvalidTypeError(instead_of(cls, taken)) from None
-            raise ours(error, cls.__name__, args, options) from error
+            answer(error, cls.__name__, args, options)
         vars(layer)["_is_made"] = True
         return layer
 

@@ -13,7 +13,7 @@ from minigraph.layers.base import Application, Layer, application
 from minigraph.layers.initialization import He, as_initializer
 from minigraph.layers.mlp import Sequence
 from minigraph.layers.roles import BIAS, FILTER
-from minigraph.layers.settings import Setting, count, flag, ints, size
+from minigraph.layers.settings import Setting, count, flag, flag_or_none, ints, size
 from minigraph.ops.convolution import conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d
 from minigraph.ops.pooling import average_pool, global_average_pool, max_pool
 from minigraph.ops.shape import expand_dims, flatten
@@ -278,7 +278,7 @@ class ConvolutionalSequence(Sequence):
         **options: Any,
     ) -> None:
         super().__init__(stages, **options)
-        tied = None if tied_biases is None else flag(tied_biases, "tied_biases")
+        tied = flag_or_none(tied_biases, "tied_biases")
         self.num_channels = num_channels
         self.image_size = None if image_size is None else as_sizes(image_size, "image_size")
         for layer in self.children:

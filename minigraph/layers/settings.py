@@ -120,20 +120,18 @@ def _is_unchanged(old: Any, new: Any) -> bool:
 
 
 def number(value: Any, name: str, least: float, most: float) -> float:
-    """A number within bounds; TypeError for what is none, ValueError for one outside, NaN included."""
+    """A finite number within bounds; TypeError for what is none, ValueError for one outside, NaN and infinities included."""
     if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
         raise InvalidTypeError(f"{name} must be a number, not {value!r}")
-    if not least <= value <= most:
-        raise InvalidValueError(f"{name} must be at least {least:g} and at most {most:g}, not {value!r}")
+    if not (math.isfinite(value) and least <= value <= most):
+        bounds = [f"at least {least:g}"] * math.isfinite(least) + [f"at most {most:g}"] * math.isfinite(most)
+        raise InvalidValueError(f"{name} must be {' and '.join(bounds) or 'finite'}, not {value!r}")
     return value  # type: ignore[return-value]
 
 
 def finite(value: Any, name: str) -> float:
     """A finite number; TypeError or ValueError for anything else."""
-    number(value, name, -np.inf, np.inf)
-    if not math.isfinite(value):
-        raise InvalidValueError(f"{name} must be finite, not {value!r}")
-    return value  # type: ignore[no-any-return]
+    return number(value, name, -math.inf, math.inf)
 
 
 def flag(value: Any, name: str) -> bool:
@@ -141,6 +139,11 @@ def flag(value: Any, name: str) -> bool:
     if not isinstance(value, bool | np.bool_):
         raise InvalidTypeError(f"{name} must be True or False, not {value!r}")
     return bool(value)
+
+
+def flag_or_none(value: Any, name: str) -> bool | None:
+    """True, False, or None for what something else says; TypeError otherwise."""
+    return None if value is None else flag(value, name)
 
 
 def check_flags(**flags: Any) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 from minigraph.errors import InvalidTypeError, InvalidValueError
 from minigraph.graph import Shared, Variable, shared
 from minigraph.layers.population import Pairs
-from minigraph.layers.settings import finite, number
+from minigraph.layers.settings import number
 from minigraph.ops.arithmetic import maximum, minimum
 from minigraph.ops.comparison import and_, eq, isfinite, where
 from minigraph.ops.creation import ones_like
@@ -160,7 +160,7 @@ def _new_weight(new_weight: Any, old_weight: Any) -> Any:
 def _check_factor(factor: Any, what: str, most: float) -> None:
     """ValueError or TypeError for a weight that is no scalar variable, nor a number from 0 to `most`."""
     if not isinstance(factor, Variable):
-        finite(number(factor, what, 0, most), what)
+        number(factor, what, 0, most)
 
 
 def _new_count(population: Variable) -> Variable:

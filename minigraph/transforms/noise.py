@@ -10,7 +10,7 @@ from minigraph.errors import InvalidTypeError
 from minigraph.graph import Variable
 from minigraph.layers.computation_graph import ComputationGraph, Roots
 from minigraph.layers.noise import check_probability, drop
-from minigraph.layers.settings import finite, number
+from minigraph.layers.settings import number
 from minigraph.ops.asked import asked_targets
 from minigraph.ops.random import RandomStream
 from minigraph.ops.shape import shape
@@ -29,7 +29,7 @@ def apply_noise(
 ) -> ComputationGraph:
     """The graph with normal noise of standard deviation `std`, 0 or more, added to each of `variables`."""
     if not isinstance(std, Variable):
-        finite(number(std, "std", 0, math.inf), "std")
+        number(std, "std", 0, math.inf)
 
     def disturb(variable: Variable, source: RandomStream) -> Variable:
         return variable + source.normal(shape(variable), std=std, dtype=variable.dtype)

@@ -303,7 +303,7 @@ NVCC = shutil.which("nvcc")
 ARCHITECTURES = (80, 90)
 """Of the GPUs that kernels are compiled for, of the generations of A100 and of H100."""
 SAMPLE = 8
-"""One kernel of so many is compiled for each generation, down to machine code; all of them are for the first, to PTX."""
+"""One kernel of so many is compiled down to machine code, which takes longest; all of them are to PTX."""
 _compiled_for_gpus: set[str] = set()
 
 
@@ -312,8 +312,8 @@ def compile_for_gpus() -> int:
     kernels = sorted(name for name in Module.seen if name.startswith("kernel") and name not in _compiled_for_gpus)
     if NVCC is None or not kernels:
         return 0
-    _compile(kernels, ["-ptx", f"-arch=compute_{ARCHITECTURES[0]}"])
     for architecture in ARCHITECTURES:
+        _compile(kernels, ["-ptx", f"-arch=compute_{architecture}"])
         _compile(kernels[::SAMPLE], ["-cubin", f"-arch=sm_{architecture}", "-Xptxas=-O0"])
     _compiled_for_gpus.update(kernels)
     return len(kernels)

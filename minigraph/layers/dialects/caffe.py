@@ -16,7 +16,7 @@ from minigraph.layers.initialization import as_initializer
 from minigraph.layers.population import Pairs
 from minigraph.layers.requests import Freeze, Request
 from minigraph.layers.roles import BATCH_NORM_SCALE_PARAMETER, BATCH_NORM_SHIFT_PARAMETER, Role
-from minigraph.layers.settings import Setting, flag, number, size
+from minigraph.layers.settings import Setting, flag, flag_or_none, number, size
 from minigraph.layers.state_values import Array, impossible
 from minigraph.ops.shape import reshape
 from minigraph.transforms.averages import decayed_sums
@@ -34,11 +34,6 @@ CAFFE = Sums(
 )
 
 
-def _as_use(given: Any, what: str) -> bool | None:
-    """True, False, or None for what the mode says."""
-    return None if given is None else flag(given, what)
-
-
 class BatchNorm(DialectNormalization):
     """Caffe's layer over axis 1, without scale and bias: its blobs are sums of means, variances and weights.
 
@@ -48,7 +43,7 @@ class BatchNorm(DialectNormalization):
     """
 
     fixed_when_made = frozenset({"moving_average_fraction"})
-    use_global_stats = Setting(_as_use)
+    use_global_stats = Setting(flag_or_none)
 
     def __init__(
         self,

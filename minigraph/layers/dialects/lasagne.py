@@ -15,7 +15,7 @@ from minigraph.layers.linear import Linear
 from minigraph.layers.mlp import Sequence
 from minigraph.layers.population import Pairs
 from minigraph.layers.requests import Freeze, Request, checked_index
-from minigraph.layers.settings import Setting, State, flag
+from minigraph.layers.settings import Setting, State, flag, flag_or_none
 from minigraph.transforms.averages import averaged
 from minigraph.types import as_ints, as_sizes, check_axes
 
@@ -108,13 +108,9 @@ class BatchNormLayer(DialectNormalization):
         The other switches override it one by one. Using and updating averages at once normalizes by the old ones.
         Others are for other layers, and not looked at: one set of switches is handed to all layers of a network.
         """
-        for what, one in (
-            ("deterministic", deterministic),
-            ("batch_norm_use_averages", batch_norm_use_averages),
-            ("batch_norm_update_averages", batch_norm_update_averages),
-        ):
-            if one is not None or what == "deterministic":
-                flag(one, what)
+        flag(deterministic, "deterministic")
+        flag_or_none(batch_norm_use_averages, "batch_norm_use_averages")
+        flag_or_none(batch_norm_update_averages, "batch_norm_update_averages")
         use = deterministic if batch_norm_use_averages is None else batch_norm_use_averages
         update = not deterministic if batch_norm_update_averages is None else batch_norm_update_averages
         checked_index(None, self.n_iter)  # these switches name no population, and so there must be one

@@ -68,13 +68,13 @@ class BatchNormND(DialectNormalization):
     ) -> None:
         if (maps is None) == (size is None):
             raise InvalidTypeError(f"{type(self).__name__} takes the number of features as maps or as size: give one of them")
-        maps = size if maps is None else maps
+        maps = count(size if maps is None else maps, "maps")
         nd = count(nd, "nd")
         learned = flag(affine, "affine")
         super().__init__(
             PUZZLELIB,
             epsilon,
-            features=count(maps, "maps"),
+            features=maps,
             ranks=(nd + 2,),
             scale_init=IsotropicGaussian(number(sscale, "sscale", 0, math.inf), 1.0),
             learn_scale=learned,
@@ -84,7 +84,7 @@ class BatchNormND(DialectNormalization):
         )
         if self.n_iter is not None:
             raise InvalidValueError(f"{self!r} counts the minibatches of one population: leave out n_iter")
-        self.nd, self.maps = nd, count(maps, "maps")
+        self.nd, self.maps = nd, maps
         self.empty, self.inplace = empty, inplace
         self.initFactor, self.minFactor = initFactor, minFactor
 
