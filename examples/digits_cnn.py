@@ -149,7 +149,7 @@ def main(arguments: list[str] | None = None) -> Run:
     parser.add_argument("--learning-rate", type=between(1e-9, 1e3, float), default=0.003)
     parser.add_argument("--seed", type=between(0, 2**32 - 1), default=1)
     parser.add_argument("--backend", choices=["native", "numpy", "cupy"])
-    parser.add_argument("--output", type=picture, default=Path("output/digits_cnn.png"))
+    parser.add_argument("--output", type=picture, default="output/digits_cnn.png")
     options = parser.parse_args(arguments)
     data = load(options.seed)
     if options.batch_size > len(data[1]):

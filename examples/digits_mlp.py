@@ -173,7 +173,7 @@ def main(arguments: list[str] | None = None) -> list[Run]:
     )
     parser.add_argument("--seed", type=between(0, 2**32 - 1), default=1)
     parser.add_argument("--backend", choices=["native", "numpy", "cupy"])
-    parser.add_argument("--output", type=picture, default=Path("output/digits_mlp.png"))
+    parser.add_argument("--output", type=picture, default="output/digits_mlp.png")
     options = parser.parse_args(arguments)
     digits = load(options.seed)
     if options.batch_size > len(digits.train_images):

@@ -70,9 +70,10 @@ def test_sequential_digits_are_read_with_and_without_normalization(tmp_path, cap
     assert picture.read_bytes().startswith(b"\x89PNG") and picture.stat().st_size > 20_000
 
 
-def test_digits_are_read_by_a_convolutional_network(tmp_path, capsys):
-    picture = tmp_path / "digits.png"
-    run = load("digits_cnn")["main"](["--epochs", "3", "--output", str(picture)])
+def test_digits_are_read_by_a_convolutional_network(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    picture = tmp_path / "output" / "digits_cnn.png"
+    run = load("digits_cnn")["main"](["--epochs", "3"])
     printed, progress = capsys.readouterr()
     assert progress == "" and "folding changes logits" in printed
     assert run.losses[-1] < 0.5 * run.losses[0]
@@ -121,6 +122,25 @@ def test_examples_refuse_impossible_options_before_they_train(example, capsys):
             with pytest.raises(SystemExit):
                 names["main"]([f"{option}={wrong}"])
             assert "usage" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("example", ALL)
+def test_the_folder_of_pictures_is_made_before_anything_is_trained(example, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = load(example)
+    if "plot" not in names:
+        return
+
+    def stop(*given):
+        raise InterruptedError
+
+    names["main"].__globals__["load"] = stop
+    with pytest.raises(InterruptedError):
+        names["main"]([])
+    assert (tmp_path / "output").is_dir()
+    with pytest.raises(InterruptedError):
+        names["main"](["--output", "elsewhere/far/curves.png"])
+    assert (tmp_path / "elsewhere" / "far").is_dir()
 
 
 def test_graph_transforms_prints_what_it_did(capsys):
