@@ -1,5 +1,8 @@
 """minigraph: array expressions written once, then differentiated, transformed, optimized and compiled."""
 
+import sys
+from typing import TYPE_CHECKING, NoReturn
+
 from minigraph import errors, layers, operators, testing, training, transforms
 from minigraph.config import config
 from minigraph.doctor import doctor
@@ -34,8 +37,8 @@ from minigraph.ops.special import *
 from minigraph.ops.transcendental import *
 from minigraph.ops.windows import *
 from minigraph.printing import debugprint, pprint, to_dot, to_networkx, to_svg
-
-__version__ = "0.1.0"
+from minigraph.version import __version__
+from minigraph.words import instead_of_word
 
 __all__ = [
     "Function", "In", "Memory", "Out", "Profile", "Trace", "Transfers", "function",
@@ -89,3 +92,12 @@ for _kind in (ComputationGraph, VariableFilter, random.RandomStream, transforms.
 def __dir__() -> list[str]:
     """The public names."""
     return sorted([*__all__, "__version__"])
+
+
+if not TYPE_CHECKING:  # type checkers would take it that every name is there
+
+    def __getattr__(name: str) -> NoReturn:
+        """AttributeError for a name that is not there, with what stands in the place of one of Theano's."""
+        message = f"module {__name__!r} has no attribute {name!r}"
+        ours = instead_of_word(name)
+        raise AttributeError(f"{message}; {ours}" if ours else message, name=name, obj=sys.modules[__name__])

@@ -43,6 +43,7 @@ from minigraph.printing import flat_text, graph_diff, op_text
 from minigraph.record import Record
 from minigraph.replay import Replay
 from minigraph.rewrite.algebra import simplify
+from minigraph.rewrite.anonymous import anonymous
 from minigraph.rewrite.axes import sink_axes
 from minigraph.rewrite.folding import fold
 from minigraph.rewrite.loops import lift_loops, tidy_loops, unite_loops
@@ -53,6 +54,7 @@ from minigraph.rewrite.slices import push_slices
 from minigraph.rewrite.stability import stabilize
 from minigraph.schedule import Schedule, run, run_step, schedule
 from minigraph.state import Cell, locks_of, move, replace_unchanged, snapshot
+from minigraph.version import Stamp
 from minigraph.wiring import single_region
 
 __all__ = ["Function", "In", "Memory", "Out", "Profile", "Trace", "Transfers", "function"]
@@ -238,7 +240,7 @@ class Function:
         return f"<Function {self.name or ''}({wanted}), {made}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Function, (self._specification,)
+        return _compiled_again, (Stamp(), self._specification.portable())
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         if self._direct is not None and not kwargs:
@@ -292,13 +294,19 @@ class Function:
     def copy(
         self, *, swap: Mapping[Variable, Variable] | None = None, delete_updates: bool = False, name: str | None = None
     ) -> Function:
-        """The same function, with shared variables swapped for others of their type, or without its updates."""
+        """The same function, with shared variables swapped for others of their type, or without its updates.
+
+        A variable stands for all that share its cell, as do those of a function and a layer that were pickled together.
+        """
         spec, old = self._specification, self._specification.graph
-        exchanged = dict(swap or {})
-        for one, other in exchanged.items():
+        others: dict[Cell, Variable] = {}
+        for one, other in (swap or {}).items():
             check_replacement(one, other)
             if not isinstance(one.op, Shared) or not isinstance(other.op, Shared):
                 raise InvalidTypeError(f"only shared variables can be swapped, not {one!r} for {other!r}")
+            others[one.cell] = other
+        leaves = [*old.variables, *(target for target, _ in old.updates)]
+        exchanged = {one: others[one.cell] for one in leaves if isinstance(one.op, Shared) and one.cell in others}
         graph = old.with_roots(rebuild(old.roots, exchanged))
         updates = _checked_updates((exchanged.get(target, target), value) for target, value in graph.updates)
         graph = Graph(graph.inputs, graph.outputs, () if delete_updates else tuple(updates))
@@ -453,6 +461,18 @@ class _Specification(Record):
     backend: str | None = None
     name: str | None = None
     trace: bool = False
+
+    def portable(self) -> _Specification:
+        """The same without what tells how the graph was made, so that it can be loaded without the code that made it."""
+        graph = anonymous(self.graph)
+        pairs = zip(graph.inputs, self.inputs, strict=True)
+        inputs = tuple([In(leaf, one.value, one.name, one.borrow, one.cast) for leaf, one in pairs])
+        return _Specification(inputs, graph, self.structure, self.backend, self.name, self.trace)
+
+
+def _compiled_again(_: Stamp, specification: _Specification) -> Function:
+    """A function that was pickled by a version that computes the same."""
+    return Function(specification)
 
 
 Updates = Mapping[Variable, Any] | Iterable[tuple[Variable, Any]]

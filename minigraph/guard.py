@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import wraps
+from inspect import signature
 from types import FunctionType, TracebackType
 from typing import Any, NoReturn, TypeVar, cast
 
 from minigraph.errors import InvalidIndexError, InvalidTypeError, InvalidValueError, MinigraphError
 from minigraph.origin import GUARDS, call_text, here, is_internal
+from minigraph.words import instead_of_argument
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -36,7 +39,7 @@ def guarded(function: F) -> F:
         try:
             return function(*args, **kwargs)
         except BARE as error:
-            answer(error, name, args[1:] if is_method else args, kwargs)
+            answer(error, name, args[1:] if is_method else args, kwargs, _about_unknown_argument(error, function))
 
     guard_itself: Any = guard
     GUARDS.add(guard_itself.__code__)
@@ -48,13 +51,22 @@ def is_bare(error: Exception) -> bool:
     return not isinstance(error, MinigraphError) and _is_about_arguments(error.__traceback__)
 
 
-def answer(error: Exception, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> NoReturn:
+def answer(error: Exception, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], advice: str | None = None) -> NoReturn:
     """Raise the error of ours, at the user's line, that says what a bare one in a call was about; any other as it is."""
     if not is_bare(error):
         raise error
     kind = next(ours for theirs, ours in _OURS if isinstance(error, theirs))
     place = f"  in {call_text(name, args, kwargs)}\n{here().trace()}"
-    raise kind(f"{name} cannot take what it was given: {str(error) or type(error).__name__}", place) from error
+    raise kind(f"{name} {advice or f'cannot take what it was given: {str(error) or type(error).__name__}'}", place) from error
+
+
+def _about_unknown_argument(error: Exception, function: Callable[..., Any]) -> str | None:
+    """What a function takes instead of an argument that it does not have, if that is what an error says."""
+    found = re.fullmatch(r"(\S+)\(\) got an unexpected keyword argument '(\w+)'.*", str(error))
+    if found is None or found[1] != function.__qualname__:
+        return None
+    known = [name for name in signature(function).parameters if name != "self"]
+    return f"has no argument {found[2]!r}; {instead_of_argument(function.__name__, found[2], known)}"
 
 
 def guard_all(namespace: dict[str, Any], names: Iterable[str]) -> None:

@@ -180,7 +180,10 @@ class Operators:
         self._refuse("use as a Python integer", "index variables with variables, or use .eval({...}) for a number")
 
     def __iter__(self) -> Iterator[Variable]:
-        self._refuse("a for loop or unpacking", "index it, x[i], or use whole-array operations")
+        instead = "index it, x[i], or use whole-array operations"
+        self._refuse(
+            "a for loop or unpacking", f"{instead} (scan and its kin return outputs alone: updates travel with the graph)"
+        )
 
     def __contains__(self, element: Operand) -> bool:
         self._refuse("'in'", "use mg.any(mg.eq(x, element))")

@@ -12,7 +12,7 @@ import minigraph as mg
 ROOT = Path(__file__).parents[1] / "minigraph"
 
 LEVELS = {
-    "L0": "locks context origin errors guard record config state dimensions types",
+    "L0": "locks context origin errors version words guard record config state dimensions types",
     "L1": "graph",
     "L2": """printing inputs ops.noted
         ops.elementwise ops.requirement ops.comparison ops.arithmetic ops.transcendental ops.special ops.shape
@@ -22,7 +22,7 @@ LEVELS = {
         ops.windows ops.convolution ops.pooling ops""",
     "L3": """numpy_calls operators rewrite.engine rewrite.logarithms rewrite.stability gradient
         rewrite.lower rewrite.sizes rewrite.algebra rewrite.folding rewrite.merge
-        rewrite.specialize rewrite.moments rewrite.loops rewrite.slices rewrite.axes rewrite.fuse rewrite""",
+        rewrite.specialize rewrite.moments rewrite.loops rewrite.slices rewrite.axes rewrite.fuse rewrite.anonymous rewrite""",
     "L4": """kernels.disk kernels.jit kernels.scalar kernels.llvm_scalar kernels.elementary kernels.namespace
         kernels.rehearsal kernels.seclude kernels.loopnest
         kernels.layout kernels.effort kernels.accumulator kernels.llvm kernels.runtime kernels.loops kernels.blas kernels.gemm

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from difflib import get_close_matches
 from inspect import signature
+
+from minigraph.words import nearest
 
 
 def unknown_arguments(kind: type, unknown: Sequence[str]) -> str:
     """What a class of layers takes instead of arguments that it does not know."""
     own, known = _own_arguments(kind), _arguments(kind)
-    near = dict.fromkeys(one for name in unknown for one in _nearest(name, own) or _nearest(name, known))
+    near = dict.fromkeys(one for name in unknown for one in nearest(name, own) or nearest(name, known))
     return f"{kind.__name__} has {', '.join(near or known)}, not {', '.join(unknown)}"
 
 
 def instead_of(kind: type, taken: str) -> str:
     """What a class of layers takes instead of an argument that it gives to the class above itself."""
     own = _own_arguments(kind)
-    return f"{kind.__name__} has {', '.join(_nearest(taken, own) or own)}, not {taken}"
+    return f"{kind.__name__} has {', '.join(nearest(taken, own) or own)}, not {taken}"
 
 
 def taken_argument(kind: type, given: Iterable[str], error: Exception) -> str | None:
@@ -33,16 +34,6 @@ def _own_arguments(kind: type) -> list[str]:
     """The arguments that the constructor of a class names itself."""
     parameters = list(signature(kind.__init__).parameters.values())[1:]  # type: ignore[misc]
     return [one.name for one in parameters if one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL)]
-
-
-def _nearest(name: str, known: Sequence[str]) -> list[str]:
-    """The names that are most like one."""
-    return get_close_matches(name, known, 1) or _with_part(name, known)
-
-
-def _with_part(name: str, known: Sequence[str]) -> list[str]:
-    """The names that one occurs in, or that occur in it."""
-    return [one for one in known if name in one or one in name]
 
 
 def _arguments(kind: type) -> list[str]:
