@@ -22,10 +22,11 @@ test: $(READY)
 	$(RUN) -m pytest --numprocesses 2 --dist worksteal tests
 	$(RUN) -m pytest README.md docs
 
-# Longer: ten times the interrupts, forks, random graphs and loops, and extremes that `test` tries.
+# Longer: ten times the interrupts, forks, random graphs and loops, and extremes that `test` tries; all kernels to PTX for each GPU.
 sweep: $(READY)
 	MINIGRAPH_SWEEP=10 $(RUN) -m pytest tests/test_interrupts.py tests/test_forks.py tests/test_open_sizes.py \
-		tests/test_accuracy.py tests/test_dropped_functions.py tests/test_random_graphs.py tests/test_scale.py tests/test_loops.py
+		tests/test_accuracy.py tests/test_dropped_functions.py tests/test_random_graphs.py tests/test_scale.py tests/test_loops.py \
+		tests/test_cuda.py
 
 lint: $(READY)
 	$(RUN) -m ruff check .

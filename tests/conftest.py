@@ -6,8 +6,9 @@ from collections import deque
 
 import numpy as np
 import pytest
+from sweep import rounds
 
-from minigraph.kernels import native_program
+from minigraph.kernels import jit, native_program
 
 native_program._recent = deque(maxlen=8192)
 """The kernels of a process are kept longer than usual: many tests need the same."""
@@ -17,3 +18,20 @@ native_program._recent = deque(maxlen=8192)
 def rng() -> np.random.Generator:
     """Random numbers that are the same in every run."""
     return np.random.default_rng(20240501)
+
+
+SHIPPED = jit.CODE_LEVEL
+
+
+@pytest.fixture(autouse=True)
+def machine_code(request: pytest.FixtureRequest) -> None:
+    """What is compiled is what users get; but where the machine code is not what is tested, it is chosen quickly.
+
+    That halves LLVM's time, which is most of the suite's; in a sweep all is compiled as for users.
+    """
+    quick = request.node.get_closest_marker("quick_code") and rounds(1) == 1
+    level = 0 if quick else SHIPPED
+    if level != jit.CODE_LEVEL:
+        jit.CODE_LEVEL = level
+        native_program._recent.clear()
+        native_program._kernels.clear()

@@ -11,6 +11,8 @@ from minigraph.layers import BatchNormalization, BatchRenormalization, Dropout, 
 from minigraph.layers.dialects import caffe, gomlx, keras, lasagne, onnx, puzzlelib, torch
 from minigraph.transforms import Duplicates, apply_dropout, fold_batch_normalization, get_batch_normalization_updates
 
+pytestmark = pytest.mark.quick_code
+
 BACKENDS = ["numpy", "native"] if jit.is_available() else ["numpy"]
 on_each = pytest.mark.parametrize("backend", BACKENDS)
 

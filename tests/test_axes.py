@@ -15,6 +15,8 @@ from minigraph.ops.shape import Dimshuffle
 from minigraph.rewrite.axes import sink_axes
 from minigraph.testing import compute_plainly
 
+pytestmark = pytest.mark.quick_code
+
 BACKENDS = ["numpy", "native"] if jit.is_available() else ["numpy"]
 ORDERS = [(0, 3, 1, 2), (3, 2, 1, 0), (1, 0, 2, 3), (2, 0, 3, 1)]
 

@@ -32,6 +32,8 @@ from minigraph.layers.dialects import caffe, keras, lasagne
 from minigraph.training import sgd
 from minigraph.transforms import freeze_batch_normalization, reset_population_statistics
 
+pytestmark = pytest.mark.quick_code
+
 C = np.arange(12, dtype="float32").reshape(3, 4)
 
 LAYERS = {

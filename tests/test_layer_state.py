@@ -33,6 +33,8 @@ from minigraph.training import sgd
 from minigraph.transforms import moving_average, reset_population_statistics
 from minigraph.transforms.batch_normalization import normalizations_of
 
+pytestmark = pytest.mark.quick_code
+
 ABSTRACT = {
     Layer,
     layers.PopulationNormalization,

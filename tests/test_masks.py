@@ -17,6 +17,8 @@ from minigraph.layers import (
 from minigraph.layers.dialects import caffe, gomlx, keras, lasagne, onnx, puzzlelib, torch
 from minigraph.layers.masks import checked_mask
 
+pytestmark = pytest.mark.quick_code
+
 BACKENDS = ["numpy", "native"]
 CHANNELS, STEPS = 4, 4
 """As many of the one as of the other, so that nothing but the layout tells them apart."""

@@ -180,6 +180,7 @@ def layouts(array: Array) -> list[Array]:
     return [np.array(array, order="F"), strided, array[reversal].copy()[reversal], frozen]
 
 
+@pytest.mark.quick_code
 @pytest.mark.parametrize("case", LAYOUTS, ids=identify)
 def test_unknown_sizes_and_any_memory_layout_give_the_same_values(case: tuple[Record, int]) -> None:
     """An op on operands of unknown sizes, transposed, strided, reversed or read-only, gives the reference's values."""
@@ -231,6 +232,7 @@ def test_a_size_that_is_1_by_chance_never_broadcasts(record: Record) -> None:
 # -- gradients -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.quick_code
 @pytest.mark.parametrize("case", SMOOTH, ids=identify)
 def test_gradients_agree_with_finite_differences(case: tuple[Record, int]) -> None:
     """The gradients of first and second order are those of finite differences in float64."""

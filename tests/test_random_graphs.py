@@ -13,6 +13,8 @@ from minigraph.rewrite.lower import strip
 from minigraph.rewrite.stability import stabilize
 from minigraph.testing import compute_plainly, verify_grad
 
+pytestmark = pytest.mark.quick_code
+
 compiler = sys.modules["minigraph.function"]
 """The module; the name in the package is the function."""
 

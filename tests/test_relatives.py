@@ -24,6 +24,8 @@ from minigraph.transforms import (
     moving_average,
 )
 
+pytestmark = pytest.mark.quick_code
+
 BACKENDS = ["numpy", "native"]
 
 

@@ -21,6 +21,8 @@ from minigraph.layers.conventions import BLOCKS
 from minigraph.ops.control import widening_op
 from minigraph.transforms import Duplicates, get_batch_normalization_updates
 
+pytestmark = pytest.mark.quick_code
+
 
 def parameters(function):
     """The parameters of a function that have a meaning of their own, with their defaults and kinds."""

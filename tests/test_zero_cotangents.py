@@ -13,6 +13,8 @@ from op_table import RECORDS, Array, Record
 import minigraph as mg
 from minigraph.graph import Variable
 
+pytestmark = pytest.mark.quick_code
+
 BAD = np.array(
     [np.inf, -np.inf, np.nan, 0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 2.0, -2.0, -3.5, 1000.0, -1000.0, 1e30, 5e-324], "float64"
 )

@@ -119,7 +119,9 @@ def define(name: str, address: int) -> None:
 TUNING = {
     "speed_level": 3, "loop_vectorization": True, "loop_interleaving": True, "loop_unrolling": True, "slp_vectorization": False,
 }  # fmt: skip
-"""How modules are optimized, and machine code is chosen."""
+"""How modules are optimized."""
+CODE_LEVEL = 3
+"""How well instructions are chosen for what was optimized; at level 0 compiling takes half the time, and code is slower."""
 
 
 @cache
@@ -139,11 +141,11 @@ def _target_machine() -> Any:
     """A code generator for this machine's processor; each engine needs its own."""
     triple, processor, features = target()
     found = llvm().Target.from_triple(triple)
-    return found.create_target_machine(cpu=processor, features=features, opt=TUNING["speed_level"], jit=True)
+    return found.create_target_machine(cpu=processor, features=features, opt=CODE_LEVEL, jit=True)
 
 
 @cache
-def _machine() -> Any:
+def _machine(level: int) -> Any:
     """The code generator that translates all modules of this process, one after the other."""
     return _kept(_target_machine())
 
@@ -157,7 +159,7 @@ def _optimize(module: Any) -> None:
     options = llvm().create_pipeline_tuning_options()
     for name, value in TUNING.items():
         setattr(options, name, value)
-    with closing(llvm().create_pass_builder(_machine(), options)) as builder:
+    with closing(llvm().create_pass_builder(_machine(CODE_LEVEL), options)) as builder:
         passes = builder.getModulePassManager()
         passes.run(module, builder)
         llvm().newpassmanagers.NewPassManager._dispose(passes)
@@ -166,7 +168,7 @@ def _optimize(module: Any) -> None:
 
 def _translated(text: str, as_written: bool) -> bytes:
     """The machine code of a module, in an object file."""
-    machine = _machine()
+    machine = _machine(CODE_LEVEL)
     with closing(llvm().parse_assembly(text)) as module:  # it is many times as large as the code
         module.triple, module.data_layout = target()[0], str(machine.target_data)
         if not as_written:
@@ -210,7 +212,7 @@ class Code:
         while _dead:
             _engines.pop(_dead.pop()).close()
         binding = llvm()
-        name = disk.key(text, repr((as_written, TUNING, binding.llvm_version_info, target())))
+        name = disk.key(text, repr((as_written, TUNING, CODE_LEVEL, binding.llvm_version_info, target())))
         code = disk.load(name)
         if code is None:
             _reserve(ROOM_TO_COMPILE + BYTES_A_CHARACTER * len(text))

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sweep import rounds
 
 from minigraph.kernels import cublas
 from minigraph.kernels.cuda_scalar import PRELUDE
@@ -304,6 +305,8 @@ ARCHITECTURES = (80, 90)
 """Of the GPUs that kernels are compiled for, of the generations of A100 and of H100."""
 SAMPLE = 8
 """One kernel of so many is compiled down to machine code, which takes longest; all of them are to PTX."""
+TURNS = 1 if rounds(1) > 1 else len(ARCHITECTURES)
+"""The generations take turns in what is compiled to PTX; in a sweep all of it is compiled for each."""
 _compiled_for_gpus: set[str] = set()
 
 
@@ -312,8 +315,8 @@ def compile_for_gpus() -> int:
     kernels = sorted(name for name in Module.seen if name.startswith("kernel") and name not in _compiled_for_gpus)
     if NVCC is None or not kernels:
         return 0
-    for architecture in ARCHITECTURES:
-        _compile(kernels, ["-ptx", f"-arch=compute_{architecture}"])
+    for place, architecture in enumerate(ARCHITECTURES):
+        _compile(kernels[place % TURNS :: TURNS], ["-ptx", f"-arch=compute_{architecture}"])
         _compile(kernels[::SAMPLE], ["-cubin", f"-arch=sm_{architecture}", "-Xptxas=-O0"])
     _compiled_for_gpus.update(kernels)
     return len(kernels)
