@@ -166,3 +166,17 @@ def test_what_numpy_raises_is_caught_as_numpys_and_as_ours(kind: type[Exception]
         f = mg.function([x], call(x), backend=backend)  # here
         with pytest.raises(kind, match="test_linalg"):
             f(value)
+
+
+@pytest.mark.parametrize("values", [(1e200, 1e200, 1e-10), (1e200, 1e200, 0), (1e-200, 1e-200, 1e190), (1e150, 1e150, 1e150)])
+def test_a_derivative_of_a_determinant_that_leaves_the_range_takes_no_other_along(values):
+    """What is too large is infinite, what is too small 0, and all else as it is between them."""
+    a = np.diag(values)
+    with np.errstate(over="ignore", under="ignore"):
+        expected = np.diag([values[1] * values[2], values[0] * values[2], values[0] * values[1]])
+    x = mg.dmatrix("x")
+    f = mg.function([x], mg.grad(mg.linalg.det(x), x), backend="numpy")
+    np.testing.assert_allclose(f(a), expected, rtol=1e-14)
+    rng = np.random.default_rng(0)
+    mixed = rng.permutation(3)
+    np.testing.assert_allclose(f(a[:, mixed]), expected[:, mixed] * np.linalg.det(np.eye(3)[:, mixed]), rtol=1e-14)

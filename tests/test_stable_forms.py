@@ -32,6 +32,12 @@ def logistic(z: Array) -> Array:
     return np.exp(-np.logaddexp(0, -z))
 
 
+def share(z: Variable, k: int, order: Sequence[int]) -> Variable:
+    """exp(z[k]) of the sum of all three, in an order."""
+    terms = [mg.exp(z)[:, one] for one in order]
+    return mg.exp(z[:, k]) / (terms[0] + terms[1] + terms[2])
+
+
 def picked(x: Variable) -> Variable:
     """One element of each row."""
     return x[ROWS, mg.constant(TARGETS)]
@@ -122,6 +128,8 @@ SOFTMAXES: list[Way] = [
     lambda z: mg.exp(z) * mg.reciprocal(mg.exp(z).sum(1, keepdims=True)),
     lambda z: mg.exp(z) * (1 / mg.exp(z).sum(1, keepdims=True)),
     lambda z: mg.exp(2 * z / 2) / mg.exp(2 * z / 2).sum(1, keepdims=True),
+    lambda z: mg.stack([share(z, 0, (0, 1, 2)), share(z, 1, (0, 1, 2)), share(z, 2, (0, 1, 2))], 1),
+    lambda z: mg.stack([share(z, 0, (2, 1, 0)), share(z, 1, (0, 2, 1)), share(z, 2, (1, 2, 0))], 1),
     lambda z: mg.exp(z) / mg.broadcast_to(mg.exp(z).sum(1, keepdims=True), z.shape),
     lambda z: mg.exp(z - z.max(1, keepdims=True)) / mg.exp(z - z.max(1, keepdims=True)).sum(1, keepdims=True),
 ]
@@ -161,6 +169,9 @@ LOGISTICS: list[Way] = [
     lambda z: (1 + mg.exp(-z)) ** -1.0,
     lambda z: mg.reciprocal(1 + mg.exp(-z)),
     lambda z: mg.exp(z) / (1 + mg.exp(z)),
+    lambda z: mg.exp(z / 2) / (mg.exp(z / 2) + mg.exp(-z / 2)),
+    lambda z: mg.exp(z / 2) / (mg.exp(-z / 2) + mg.exp(z / 2)),
+    lambda z: mg.exp(z)[None][0] / (mg.exp(z)[None] + mg.exp(0 * z)[None])[0],
     lambda z: (1 / (1 + mg.exp(-z[None])))[0],
     lambda z: 1 / (1 + mg.exp(-1.0 * (z * 1.0))),
 ]

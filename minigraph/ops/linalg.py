@@ -156,6 +156,10 @@ def det(a: Operand) -> Variable:
     return Determinant()(_matrix(a))
 
 
+NO_POWER = -(1 << 24)
+"""What stands for the exponent of 0."""
+
+
 class Cofactors(MatrixOp):
     """The derivative of the determinant, which is det(a) * inv(a).T where there is an inverse.
 
@@ -167,7 +171,13 @@ class Cofactors(MatrixOp):
             return xp.zeros_like(a)
         u, s, vt = xp.linalg.svd(a)
         signs = xp.rint(xp.linalg.det(u) * xp.linalg.det(vt))[..., None, None]
-        return signs * xp.matmul(u * ProductOfOthers().forward(xp, s)[..., None, :], vt)
+        # The products may leave the range though most of the result does not: they are taken by their exponents.
+        digits, exponents = xp.frexp(s)
+        products = ProductOfOthers().forward(xp, digits)
+        powers = xp.where(products == 0, NO_POWER, exponents.sum(-1, keepdims=True) - exponents).astype("int32")
+        scale = powers.max(-1, keepdims=True)
+        scaled = xp.ldexp(products, powers - scale)
+        return signs * xp.ldexp(xp.matmul(u * scaled[..., None, :], vt), scale[..., None])
 
     def gradient(self, dy: Variable, y: Variable, a: Variable) -> Cotangents:
         # Of a diagonal matrix the derivative of cofactor (i, i) by element (j, j) is the product q of all others, and that of

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Container
 from contextvars import ContextVar
+from functools import reduce
 from typing import NamedTuple
 
 import numpy as np
@@ -40,6 +41,7 @@ from minigraph.ops.linear import Einsum, MatMul
 from minigraph.ops.reduction import LogSumExp, Max, Mean, Min, Peak, Prod, Sum, sum
 from minigraph.ops.shape import BroadcastTo, Dimshuffle, Reshape, Size, broadcast_like, dimshuffle, restore_axes, size
 from minigraph.ops.transcendental import Cosh, Exp, Exp2, Sqrt, exp, log, logaddexp
+from minigraph.types import TensorType
 
 DEEPEST = 64
 """How many ops a search goes down."""
@@ -402,10 +404,10 @@ def complement_argument(variable: Variable) -> Variable | None:
 
 
 def quotient_as_sigmoid(variable: Variable) -> Variable | None:
-    """1 / (1 + exp(-x)) as sigmoid(x), and exp(x) / (1 + exp(x)), which is NaN for an infinite x."""
+    """1 / (1 + exp(-x)) as sigmoid(x), and exp(x) / (1 + exp(x)), which is NaN for an infinite x, as are shares of sums."""
     found = _sigmoid_quotient(variable)
     if found is None:
-        return None
+        return _share_of_sum(variable)
     x, over_itself = found
     return where(lt(x, math.inf), sigmoid(x), cast(math.nan, x.dtype)) if over_itself else sigmoid(x)
 
@@ -440,6 +442,44 @@ def _exponent_beside_one(total: Variable) -> Variable | None:
     power = seen(b if is_constant(a, 1) else a)
     beside_one = is_constant(a, 1) or is_constant(b, 1)
     return power.inputs[0] if beside_one and isinstance(power.op, Exp) and is_open(power) else None
+
+
+def _share_of_sum(variable: Variable) -> Variable | None:
+    """exp(x) / (exp(x) + exp(y) + exp(z)) as sigmoid(-log(exp(y - x) + exp(z - x))), terms in any order."""
+    if not isinstance(variable.op, Divide):
+        return None
+    top, terms = (_exponents_of_sum(one, variable.type) for one in variable.inputs)
+    if top is None or terms is None or len(top) > 1 or len(terms) < 2:
+        return None
+    (x,) = top
+    own = next((one for one in terms if are_alike(one, x)), None)
+    if own is None:
+        return None
+    others = [one - x for one in terms if one is not own]
+    return where(lt(x, math.inf), sigmoid(-reduce(logaddexp, others)), cast(math.nan, x.dtype))
+
+
+def _exponents_of_sum(total: Variable, kind: TensorType) -> list[Variable] | None:
+    """The exponents, all of one type, of what is a sum of exponentials, or one, seen through views."""
+    pending: list[tuple[Variable, tuple[Variable, ...]]] = [(total, ())]
+    found: list[Variable] = []
+    for _ in range(DEEPEST):
+        one, views = pending.pop()
+        one = seen(one)
+        if not is_open(one):
+            return None
+        match one:
+            case Variable(Add(), (a, b)) if a.type == b.type:
+                pending += [(b, views), (a, views)]
+            case Variable(Index() | Dimshuffle() | Reshape() | BroadcastTo(), (inner, *_)):
+                pending.append((inner, (*views, one)))
+            case Variable(Exp(), (x,)):
+                found.append(reduce(lambda inside, view: view.op(inside, *view.inputs[1:]), reversed(views), x))
+            case _:
+                return None
+        if not pending:
+            return found if all(one.type == kind for one in found) else None
+    return None
 
 
 # -- softmaxes -----------------------------------------------------------------------------------------------------------

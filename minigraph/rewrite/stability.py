@@ -76,7 +76,7 @@ def softmax_of_quotient(variable: Variable) -> Variable | None:
 
 
 def sigmoid_of_quotient(variable: Variable) -> Variable | None:
-    """1 / (1 + exp(-x)) -> sigmoid(x), exp(x) / (1 + exp(x)) -> sigmoid(x)."""
+    """1 / (1 + exp(-x)) -> sigmoid(x), exp(x) / (1 + exp(x)) -> sigmoid(x), exp(x) / (exp(x) + exp(y)) -> sigmoid(x - y)."""
     return quotient_as_sigmoid(variable)
 
 
