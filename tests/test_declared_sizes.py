@@ -309,3 +309,22 @@ def test_nothing_that_keeps_a_population_is_nothing_to_switch(layers):
         assert mg.debugprint(layer.apply(x)) == plain
         with mg.batch_normalization(layer), mg.batch_normalization(*layers):
             assert mg.debugprint(layer.apply(x)) != plain
+
+
+@pytest.mark.parametrize("backend", ["numpy", "native"])
+def test_an_axis_of_unknown_size_is_split_into_equal_parts(backend):
+    x = mg.tensor("x", dtype="float64", shape=(None, None, 2))
+    for axis, parts in ((0, 2), (1, 3), (-2, 1)):
+        f = mg.function(
+            [x], [*mg.split(x, parts, axis), mg.grad(mg.square(mg.split(x, parts, axis)[0]).sum(), x)], backend=backend
+        )
+        for size in ((4, 3, 2), (2, 6, 2), (0, 3, 2)):
+            given = np.random.default_rng(0).normal(size=size)
+            *found, slope = f(given)
+            for one, other in zip(found, np.split(given, parts, axis), strict=True):
+                np.testing.assert_array_equal(one, other)
+            first = np.zeros_like(given)
+            first[(slice(None),) * (axis % 3) + (slice(given.shape[axis] // parts),)] = 2
+            np.testing.assert_allclose(slope, first * given)
+    with pytest.raises(ValueError, match="shape"):
+        mg.function([x], mg.split(x, 2), backend=backend)(np.ones((3, 2, 2)))

@@ -113,7 +113,11 @@ class Silu(Floating):
     def forward(self, xp: Any, x: Array) -> Array:
         wide = _in_single(x)
         bounded = xp.where(wide < -2000.0, -2000.0, wide)  # far beyond what underflows: -inf gives 0
-        return (bounded * _logistic(xp, wide)).astype(x.dtype)
+        # exp(x) comes in two halves, since it loses digits, as x * exp(x) does not yet, where it is subnormal.
+        half = xp.exp(xp.where(wide > 40.0, 40.0, wide) * 0.5)
+        odds, low = half * half, wide < 0.0
+        share = xp.where(low, half, odds) / (1.0 + odds)
+        return (bounded * share * xp.where(low, half, 1.0)).astype(x.dtype)
 
     def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
         x = clip(x, -800.0, 800.0)  # beyond which nothing changes any more, and infinities would meet zeros

@@ -91,18 +91,26 @@ def stack(arrays: Sequence[Operand], axis: int = 0) -> Variable:
 
 
 def split(x: Operand, indices_or_sections: int | Sequence[Any], axis: int = 0) -> list[Variable]:
-    """x cut along `axis` into that many equal parts, or before each of the given indices."""
+    """x cut along `axis` into that many equal parts, or before each of the given indices.
+
+    ValueError where the size is no multiple of the number of parts; if it is unknown, when it is computed.
+    """
     variable = as_variable(x)
     place = check_axis(axis, variable.ndim)
     if not isinstance(indices_or_sections, int):
         bounds = [0, *indices_or_sections, None]
         return [index(variable, _along(place, slice(*pair))) for pair in zip(bounds[:-1], bounds[1:], strict=True)]
     known = variable.type.shape[place]
-    if known is None or indices_or_sections < 1 or known % indices_or_sections:
+    if indices_or_sections < 1 or (known or 0) % indices_or_sections:
         raise InvalidValueError(
-            f"axis {axis} of {variable!r} cannot be split into {indices_or_sections} equal parts: its size must be known and "
-            "a multiple; give the indices to cut at instead"
+            f"axis {axis} of {variable!r} cannot be split into {indices_or_sections} equal parts: its size must be a multiple; "
+            "give the indices to cut at instead"
         )
+    if known is None:
+        sizes = list(shape(variable))
+        each = sizes[place] // indices_or_sections
+        parts = reshape(variable, [*sizes[:place], indices_or_sections, each, *sizes[place + 1 :]])
+        return [index(parts, _along(place, k)) for k in range(indices_or_sections)]
     step = known // indices_or_sections
     return [index(variable, _along(place, slice(k * step, (k + 1) * step))) for k in range(indices_or_sections)]
 

@@ -109,7 +109,9 @@ def _operands(x: Operand, filters: Operand, count: int, groups: Any, channels_at
         raise InvalidValueError(f"groups must be an int of 1 or more, not {groups!r}")
     sizes = kernel.type.shape
     if None in sizes:
-        raise InvalidValueError(f"the sizes of filters must be known, not {sizes} of {kernel!r}")
+        raise InvalidValueError(
+            f"the sizes of filters must be known, not {sizes} of {kernel!r}: make them with shape=, or use specify_shape"
+        )
     outputs, inner = sizes[0] or 0, sizes[1] or 0
     channels = inner * groups if channels_at else outputs
     if given.type.shape[1] not in (None, channels):
