@@ -71,6 +71,7 @@ class ApplicationCall:
 
 P = ParamSpec("P")
 R = TypeVar("R")
+L = TypeVar("L")
 
 
 @dataclass(frozen=True)
@@ -198,9 +199,9 @@ def _own_copy(variable: Variable, name: str, role: type[Role], call: Application
 class LayerType(ABCMeta):
     """The class of layer classes: a layer is finished when its outermost `__init__` is through."""
 
-    def __call__(cls, *args: Any, **options: Any) -> Any:
+    def __call__(cls: type[L], *args: Any, **options: Any) -> L:
         try:
-            layer = super().__call__(*args, **options)
+            layer: L = type.__call__(cls, *args, **options)
         except BARE as error:
             taken = taken_argument(cls, options, error) if is_bare(error) else None
             if taken is not None:
