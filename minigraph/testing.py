@@ -49,8 +49,8 @@ def verify_grad(
 ) -> None:
     """Check the gradient of what `build` makes of inputs, at `points`, against finite differences in float64.
 
-    The result is projected on a random direction; with order 2 the gradient itself is checked like this, too. `backend` as for
-    `function`.
+    The result is projected on a random direction; with order 2 the gradient itself is checked like this, too. `backend`, as
+    for `function`, computes the gradients; the differences are those of values that NumPy computes.
     Raises AssertionError, saying where and by how much, if they differ.
 
     >>> mg.testing.verify_grad(lambda x: x**2, [[1.0, 2.0]])

@@ -6,7 +6,7 @@ from collections import deque
 
 import numpy as np
 import pytest
-from sweep import rounds
+from sweep import IS_SWEEP
 
 from minigraph.kernels import jit, native_program
 
@@ -29,8 +29,8 @@ def machine_code(request: pytest.FixtureRequest) -> None:
 
     That halves LLVM's time, which is most of the suite's; in a sweep all is compiled as for users.
     """
-    quick = request.node.get_closest_marker("quick_code") and rounds(1) == 1
-    level = 0 if quick else SHIPPED
+    quick = request.node.get_closest_marker("quick_code") is not None
+    level = 0 if quick and not IS_SWEEP else SHIPPED
     if level != jit.CODE_LEVEL:
         jit.CODE_LEVEL = level
         native_program._recent.clear()

@@ -20,7 +20,7 @@ LEVELS = {
         ops.activation ops.linear ops.linalg ops.crossentropy ops.normalization ops.control ops.random
         ops.loop ops.asked ops.loop_updates ops.loop_gradient ops.scanning
         ops.windows ops.convolution ops.pooling ops""",
-    "L3": """numpy_calls operators rewrite.engine rewrite.logarithms rewrite.stability gradient
+    "L3": """numpy_calls operators rewrite.engine rewrite.sight rewrite.quotients rewrite.logarithms rewrite.stability gradient
         rewrite.lower rewrite.sizes rewrite.algebra rewrite.folding rewrite.merge
         rewrite.specialize rewrite.moments rewrite.loops rewrite.slices rewrite.axes rewrite.fuse rewrite.anonymous rewrite""",
     "L4": """kernels.disk kernels.jit kernels.scalar kernels.llvm_scalar kernels.elementary kernels.namespace

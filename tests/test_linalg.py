@@ -177,6 +177,5 @@ def test_a_derivative_of_a_determinant_that_leaves_the_range_takes_no_other_alon
     x = mg.dmatrix("x")
     f = mg.function([x], mg.grad(mg.linalg.det(x), x), backend="numpy")
     np.testing.assert_allclose(f(a), expected, rtol=1e-14)
-    rng = np.random.default_rng(0)
-    mixed = rng.permutation(3)
-    np.testing.assert_allclose(f(a[:, mixed]), expected[:, mixed] * np.linalg.det(np.eye(3)[:, mixed]), rtol=1e-14)
+    exchanged = [1, 0, 2]
+    np.testing.assert_allclose(f(a[:, exchanged]), -expected[:, exchanged], rtol=1e-14)

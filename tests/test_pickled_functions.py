@@ -57,7 +57,7 @@ import pickle, sys
 import numpy as np
 with open(sys.argv[1], "rb") as file:
     f = pickle.load(file)
-print(f(np.ones((2, 3), "float32")).tolist(), "minigraph" in sys.modules, "doubling" in sys.modules)
+print(f(np.ones((2, 3), "float32")).tolist(), "doubling" in sys.modules)
 """
 
 
@@ -72,7 +72,7 @@ def test_a_function_is_loaded_without_the_code_of_its_layers(tmp_path, monkeypat
     assert str(tmp_path).encode() not in path.read_bytes()
     (tmp_path / "doubling.py").unlink()
     run = subprocess.run([sys.executable, "-c", USE, path], capture_output=True, text=True, check=True, cwd="/")
-    assert run.stdout == "[[2.0, 2.0, 2.0], [4.0, 4.0, 4.0]] True False\n"
+    assert run.stdout == "[[2.0, 2.0, 2.0], [4.0, 4.0, 4.0]] False\n"
 
 
 def test_errors_still_say_the_line_and_the_layer():

@@ -103,6 +103,14 @@ def test_what_stands_for_a_name_computes_the_same(theirs):
         np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-12)
 
 
+@pytest.mark.parametrize("theirs", ["gradient.consider_constant(x)", "gradient.zero_grad(x)"])
+def test_gradients_that_theano_makes_zero_are_zero(theirs):
+    """They are there, so that the cost may depend on x by no other way."""
+    x = mg.dmatrix("x")
+    slope = mg.grad(mg.square(eval(THEANO[theirs], {"mg": mg, "x": x})).sum(), x)
+    np.testing.assert_array_equal(slope.eval({x: A}), np.zeros_like(A))
+
+
 def test_names_that_compute_nothing_are_counted():
     untested = {called(theirs) for theirs in THEANO} - set(COMPUTES)
     assert untested == {

@@ -16,7 +16,7 @@ from minigraph.ops.linear import MatMul
 from minigraph.ops.shape import BroadcastTo, Dimshuffle, Reshape, dimshuffle
 from minigraph.ops.transcendental import sqrt
 from minigraph.rewrite.engine import Rule, rewrite
-from minigraph.rewrite.logarithms import is_constant
+from minigraph.rewrite.sight import is_constant
 
 
 def cancel_double_negation(variable: Variable) -> Variable | None:

@@ -33,17 +33,9 @@ from minigraph.ops.shape import BroadcastTo, Dimshuffle, Size
 from minigraph.ops.transcendental import Exp, Log1p, Log2, Log10, Sqrt, exp, expm1, log1p
 from minigraph.origin import carry_on, carry_origin, here
 from minigraph.rewrite.engine import Rule, rewrite
-from minigraph.rewrite.logarithms import (
-    are_alike,
-    held,
-    is_constant,
-    is_open,
-    logarithm,
-    quotient_as_sigmoid,
-    quotient_as_softmax,
-    seen,
-    sigmoid_argument,
-)
+from minigraph.rewrite.logarithms import logarithm
+from minigraph.rewrite.quotients import quotient_as_sigmoid, quotient_as_softmax, sigmoid_argument
+from minigraph.rewrite.sight import are_alike, held, is_constant, is_open, seen
 
 
 def stable_logarithm(variable: Variable) -> Variable | None:

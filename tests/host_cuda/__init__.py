@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sweep import rounds
+from sweep import IS_SWEEP
 
 from minigraph.kernels import cublas
 from minigraph.kernels.cuda_scalar import PRELUDE
@@ -305,7 +305,7 @@ ARCHITECTURES = (80, 90)
 """Of the GPUs that kernels are compiled for, of the generations of A100 and of H100."""
 SAMPLE = 8
 """One kernel of so many is compiled down to machine code, which takes longest; all of them are to PTX."""
-TURNS = 1 if rounds(1) > 1 else len(ARCHITECTURES)
+TURNS = 1 if IS_SWEEP else len(ARCHITECTURES)
 """The generations take turns in what is compiled to PTX; in a sweep all of it is compiled for each."""
 _compiled_for_gpus: set[str] = set()
 
