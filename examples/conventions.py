@@ -18,9 +18,9 @@ from sklearn.datasets import load_digits
 from tqdm.auto import tqdm
 
 import minigraph as mg
+from minigraph.dialects import caffe, gomlx, keras, lasagne, onnx, puzzlelib, torch
 from minigraph.layers import BatchNormalization, Layer, Linear, Rectifier, Sequence, batch_normalization, find_layers
-from minigraph.layers.dialects import caffe, gomlx, keras, lasagne, onnx, puzzlelib, torch
-from minigraph.layers.population import PopulationNormalization
+from minigraph.layers.normalization.population import PopulationNormalization
 from minigraph.training import momentum
 from minigraph.transforms import (
     get_batch_normalization_updates,

@@ -23,7 +23,7 @@ from tqdm.auto import tqdm
 
 import minigraph as mg
 from minigraph.layers import MLP, BatchNormalizedMLP, Rectifier, Sequence, batch_normalization, find_layers
-from minigraph.layers.normalization import BatchNormalization
+from minigraph.layers.normalization.batch import BatchNormalization
 from minigraph.training import momentum
 from minigraph.transforms import apply_batch_normalization, get_batch_normalization_updates, moving_average
 

@@ -9,7 +9,7 @@ import numpy as np
 
 import minigraph as mg
 from minigraph.layers import BatchNormalizedMLP, Tanh
-from minigraph.layers.roles import BATCH_NORM_OFFSET, DROPOUT, WEIGHT
+from minigraph.layers.core.roles import BATCH_NORM_OFFSET, DROPOUT, WEIGHT
 from minigraph.transforms import (
     apply_batch_normalization,
     apply_dropout,

@@ -3,42 +3,51 @@
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
-from minigraph import errors, layers, operators, testing, training, transforms
-from minigraph.config import config
-from minigraph.doctor import doctor
-from minigraph.errors import *
-from minigraph.function import Function, In, Memory, Out, Profile, Trace, Transfers, function
+from minigraph import dialects, layers, operators, testing, training, transforms
+from minigraph.compiler.doctor import doctor
+from minigraph.core import errors
+from minigraph.core.config import config
+from minigraph.core.conversion import constant, shared, tensor
+from minigraph.core.errors import *
+from minigraph.core.graph import Graph, Variable
+from minigraph.core.guard import guard_all, guard_methods
+from minigraph.core.version import __version__
+from minigraph.core.walks import clone, replace
+from minigraph.core.words import instead_of_word
+from minigraph.functions.build import In, Out
+from minigraph.functions.function import Function, function
+from minigraph.functions.reports import Memory, Profile, Trace, Transfers
 from minigraph.gradient import grad, hessian, hessian_vector_product, jacobian, jvp, vjp
-from minigraph.graph import Graph, Variable, clone, constant, replace, shared, tensor
-from minigraph.guard import guard_all, guard_methods
 from minigraph.inputs import *
-from minigraph.layers import batch_normalization, dialects
+from minigraph.layers import batch_normalization
 from minigraph.layers import training as training_mode
-from minigraph.layers.computation_graph import ComputationGraph
-from minigraph.layers.filter import VariableFilter
-from minigraph.ops import linalg, random
-from minigraph.ops.activation import *
-from minigraph.ops.arithmetic import *
-from minigraph.ops.arranging import *
-from minigraph.ops.comparison import *
+from minigraph.layers.core.computation_graph import ComputationGraph
+from minigraph.layers.core.filter import VariableFilter
+from minigraph.ops import random
+from minigraph.ops.array.arranging import *
+from minigraph.ops.array.creation import *
+from minigraph.ops.array.indexing import *
+from minigraph.ops.array.shape import *
+from minigraph.ops.array.windows import *
 from minigraph.ops.control import *
-from minigraph.ops.convolution import *
-from minigraph.ops.creation import *
-from minigraph.ops.crossentropy import *
-from minigraph.ops.elementwise import *
-from minigraph.ops.indexing import *
-from minigraph.ops.linear import *
-from minigraph.ops.normalization import *
-from minigraph.ops.pooling import *
-from minigraph.ops.reduction import *
-from minigraph.ops.scanning import *
-from minigraph.ops.shape import *
-from minigraph.ops.special import *
-from minigraph.ops.transcendental import *
-from minigraph.ops.windows import *
+from minigraph.ops.elementwise.activation import *
+from minigraph.ops.elementwise.arithmetic import *
+from minigraph.ops.elementwise.base import *
+from minigraph.ops.elementwise.comparison import *
+from minigraph.ops.elementwise.special import *
+from minigraph.ops.elementwise.transcendental import *
+from minigraph.ops.linear import linalg
+from minigraph.ops.linear.convolution import *
+from minigraph.ops.linear.pooling import *
+from minigraph.ops.linear.products import *
+from minigraph.ops.loop.scan import *
+from minigraph.ops.reduce.crossentropy import *
+from minigraph.ops.reduce.normalization import *
+from minigraph.ops.reduce.reduction import *
+from minigraph.ops.reduce.running import *
+from minigraph.ops.reduce.softmax import *
+from minigraph.ops.reduce.statistics import *
 from minigraph.printing import debugprint, pprint, to_dot, to_networkx, to_svg
-from minigraph.version import __version__
-from minigraph.words import instead_of_word
 
 __all__ = [
     "Function", "In", "Memory", "Out", "Profile", "Trace", "Transfers", "function",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from minigraph.doctor import doctor
+from minigraph.compiler.doctor import doctor
 
 
 def main(arguments: list[str]) -> int:

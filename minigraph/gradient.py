@@ -7,21 +7,23 @@ from dataclasses import dataclass
 from functools import reduce
 from typing import Any, overload
 
-from minigraph.context import alone, without_collector
-from minigraph.errors import InvalidTypeError, InvalidValueError
-from minigraph.graph import Composite, Input, Item, Op, Variable, as_variable, rebuild, toposort
-from minigraph.ops.arithmetic import Add
-from minigraph.ops.arranging import stack
+from minigraph.core.context import alone, without_collector
+from minigraph.core.conversion import as_variable
+from minigraph.core.errors import InvalidTypeError, InvalidValueError
+from minigraph.core.graph import Composite, Input, Item, Op, Variable, toposort
+from minigraph.core.origin import carry_origin, warn
+from minigraph.core.types import TensorType
+from minigraph.core.walks import rebuild
+from minigraph.ops.array.arranging import stack
+from minigraph.ops.array.creation import ones_like, zeros_like
+from minigraph.ops.array.shape import dimshuffle, ravel, reshape, shape
 from minigraph.ops.control import IfElse
-from minigraph.ops.creation import ones_like, zeros_like
-from minigraph.ops.elementwise import Cotangents, cast
-from minigraph.ops.loop import Scan
-from minigraph.ops.loop_gradient import loop_cotangents
-from minigraph.ops.reduction import sum as sum_over
-from minigraph.ops.shape import dimshuffle, ravel, reshape, shape
-from minigraph.origin import carry_origin, warn
-from minigraph.rewrite.stability import stable_forms
-from minigraph.types import TensorType
+from minigraph.ops.elementwise.arithmetic import Add
+from minigraph.ops.elementwise.base import Cotangents, cast
+from minigraph.ops.loop.gradient import loop_cotangents
+from minigraph.ops.loop.loop import Scan
+from minigraph.ops.reduce.reduction import sum as sum_over
+from minigraph.rewrite.stability.rules import stable_forms
 
 __all__ = ["grad", "hessian", "hessian_vector_product", "jacobian", "jvp", "vjp"]
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Protocol
 
-from minigraph.errors import InvalidTypeError
-from minigraph.graph import Variable, tensor
+from minigraph.core.conversion import tensor
+from minigraph.core.errors import InvalidTypeError
+from minigraph.core.graph import Variable
 
 __all__ = [
     "scalar",

@@ -7,7 +7,7 @@ from functools import cache
 from inspect import Parameter, Signature, signature
 from typing import Any
 
-from minigraph.errors import InvalidTypeError
+from minigraph.core.errors import InvalidTypeError
 
 RENAMED = {"M": "m", "N": "n", "correction": "ddof", "min": "a_min", "max": "a_max"}
 """Optional arguments that have another name here."""

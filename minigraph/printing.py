@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, TextIO
 
-from minigraph.errors import ExecutionError, MissingExtraError
-from minigraph.graph import Constant, Graph, Input, Op, Shared, Structural, Variable, describe_type, toposort, with_bodies
+from minigraph.core.errors import ExecutionError, MissingExtraError
+from minigraph.core.graph import Constant, Graph, Input, Op, Shared, Structural, Variable, describe_type, toposort
+from minigraph.core.walks import with_bodies
 
 __all__ = ["debugprint", "pprint"]
 

@@ -7,14 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from minigraph.errors import FailedAssertionError
-from minigraph.function import function
+from minigraph.core.conversion import tensor
+from minigraph.core.errors import FailedAssertionError
+from minigraph.core.graph import Composite, Constant, Graph, Op, Shared, Variable, evaluated, toposort
+from minigraph.core.state import snapshot
+from minigraph.functions.function import function
 from minigraph.gradient import grad
-from minigraph.graph import Composite, Constant, Graph, Op, Shared, Variable, evaluated, tensor, toposort
-from minigraph.ops.elementwise import Cast
+from minigraph.ops.elementwise.base import Cast
 from minigraph.printing import flat_text
 from minigraph.rewrite.engine import Rule, rewrite
-from minigraph.state import snapshot
 
 __all__ = ["assert_rewrites", "compute_plainly", "numeric_gradient", "verify_grad"]
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from sweep import IS_SWEEP
 
-from minigraph.kernels import jit, native_program
+from minigraph.compiler.cpu import jit
+from minigraph.compiler.cpu import program as native_program
 
 native_program._recent = deque(maxlen=8192)
 """The kernels of a process are kept longer than usual: many tests need the same."""

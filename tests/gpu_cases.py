@@ -13,10 +13,10 @@ from loop_generator import random_loop
 from test_ops import HARD, VALUES, inputs_like, variables_of
 
 import minigraph as mg
-from minigraph.graph import Input, Shared
-from minigraph.rewrite.stability import stabilize
+from minigraph.core.graph import Input, Shared
+from minigraph.rewrite.stability.rules import stabilize
 
-compiler = sys.modules["minigraph.function"]
+compiler = sys.modules["minigraph.functions.function"]
 GRAPHS, LOOPS = 320, 32
 """How many random ones there are."""
 

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 import minigraph as mg
-from minigraph.graph import Constant, Input, Shared, Variable
+from minigraph.core.graph import Constant, Input, Shared, Variable
+from minigraph.ops.array.indexing import Index
 from minigraph.testing import compute_plainly
 
 SPECIAL = [np.nan, np.inf, -np.inf, 0.0, -0.0, -0.0, -0.0, 1.0, -1.0, 0.5, 1e30, -1e30, 1e-30, 3.0, -2.0]
@@ -378,7 +379,7 @@ def writing(graph: RandomGraph) -> None:
     x = graph.pick("f", ndim=1)
     write = one_of(graph, [mg.set_subtensor, mg.inc_subtensor])
     picked = x[some_key(graph, x, repeats=write is mg.inc_subtensor)]
-    if isinstance(picked.op, mg.ops.indexing.Index):
+    if isinstance(picked.op, Index):
         value = graph.partner(picked, "f") if graph.rng.random() < 0.5 else picked * 2.0
         stretches = isinstance(value, Variable) and value.ndim <= picked.ndim and value.dtype == x.dtype
         shapes = zip(value.type.shape[::-1], picked.type.shape[::-1], strict=False) if stretches else ()

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 import minigraph as mg
-from minigraph.graph import Variable
+from minigraph.core.graph import Variable
 
 TAPS_OF_SEQUENCES = [(0,), (0,), (1,), (-1, 0), (0, 2), (-2,)]
 TAPS_OF_STATES = [(-1,), (-1,), (-1,), (-2, -1), (-2,), (-1, -3)]

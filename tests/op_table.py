@@ -18,27 +18,13 @@ import numpy as np
 import scipy.special
 
 import minigraph as mg
-from minigraph.ops import (
-    activation,
-    arithmetic,
-    arranging,
-    comparison,
-    control,
-    convolution,
-    creation,
-    crossentropy,
-    elementwise,
-    indexing,
-    linalg,
-    linear,
-    normalization,
-    pooling,
-    reduction,
-    shape,
-    special,
-    transcendental,
-    windows,
-)
+from minigraph.ops import control
+from minigraph.ops.array import arranging, creation, indexing, shape, windows
+from minigraph.ops.elementwise import activation, arithmetic, comparison, special, transcendental
+from minigraph.ops.elementwise import base as elementwise
+from minigraph.ops.linear import convolution, linalg, pooling
+from minigraph.ops.linear import products as linear
+from minigraph.ops.reduce import crossentropy, normalization, reduction, running, softmax, statistics
 
 MODULES = (
     arithmetic,
@@ -49,6 +35,9 @@ MODULES = (
     shape,
     creation,
     reduction,
+    statistics,
+    running,
+    softmax,
     indexing,
     arranging,
     activation,
@@ -420,7 +409,8 @@ HARD_INTEGERS = (
 
 def reducing(name: str, reference: Any = None, draw: Draw = anything, **facts: Any) -> Record:
     """A reduction over axes."""
-    function = vars(reduction)[name]
+    home = next(module for module in (reduction, statistics, running) if name in module.__all__)
+    function = vars(home)[name]
     facts = {"calls": AXES + AXES_OF_NONE, "dtypes": EVERY, "hard": HARD_ROWS + HARD_INTEGERS, **facts}
     wrong = (
         *no_array(function),
@@ -429,7 +419,7 @@ def reducing(name: str, reference: Any = None, draw: Draw = anything, **facts: A
         Wrong(lambda: function(matrix(2, 3), axis="rows"), TypeError),
         *facts.pop("wrong", ()),
     )
-    return Record(reduction, (name,), function, reference or numpy_reference(name), draws=(draw,), wrong=wrong, **facts)
+    return Record(home, (name,), function, reference or numpy_reference(name), draws=(draw,), wrong=wrong, **facts)
 
 
 def record(module: ModuleType, name: str, reference: Any, calls: Iterable[Call], **facts: Any) -> Record:
@@ -1108,7 +1098,7 @@ def vector_norm(x: Array, ord: Any = 2, axis: Any = None, keepdims: bool = False
 
 def no_elements(name: str) -> Wrong:
     """An extreme of nothing."""
-    return Wrong(lambda: vars(reduction)[name](matrix(2, 0), axis=1), ValueError)
+    return Wrong(lambda: vars(mg)[name](matrix(2, 0), axis=1), ValueError)
 
 
 SPREAD = (*AXES, one(2, 3, ddof=1), one(4, 2, axis=0, ddof=1, keepdims=True))
@@ -1156,8 +1146,8 @@ REDUCTIONS = (
         ),
         hard=HARD_ROWS,
         wrong=(
-            Wrong(lambda: reduction.norm(matrix(2, 3), ord=0), ValueError),
-            Wrong(lambda: reduction.norm(matrix(2, 3), ord="fro"), ValueError),
+            Wrong(lambda: mg.norm(matrix(2, 3), ord=0), ValueError),
+            Wrong(lambda: mg.norm(matrix(2, 3), ord="fro"), ValueError),
         ),
         tolerance=2,
     ),
@@ -1560,9 +1550,9 @@ HARD_LOGITS = (
 
 def along_axis(name: str, reference: Any) -> Record:
     """softmax or log_softmax."""
-    function = vars(activation)[name]
+    function = vars(softmax)[name]
     return record(
-        activation,
+        softmax,
         name,
         lambda x, axis=-1: wide(reference)(x, axis=axis),
         ALONG,

@@ -1,6 +1,7 @@
 """The house: layers of modules that import downwards only, nothing heavy behind `import minigraph`, modules of one sitting."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,45 +12,30 @@ import minigraph as mg
 
 ROOT = Path(__file__).parents[1] / "minigraph"
 
-LEVELS = {
-    "L0": "locks context origin errors version words guard record config state dimensions types",
-    "L1": "graph",
-    "L2": """printing inputs ops.noted
-        ops.elementwise ops.requirement ops.comparison ops.arithmetic ops.transcendental ops.special ops.shape
-        ops.creation ops.reduction ops.indexing ops.arranging
-        ops.activation ops.linear ops.linalg ops.crossentropy ops.normalization ops.control ops.random
-        ops.loop ops.asked ops.loop_updates ops.loop_gradient ops.scanning
-        ops.windows ops.convolution ops.pooling ops""",
-    "L3": """numpy_calls operators rewrite.engine rewrite.sight rewrite.quotients rewrite.logarithms rewrite.stability gradient
-        rewrite.lower rewrite.sizes rewrite.algebra rewrite.folding rewrite.merge
-        rewrite.specialize rewrite.moments rewrite.loops rewrite.slices rewrite.axes rewrite.fuse rewrite.anonymous rewrite""",
-    "L4": """kernels.disk kernels.jit kernels.scalar kernels.llvm_scalar kernels.elementary kernels.namespace
-        kernels.rehearsal kernels.seclude kernels.loopnest
-        kernels.layout kernels.effort kernels.accumulator kernels.llvm kernels.runtime kernels.loops kernels.blas kernels.gemm
-        kernels.products kernels.arena kernels.packing kernels.recompute kernels.rows kernels.scattered
-        kernels.fusion kernels.overwriting kernels.parts kernels.builder kernels.program kernels.frame
-        kernels.product_calls kernels.native_program
-        kernels.cuda_scalar kernels.arrangement kernels.cuda kernels.cuda_program kernels.cublas kernels.cuda_runtime kernels
-        backends.interpreted backends.regions backends.native backends.device_plan backends.gpu backends.choice backends""",
-    "L5": "schedule wiring direct replay doctor",
-    "L6": "function",
-    "L7": """testing
-        layers.roles layers.arguments layers.initialization layers.gates layers.settings layers.state_values layers.base
-        layers.values layers.filter layers.computation_graph layers.linear layers.activations
-        layers.conventions layers.loop_statistics layers.ghost_batches layers.masks layers.requests layers.population
-        layers.normalization layers.batch_renormalization layers.sample_normalization layers.weight_normalization layers.noise
-        layers.mlp layers.convolution layers.recurrent layers""",
-    "L8": """transforms.averages transforms.batch_normalization transforms.forgotten transforms.accumulation
-        transforms.recomputation transforms.freezing transforms.products transforms.folding transforms.monitoring
-        transforms.noise transforms""",
-    "L9": """layers.dialects.base layers.dialects.caffe layers.dialects.gomlx layers.dialects.keras layers.dialects.lasagne
-        layers.dialects.onnx layers.dialects.puzzlelib layers.dialects.theano layers.dialects.torch layers.dialects.convert
-        layers.dialects training.hyperparameters training.parameters training.gradients
-        training.schedules training.rules training __main__""",
-}
-"""Every module of the package, each before those that may import it; a package itself stands after its modules."""
 
-ORDER = " ".join(LEVELS.values()).split()
+def in_order(text):
+    """The modules that the table of CONTRIBUTING.md names, one after the other."""
+    rows = re.findall(r"^\| (?:`([\w/]+)/`)? *\| ((?:`\w+`(?:, )?)+) \|$", text, re.MULTILINE)
+    prefixes = [(folder.replace("/", ".") + "." if folder else "", names) for folder, names in rows]
+    return [prefix + name for prefix, names in prefixes for name in re.findall(r"\w+", names)]
+
+
+MODULES = in_order((ROOT.parent / "CONTRIBUTING.md").read_text())
+
+
+def with_folders(modules):
+    """The modules, and after the last module of each folder the folder's own."""
+    folders = {".".join(name.split(".")[:depth]) for name in modules for depth in range(1, name.count(".") + 1)}
+    result = []
+    for position, name in enumerate(modules):
+        result.append(name)
+        rest = modules[position + 1 :]
+        parents = [".".join(name.split(".")[:depth]) for depth in range(name.count("."), 0, -1)]
+        result += [one for one in parents if one in folders and not any(other.startswith(one + ".") for other in rest)]
+    return result
+
+
+ORDER = with_folders(MODULES)
 HEAVY = {"networkx", "llvmlite", "cupy", "sklearn", "matplotlib", "tqdm", "scipy"}
 LONGEST_MODULE, LONG_FUNCTION = 500, 50
 
@@ -96,8 +82,15 @@ def of_the_package(tree):
 
 def test_every_module_has_its_place():
     assert sorted(ORDER) == sorted(name for name in SOURCES if name), (
-        "a module without a place in LEVELS, or the other way round"
+        "a module without a place in the table of CONTRIBUTING.md, or the other way round"
     )
+
+
+def test_folders_are_in_order():
+    """What lies in a folder stands together, so that folders import downwards as modules do."""
+    for folder in {name.rpartition(".")[0] for name in MODULES} - {""}:
+        places = [place for place, name in enumerate(MODULES) if name.startswith(folder + ".")]
+        assert places == list(range(places[0], places[-1] + 1)), folder
 
 
 @pytest.mark.parametrize("module", ORDER)
@@ -122,19 +115,13 @@ def test_the_package_is_not_imported_inside_functions(module):
     assert not {name for name in late if name.split(".")[0] == "minigraph"}
 
 
-def test_docstrings_state_the_order():
-    for package in ("ops", "rewrite"):
-        text = ast.get_docstring(TREES[package]).replace("\n", " ")
-        stated = ", ".join(name.removeprefix(f"{package}.") for name in ORDER if name.startswith(f"{package}."))
-        assert stated in text
-
-
 def test_the_checks_see_what_they_are_for():
     tree = ast.parse(
-        "import numpy\nfrom minigraph.ops import shape as s, Nothing\nif TYPE_CHECKING:\n    from minigraph.training import x\n"
-        "else:\n    from minigraph import graph\ndef f():\n    import minigraph.types\n    from minigraph import Variable\n"
+        "import numpy\nfrom minigraph.ops.array import shape as s, Nothing\n"
+        "if TYPE_CHECKING:\n    from minigraph.training import x\nelse:\n    from minigraph.core import graph\n"
+        "def f():\n    import minigraph.core.types\n    from minigraph import Variable\n"
     )
-    assert of_the_package(tree) == {"ops.shape", "ops", "graph", "types", ""}
+    assert of_the_package(tree) == {"ops.array.shape", "ops.array", "core.graph", "core.types", ""}
     assert [inside for _, inside in imports(tree)].count(True) == 2
 
 
@@ -193,7 +180,8 @@ def test_public_names_are_those_that_are_listed():
     exec("from minigraph import *", namespace)
     assert set(namespace) - {"__builtins__"} == set(mg.__all__) == set(dir(mg)) - {"__version__"}
     assert len(mg.__all__) == len(set(mg.__all__))
-    modules = [one for one in vars(mg.ops).values() if hasattr(one, "__all__") and one not in (mg.linalg, mg.random)]
+    ops = [one for name, one in sys.modules.items() if name.startswith("minigraph.ops.")]
+    modules = [one for one in ops if hasattr(one, "__all__") and one not in (mg.linalg, mg.random)]
     assert len(modules) >= 15
     assert {name for module in [*modules, mg.inputs] for name in module.__all__} <= set(mg.__all__)
     assert {name for name, kind in vars(mg.errors).items() if isinstance(kind, type)} <= set(mg.__all__)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import minigraph as mg
-from minigraph.kernels import jit
+from minigraph.compiler.cpu import jit
+from minigraph.dialects import caffe, gomlx, keras, lasagne, onnx, puzzlelib, torch
 from minigraph.layers import BatchNormalization, BatchRenormalization, Dropout, Freeze, batch_normalization, training
-from minigraph.layers.dialects import caffe, gomlx, keras, lasagne, onnx, puzzlelib, torch
 from minigraph.transforms import Duplicates, apply_dropout, fold_batch_normalization, get_batch_normalization_updates
 
 pytestmark = pytest.mark.quick_code

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import minigraph as mg
+from minigraph.dialects import caffe
 from minigraph.layers import BatchNormalization, batch_normalization
-from minigraph.layers.dialects import caffe
 from minigraph.transforms import (
     Duplicates,
     caffe_average,

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 import minigraph as mg
-from minigraph.graph import Graph
-from minigraph.kernels import jit
+from minigraph.compiler.cpu import jit
+from minigraph.core.graph import Graph
 from minigraph.layers import Convolutional, Rectifier, Sequence, SpatialBatchNormalization, batch_normalization
-from minigraph.ops.elementwise import Elementwise
-from minigraph.ops.reduction import Reduction
-from minigraph.ops.shape import Dimshuffle
-from minigraph.rewrite.axes import sink_axes
+from minigraph.ops.array.shape import Dimshuffle
+from minigraph.ops.elementwise.base import Elementwise
+from minigraph.ops.reduce.reduction import Reduction
+from minigraph.rewrite.sink_transposes import sink_axes
 from minigraph.testing import compute_plainly
 
 pytestmark = pytest.mark.quick_code

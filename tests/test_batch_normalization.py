@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import minigraph as mg
+from minigraph.core.walks import transform
 from minigraph.layers import (
     MLP,
     BatchNormalization,
@@ -24,7 +25,7 @@ from minigraph.layers import (
     set_parameter_values,
     training,
 )
-from minigraph.layers.roles import (
+from minigraph.layers.core.roles import (
     BATCH_NORM_DIVISOR,
     BATCH_NORM_MINIBATCH_ESTIMATE,
     BATCH_NORM_OFFSET,
@@ -36,7 +37,7 @@ from minigraph.layers.roles import (
     PARAMETER,
     has_roles,
 )
-from minigraph.ops.reduction import Sum
+from minigraph.ops.reduce.reduction import Sum
 from minigraph.transforms import (
     apply_batch_normalization,
     apply_dropout,
@@ -627,7 +628,7 @@ def test_stripping_every_tag_changes_no_value():
     network = stacked()
     x = mg.matrix("x")
     y = trained(network, x)
-    (bare,) = mg.graph.transform([y], lambda one: mg.Variable(one.op, one.inputs, one.type) if one.inputs else one)
+    (bare,) = transform([y], lambda one: mg.Variable(one.op, one.inputs, one.type) if one.inputs else one)
     assert not any(one.tags for one in mg.ComputationGraph(bare) if one.inputs)
     np.testing.assert_array_equal(bare.eval({x: C}), y.eval({x: C}))
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import minigraph as mg
+from minigraph.dialects import keras
 from minigraph.layers import (
     BatchNormalization,
     BatchNormalizedMLP,
@@ -18,7 +19,6 @@ from minigraph.layers import (
     batch_normalization,
     is_in_training,
 )
-from minigraph.layers.dialects import keras
 from minigraph.transforms import apply_population_normalization, get_batch_normalization_updates
 
 C = np.arange(12, dtype="float32").reshape(3, 4)

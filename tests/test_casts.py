@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import minigraph as mg
-from minigraph.graph import Variable
+from minigraph.core.graph import Variable
 
 FLOATS = ("float16", "float32", "float64")
 INTEGERS = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64")

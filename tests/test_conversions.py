@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 import minigraph as mg
-from minigraph.layers import BatchNormalization, SpatialBatchNormalization
-from minigraph.layers.dialects import (
+from minigraph.dialects import (
     BLOCKS,
     CAFFE,
     CONVENTIONS,
@@ -32,7 +31,8 @@ from minigraph.layers.dialects import (
     to_list,
     torch,
 )
-from minigraph.layers.dialects.torch import UNTRACKED
+from minigraph.dialects.torch import UNTRACKED
+from minigraph.layers import BatchNormalization, SpatialBatchNormalization
 
 PRECISION = {"float32": 1e-6, "float64": 1e-12}
 PAIRS = [(source, target) for source in CONVENTIONS for target in CONVENTIONS]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import minigraph as mg
-from minigraph.kernels import jit
+from minigraph.compiler.cpu import jit
 from minigraph.layers import (
     AveragePooling,
     Constant,
@@ -23,7 +23,7 @@ from minigraph.layers import (
     batch_normalization,
     get_parameter_values,
 )
-from minigraph.layers.roles import BIAS, FILTER, WEIGHT
+from minigraph.layers.core.roles import BIAS, FILTER, WEIGHT
 from minigraph.transforms import (
     apply_batch_normalization,
     fold_batch_normalization,

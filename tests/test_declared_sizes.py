@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import minigraph as mg
-from minigraph.kernels import jit
+from minigraph import dialects
+from minigraph.compiler.cpu import jit
 from minigraph.layers import (
     GRU,
     LSTM,
@@ -35,7 +36,6 @@ from minigraph.layers import (
     Tanh,
     WeightNormalizedLinear,
     application,
-    dialects,
     find_layers,
     get_parameter_values,
     set_parameter_values,

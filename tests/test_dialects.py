@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import minigraph as mg
+from minigraph.dialects import CONVENTIONS, TORCH7_VERSION_1, caffe, gomlx, keras, lasagne, onnx, puzzlelib, theano, torch
 from minigraph.layers import (
     MLP,
     BatchNormalization,
@@ -22,21 +23,9 @@ from minigraph.layers import (
     Sequence,
     batch_normalization,
 )
-from minigraph.layers.conventions import Variance
-from minigraph.layers.dialects import (
-    CONVENTIONS,
-    TORCH7_VERSION_1,
-    caffe,
-    gomlx,
-    keras,
-    lasagne,
-    onnx,
-    puzzlelib,
-    theano,
-    torch,
-)
-from minigraph.layers.requests import Request
-from minigraph.layers.roles import BIAS, PARAMETER, has_roles
+from minigraph.layers.core.roles import BIAS, PARAMETER, has_roles
+from minigraph.layers.normalization.apply_options import Request
+from minigraph.layers.normalization.conventions import Variance
 from minigraph.transforms import (
     Duplicates,
     apply_batch_normalization,

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 import minigraph as mg
-from minigraph.kernels import disk, jit
+from minigraph.compiler import cache as disk
+from minigraph.compiler.cpu import jit
 
 pytestmark = pytest.mark.skipif(
     not jit.is_available() or not hasattr(os, "geteuid"), reason="llvmlite is not installed, or nobody owns files here"
@@ -22,7 +23,7 @@ as_root = pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, re
 SCRIPT = """
 import numpy as np
 import minigraph as mg
-from minigraph.kernels import jit
+from minigraph.compiler.cpu import jit
 
 x, w = mg.matrix("x"), mg.shared(np.full((40, 50), 0.01, "float32"), "w")
 cost = mg.logsumexp(mg.sin(x) @ w, 1).sum()
@@ -323,7 +324,7 @@ atexit.register(late)
 """
 
 
-@pytest.mark.parametrize("before", ["", "import minigraph", "import minigraph.kernels.jit as jit; jit.llvm()", "late()"])
+@pytest.mark.parametrize("before", ["", "import minigraph", "import minigraph.compiler.cpu.jit as jit; jit.llvm()", "late()"])
 def test_compiling_while_the_process_ends_is_silent(before):
     script = AT_EXIT.format(before)
     *_, value = run("off", script)[0]

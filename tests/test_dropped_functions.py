@@ -11,7 +11,7 @@ pytest.importorskip("llvmlite")
 
 MODULES = """
     import gc
-    from minigraph.kernels.jit import Code
+    from minigraph.compiler.cpu.jit import Code
 
     def held():
         gc.collect()

@@ -106,7 +106,7 @@ def strange_values():
 
 PUBLIC = {name: vars(mg)[name] for name in mg.__all__ if inspect.isfunction(vars(mg)[name]) and name != "doctor"}
 PUBLIC |= {f"linalg.{name}": vars(mg.linalg)[name] for name in mg.linalg.__all__}
-for module in (mg.training, mg.transforms, mg.layers.dialects):
+for module in (mg.training, mg.transforms, mg.dialects):
     functions = {name: vars(module)[name] for name in module.__all__ if inspect.isfunction(vars(module)[name])}
     PUBLIC |= {f"{module.__name__.rpartition('.')[2]}.{name}": function for name, function in functions.items()}
 for owner in (mg.random.RandomStream(1), mg.ComputationGraph(mg.tanh(mg.matrix("m")))):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from minigraph.config import BACKENDS
+from minigraph.core.config import BACKENDS
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 

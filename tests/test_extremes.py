@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 import minigraph as mg
+from minigraph.dialects import gomlx, keras, lasagne, puzzlelib, torch
 from minigraph.layers import (
     BatchNormalization,
     GroupNormalization,
@@ -24,9 +25,8 @@ from minigraph.layers import (
     WeightNormalizedLinear,
     batch_normalization,
 )
-from minigraph.layers.batch_renormalization import BatchRenormalization
-from minigraph.layers.conventions import InverseStdev
-from minigraph.layers.dialects import gomlx, keras, lasagne, puzzlelib, torch
+from minigraph.layers.normalization.conventions import InverseStdev
+from minigraph.layers.normalization.renormalization import BatchRenormalization
 from minigraph.training import clip_gradient_norm
 from minigraph.transforms import Duplicates, get_batch_normalization_updates
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 import minigraph as mg
-from minigraph.backends.native import CompiledRegion, Plan
-from minigraph.kernels import jit
-from minigraph.kernels.program import NestStep
-from minigraph.rewrite.fuse import Region
+from minigraph.compiler.cpu import jit
+from minigraph.compiler.cpu.backend import CompiledRegion, Plan
+from minigraph.compiler.plan.program import NestStep
+from minigraph.rewrite.partition import Region
 
 pytestmark = pytest.mark.quick_code
 

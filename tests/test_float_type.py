@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 import minigraph as mg
-from minigraph.function import reviews
-from minigraph.graph import Graph, with_bodies
+from minigraph.core.graph import Graph
+from minigraph.core.walks import with_bodies
+from minigraph.functions.function import reviews
 from minigraph.layers import (
     BatchNormalizedLSTM,
     BatchNormalizedMLP,

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import minigraph as mg
+from minigraph.dialects import caffe, gomlx, keras, lasagne, onnx, puzzlelib, torch
 from minigraph.layers import (
     MLP,
     BatchNormalization,
@@ -24,9 +25,8 @@ from minigraph.layers import (
     batch_normalization,
     training,
 )
-from minigraph.layers.dialects import caffe, gomlx, keras, lasagne, onnx, puzzlelib, torch
-from minigraph.ops.arithmetic import Multiply
-from minigraph.ops.normalization import NormalizeBy
+from minigraph.ops.elementwise.arithmetic import Multiply
+from minigraph.ops.reduce.normalization import NormalizeBy
 from minigraph.transforms import (
     apply_population_normalization,
     fold_batch_normalization,

@@ -17,9 +17,9 @@ import pytest
 from sweep import rounds
 
 import minigraph as mg
-from minigraph import locks
-from minigraph.errors import ExecutionError
-from minigraph.kernels import jit
+from minigraph.compiler.cpu import jit
+from minigraph.core import locks
+from minigraph.core.errors import ExecutionError
 
 BACKENDS = ["numpy", "native"] if jit.is_available() else ["numpy"]
 FORKS = 200

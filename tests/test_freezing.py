@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import minigraph as mg
+from minigraph.dialects import caffe, lasagne, torch
 from minigraph.layers import BatchNormalization, BatchNormalizedMLP, Freeze, Tanh, batch_normalization
-from minigraph.layers.dialects import caffe, lasagne, torch
 from minigraph.training import sgd
 from minigraph.transforms import (
     StatisticsAccumulator,

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import minigraph as mg
-from minigraph.backends.interpreted import Backend
-from minigraph.kernels import jit
-from minigraph.schedule import run, schedule
+from minigraph.compiler.cpu import jit
+from minigraph.compiler.interpreted import Backend
+from minigraph.compiler.schedule import run, schedule
 
 BACKENDS = ["numpy", "native"] if jit.is_available() else ["numpy"]
 

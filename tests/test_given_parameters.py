@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import minigraph as mg
+from minigraph.dialects import caffe, keras, lasagne
 from minigraph.layers import (
     GRU,
     LSTM,
@@ -28,7 +29,6 @@ from minigraph.layers import (
     get_parameter_values,
     set_parameter_values,
 )
-from minigraph.layers.dialects import caffe, keras, lasagne
 from minigraph.training import sgd
 from minigraph.transforms import freeze_batch_normalization, reset_population_statistics
 

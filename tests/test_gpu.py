@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import minigraph as mg
-from minigraph.graph import Variable
+from minigraph.core.graph import Variable
 
 needs_compiler = pytest.mark.skipif(host_cuda.COMPILER is None, reason="kernels are run on the host with g++")
 

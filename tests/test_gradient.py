@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import minigraph as mg
-from minigraph.graph import Composite, Graph, Op, items
-from minigraph.ops.elementwise import Floating
+from minigraph.core.graph import Composite, Graph, Op, items
+from minigraph.ops.elementwise.base import Floating
 from minigraph.testing import numeric_gradient, verify_grad
 
 pytestmark = pytest.mark.quick_code

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import minigraph as mg
-from minigraph.graph import rebuild, toposort, transform
+from minigraph.core.graph import toposort
+from minigraph.core.walks import rebuild, transform
 from minigraph.printing import flat_text, graph_diff
 
 

@@ -10,7 +10,7 @@ import pytest
 
 import minigraph as mg
 from minigraph import training, transforms
-from minigraph.layers.roles import WEIGHT
+from minigraph.layers.core.roles import WEIGHT
 
 P = mg.shared(np.float32([1.0, 2.0]), "p", tags=(WEIGHT,))
 COST = mg.square(P).sum()

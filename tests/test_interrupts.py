@@ -17,8 +17,8 @@ import pytest
 from sweep import rounds
 
 import minigraph as mg
-from minigraph import locks
-from minigraph.kernels import jit
+from minigraph.compiler.cpu import jit
+from minigraph.core import locks
 
 BACKENDS = ["numpy", "native"] if jit.is_available() else ["numpy"]
 INTERRUPTS = {"one variable": 1500, "network": 1500, "by name": 600, "values": 600, "building": 25}

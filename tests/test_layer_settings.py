@@ -13,6 +13,7 @@ from test_layer_state import RECORDS
 
 import minigraph as mg
 from minigraph import layers
+from minigraph.dialects import LASAGNE, caffe, from_list, gomlx, keras, lasagne, onnx, puzzlelib, torch
 from minigraph.layers import (
     BatchNormalization,
     BatchNormalizedMLP,
@@ -26,7 +27,6 @@ from minigraph.layers import (
     batch_normalization,
     training,
 )
-from minigraph.layers.dialects import LASAGNE, caffe, from_list, gomlx, keras, lasagne, onnx, puzzlelib, torch
 from minigraph.printing import debugprint
 from minigraph.transforms import get_batch_normalization_updates, recompute_population_statistics
 

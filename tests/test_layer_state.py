@@ -11,7 +11,10 @@ import numpy as np
 import pytest
 
 import minigraph as mg
-from minigraph import layers
+from minigraph import dialects, layers
+from minigraph.core.state import Cell
+from minigraph.dialects import caffe, gomlx, keras, lasagne, onnx, puzzlelib, torch
+from minigraph.dialects.base import DialectNormalization, TrainableNormalization
 from minigraph.layers import (
     LSTM,
     Convolutional,
@@ -20,15 +23,11 @@ from minigraph.layers import (
     Rectifier,
     SimpleRecurrent,
     Tanh,
-    dialects,
     get_parameter_values,
     set_parameter_values,
     training,
 )
-from minigraph.layers.dialects import caffe, gomlx, keras, lasagne, onnx, puzzlelib, torch
-from minigraph.layers.dialects.base import DialectNormalization, TrainableNormalization
-from minigraph.layers.roles import BATCH_NORM_POPULATION_STATISTICS, PARAMETER, has_roles
-from minigraph.state import Cell
+from minigraph.layers.core.roles import BATCH_NORM_POPULATION_STATISTICS, PARAMETER, has_roles
 from minigraph.training import sgd
 from minigraph.transforms import moving_average, reset_population_statistics
 from minigraph.transforms.batch_normalization import normalizations_of

@@ -49,7 +49,7 @@ from minigraph.layers import (
     set_parameter_values,
     training,
 )
-from minigraph.layers.roles import (
+from minigraph.layers.core.roles import (
     AUXILIARY,
     BIAS,
     COST,
@@ -267,7 +267,7 @@ def test_a_model_pickles_and_copies_with_its_graph(mlp, x, rng):
 
 LAYERS = [one for one in vars(mg.layers).values() if isinstance(one, type) and issubclass(one, Layer)] + [
     one
-    for module in vars(mg.layers.dialects).values()
+    for module in vars(mg.dialects).values()
     if isinstance(module, type(mg))
     for one in vars(module).values()
     if isinstance(one, type) and issubclass(one, Layer) and one.__module__ == module.__name__

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import minigraph as mg
+from minigraph import dialects
 from minigraph.layers import (
     MLP,
     BatchNormalization,
@@ -25,14 +26,13 @@ from minigraph.layers import (
     WeightNormalizedLinear,
     application,
     batch_normalization,
-    dialects,
     find_layers,
     get_parameters,
     is_in_training,
     training,
     untrained,
 )
-from minigraph.layers.roles import PARAMETER, WEIGHT
+from minigraph.layers.core.roles import PARAMETER, WEIGHT
 from minigraph.training import adadelta, adagrad, adam, adamw, amsgrad, momentum, nesterov, rmsprop, sgd, weight_decay
 from minigraph.transforms import (
     Duplicates,

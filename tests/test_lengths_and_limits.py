@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import minigraph as mg
+from minigraph.dialects import torch
 from minigraph.layers import BatchRenormalization
-from minigraph.layers.dialects import torch
 
 WRONG = ([3, -1], [4, 0], [3, 9])
 DATA = np.arange(12, dtype="float32").reshape(2, 2, 3)

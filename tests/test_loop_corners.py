@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import minigraph as mg
-from minigraph.kernels import jit
+from minigraph.compiler.cpu import jit
 from minigraph.layers import BatchNormalization, Linear, SimpleRecurrent, batch_normalization
-from minigraph.ops.loop import Scan
+from minigraph.ops.loop.loop import Scan
 from minigraph.testing import verify_grad
 from minigraph.transforms import Duplicates, fold_batch_normalization, get_batch_normalization_updates
 

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 import minigraph as mg
-from minigraph.kernels import jit
+from minigraph.compiler.cpu import jit
+from minigraph.core.walks import with_bodies
+from minigraph.dialects import keras, lasagne, onnx, puzzlelib, torch
 from minigraph.layers import Recurrent, batch_normalization, recurrent
-from minigraph.layers.dialects import keras, lasagne, onnx, puzzlelib, torch
 from minigraph.testing import verify_grad
 
 pytestmark = pytest.mark.quick_code
@@ -214,7 +215,7 @@ def test_transforms_reach_what_is_handed_over_and_what_is_inside():
     found = np.array([f(np.ones((20, 3), "float32"))[0] for _ in range(5)])
     assert ((found == 0).all(1) | (found != 0).all(1)).all()
     assert (found == 0).any() and (found != 0).any()
-    (inner,) = [one for one in mg.graph.with_bodies(graph.variables) if one.name == "inner"]
+    (inner,) = [one for one in with_bodies(graph.variables) if one.name == "inner"]
     both = mg.transforms.apply_dropout(graph, [inner, w], 0.5)
     noisy = both.function()(np.ones((200, 3), "float32"))[0]
     assert (noisy == 0).sum(0).min() > 30 and len(np.unique(noisy, axis=0)) <= 8  # one mask of w, one value of the noise
@@ -246,7 +247,7 @@ def test_an_update_put_into_a_loop_later(backend):
     """What steps compute from state follows it from then on."""
     counter, x = mg.shared(np.int64(0), "counter"), mg.lvector("x")
     rows = mg.scan(lambda r: (r * (counter * 2)).copy("product"), x)
-    (inner,) = [one for one in mg.graph.with_bodies(mg.ComputationGraph(rows).variables) if one.name == "product"]
+    (inner,) = [one for one in with_bodies(mg.ComputationGraph(rows).variables) if one.name == "product"]
     counting = mg.with_default_update(inner, {counter: counter + 1})
     changed = mg.ComputationGraph(rows).replace({inner: counting}).outputs[0]
     assert mg.function([x], changed, backend=backend)([1, 1, 1]).tolist() == [0, 2, 4]

@@ -14,12 +14,13 @@ from loop_generator import random_loop
 from sweep import rounds
 
 import minigraph as mg
-from minigraph.backends.native import CompiledRegion
-from minigraph.backends.regions import CompiledLoop
-from minigraph.graph import with_bodies
-from minigraph.kernels import jit, recompute
-from minigraph.ops.linear import MatMul
-from minigraph.ops.loop import Scan
+from minigraph.compiler.cpu import jit
+from minigraph.compiler.cpu.backend import CompiledRegion
+from minigraph.compiler.shape_cache import CompiledLoop
+from minigraph.compiler.shaped import rematerialize as recompute
+from minigraph.core.walks import with_bodies
+from minigraph.ops.linear.products import MatMul
+from minigraph.ops.loop.loop import Scan
 from minigraph.testing import compute_plainly, verify_grad
 
 pytestmark = pytest.mark.quick_code

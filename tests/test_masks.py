@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import minigraph as mg
+from minigraph.dialects import caffe, gomlx, keras, lasagne, onnx, puzzlelib, torch
 from minigraph.layers import (
     BatchNormalization,
     BatchRenormalization,
@@ -14,8 +15,7 @@ from minigraph.layers import (
     SpatialBatchNormalization,
     batch_normalization,
 )
-from minigraph.layers.dialects import caffe, gomlx, keras, lasagne, onnx, puzzlelib, torch
-from minigraph.layers.masks import checked_mask
+from minigraph.layers.normalization.masks import checked_mask
 
 pytestmark = pytest.mark.quick_code
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 import minigraph as mg
-from minigraph.graph import Graph
-from minigraph.ops.normalization import Standardize
+from minigraph.core.graph import Graph
+from minigraph.ops.reduce.normalization import Standardize
 from minigraph.rewrite.lower import lower
-from minigraph.rewrite.moments import gather_moments
+from minigraph.rewrite.one_pass_variance import gather_moments
 
 EPSILON = 1e-4
 

@@ -17,12 +17,13 @@ from test_random_graphs import assert_same_values, chosen_outputs
 from test_threads import in_threads
 
 import minigraph as mg
-from minigraph.graph import Constant, Graph, Input, Shared
-from minigraph.kernels import native_program, products
-from minigraph.kernels.gemm import DEPTH, ROWS, TALL, WIDE
-from minigraph.kernels.llvm import PIECE, WIDTH
-from minigraph.record import Record
-from minigraph.rewrite.fuse import Region
+from minigraph.compiler.cpu import products
+from minigraph.compiler.cpu import program as native_program
+from minigraph.compiler.cpu.gemm import DEPTH, ROWS, TALL, WIDE
+from minigraph.compiler.cpu.printer import PIECE, WIDTH
+from minigraph.core.graph import Constant, Graph, Input, Shared
+from minigraph.core.record import Record
+from minigraph.rewrite.partition import Region
 
 pytest.importorskip("llvmlite")
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import minigraph as mg
+from minigraph.dialects import BLOCKS, KERAS, LASAGNE, PYTORCH, caffe, gomlx, keras, lasagne, onnx, puzzlelib, torch
 from minigraph.layers import (
     BatchNormalization,
     BatchRenormalization,
@@ -16,9 +17,8 @@ from minigraph.layers import (
     Tanh,
     batch_normalization,
 )
-from minigraph.layers.conventions import Convention, Variance
-from minigraph.layers.dialects import BLOCKS, KERAS, LASAGNE, PYTORCH, caffe, gomlx, keras, lasagne, onnx, puzzlelib, torch
-from minigraph.layers.roles import BATCH_NORM_MINIBATCH_ESTIMATE
+from minigraph.layers.core.roles import BATCH_NORM_MINIBATCH_ESTIMATE
+from minigraph.layers.normalization.conventions import Convention, Variance
 from minigraph.transforms import (
     apply_batch_normalization,
     apply_dropout,

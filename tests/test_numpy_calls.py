@@ -7,8 +7,8 @@ import pytest
 import scipy.special
 
 import minigraph as mg
+from minigraph.counterparts import _COUNTERPARTS
 from minigraph.numpy_calls import RENAMED
-from minigraph.operators import _COUNTERPARTS
 
 M = np.arange(6, dtype="float64").reshape(2, 3) / 7
 SQUARE = M[:, :2] @ M[:, :2].T + np.eye(2)

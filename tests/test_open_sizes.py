@@ -8,12 +8,12 @@ from test_native import computed_in
 from test_random_graphs import assert_same_values
 
 import minigraph as mg
-from minigraph.dimensions import Dimension, Dimensions, taken
-from minigraph.graph import Input
+from minigraph.compiler.binding import single_region
+from minigraph.core.dimensions import Dimension, Dimensions, taken
+from minigraph.core.graph import Input
 from minigraph.layers import LSTM, BatchNormalizedMLP, Rectifier, batch_normalization
 from minigraph.training import adam
 from minigraph.transforms import get_batch_normalization_updates, moving_average
-from minigraph.wiring import single_region
 
 pytest.importorskip("llvmlite")
 CHUNKS, EACH = 6, rounds(6)

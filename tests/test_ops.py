@@ -13,8 +13,9 @@ import scipy.special
 from op_table import INF, MODULES, RECORDS, Array, Call, Record, Wrong, as_list, raveled
 
 import minigraph as mg
-from minigraph.errors import MinigraphError
-from minigraph.graph import Composite, Graph, Item, Leaf, Variable, as_variable
+from minigraph.core.conversion import as_variable
+from minigraph.core.errors import MinigraphError
+from minigraph.core.graph import Composite, Graph, Item, Leaf, Variable
 from minigraph.operators import Operators
 from minigraph.printing import flat_text
 from minigraph.testing import compute_plainly, verify_grad
@@ -72,7 +73,7 @@ COUNTERPARTS = [(record, k) for record in RECORDS if numpy_function(record) for 
 METHODS = [
     (record, k)
     for record in RECORDS
-    if record.module is not mg.linalg and record.names[0] in vars(Operators) and callable(vars(Operators)[record.names[0]])
+    if record.module is not mg.linalg and callable(getattr(Operators, record.names[0], None))
     for k, call in enumerate(record.calls)
     if call.shapes
 ]
@@ -310,7 +311,7 @@ def test_methods_of_variables_build_the_same_graph(case: tuple[Record, int]) -> 
     record, position = case
     call = record.calls[position]
     inputs = inputs_like(record.draw(call, record.dtypes[0]))
-    theirs = record.convention(vars(Operators)[record.names[0]], list(inputs), call)
+    theirs = record.convention(getattr(Operators, record.names[0]), list(inputs), call)
     assert text(theirs, inputs) == text(record.build(call, inputs), inputs)
 
 

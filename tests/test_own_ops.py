@@ -13,17 +13,17 @@ from op_table import RECORDS, Array
 from test_ops import inputs_like, variables_of
 
 import minigraph as mg
-from minigraph.graph import Composite, Leaf, Op, Variable
-from minigraph.ops import normalization
-from minigraph.ops.activation import Softmax
-from minigraph.ops.arithmetic import Multiply, Negative, Round
+from minigraph.core.graph import Composite, Leaf, Op, Variable, items
+from minigraph.ops.array.indexing import Index
+from minigraph.ops.array.shape import Size
 from minigraph.ops.control import Advance, GradientOp
-from minigraph.ops.elementwise import Elementwise, Floating, Loosened
-from minigraph.ops.indexing import Index
-from minigraph.ops.loop import Continued
+from minigraph.ops.elementwise.arithmetic import Multiply, Negative, Round
+from minigraph.ops.elementwise.base import Elementwise, Floating, Loosened
+from minigraph.ops.loop.loop import Continued
 from minigraph.ops.random import Below, RandomBits
-from minigraph.ops.reduction import Reduction
-from minigraph.ops.shape import Size
+from minigraph.ops.reduce import normalization
+from minigraph.ops.reduce.reduction import Reduction
+from minigraph.ops.reduce.softmax import Softmax
 from minigraph.testing import compute_plainly
 
 # -- a class derived from each of the package's, which computes something else ------------------------------------------
@@ -79,7 +79,7 @@ class Example:
     def build(self, op: Op, inputs: Sequence[Variable]) -> list[Variable]:
         """The results of an op in the place of this one, of these inputs."""
         result = op(self.whole(*inputs)) if self.whole is not None else op(*inputs)
-        return list(mg.graph.items(result)) if isinstance(result.type, tuple) else [result]
+        return list(items(result)) if isinstance(result.type, tuple) else [result]
 
 
 def examples() -> dict[type[Op], Example]:

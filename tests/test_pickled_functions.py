@@ -11,7 +11,7 @@ import pytest
 from test_layer_state import CASES, assert_equal_steps, batches, stepping
 
 import minigraph as mg
-from minigraph import version
+from minigraph.core import version
 from minigraph.layers import BatchNormalizedMLP, Linear, Sequence, Tanh, training
 from minigraph.transforms import moving_average
 

@@ -9,7 +9,10 @@ import pytest
 from op_table import RECORDS, as_list
 
 import minigraph as mg
-from minigraph.ops import activation, arithmetic, arranging, comparison, elementwise, reduction, shape, special, transcendental
+from minigraph.ops.array import arranging, shape
+from minigraph.ops.elementwise import activation, arithmetic, comparison, special, transcendental
+from minigraph.ops.elementwise import base as elementwise
+from minigraph.ops.reduce import reduction
 
 HOMES = (activation, arithmetic, arranging, comparison, elementwise, reduction, shape, special, transcendental)
 DTYPES_OF_THEIR_OWN = {

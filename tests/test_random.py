@@ -11,8 +11,8 @@ import pytest
 import scipy.stats
 
 import minigraph as mg
-from minigraph.errors import MinigraphError
-from minigraph.graph import Shared, Variable, toposort
+from minigraph.core.errors import MinigraphError
+from minigraph.core.graph import Shared, Variable, toposort
 from minigraph.ops.random import RandomStream, philox
 from minigraph.testing import compute_plainly
 

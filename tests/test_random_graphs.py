@@ -8,14 +8,14 @@ from graph_generator import RandomGraph, moderate_graph, smooth_expression, wild
 from sweep import rounds
 
 import minigraph as mg
-from minigraph.graph import Graph, Identity, Input, Shared
+from minigraph.core.graph import Graph, Identity, Input, Shared
 from minigraph.rewrite.lower import strip
-from minigraph.rewrite.stability import stabilize
+from minigraph.rewrite.stability.rules import stabilize
 from minigraph.testing import compute_plainly, verify_grad
 
 pytestmark = pytest.mark.quick_code
 
-compiler = sys.modules["minigraph.function"]
+compiler = sys.modules["minigraph.functions.function"]
 """The module; the name in the package is the function."""
 
 CHUNKS = 12

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import minigraph as mg
-from minigraph.graph import with_bodies
-from minigraph.kernels import jit
+from minigraph.compiler.cpu import jit
+from minigraph.core.walks import with_bodies
 from minigraph.layers import (
     GRU,
     LSTM,
@@ -25,7 +25,7 @@ from minigraph.layers import (
     get_parameter_values,
     set_parameter_values,
 )
-from minigraph.layers.roles import INITIAL_STATE, INPUT, OUTPUT, WEIGHT
+from minigraph.layers.core.roles import INITIAL_STATE, INPUT, OUTPUT, WEIGHT
 from minigraph.printing import debugprint
 from minigraph.testing import verify_grad
 from minigraph.transforms import (

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 import minigraph as mg
-from minigraph import state
-from minigraph.errors import ExecutionError
-from minigraph.graph import Op
-from minigraph.kernels import jit
+from minigraph.compiler.cpu import jit
+from minigraph.core import state
+from minigraph.core.errors import ExecutionError
+from minigraph.core.graph import Op
 
 BACKENDS = ["numpy", "native"] if jit.is_available() else ["numpy"]
 STEPS = 3000

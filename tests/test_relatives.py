@@ -17,12 +17,8 @@ from minigraph.layers import (
     WeightNormalizedLinear,
     batch_normalization,
 )
-from minigraph.layers.roles import BIAS, WEIGHT, has_roles
-from minigraph.transforms import (
-    apply_batch_normalization,
-    get_batch_normalization_updates,
-    moving_average,
-)
+from minigraph.layers.core.roles import BIAS, WEIGHT, has_roles
+from minigraph.transforms import apply_batch_normalization, get_batch_normalization_updates, moving_average
 
 pytestmark = pytest.mark.quick_code
 

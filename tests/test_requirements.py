@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import minigraph as mg
-from minigraph.graph import Variable
+from minigraph.core.graph import Variable
 from minigraph.ops.random import RandomStream
 
 LABELS = ("int64", "int8", "uint8", "uint64")

@@ -4,21 +4,22 @@ import numpy as np
 import pytest
 
 import minigraph as mg
-from minigraph.graph import Composite, Constant, Graph, Identity, Variable, items
-from minigraph.ops.activation import SoftmaxGradient
-from minigraph.ops.arithmetic import Add, Multiply, Negative, Power, Square, Subtract
+from minigraph.core.graph import Composite, Constant, Graph, Identity, Variable, items
+from minigraph.ops.array.creation import Arange
+from minigraph.ops.array.indexing import Increment
+from minigraph.ops.array.shape import BroadcastTo, Dimshuffle, Reshape, Size, restore_axes
 from minigraph.ops.control import Assert, GradientOp
-from minigraph.ops.creation import Arange
-from minigraph.ops.indexing import Increment
+from minigraph.ops.elementwise.arithmetic import Add, Multiply, Negative, Power, Square, Subtract
 from minigraph.ops.random import RandomBits
-from minigraph.ops.reduction import Peak, Sum
-from minigraph.ops.shape import BroadcastTo, Dimshuffle, Reshape, Size, restore_axes
-from minigraph.rewrite import algebra, stability
+from minigraph.ops.reduce.reduction import Peak, Sum
+from minigraph.ops.reduce.softmax import SoftmaxGradient
+from minigraph.rewrite import algebra
 from minigraph.rewrite.engine import rewrite
-from minigraph.rewrite.folding import LARGEST, fold
+from minigraph.rewrite.fold import LARGEST, fold
 from minigraph.rewrite.lower import lower, strip
 from minigraph.rewrite.merge import merge
-from minigraph.rewrite.sizes import trace_sizes
+from minigraph.rewrite.stability import rules as stability
+from minigraph.rewrite.symbolic_shapes import trace_sizes
 from minigraph.testing import assert_rewrites, compute_plainly
 
 x, y = mg.vector("x", dtype="float64"), mg.vector("y", dtype="float64")

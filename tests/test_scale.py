@@ -11,7 +11,7 @@ import pytest
 from sweep import rounds
 
 import minigraph as mg
-from minigraph.kernels import jit
+from minigraph.compiler.cpu import jit
 
 pytestmark = pytest.mark.quick_code
 

@@ -6,18 +6,18 @@ import numpy as np
 import pytest
 
 import minigraph as mg
-from minigraph.kernels import jit
+from minigraph.compiler.cpu import jit
 
 if not jit.is_available():
     pytest.skip("llvmlite is not installed", allow_module_level=True)
 
-from minigraph.graph import Graph
-from minigraph.kernels import scattered
-from minigraph.kernels.gemm import table_of
-from minigraph.kernels.layout import ScatteredMatMul
-from minigraph.kernels.products import has_wide_registers
-from minigraph.kernels.scattered import multiply_windows
-from minigraph.ops.windows import Overlap
+from minigraph.compiler.cpu import implicit_gemm as scattered
+from minigraph.compiler.cpu.gemm import table_of
+from minigraph.compiler.cpu.implicit_gemm import multiply_windows
+from minigraph.compiler.cpu.products import has_wide_registers
+from minigraph.compiler.shaped.layout import ScatteredMatMul
+from minigraph.core.graph import Graph
+from minigraph.ops.array.windows import Overlap
 
 pytestmark = pytest.mark.skipif(not has_wide_registers(), reason="products of our own need AVX-512")
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import minigraph as mg
+from minigraph.dialects import caffe, gomlx, keras, lasagne, onnx, puzzlelib, theano, torch
 from minigraph.layers import BatchNormalization, SpatialBatchNormalization, batch_normalization
-from minigraph.layers.dialects import caffe, gomlx, keras, lasagne, onnx, puzzlelib, theano, torch
 from minigraph.transforms import (
     Duplicates,
     cumulative_average,

@@ -10,14 +10,9 @@ from op_table import RECORDS
 from test_ops import empty, identify, inputs_like, variables_of
 
 import minigraph as mg
-from minigraph.layers import (
-    BatchNormalization,
-    BatchNormalizedMLP,
-    Tanh,
-    batch_normalization,
-    roles,
-)
-from minigraph.layers.conventions import BLOCKS
+from minigraph.layers import BatchNormalization, BatchNormalizedMLP, Tanh, batch_normalization
+from minigraph.layers.core import roles
+from minigraph.layers.normalization.conventions import BLOCKS
 from minigraph.ops.control import widening_op
 from minigraph.transforms import Duplicates, get_batch_normalization_updates
 

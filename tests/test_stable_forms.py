@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import minigraph as mg
-from minigraph.graph import Variable
+from minigraph.core.graph import Variable
 from minigraph.testing import compute_plainly
 
 Array = np.ndarray[Any, Any]

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import minigraph as mg
+from minigraph.dialects import caffe, gomlx, keras, lasagne, puzzlelib, torch
 from minigraph.layers import BatchNormalization, BatchNormalizedMLP, Rectifier, Sequence, Tanh, batch_normalization
-from minigraph.layers.dialects import caffe, gomlx, keras, lasagne, puzzlelib, torch
 from minigraph.transforms import (
     Duplicates,
     StatisticsAccumulator,

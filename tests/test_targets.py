@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import minigraph as mg
-from minigraph.graph import Variable
+from minigraph.core.graph import Variable
 
 LOGITS = np.float32([[1, 2, 3], [3, 2, 1]])
 LOSSES: dict[str, Callable[..., Variable]] = {

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import minigraph as mg
-from minigraph.layers.dialects.theano import batch_normalization_test, batch_normalization_train
+from minigraph.dialects.theano import batch_normalization_test, batch_normalization_train
 
 SIZES = (5, 3, 3, 3)
 """Equal sizes, so that nothing but the axes says which one a parameter goes along."""

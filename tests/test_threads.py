@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 import minigraph as mg
-from minigraph.kernels import jit, loops, products
-from minigraph.kernels.blas import blas
-from minigraph.locks import once
+from minigraph.compiler.cpu import jit, products
+from minigraph.compiler.cpu import scan_runtime as loops
+from minigraph.compiler.cpu.blas import blas
+from minigraph.core.locks import once
 
 THREADS, CALLS = 8, 500
 

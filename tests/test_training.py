@@ -11,7 +11,7 @@ import pytest
 
 import minigraph as mg
 from minigraph.layers import BatchNormalizedMLP, Tanh, batch_normalization
-from minigraph.layers.roles import BIAS, WEIGHT
+from minigraph.layers.core.roles import BIAS, WEIGHT
 from minigraph.training import (
     adadelta,
     adagrad,

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import minigraph as mg
+from minigraph.dialects import LASAGNE, PYTORCH, caffe, convert, gomlx, keras, lasagne, onnx, puzzlelib, torch
 from minigraph.layers import (
     BatchNormalization,
     Constant,
@@ -16,8 +17,7 @@ from minigraph.layers import (
     get_parameter_values,
     set_parameter_values,
 )
-from minigraph.layers.dialects import LASAGNE, PYTORCH, caffe, convert, gomlx, keras, lasagne, onnx, puzzlelib, torch
-from minigraph.layers.roles import (
+from minigraph.layers.core.roles import (
     BATCH_NORM_POPULATION_INVERSE_STDEV,
     BATCH_NORM_POPULATION_STDEV,
     BATCH_NORM_POPULATION_VARIANCE,

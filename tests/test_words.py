@@ -7,7 +7,7 @@ import pytest
 from scipy.special import digamma
 
 import minigraph as mg
-from minigraph.words import ARGUMENTS, THEANO
+from minigraph.core.words import ARGUMENTS, THEANO
 
 PORTING = Path(__file__).parent.parent / "docs" / "porting.md"
 

@@ -11,7 +11,7 @@ import pytest
 from op_table import RECORDS, Array, Record
 
 import minigraph as mg
-from minigraph.graph import Variable
+from minigraph.core.graph import Variable
 
 pytestmark = pytest.mark.quick_code
 

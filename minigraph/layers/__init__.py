@@ -1,17 +1,17 @@
 """Layers in the manner of Blocks: roles, filters, computation graphs, and the layers themselves."""
 
-from minigraph.layers.activations import (
-    Elu,
-    Gelu,
-    LeakyRectifier,
-    Logistic,
-    Rectifier,
-    Silu,
-    Softmax,
-    Softplus,
-    Tanh,
+from minigraph.layers.activations import Elu, Gelu, LeakyRectifier, Logistic, Rectifier, Silu, Softmax, Softplus, Tanh
+from minigraph.layers.convolution import (
+    AveragePooling,
+    Convolutional,
+    ConvolutionalSequence,
+    ConvolutionalTranspose,
+    Flattener,
+    GlobalAveragePooling,
+    MaxPooling,
 )
-from minigraph.layers.base import (
+from minigraph.layers.core import roles
+from minigraph.layers.core.base import (
     Application,
     ApplicationCall,
     Layer,
@@ -24,19 +24,9 @@ from minigraph.layers.base import (
     training,
     untrained,
 )
-from minigraph.layers.batch_renormalization import BatchRenormalization
-from minigraph.layers.computation_graph import ComputationGraph
-from minigraph.layers.convolution import (
-    AveragePooling,
-    Convolutional,
-    ConvolutionalSequence,
-    ConvolutionalTranspose,
-    Flattener,
-    GlobalAveragePooling,
-    MaxPooling,
-)
-from minigraph.layers.filter import VariableFilter
-from minigraph.layers.initialization import (
+from minigraph.layers.core.computation_graph import ComputationGraph
+from minigraph.layers.core.filter import VariableFilter
+from minigraph.layers.core.initialization import (
     Constant,
     Glorot,
     He,
@@ -46,31 +36,25 @@ from minigraph.layers.initialization import (
     Sparse,
     Uniform,
 )
-from minigraph.layers.initialization import Identity as IdentityInitializer
+from minigraph.layers.core.initialization import Identity as IdentityInitializer
+from minigraph.layers.core.roles import add_role, has_roles, with_auxiliary
+from minigraph.layers.core.values import get_parameter_values, set_parameter_values
 from minigraph.layers.linear import Bias, Identity, Linear
 from minigraph.layers.mlp import MLP, BatchNormalizedMLP, Sequence
 from minigraph.layers.noise import Dropout
-from minigraph.layers.normalization import BatchNormalization, SpatialBatchNormalization, batch_normalization
-from minigraph.layers.population import PopulationNormalization
-from minigraph.layers.recurrent import (
-    GRU,
-    LSTM,
-    BatchNormalizedLSTM,
-    Bidirectional,
-    Recurrent,
-    RecurrentStack,
-    SimpleRecurrent,
-    recurrent,
-)
-from minigraph.layers.requests import Freeze
-from minigraph.layers.roles import add_role, has_roles, with_auxiliary
-from minigraph.layers.sample_normalization import (
+from minigraph.layers.normalization.apply_options import Freeze
+from minigraph.layers.normalization.batch import BatchNormalization, SpatialBatchNormalization, batch_normalization
+from minigraph.layers.normalization.population import PopulationNormalization
+from minigraph.layers.normalization.renormalization import BatchRenormalization
+from minigraph.layers.normalization.sample import (
     GroupNormalization,
     InstanceNormalization,
     LayerNormalization,
     RMSNormalization,
 )
-from minigraph.layers.values import get_parameter_values, set_parameter_values
+from minigraph.layers.recurrent.cells import GRU, LSTM, BatchNormalizedLSTM, SimpleRecurrent
+from minigraph.layers.recurrent.driver import Recurrent, recurrent
+from minigraph.layers.recurrent.stacks import Bidirectional, RecurrentStack
 from minigraph.layers.weight_normalization import WeightNormalizedLinear
 
 __all__ = [
@@ -139,6 +123,7 @@ __all__ = [
     "has_roles",
     "is_in_training",
     "recurrent",
+    "roles",
     "set_parameter_values",
     "training",
     "untrained",

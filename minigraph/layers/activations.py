@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from minigraph.graph import Variable
-from minigraph.layers.base import Layer, application
-from minigraph.layers.settings import Setting, finite
-from minigraph.ops import activation
-from minigraph.ops.comparison import neq
-from minigraph.ops.crossentropy import softmax_crossentropy
-from minigraph.ops.elementwise import cast
-from minigraph.ops.reduction import mean
-from minigraph.ops.reduction import sum as total
-from minigraph.ops.transcendental import tanh
+from minigraph.core.graph import Variable
+from minigraph.layers.core.base import Layer, application
+from minigraph.layers.core.settings import Setting, finite
+from minigraph.ops.elementwise import activation
+from minigraph.ops.elementwise.base import cast
+from minigraph.ops.elementwise.comparison import neq
+from minigraph.ops.elementwise.transcendental import tanh
+from minigraph.ops.reduce import softmax
+from minigraph.ops.reduce.crossentropy import softmax_crossentropy
+from minigraph.ops.reduce.reduction import sum as total
+from minigraph.ops.reduce.statistics import mean
 
 
 class Tanh(Layer):
@@ -106,12 +107,12 @@ class Softmax(Layer):
     @application
     def apply(self, x: Variable) -> Variable:
         """exp(x) divided by its sum over the last axis."""
-        return activation.softmax(x)
+        return softmax.softmax(x)
 
     @application
     def log_probabilities(self, x: Variable) -> Variable:
         """The logarithm of `apply`, without leaving the range of floats."""
-        return activation.log_softmax(x)
+        return softmax.log_softmax(x)
 
     @application
     def categorical_cross_entropy(self, targets: Variable, x: Variable, *, ignore_index: int | None = None) -> Variable:

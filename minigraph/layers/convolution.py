@@ -7,17 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from minigraph.errors import InvalidValueError
-from minigraph.graph import Input, Variable
-from minigraph.layers.base import Application, Layer, application
-from minigraph.layers.initialization import He, as_initializer
+from minigraph.core.errors import InvalidValueError
+from minigraph.core.graph import Input, Variable
+from minigraph.core.types import TensorType, as_ints, as_sizes, default_float
+from minigraph.layers.core.base import Application, Layer, application
+from minigraph.layers.core.initialization import He, as_initializer
+from minigraph.layers.core.roles import BIAS, FILTER
+from minigraph.layers.core.settings import Setting, count, flag, flag_or_none, ints, size
 from minigraph.layers.mlp import Sequence
-from minigraph.layers.roles import BIAS, FILTER
-from minigraph.layers.settings import Setting, count, flag, flag_or_none, ints, size
-from minigraph.ops.convolution import conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d
-from minigraph.ops.pooling import average_pool, global_average_pool, max_pool
-from minigraph.ops.shape import expand_dims, flatten
-from minigraph.types import TensorType, as_ints, as_sizes, default_float
+from minigraph.ops.array.shape import expand_dims, flatten
+from minigraph.ops.linear.convolution import conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d
+from minigraph.ops.linear.pooling import average_pool, global_average_pool, max_pool
 
 _CONVOLUTIONS = {1: conv1d, 2: conv2d, 3: conv3d}
 _TRANSPOSED = {1: conv_transpose1d, 2: conv_transpose2d, 3: conv_transpose3d}

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from minigraph.errors import InvalidValueError
-from minigraph.graph import Variable
-from minigraph.layers.base import Layer, application
-from minigraph.layers.initialization import Glorot, as_initializer
-from minigraph.layers.roles import BIAS, WEIGHT
-from minigraph.layers.settings import Setting, flag, size
-from minigraph.ops.linear import dot
+from minigraph.core.errors import InvalidValueError
+from minigraph.core.graph import Variable
+from minigraph.layers.core.base import Layer, application
+from minigraph.layers.core.initialization import Glorot, as_initializer
+from minigraph.layers.core.roles import BIAS, WEIGHT
+from minigraph.layers.core.settings import Setting, flag, size
+from minigraph.ops.linear.products import dot
 
 
 def last_size(x: Variable) -> int | None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence as Listed
 from typing import Any
 
-from minigraph.errors import InvalidTypeError, InvalidValueError
-from minigraph.graph import Variable
-from minigraph.layers.base import Application, Layer, application
+from minigraph.core.errors import InvalidTypeError, InvalidValueError
+from minigraph.core.graph import Variable
+from minigraph.layers.core.base import Application, Layer, application
+from minigraph.layers.core.settings import listed
 from minigraph.layers.linear import Linear
-from minigraph.layers.normalization import BatchNormalization
-from minigraph.layers.settings import listed
+from minigraph.layers.normalization.batch import BatchNormalization
 
 
 class Sequence(Layer):

@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from minigraph.errors import InvalidValueError
-from minigraph.graph import Variable
-from minigraph.layers.base import Layer, application, is_in_training, untrained
-from minigraph.layers.roles import DROPOUT, add_role
-from minigraph.layers.settings import Setting
-from minigraph.ops.comparison import where
+from minigraph.core.errors import InvalidValueError
+from minigraph.core.graph import Variable
+from minigraph.layers.core.base import Layer, application, is_in_training, untrained
+from minigraph.layers.core.roles import DROPOUT, add_role
+from minigraph.layers.core.settings import Setting
+from minigraph.ops.array.shape import shape
+from minigraph.ops.elementwise.comparison import where
 from minigraph.ops.random import RandomStream
-from minigraph.ops.shape import shape
 
 
 def check_probability(drop_prob: Any) -> float:

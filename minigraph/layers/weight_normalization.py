@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from minigraph.errors import InvalidValueError
-from minigraph.graph import Variable
-from minigraph.layers.base import application
-from minigraph.layers.initialization import Constant
+from minigraph.core.errors import InvalidValueError
+from minigraph.core.graph import Variable
+from minigraph.layers.core.base import application
+from minigraph.layers.core.initialization import Constant
+from minigraph.layers.core.roles import PARAMETER
 from minigraph.layers.linear import Linear
-from minigraph.layers.roles import PARAMETER
-from minigraph.ops.linear import dot
-from minigraph.ops.normalization import DivideByLength
+from minigraph.ops.linear.products import dot
+from minigraph.ops.reduce.normalization import DivideByLength
 
 
 class WeightNormalizedLinear(Linear):

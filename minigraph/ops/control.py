@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
-from minigraph.errors import InvalidTypeError
-from minigraph.graph import Array, Identity, Op, Shared, Variable, as_variable, is_annotation, reachable, toposort
-from minigraph.ops.arithmetic import clip
-from minigraph.ops.elementwise import Cotangents, Operand, cast, promoted
-from minigraph.ops.noted import Noted
-from minigraph.types import TensorType
+from minigraph.core.conversion import as_variable
+from minigraph.core.errors import InvalidTypeError
+from minigraph.core.graph import Array, Identity, Op, Shared, Variable, is_annotation, reachable, toposort
+from minigraph.core.noted import Noted
+from minigraph.core.types import TensorType
+from minigraph.ops.elementwise.arithmetic import clip
+from minigraph.ops.elementwise.base import Cotangents, Operand, cast, promoted
 
 __all__ = [
     "assert_",

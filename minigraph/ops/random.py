@@ -12,18 +12,20 @@ from typing import Any
 
 import numpy as np
 
-from minigraph.errors import InvalidTypeError, InvalidValueError
-from minigraph.graph import Array, Constant, Op, Variable, as_variable, evaluated, is_weak, shared
-from minigraph.ops.arithmetic import maximum, minimum
-from minigraph.ops.comparison import eq, ge, gt, isfinite, le, logical_and, logical_or, lt
+from minigraph.core.conversion import as_variable, is_weak, shared
+from minigraph.core.errors import InvalidTypeError, InvalidValueError
+from minigraph.core.graph import Array, Constant, Op, Variable, evaluated
+from minigraph.core.types import TensorType, as_dtype, as_dtype_or_float, as_ints, default_float, float_dtype, tensor_type
+from minigraph.ops.array.indexing import argsort, index, take
+from minigraph.ops.array.shape import Sizes, broadcast_to, expand_dims, fill_sizes, shape, split_sizes
 from minigraph.ops.control import Advance
-from minigraph.ops.elementwise import Elementwise, Operand, cast
-from minigraph.ops.indexing import argsort, index, take
-from minigraph.ops.reduction import argmax, cumsum
-from minigraph.ops.requirement import require
-from minigraph.ops.shape import Sizes, broadcast_to, expand_dims, fill_sizes, shape, split_sizes
-from minigraph.ops.transcendental import cos, log, sqrt
-from minigraph.types import TensorType, as_dtype, as_dtype_or_float, as_ints, default_float, float_dtype, tensor_type
+from minigraph.ops.elementwise.arithmetic import maximum, minimum
+from minigraph.ops.elementwise.base import Elementwise, Operand, cast
+from minigraph.ops.elementwise.comparison import eq, ge, gt, isfinite, le, logical_and, logical_or, lt
+from minigraph.ops.elementwise.requirement import require
+from minigraph.ops.elementwise.transcendental import cos, log, sqrt
+from minigraph.ops.reduce.reduction import argmax
+from minigraph.ops.reduce.running import cumsum
 
 __all__ = ["RandomStream"]
 

@@ -6,17 +6,27 @@ from typing import Any
 
 import numpy as np
 
-from minigraph.graph import Constant, Graph, Variable
-from minigraph.ops.arithmetic import Add, Divide, Multiply, MultiplyOrZero, Negative, Power, Subtract, reciprocal, square
-from minigraph.ops.arranging import Concatenate
-from minigraph.ops.creation import zeros_like
-from minigraph.ops.elementwise import Cast, cast
-from minigraph.ops.indexing import WHOLE, Increment, Range
-from minigraph.ops.linear import MatMul
-from minigraph.ops.shape import BroadcastTo, Dimshuffle, Reshape, dimshuffle
-from minigraph.ops.transcendental import sqrt
+from minigraph.core.graph import Constant, Graph, Variable
+from minigraph.ops.array.arranging import Concatenate
+from minigraph.ops.array.creation import zeros_like
+from minigraph.ops.array.indexing import WHOLE, Increment, Range
+from minigraph.ops.array.shape import BroadcastTo, Dimshuffle, Reshape, dimshuffle
+from minigraph.ops.elementwise.arithmetic import (
+    Add,
+    Divide,
+    Multiply,
+    MultiplyOrZero,
+    Negative,
+    Power,
+    Subtract,
+    reciprocal,
+    square,
+)
+from minigraph.ops.elementwise.base import Cast, cast
+from minigraph.ops.elementwise.transcendental import sqrt
+from minigraph.ops.linear.products import MatMul
 from minigraph.rewrite.engine import Rule, rewrite
-from minigraph.rewrite.sight import is_constant
+from minigraph.rewrite.stability.sight import is_constant
 
 
 def cancel_double_negation(variable: Variable) -> Variable | None:

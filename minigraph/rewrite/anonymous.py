@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from minigraph.graph import Graph, Variable, is_annotation, toposort
-from minigraph.ops.loop import Scan
-from minigraph.origin import Origin
+from minigraph.core.graph import Graph, Variable, is_annotation, toposort
+from minigraph.core.origin import Origin
+from minigraph.ops.loop.loop import Scan
 
 
 def anonymous(graph: Graph) -> Graph:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from minigraph.errors import ExecutionError
-from minigraph.graph import Graph, Variable, transform
-from minigraph.origin import carry_on, carry_origin, here
+from minigraph.core.errors import ExecutionError
+from minigraph.core.graph import Graph, Variable
+from minigraph.core.origin import carry_on, carry_origin, here
+from minigraph.core.walks import transform
 
 Rule = Callable[[Variable], Variable | None]
 """A variable in; an equal one, of the same type, out, or None where the rule does not apply."""

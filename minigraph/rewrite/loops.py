@@ -11,17 +11,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, cast
 
-from minigraph.graph import Graph, Item, Variable, from_inside, rebuild, toposort
-from minigraph.ops.arithmetic import Add
-from minigraph.ops.arranging import Concatenate
+from minigraph.core.graph import Graph, Item, Variable, toposort
+from minigraph.core.origin import carry_on, carry_origin, here
+from minigraph.core.walks import from_inside, rebuild
+from minigraph.ops.array.arranging import Concatenate
+from minigraph.ops.array.indexing import WHOLE, Hole, Index, index
+from minigraph.ops.array.shape import BroadcastTo, Dimshuffle, Reshape, Size, broadcast_to, dimshuffle, reshape, shape
 from minigraph.ops.control import IfElse
-from minigraph.ops.elementwise import Elementwise
-from minigraph.ops.indexing import WHOLE, Hole, Index, index
-from minigraph.ops.linear import MatMul
-from minigraph.ops.loop import Scan, may_fail, results_of, stand_in
-from minigraph.ops.reduction import Reduction
-from minigraph.ops.shape import BroadcastTo, Dimshuffle, Reshape, Size, broadcast_to, dimshuffle, reshape, shape
-from minigraph.origin import carry_on, carry_origin, here
+from minigraph.ops.elementwise.arithmetic import Add
+from minigraph.ops.elementwise.base import Elementwise
+from minigraph.ops.linear.products import MatMul
+from minigraph.ops.loop.loop import Scan, may_fail, results_of, stand_in
+from minigraph.ops.reduce.reduction import Reduction
 from minigraph.rewrite.algebra import is_zeros
 from minigraph.rewrite.merge import merge
 from minigraph.rewrite.specialize import follows_from_sizes

@@ -6,23 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from minigraph.graph import (
-    Composite,
-    Constant,
-    Graph,
-    Identity,
-    Item,
-    Variable,
-    constant,
-    number,
-    toposort,
-    transform,
-    with_bodies,
-)
+from minigraph.core.conversion import constant, number
+from minigraph.core.graph import Composite, Constant, Graph, Identity, Item, Variable, toposort
+from minigraph.core.origin import carry_on, carry_origin, here
+from minigraph.core.walks import transform, with_bodies
 from minigraph.ops.control import GradientOp
-from minigraph.ops.elementwise import Cast
-from minigraph.ops.loop import Scan
-from minigraph.origin import carry_on, carry_origin, here
+from minigraph.ops.elementwise.base import Cast
+from minigraph.ops.loop.loop import Scan
 
 
 def strip(graph: Graph) -> Graph:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
-from minigraph.graph import Constant, Graph, Op, Variable, transform
+from minigraph.core.graph import Constant, Graph, Op, Variable
+from minigraph.core.walks import transform
 
 LARGEST_CONSTANT = 4096
 """The size in bytes up to which constants are compared by value."""

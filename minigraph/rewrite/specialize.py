@@ -10,22 +10,22 @@ from typing import Any
 
 import numpy as np
 
-from minigraph.dimensions import Dimension, Sizes, plain
-from minigraph.errors import InvalidValueError, MinigraphError
-from minigraph.graph import Constant, Graph, Input, Item, Op, Variable, describe_type, located, toposort
-from minigraph.ops.arranging import Concatenate
+from minigraph.core.dimensions import Dimension, Sizes, plain
+from minigraph.core.errors import InvalidValueError, MinigraphError
+from minigraph.core.graph import Constant, Graph, Input, Item, Op, Variable, describe_type, located, toposort
+from minigraph.core.record import Record
+from minigraph.core.types import Shape, TensorType
+from minigraph.ops.array.arranging import Concatenate
+from minigraph.ops.array.creation import Arange
+from minigraph.ops.array.indexing import Assign, Entry, Hole, Indexing, Range
+from minigraph.ops.array.shape import BroadcastTo, Dimshuffle, Reshape, Size, misfit
+from minigraph.ops.array.windows import Overlap
 from minigraph.ops.control import Assert
-from minigraph.ops.creation import Arange
-from minigraph.ops.elementwise import Elementwise
-from minigraph.ops.indexing import Assign, Entry, Hole, Indexing, Range
-from minigraph.ops.linear import MatMul
-from minigraph.ops.loop import Scan
+from minigraph.ops.elementwise.base import Elementwise
+from minigraph.ops.linear.products import MatMul
+from minigraph.ops.loop.loop import Scan
 from minigraph.ops.random import RandomBits
-from minigraph.ops.reduction import Reduction
-from minigraph.ops.shape import BroadcastTo, Dimshuffle, Reshape, Size, misfit
-from minigraph.ops.windows import Overlap
-from minigraph.record import Record
-from minigraph.types import Shape, TensorType
+from minigraph.ops.reduce.reduction import Reduction
 
 
 class Computed(Record):

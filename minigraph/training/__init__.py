@@ -4,7 +4,7 @@ import sys
 from types import ModuleType
 from typing import NoReturn
 
-from minigraph.errors import InvalidTypeError
+from minigraph.core.errors import InvalidTypeError
 from minigraph.training.gradients import clip_gradient_norm, clip_gradients, weight_decay
 from minigraph.training.rules import adadelta, adagrad, adam, adamw, amsgrad, momentum, nesterov, rmsprop, sgd
 from minigraph.training.schedules import cosine_decay, exponential_decay, linear_warmup, step_decay

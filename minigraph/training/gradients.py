@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence, ValuesView
 from typing import Any
 
-from minigraph.errors import InvalidTypeError, InvalidValueError
-from minigraph.graph import Variable
-from minigraph.layers.roles import WEIGHT, Role, has_roles
-from minigraph.ops.arithmetic import clip, maximum, square
-from minigraph.ops.arranging import stack
-from minigraph.ops.elementwise import cast
-from minigraph.ops.reduction import norm as norm_of
-from minigraph.ops.reduction import sum as sum_of
-from minigraph.ops.transcendental import sqrt
+from minigraph.core.errors import InvalidTypeError, InvalidValueError
+from minigraph.core.graph import Variable
+from minigraph.layers.core.roles import WEIGHT, Role, has_roles
+from minigraph.ops.array.arranging import stack
+from minigraph.ops.elementwise.arithmetic import clip, maximum, square
+from minigraph.ops.elementwise.base import cast
+from minigraph.ops.elementwise.transcendental import sqrt
+from minigraph.ops.reduce.reduction import sum as sum_of
+from minigraph.ops.reduce.statistics import norm as norm_of
 from minigraph.training.hyperparameters import above_zero, amount, checked_roles
 from minigraph.training.parameters import Parameters, learned
 

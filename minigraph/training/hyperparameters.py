@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from minigraph.errors import InvalidTypeError, InvalidValueError
-from minigraph.graph import Variable
-from minigraph.layers.roles import Role
+from minigraph.core.errors import InvalidTypeError, InvalidValueError
+from minigraph.core.graph import Variable
+from minigraph.layers.core.roles import Role
 
 
 def amount(value: Any, name: str) -> Any:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from minigraph.errors import InvalidTypeError, InvalidValueError
+from minigraph.core.errors import InvalidTypeError, InvalidValueError
+from minigraph.core.graph import Shared, Variable
+from minigraph.core.record import Record
 from minigraph.gradient import grad
-from minigraph.graph import Shared, Variable
-from minigraph.layers.base import Layer
-from minigraph.layers.computation_graph import ComputationGraph
-from minigraph.record import Record
+from minigraph.layers.core.base import Layer
+from minigraph.layers.core.computation_graph import ComputationGraph
 
 Parameters = Any
 """A shared variable, a layer, a `ComputationGraph`, a dict with any of these as values, or an iterable of them."""

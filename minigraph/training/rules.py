@@ -17,14 +17,15 @@ from typing import Any
 
 import numpy as np
 
-from minigraph.errors import InvalidTypeError, InvalidValueError
-from minigraph.graph import Variable, shared
-from minigraph.layers.computation_graph import ComputationGraph
-from minigraph.layers.roles import WEIGHT, Role, has_roles
-from minigraph.ops.arithmetic import maximum, square
-from minigraph.ops.elementwise import cast
-from minigraph.ops.transcendental import sqrt
-from minigraph.record import Record
+from minigraph.core.conversion import shared
+from minigraph.core.errors import InvalidTypeError, InvalidValueError
+from minigraph.core.graph import Variable
+from minigraph.core.record import Record
+from minigraph.layers.core.computation_graph import ComputationGraph
+from minigraph.layers.core.roles import WEIGHT, Role, has_roles
+from minigraph.ops.elementwise.arithmetic import maximum, square
+from minigraph.ops.elementwise.base import cast
+from minigraph.ops.elementwise.transcendental import sqrt
 from minigraph.training.hyperparameters import amount, checked_roles, fraction
 from minigraph.training.parameters import Parameters, learned
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from minigraph.errors import InvalidValueError
-from minigraph.graph import Variable
-from minigraph.ops.arithmetic import minimum
-from minigraph.ops.elementwise import cast
-from minigraph.ops.transcendental import cos
+from minigraph.core.errors import InvalidValueError
+from minigraph.core.graph import Variable
+from minigraph.ops.elementwise.arithmetic import minimum
+from minigraph.ops.elementwise.base import cast
+from minigraph.ops.elementwise.transcendental import cos
 from minigraph.training.hyperparameters import amount
 
 Schedule = Callable[[Variable], Variable]

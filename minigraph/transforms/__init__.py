@@ -1,6 +1,6 @@
 """Graph to graph: switching modes, dropout; and pairs (population, estimate) to updates."""
 
-from minigraph.function import reviews
+from minigraph.functions.function import reviews
 from minigraph.transforms.accumulation import StatisticsAccumulator
 from minigraph.transforms.averages import (
     caffe_average,

@@ -6,17 +6,19 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from minigraph.graph import Variable, shared
-from minigraph.layers.base import Layer, find_layers
-from minigraph.layers.computation_graph import Roots
-from minigraph.layers.conventions import Batch, merged
-from minigraph.layers.population import Normalization, Pairs, PopulationNormalization
-from minigraph.layers.roles import BATCH_NORM_POPULATION_STATISTICS
-from minigraph.ops.comparison import gt, where
-from minigraph.ops.creation import zeros_like
-from minigraph.ops.elementwise import cast
-from minigraph.ops.shape import broadcast_to
-from minigraph.origin import carry_origin
+from minigraph.core.conversion import shared
+from minigraph.core.graph import Variable
+from minigraph.core.origin import carry_origin
+from minigraph.layers.core.base import Layer, find_layers
+from minigraph.layers.core.computation_graph import Roots
+from minigraph.layers.core.roles import BATCH_NORM_POPULATION_STATISTICS
+from minigraph.layers.normalization.conventions import Batch, merged
+from minigraph.layers.normalization.normalized import Normalization
+from minigraph.layers.normalization.population import Pairs, PopulationNormalization
+from minigraph.ops.array.creation import zeros_like
+from minigraph.ops.array.shape import broadcast_to
+from minigraph.ops.elementwise.base import cast
+from minigraph.ops.elementwise.comparison import gt, where
 from minigraph.transforms.batch_normalization import normalizations_of
 
 

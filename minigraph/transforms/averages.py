@@ -13,16 +13,17 @@ from typing import Any
 
 import numpy as np
 
-from minigraph.errors import InvalidTypeError, InvalidValueError
-from minigraph.graph import Shared, Variable, shared
-from minigraph.layers.population import Pairs
-from minigraph.layers.settings import number
-from minigraph.ops.arithmetic import maximum, minimum
-from minigraph.ops.comparison import and_, eq, isfinite, where
-from minigraph.ops.creation import ones_like
-from minigraph.ops.elementwise import cast
-from minigraph.ops.normalization import FiniteOr
-from minigraph.ops.reduction import all as all_of
+from minigraph.core.conversion import shared
+from minigraph.core.errors import InvalidTypeError, InvalidValueError
+from minigraph.core.graph import Shared, Variable
+from minigraph.layers.core.settings import number
+from minigraph.layers.normalization.population import Pairs
+from minigraph.ops.array.creation import ones_like
+from minigraph.ops.elementwise.arithmetic import maximum, minimum
+from minigraph.ops.elementwise.base import cast
+from minigraph.ops.elementwise.comparison import and_, eq, isfinite, where
+from minigraph.ops.reduce.normalization import FiniteOr
+from minigraph.ops.reduce.reduction import all as all_of
 
 Estimates = Iterable[tuple[Variable, Variable]]
 

@@ -5,21 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from enum import Enum
 
-from minigraph.errors import InvalidTypeError, InvalidValueError
-from minigraph.graph import Variable, transform
-from minigraph.layers.base import Layer
-from minigraph.layers.computation_graph import ComputationGraph, Roots
-from minigraph.layers.conventions import Batch, pooled
-from minigraph.layers.population import INFERENCE_IS_MEANT, Normalization, Pairs, find_normalizations, normalization_of
-from minigraph.layers.settings import flag
-from minigraph.ops.arranging import concatenate, stack
-from minigraph.ops.comparison import isfinite, where
-from minigraph.ops.elementwise import cast
-from minigraph.ops.normalization import FiniteOr, FlowedThrough
-from minigraph.ops.reduction import mean
-from minigraph.ops.reduction import sum as sum_over
-from minigraph.ops.shape import broadcast_like, shape
-from minigraph.origin import carry_origin
+from minigraph.core.errors import InvalidTypeError, InvalidValueError
+from minigraph.core.graph import Variable
+from minigraph.core.origin import carry_origin
+from minigraph.core.walks import transform
+from minigraph.layers.core.base import Layer
+from minigraph.layers.core.computation_graph import ComputationGraph, Roots
+from minigraph.layers.core.settings import flag
+from minigraph.layers.normalization.conventions import Batch, pooled
+from minigraph.layers.normalization.normalized import Normalization, find_normalizations, normalization_of
+from minigraph.layers.normalization.population import INFERENCE_IS_MEANT, Pairs
+from minigraph.ops.array.arranging import concatenate, stack
+from minigraph.ops.array.shape import broadcast_like, shape
+from minigraph.ops.elementwise.base import cast
+from minigraph.ops.elementwise.comparison import isfinite, where
+from minigraph.ops.reduce.normalization import FiniteOr, FlowedThrough
+from minigraph.ops.reduce.reduction import sum as sum_over
+from minigraph.ops.reduce.statistics import mean
 
 
 def apply_batch_normalization(graph: Roots) -> ComputationGraph:

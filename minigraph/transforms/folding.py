@@ -8,20 +8,22 @@ from typing import Any
 
 import numpy as np
 
-from minigraph.errors import InvalidValueError
-from minigraph.function import function
-from minigraph.graph import Identity, Input, Variable, constant, is_annotation, rebuild, shared, toposort, with_bodies
-from minigraph.layers.base import Layer, find_layers, get_application_call
-from minigraph.layers.computation_graph import ComputationGraph, Roots
-from minigraph.layers.population import Normalization, find_normalizations
-from minigraph.layers.requests import Freeze
-from minigraph.layers.roles import BIAS, INPUT, OUTPUT, WEIGHT, Role, has_roles
-from minigraph.ops.arithmetic import Add, Divide, Multiply, Negative, Subtract
-from minigraph.ops.linear import MatMul
-from minigraph.ops.loop import Scan
-from minigraph.ops.normalization import NormalizeBy
-from minigraph.ops.shape import Dimshuffle, Reshape, Size, expand_dims, reshape
-from minigraph.record import Record
+from minigraph.core.conversion import constant, shared
+from minigraph.core.errors import InvalidValueError
+from minigraph.core.graph import Identity, Input, Variable, is_annotation, toposort
+from minigraph.core.record import Record
+from minigraph.core.walks import rebuild, with_bodies
+from minigraph.functions.function import function
+from minigraph.layers.core.base import Layer, find_layers, get_application_call
+from minigraph.layers.core.computation_graph import ComputationGraph, Roots
+from minigraph.layers.core.roles import BIAS, INPUT, OUTPUT, WEIGHT, Role, has_roles
+from minigraph.layers.normalization.apply_options import Freeze
+from minigraph.layers.normalization.normalized import Normalization, find_normalizations
+from minigraph.ops.array.shape import Dimshuffle, Reshape, Size, expand_dims, reshape
+from minigraph.ops.elementwise.arithmetic import Add, Divide, Multiply, Negative, Subtract
+from minigraph.ops.linear.products import MatMul
+from minigraph.ops.loop.loop import Scan
+from minigraph.ops.reduce.normalization import NormalizeBy
 from minigraph.transforms.batch_normalization import outputs_of
 from minigraph.transforms.products import Product, padded, product_above, product_below, spread_out
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from minigraph.graph import Graph, Input, Shared, Variable, is_annotation, reachable, toposort, with_bodies
-from minigraph.layers.base import ApplicationCall, Untrained, get_application_call, get_layer
-from minigraph.layers.population import find_normalizations
-from minigraph.layers.roles import BATCH_NORM_POPULATION_STATISTICS, INPUT, PARAMETER, has_roles
+from minigraph.core.graph import Graph, Input, Shared, Variable, is_annotation, reachable, toposort
+from minigraph.core.origin import warn
+from minigraph.core.walks import with_bodies
+from minigraph.layers.core.base import ApplicationCall, Untrained, get_application_call, get_layer
+from minigraph.layers.core.roles import BATCH_NORM_POPULATION_STATISTICS, INPUT, PARAMETER, has_roles
+from minigraph.layers.normalization.normalized import find_normalizations
 from minigraph.ops.control import DefaultUpdate, DisconnectedGrad
-from minigraph.ops.normalization import FlowedThrough
-from minigraph.origin import warn
+from minigraph.ops.reduce.normalization import FlowedThrough
 
 
 def warn_of_forgotten_population(graph: Graph) -> None:

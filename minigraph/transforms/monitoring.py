@@ -7,15 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from minigraph.errors import InvalidValueError, MissingExtraError
-from minigraph.function import function
-from minigraph.graph import Input, Variable, toposort
-from minigraph.layers.computation_graph import Roots
-from minigraph.layers.population import Normalization
-from minigraph.ops.elementwise import cast
-from minigraph.ops.transcendental import log
-from minigraph.record import Record
-from minigraph.state import on_host
+from minigraph.core.errors import InvalidValueError, MissingExtraError
+from minigraph.core.graph import Input, Variable, toposort
+from minigraph.core.record import Record
+from minigraph.core.state import on_host
+from minigraph.functions.function import function
+from minigraph.layers.core.computation_graph import Roots
+from minigraph.layers.normalization.normalized import Normalization
+from minigraph.ops.elementwise.base import cast
+from minigraph.ops.elementwise.transcendental import log
 from minigraph.transforms.batch_normalization import normalizations_of, switched
 from minigraph.transforms.recomputation import call_on
 

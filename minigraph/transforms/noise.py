@@ -6,14 +6,14 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from minigraph.errors import InvalidTypeError
-from minigraph.graph import Variable
-from minigraph.layers.computation_graph import ComputationGraph, Roots
+from minigraph.core.errors import InvalidTypeError
+from minigraph.core.graph import Variable
+from minigraph.layers.core.computation_graph import ComputationGraph, Roots
+from minigraph.layers.core.settings import number
 from minigraph.layers.noise import check_probability, drop
-from minigraph.layers.settings import number
-from minigraph.ops.asked import asked_targets
+from minigraph.ops.array.shape import shape
+from minigraph.ops.loop.asked import asked_targets
 from minigraph.ops.random import RandomStream
-from minigraph.ops.shape import shape
 
 
 def apply_dropout(

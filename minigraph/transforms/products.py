@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from minigraph.graph import Constant, Variable
-from minigraph.ops.indexing import Assign, Index, Range
-from minigraph.ops.linear import MatMul
-from minigraph.ops.shape import BroadcastTo, Dimshuffle, Reshape
-from minigraph.ops.windows import Overlap, Windows
-from minigraph.record import Record
+from minigraph.core.graph import Constant, Variable
+from minigraph.core.record import Record
+from minigraph.ops.array.indexing import Assign, Index, Range
+from minigraph.ops.array.shape import BroadcastTo, Dimshuffle, Reshape
+from minigraph.ops.array.windows import Overlap, Windows
+from minigraph.ops.linear.products import MatMul
 
 Matrix = np.ndarray[Any, Any]
 User = Callable[[Variable], Variable | None]

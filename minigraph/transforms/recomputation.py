@@ -8,18 +8,21 @@ from typing import Any
 
 import numpy as np
 
-from minigraph.errors import InvalidTypeError, InvalidValueError, MissingExtraError
-from minigraph.function import Function, function
-from minigraph.graph import Array, Input, Variable, rebuild, shared, toposort
-from minigraph.layers.base import Layer, find_layers
-from minigraph.layers.computation_graph import ComputationGraph, Roots
-from minigraph.layers.conventions import Batch
-from minigraph.layers.population import Normalization, PopulationNormalization
-from minigraph.layers.roles import BATCH_NORM_POPULATION_STATISTICS, PARAMETER, is_any
-from minigraph.layers.settings import flag
-from minigraph.ops.comparison import eq, isfinite, or_
-from minigraph.ops.reduction import all as all_of
-from minigraph.state import assign, snapshot
+from minigraph.core.conversion import shared
+from minigraph.core.errors import InvalidTypeError, InvalidValueError, MissingExtraError
+from minigraph.core.graph import Array, Input, Variable, toposort
+from minigraph.core.state import assign, snapshot
+from minigraph.core.walks import rebuild
+from minigraph.functions.function import Function, function
+from minigraph.layers.core.base import Layer, find_layers
+from minigraph.layers.core.computation_graph import ComputationGraph, Roots
+from minigraph.layers.core.roles import BATCH_NORM_POPULATION_STATISTICS, PARAMETER, is_any
+from minigraph.layers.core.settings import flag
+from minigraph.layers.normalization.conventions import Batch
+from minigraph.layers.normalization.normalized import Normalization
+from minigraph.layers.normalization.population import PopulationNormalization
+from minigraph.ops.elementwise.comparison import eq, isfinite, or_
+from minigraph.ops.reduce.reduction import all as all_of
 from minigraph.transforms.accumulation import StatisticsAccumulator
 from minigraph.transforms.averages import raw_estimate
 from minigraph.transforms.batch_normalization import normalizations_of, rebuilt, switched

@@ -26,8 +26,8 @@ from typing import Any
 import numpy as np
 from sweep import IS_SWEEP
 
-from minigraph.kernels import cublas
-from minigraph.kernels.cuda_scalar import PRELUDE
+from minigraph.compiler.cuda import cublas
+from minigraph.compiler.cuda.scalar_printer import PRELUDE
 
 HERE = Path(__file__).parent
 COMPILER = shutil.which("g++")

@@ -15,8 +15,8 @@ import torch
 from cases import Data, Terms, agree, along, backend_of, compiled, load, log_uniform, one_shape, tensor, trained, trained_module
 
 import minigraph as mg
-from minigraph.layers import dialects
-from minigraph.layers.dialects import KERAS, PYTORCH, convert, from_list, to_list
+from minigraph import dialects
+from minigraph.dialects import KERAS, PYTORCH, convert, from_list, to_list
 
 os.environ["KERAS_BACKEND"] = "torch"
 

@@ -14,8 +14,8 @@ from cases import Data, Terms, agree, along, backend_of, load, log_uniform, tens
 from onnx.reference import ReferenceEvaluator
 
 import minigraph as mg
-from minigraph.layers import dialects
-from minigraph.layers.dialects import ONNX, PYTORCH, convert
+from minigraph import dialects
+from minigraph.dialects import ONNX, PYTORCH, convert
 
 STATISTICS = ("input_mean", "input_var")
 

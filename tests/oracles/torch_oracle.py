@@ -22,17 +22,8 @@ from cases import (
 )
 
 import minigraph as mg
-from minigraph.layers import (
-    BatchNormalization,
-    GroupNormalization,
-    InstanceNormalization,
-    LayerNormalization,
-    RMSNormalization,
-    SpatialBatchNormalization,
-    WeightNormalizedLinear,
-    dialects,
-)
-from minigraph.layers.dialects import (
+from minigraph import dialects
+from minigraph.dialects import (
     BLOCKS,
     CAFFE,
     CONVENTIONS,
@@ -46,6 +37,15 @@ from minigraph.layers.dialects import (
     TORCH7,
     TORCH7_VERSION_1,
     convert,
+)
+from minigraph.layers import (
+    BatchNormalization,
+    GroupNormalization,
+    InstanceNormalization,
+    LayerNormalization,
+    RMSNormalization,
+    SpatialBatchNormalization,
+    WeightNormalizedLinear,
 )
 
 

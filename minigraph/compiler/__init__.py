@@ -1,0 +1,1 @@
+"""From a graph to what runs: regions, loop nests, programs, and the machines that run them."""

@@ -1,0 +1,1 @@
+"""LLVM kernels, matrix products, and calls on processors."""

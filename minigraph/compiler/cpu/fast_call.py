@@ -1,0 +1,94 @@
+"""The short way through a call: a function that is one compiled region, called with arrays that its last plan was made for.
+
+What the long way does in general, checking, casting and ordering, is here either known beforehand or checked by the native
+call itself. New state is written over old state that nobody else holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from minigraph.compiler.binding import wire
+from minigraph.compiler.cpu.backend import CompiledRegion, Plan, in_order, picker
+from minigraph.compiler.cpu.runtime import SHARED
+from minigraph.compiler.schedule import Schedule
+from minigraph.compiler.shape_cache import KernelFailure
+from minigraph.core.errors import MinigraphError
+from minigraph.core.graph import Array, Variable
+from minigraph.core.locks import holding
+from minigraph.core.state import CHANGED, SUCCESS, Cell, Change, exchange, locks_of, snapshot
+
+_REFERENCES = 5
+"""To an array of state that nobody else holds, once `Direct._update` has taken it: from `state`, which is `found`, from `old`,
+from `new`, and as input and as output from `arrays`.
+"""
+
+
+class Direct:
+    """Calls one region with inputs and state, and replaces the state."""
+
+    def __init__(self, plan: Schedule, region: CompiledRegion, cells: Sequence[Cell], targets: Sequence[Variable]) -> None:
+        self._region, self._targets = region, [target.cell for target in targets]
+        self._cells = list(dict.fromkeys([*cells, *self._targets]))
+        self._types = [target.type for target in targets]
+        self._locks = locks_of(self._cells)
+        self._olds = picker([self._cells.index(cell) for cell in self._targets])
+        wiring = wire(plan, self._targets)
+        self._inputs, region.wanted = wiring.inputs, wiring.wanted
+        self._ordered, self._pick, self._news = (picker(one) for one in (wiring.sources, wiring.picked, wiring.news))
+        self._checked: Plan | None = None
+
+    def __call__(self, args: tuple[Any, ...]) -> Sequence[Array] | None:
+        """The outputs; None where the long way must be gone, with nothing changed."""
+        plan = self._region.recent
+        if plan is None or len(args) != self._inputs or (plan is not self._checked and not self._fits(plan)):
+            return None
+        try:
+            if self._targets:
+                return holding(self._locks, self._update, plan, args)
+            outputs = plan(self._ordered(args + snapshot(self._cells)))
+            return None if outputs is None else self._pick(outputs)
+        except KernelFailure:
+            return None
+
+    def planned(self, arrays: Sequence[Array]) -> Sequence[Array] | None:
+        """The outputs from arrays that fit the inputs, with a plan for their shapes; None as above."""
+        args = tuple([in_order(one) for one in arrays])
+        try:
+            self._region.plan(self._ordered(args + snapshot(self._cells)))
+        except MinigraphError:
+            return None
+        return self(args)
+
+    def _update(self, plan: Plan, args: tuple[Any, ...]) -> Sequence[Array] | None:
+        """The outputs, the targets having got their new values. The locks of all that the values depend on are held."""
+        shared = False
+        while True:
+            seen = Change.last
+            found = snapshot(self._cells)
+            state = tuple([one.copy() for one in found]) if shared else found
+            arrays, outputs, new = self._bound(plan, args, state)
+            old = list(self._olds(found))
+            piece = plan.take()
+            failed = exchange(self._targets, old, new, plan.attempt(arrays, piece, _REFERENCES), seen)
+            plan.give(piece)
+            if failed == SUCCESS:
+                return outputs
+            if failed not in (SHARED, CHANGED):
+                return None
+            shared = shared or failed == SHARED
+
+    def _bound(self, plan: Plan, args: tuple[Any, ...], state: tuple[Array, ...]) -> tuple[tuple[Array, ...], ...]:
+        """What a plan is called with, the outputs that the caller gets, and the new state."""
+        inputs = self._ordered(args + state)
+        outputs = plan.memory(inputs)
+        return inputs + outputs, self._pick(outputs), self._news(outputs)
+
+    def _fits(self, plan: Plan) -> bool:
+        """Whether what a plan computes may become the new state."""
+        shapes = [shape for shape, _ in self._news(tuple(plan.frame.outputs))]
+        if all(type.accepts(shape) for type, shape in zip(self._types, shapes, strict=True)):
+            self._checked = plan
+            return True
+        return False

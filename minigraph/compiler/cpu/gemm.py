@@ -1,0 +1,542 @@
+"""Products of matrices as LLVM IR: blocks of sums in registers, over packed panels of the second matrix.
+
+The scheme is that of K. Goto and R. van de Geijn, Anatomy of high-performance matrix multiplication (2008): the innermost loop
+holds a tile of the result in registers, and adds the product of a column of the first matrix and a row of the second. Panels of
+both are packed, so that a tile reads them one after the other.
+Each element is summed in one order, wherever a part of the work begins, so that threads do not change a bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from minigraph.compiler.cpu.scalar_printer import LLVMWriter, llvm_type
+from minigraph.compiler.scalar.scalar import DType
+
+REGISTER_BYTES = 64
+ROWS, VECTORS = 12, 2
+"""The tile: 24 of the 32 registers of AVX-512."""
+FEW = 4
+"""Rows of the tile for those that are left over."""
+LINE = 16
+"""Registers of a product of one row, which is as fast as the second matrix can be read."""
+DEPTH, TALL, WIDE = 264, 24 * ROWS, 8
+"""A block: terms of a sum, rows of the first matrix, registers of columns of the second; together they fit a core's cache."""
+
+Pack = Callable[[str, str], None]
+"""Writes what packs so many rows of the first matrix, from one on."""
+
+
+class Vectors(LLVMWriter):
+    """The text of a function on vectors of one dtype that fill a register."""
+
+    def __init__(self, dtype: DType) -> None:
+        super().__init__()
+        self.item = dtype.itemsize
+        self.lanes = REGISTER_BYTES // dtype.itemsize
+        self.scalar = llvm_type(dtype)
+        self.vector, self.mask = f"<{self.lanes} x {self.scalar}>", f"<{self.lanes} x i1>"
+        self.suffix = f"v{self.lanes}f{8 * dtype.itemsize}"
+
+    def intrinsics(self) -> Iterator[str]:
+        """The declarations of what the functions call."""
+        yield f"declare {self.vector} @llvm.fma.{self.suffix}({self.vector}, {self.vector}, {self.vector})"
+        yield f"declare {self.vector} @llvm.masked.load.{self.suffix}.p0(ptr, i32, {self.mask}, {self.vector})"
+        yield f"declare void @llvm.masked.store.{self.suffix}.p0({self.vector}, ptr, i32, {self.mask})"
+        pointers = f"<{self.lanes} x ptr>"
+        gather = f"@llvm.masked.gather.{self.suffix}.v{self.lanes}p0"
+        yield f"declare {self.vector} {gather}({pointers}, i32, {self.mask}, {self.vector})"
+        yield "declare i64 @llvm.smin.i64(i64, i64)"
+
+    def load(self, place: str, mask: str) -> str:
+        """The elements at a place where a mask is set, 0 elsewhere."""
+        return self.let(
+            f"call {self.vector} @llvm.masked.load.{self.suffix}.p0(ptr {place}, i32 {self.item}, {self.mask} {mask}, "
+            f"{self.vector} zeroinitializer)"
+        )
+
+    def store(self, value: str, place: str, mask: str) -> None:
+        """Write elements to a place where a mask is set."""
+        self.write(
+            f"call void @llvm.masked.store.{self.suffix}.p0({self.vector} {value}, ptr {place}, i32 {self.item}, "
+            f"{self.mask} {mask})"
+        )
+
+    def at(self, place: str, count: str | int) -> str:
+        """The place so many elements further."""
+        return self.let(f"getelementptr {self.scalar}, ptr {place}, i64 {count}")
+
+    def spread(self, value: str, type: str) -> str:
+        """A vector of one value, of a scalar type."""
+        vector = f"<{self.lanes} x {type}>"
+        one = self.let(f"insertelement {vector} poison, {type} {value}, i64 0")
+        return self.let(f"shufflevector {vector} {one}, {vector} poison, <{self.lanes} x i32> zeroinitializer")
+
+    def first(self, count: str, offset: int = 0) -> str:
+        """The mask of the lanes, which stand for elements from `offset` on, that come before the element `count`."""
+        numbers = ", ".join(f"i64 {offset + k}" for k in range(self.lanes))
+        return self.let(f"icmp slt <{self.lanes} x i64> <{numbers}>, {self.spread(count, 'i64')}")
+
+    def only_if(self, condition: str, mask: str) -> str:
+        """A mask, or one that is nowhere set."""
+        return self.let(f"select i1 {condition}, {self.mask} {mask}, {self.mask} zeroinitializer")
+
+    def least(self, a: str, b: str | int) -> str:
+        """The smaller of two integers."""
+        return self.let(f"call i64 @llvm.smin.i64(i64 {a}, i64 {b})")
+
+    def element_at(self, start: str, entry: str) -> str:
+        """The place that an entry of a table says, counted from another place."""
+        return self.at(start, self.integer("ashr", entry, 1))
+
+    def gather(self, starts: Sequence[str], table: str, mask: str) -> list[str]:
+        """For each place the elements that lie, where a mask is set, as a table says, counted from the place."""
+        name = self.fresh("gather")
+        first = self.let(f"load i64, ptr {table}, align 8")
+        self.write(f"br i1 {self.let(f'trunc i64 {first} to i1')}, label %{name}.even, label %{name}.odd")
+        self.label(f"{name}.even")
+        together = [self.load(self.element_at(start, first), mask) for start in starts]
+        self.write(f"br label %{name}.after")
+        self.label(f"{name}.odd")
+        vector = f"<{self.lanes} x i64>"
+        offsets = self.let(f"ashr {vector} {self.let(f'load {vector}, ptr {table}, align 8')}, {self.spread('1', 'i64')}")
+        apart = []
+        for start in starts:
+            places = self.let(f"getelementptr {self.scalar}, ptr {start}, {vector} {offsets}")
+            given = f"<{self.lanes} x ptr> {places}, i32 {self.item}, {self.mask} {mask}, {self.vector} zeroinitializer"
+            apart.append(self.let(f"call {self.vector} @llvm.masked.gather.{self.suffix}.v{self.lanes}p0({given})"))
+        self.write(f"br label %{name}.after")
+        self.label(f"{name}.after")
+        return [
+            self.let(f"phi {self.vector} [ {one}, %{name}.even ], [ {other}, %{name}.odd ]")
+            for one, other in zip(together, apart, strict=True)
+        ]
+
+    @contextmanager
+    def when(self, condition: str) -> Iterator[None]:
+        """What is done only if a condition holds."""
+        name = self.fresh("when")
+        self.write(f"br i1 {condition}, label %{name}.yes, label %{name}.after")
+        self.label(f"{name}.yes")
+        yield
+        self.write(f"br label %{name}.after")
+        self.label(f"{name}.after")
+
+    def run(self, function: str, parameters: str, *arguments: str) -> None:
+        """Call a function of this module."""
+        types = [one.split()[0] for one in parameters.split(", ")]
+        given = ", ".join(f"{type} {one}" for type, one in zip(types, arguments, strict=True))
+        self.write(f"call void @{function}({given})")
+
+    def function(self, name: str, parameters: str) -> str:
+        """The whole function."""
+        return "\n".join([f"define internal void @{name}({parameters}) #0 {{", "entry:", *self.lines, "  ret void", "}"])
+
+
+TILE = (
+    "ptr noalias %a, i64 %lda, ptr noalias %b, i64 %ldb, i64 %depth, ptr noalias %c, i64 %ldc, i64 %rows, i64 %columns, "
+    "i1 %more"
+)
+
+
+def _tile(w: Vectors, rows: int, vectors: int, packed: bool = True) -> str:
+    """The function that computes a tile: c = a @ b, with `more` added to what c holds.
+
+    Columns of a lie `lda` apart, rows of b `ldb`; if `packed`, as they are packed. Rows and columns beyond those of c are not
+    written; if `packed`, they can be read.
+    """
+    cells = [(i, j) for i in range(rows) for j in range(vectors)]
+    masks = [] if packed else [w.first("%columns", j * w.lanes) for j in range(vectors)]
+    before = w.fresh("before")
+    w.write(f"br label %{before}")
+    w.label(before)
+    w.write("%any = icmp sgt i64 %depth, 0")
+    w.write("br i1 %any, label %sum, label %done")
+    w.label("sum")
+    w.write(f"%k = phi i64 [ 0, %{before} ], [ %k.next, %sum ]")
+    w.write(f"%row = phi ptr [ %b, %{before} ], [ %row.next, %sum ]")
+    w.write(f"%column = phi ptr [ %a, %{before} ], [ %column.next, %sum ]")
+    for i, j in cells:
+        w.write(f"%old{i}.{j} = phi {w.vector} [ zeroinitializer, %{before} ], [ %new{i}.{j}, %sum ]")
+    places = [w.at("%row", j * w.lanes) for j in range(vectors)]
+    if packed:
+        values = [w.let(f"load {w.vector}, ptr {place}, align {REGISTER_BYTES}") for place in places]
+    else:
+        values = [w.load(place, mask) for place, mask in zip(places, masks, strict=True)]
+    for i in range(rows):
+        place = w.at("%column", i)
+        factor = w.spread(w.let(f"load {w.scalar}, ptr {place}, align {w.item}"), w.scalar)
+        for j in range(vectors):
+            terms = f"{w.vector} {factor}, {w.vector} {values[j]}, {w.vector} %old{i}.{j}"
+            w.write(f"%new{i}.{j} = call {w.vector} @llvm.fma.{w.suffix}({terms})")
+    w.write("%k.next = add i64 %k, 1")
+    w.write(f"%row.next = getelementptr {w.scalar}, ptr %row, i64 {VECTORS * w.lanes if packed else '%ldb'}")
+    w.write(f"%column.next = getelementptr {w.scalar}, ptr %column, i64 {ROWS if packed else '%lda'}")
+    w.write("%again = icmp slt i64 %k.next, %depth")
+    w.write("br i1 %again, label %sum, label %done")
+    w.label("done")
+    for i, j in cells:
+        w.write(f"%sum{i}.{j} = phi {w.vector} [ zeroinitializer, %{before} ], [ %new{i}.{j}, %sum ]")
+    if packed:
+        _write_tile(w, rows, vectors)
+    else:
+        _write_part(w, rows, masks)
+    return w.function(f"{'tile' if packed else 'line'}{rows}x{vectors}", TILE)
+
+
+def _write_tile(w: Vectors, rows: int, vectors: int) -> None:
+    """Write the sums of a tile to c: in one piece, if all of it is inside."""
+    tall, wide = w.let(f"icmp sle i64 {rows}, %rows"), w.let(f"icmp sle i64 {vectors * w.lanes}, %columns")
+    whole = w.let(f"and i1 {tall}, {wide}")
+    new = w.let(f"icmp ugt i1 {whole}, %more")
+    added = w.let(f"and i1 {whole}, %more")
+    for condition, adds in ((new, False), (added, True)):
+        with w.when(condition):
+            line = "%c"
+            for i in range(rows):
+                for j in range(vectors):
+                    place, value = w.at(line, j * w.lanes), f"%sum{i}.{j}"
+                    if adds:
+                        value = w.let(f"fadd {w.vector} {w.let(f'load {w.vector}, ptr {place}, align {w.item}')}, {value}")
+                    w.write(f"store {w.vector} {value}, ptr {place}, align {w.item}")
+                line = w.at(line, "%ldc")
+    with w.when(w.let(f"xor i1 {whole}, true")):
+        _write_part(w, rows, [w.first("%columns", j * w.lanes) for j in range(vectors)])
+
+
+def _write_part(w: Vectors, rows: int, masks: list[str]) -> None:
+    """Write to c what lies inside of it."""
+    line = "%c"
+    for i in range(rows):
+        inside = w.let(f"icmp slt i64 {i}, %rows")
+        for j, mask in enumerate(masks):
+            place = w.at(line, j * w.lanes)
+            written = w.only_if(inside, mask)
+            added = w.only_if("%more", written)
+            total = w.let(f"fadd {w.vector} {w.load(place, added)}, %sum{i}.{j}")
+            w.store(total, place, written)
+        line = w.at(line, "%ldc")
+
+
+PACK = "ptr noalias %b, i64 %ldb, i64 %depth, i64 %columns, ptr noalias %packed"
+
+
+def _pack_rows(w: Vectors, name: str, width: int, space: int) -> str:
+    """The function that copies a matrix of rows `ldb` apart into panels of `width` columns and `space` rows; 0 beyond."""
+    offsets = range(0, width, w.lanes)
+    kept = [w.first(str(width), offset) for offset in offsets]
+    with w.loop("0", "%depth") as k:
+        row = w.at("%b", w.integer("mul", k, "%ldb"))
+        line = w.at("%packed", w.integer("mul", k, width))
+        with w.loop("0", "%columns", str(width)) as column:
+            remaining = w.least(w.integer("sub", "%columns", column), width)
+            source = w.at(row, column)
+            target = w.at(line, w.integer("mul", column, space))
+            for offset, keep in zip(offsets, kept, strict=True):
+                value = w.load(w.at(source, offset), w.first(remaining, offset))
+                w.store(value, w.at(target, offset), keep)
+    return w.function(name, PACK)
+
+
+def _pack_columns(w: Vectors, name: str, width: int, space: int) -> str:
+    """The function that packs a matrix of columns `ldb` apart as `_pack_rows` does one of rows: by transposing squares."""
+    lanes = w.lanes
+    step = max(one for one in range(1, lanes + 1) if width % one == 0)
+    with w.loop("0", "%columns", str(step)) as column:
+        inside = w.integer("srem", column, width)
+        place = w.integer("add", w.integer("mul", w.integer("sub", column, inside), space), inside)
+        first = w.at("%packed", place)
+        start = w.at("%b", w.integer("mul", column, "%ldb"))
+        remaining = w.integer("sub", "%columns", column)
+        kept = w.first(str(step))
+        with w.loop("0", "%depth", str(lanes)) as k:
+            source = w.at(start, k)
+            mask = w.first(w.integer("sub", "%depth", k))
+            square = []
+            for i in range(step):
+                exists = w.let(f"icmp slt i64 {i}, {remaining}")
+                wanted = w.only_if(exists, mask)
+                square.append(w.load(w.at(source, w.integer("mul", "%ldb", i)), wanted))
+            target = w.at(first, w.integer("mul", k, width))
+            for i, value in enumerate(_transposed(w, square + ["poison"] * (lanes - step))):
+                w.store(value, w.at(target, i * width), kept)
+    return w.function(name, PACK)
+
+
+GATHER = "ptr noalias %a, ptr noalias %along, ptr noalias %across, i64 %depth, i64 %columns, ptr noalias %packed"
+"""A matrix whose elements lie where two tables say: that of the term k in column i at a[along[k] + across[i]]."""
+
+
+def table_of(offsets: np.ndarray[Any, Any], width: int, lanes: int) -> np.ndarray[Any, Any]:
+    """Offsets as a table: each doubled, and 1 more where so many, as far as there are, lie side by side from there on.
+
+    What reads whole registers of it can read beyond the end.
+    """
+    breaks = np.flatnonzero(np.diff(offsets) != 1) + 1
+    ends = np.append(breaks, len(offsets))[np.searchsorted(breaks, np.arange(len(offsets)), side="right")]
+    even = ends >= np.minimum(np.arange(len(offsets)) + width, len(offsets))
+    return np.concatenate([2 * offsets + even, np.zeros(ROWS + lanes, np.int64)])
+
+
+def _gather_rows(w: Vectors, name: str, width: int, space: int) -> str:
+    """The function that packs such a matrix, of which most neighbours in a row lie side by side, as `_pack_rows` does."""
+    offsets = range(0, width, w.lanes)
+    kept = [w.first(str(width), offset) for offset in offsets]
+    with w.loop("0", "%depth") as k:
+        row = w.element_at("%a", w.let(f"load i64, ptr {w.let(f'getelementptr i64, ptr %along, i64 {k}')}, align 8"))
+        line = w.at("%packed", w.integer("mul", k, width))
+        with w.loop("0", "%columns", str(width)) as column:
+            remaining = w.least(w.integer("sub", "%columns", column), width)
+            target = w.at(line, w.integer("mul", column, space))
+            for offset, keep in zip(offsets, kept, strict=True):
+                table = w.let(f"getelementptr i64, ptr %across, i64 {w.integer('add', column, offset)}")
+                (value,) = w.gather([row], table, w.first(remaining, offset))
+                w.store(value, w.at(target, offset), keep)
+    return w.function(name, GATHER)
+
+
+def _gather_columns(w: Vectors, name: str, width: int, space: int) -> str:
+    """The function that packs such a matrix, of which most neighbours in a column lie side by side, as `_pack_columns` does."""
+    lanes = w.lanes
+    step = max(one for one in range(1, lanes + 1) if width % one == 0)
+    last = w.integer("sub", "%columns", 1)
+    with w.loop("0", "%columns", str(step)) as column:
+        inside = w.integer("srem", column, width)
+        place = w.integer("add", w.integer("mul", w.integer("sub", column, inside), space), inside)
+        first = w.at("%packed", place)
+        starts = []
+        for i in range(step):
+            entry = w.let(f"getelementptr i64, ptr %across, i64 {w.least(w.integer('add', column, i), last)}")
+            starts.append(w.element_at("%a", w.let(f"load i64, ptr {entry}, align 8")))
+        kept = w.first(str(step))
+        with w.loop("0", "%depth", str(lanes)) as k:
+            mask = w.first(w.integer("sub", "%depth", k))
+            square = w.gather(starts, w.let(f"getelementptr i64, ptr %along, i64 {k}"), mask)
+            target = w.at(first, w.integer("mul", k, width))
+            for i, value in enumerate(_transposed(w, square + ["poison"] * (lanes - step))):
+                w.store(value, w.at(target, i * width), kept)
+    return w.function(name, GATHER)
+
+
+def _transposed(w: Vectors, square: list[str]) -> list[str]:
+    """The transposed square: interleaving the first with the second half of the vectors, once for each doubling of a size."""
+    half = w.lanes // 2
+    low = [one for k in range(half) for one in (k, k + w.lanes)]
+    masks = [", ".join(f"i32 {one + shift}" for one in low) for shift in (0, half)]
+    for _ in range(w.lanes.bit_length() - 1):
+        square = [
+            w.let(f"shufflevector {w.vector} {a}, {w.vector} {b}, <{w.lanes} x i32> <{mask}>")
+            for a, b in zip(square[:half], square[half:], strict=True)
+            for mask in masks
+        ]
+    return square
+
+
+GEMM = "i1 %a.turned, i1 %b.turned, i64 %rows, i64 %columns, i64 %depth, ptr %a, i64 %lda, ptr %b, i64 %ldb, ptr %c, i64 %ldc"
+
+
+def _make_room(w: Vectors, **lengths: int) -> None:
+    """Memory for packed panels of matrices, of so many rows or columns each."""
+    for name, length in lengths.items():
+        w.write(f"%packed.{name} = alloca [{length * (DEPTH + w.lanes)} x {w.scalar}], align {REGISTER_BYTES}")
+
+
+def _walk(w: Vectors, name: str) -> None:
+    """How far apart the rows and the columns of a matrix lie that may be given transposed, and whether it is not."""
+    w.write(f"%{name}.plain = xor i1 %{name}.turned, true")
+    w.write(f"%{name}.row = select i1 %{name}.turned, i64 1, i64 %ld{name}")
+    w.write(f"%{name}.column = select i1 %{name}.turned, i64 %ld{name}, i64 1")
+
+
+def _product(w: Vectors) -> str:
+    """The function gemm: c = a @ b, for row-major matrices, of which a and b may be given transposed."""
+    _make_room(w, a=TALL, b=WIDE * w.lanes)
+    for name in "ab":
+        _walk(w, name)
+    w.write("%one = icmp eq i64 %rows, 1")
+    w.write("%is.line = and i1 %one, %b.plain")
+    w.write("%is.block = xor i1 %is.line, true")
+    with _blocks(w) as (block, begin, depth):
+        more = w.let(f"icmp sgt i64 {block}, 0")
+        a = w.at("%a", w.integer("mul", begin, "%a.column"))
+        b = w.at("%b", w.integer("mul", begin, "%b.row"))
+        with w.when("%is.line"):
+            _line(w, a, b, depth, more)
+        with w.when("%is.block"):
+            _block(w, _packing(w, a, depth), b, depth, more)
+    return w.function("gemm", GEMM)
+
+
+@contextmanager
+def _blocks(w: Vectors) -> Iterator[tuple[str, str, str]]:
+    """The number of each part of the sums, its first term, and how many terms it has; one part if there are no terms."""
+    whole = w.integer("sdiv", w.integer("add", "%depth", DEPTH - 1), DEPTH)
+    blocks = w.let(f"select i1 {w.let('icmp eq i64 %depth, 0')}, i64 1, i64 {whole}")
+    with w.loop("0", blocks) as block:
+        begin = w.integer("sdiv", w.integer("mul", "%depth", block), blocks)
+        following = w.integer("mul", "%depth", w.integer("add", block, 1))
+        yield block, begin, w.integer("sub", w.integer("sdiv", following, blocks), begin)
+
+
+def packed_size(columns: int, depth: int, lanes: int) -> tuple[int, int]:
+    """How many elements a packed second matrix takes, and how many its columns are, rounded up to whole panels."""
+    width = columns + -columns % (VECTORS * lanes)
+    return max(1, -(-depth // DEPTH)) * width * (DEPTH + lanes), width
+
+
+PACK_ALL = "i1 %b.turned, i64 %columns, i64 %depth, ptr %b, i64 %ldb, ptr %all, i64 %width"
+
+
+def _pack_all(w: Vectors) -> str:
+    """The function pack_all: the second matrix of a product packed as a whole, `width` columns with those that fill up."""
+    _walk(w, "b")
+    with _blocks(w) as (block, begin, depth):
+        b = w.at("%b", w.integer("mul", begin, "%b.row"))
+        target = w.at("%all", w.integer("mul", w.integer("mul", block, "%width"), DEPTH + w.lanes))
+        for condition, pack in (("%b.turned", "pack_b_columns"), ("%b.plain", "pack_b_rows")):
+            with w.when(condition):
+                w.run(pack, PACK, b, "%ldb", depth, "%columns", target)
+    return w.function("pack_all", PACK_ALL)
+
+
+PACKED = "i1 %a.turned, i64 %rows, i64 %columns, i64 %depth, ptr %a, i64 %lda, ptr %all, i64 %width, ptr %c, i64 %ldc"
+
+
+def _packed_product(w: Vectors) -> str:
+    """The function gemm_packed: c = a @ b, of which b was packed as a whole, `width` columns with those that fill up."""
+    _make_room(w, a=TALL)
+    _walk(w, "a")
+    with _blocks(w) as (block, begin, depth):
+        more = w.let(f"icmp sgt i64 {block}, 0")
+        a = w.at("%a", w.integer("mul", begin, "%a.column"))
+        panels = w.at("%all", w.integer("mul", w.integer("mul", block, "%width"), DEPTH + w.lanes))
+        pack = _packing(w, a, depth)
+        with w.loop("0", "%rows", str(TALL)) as top:
+            rows = w.least(w.integer("sub", "%rows", top), TALL)
+            pack(top, rows)
+            _tiles(w, rows, "%columns", depth, w.at("%c", w.integer("mul", top, "%ldc")), more, panels)
+    return w.function("gemm_packed", PACKED)
+
+
+SCATTERED = (
+    "i1 %a.turned, i1 %b.turned, i64 %rows, i64 %columns, i64 %depth, ptr %a, ptr %across, ptr %along, ptr %b, i64 %ldb, "
+    "ptr %c, i64 %ldc"
+)
+
+
+def _scattered_product(w: Vectors) -> str:
+    """The function gemm_scattered: c = a @ b, of which the element (i, k) of a lies at a[across[i] + along[k]], those of a row
+    mostly side by side, or those of a column if a is given transposed.
+    """
+    _make_room(w, a=TALL, b=WIDE * w.lanes)
+    w.write("%a.plain = xor i1 %a.turned, true")
+    _walk(w, "b")
+    with _blocks(w) as (block, begin, depth):
+        more = w.let(f"icmp sgt i64 {block}, 0")
+        b = w.at("%b", w.integer("mul", begin, "%b.row"))
+        along = w.let(f"getelementptr i64, ptr %along, i64 {begin}")
+
+        def pack(top: str, rows: str) -> None:
+            across = w.let(f"getelementptr i64, ptr %across, i64 {top}")
+            for condition, gather in (("%a.turned", "gather_a_rows"), ("%a.plain", "gather_a_columns")):
+                with w.when(condition):
+                    w.run(gather, GATHER, "%a", along, across, depth, rows, "%packed.a")
+
+        _block(w, pack, b, depth, more)
+    return w.function("gemm_scattered", SCATTERED)
+
+
+def _line(w: Vectors, a: str, b: str, depth: str, more: str) -> None:
+    """The product of one row, over a part of the sums: the second matrix is read where it lies."""
+    start = "0"
+    for vectors in (LINE, 1):
+        width = vectors * w.lanes
+        whole = w.integer("mul", w.integer("sdiv", w.integer("sub", "%columns", start), width), width)
+        stop = w.integer("add", start, whole) if vectors > 1 else "%columns"
+        with w.loop(start, stop, str(width)) as j:
+            remaining = w.integer("sub", "%columns", j)
+            given = (a, "%a.column", w.at(b, j), "%ldb", depth, w.at("%c", j), "%ldc", "1", remaining, more)
+            w.run(f"line1x{vectors}", TILE, *given)
+        start = stop
+
+
+def _packing(w: Vectors, a: str, depth: str) -> Pack:
+    """What packs some rows of the first matrix, from `top` on."""
+
+    def pack(top: str, rows: str) -> None:
+        piece = w.at(a, w.integer("mul", top, "%a.row"))
+        for condition, function in (("%a.turned", "pack_a_rows"), ("%a.plain", "pack_a_columns")):
+            with w.when(condition):
+                w.run(function, PACK, piece, "%lda", depth, rows, "%packed.a")
+
+    return pack
+
+
+def _block(w: Vectors, pack: Pack, b: str, depth: str, more: str) -> None:
+    """The product over a part of the sums, both matrices packed piece by piece."""
+    width = WIDE * w.lanes
+    with w.loop("0", "%rows", str(TALL)) as top:
+        rows = w.least(w.integer("sub", "%rows", top), TALL)
+        pack(top, rows)
+        with w.loop("0", "%columns", str(width)) as left:
+            columns = w.least(w.integer("sub", "%columns", left), width)
+            piece = w.at(b, w.integer("mul", left, "%b.column"))
+            for condition, function in (("%b.turned", "pack_b_columns"), ("%b.plain", "pack_b_rows")):
+                with w.when(condition):
+                    w.run(function, PACK, piece, "%ldb", depth, columns, "%packed.b")
+            _tiles(w, rows, columns, depth, w.at(w.at("%c", w.integer("mul", top, "%ldc")), left), more)
+
+
+def _tiles(w: Vectors, rows: str, columns: str, depth: str, c: str, more: str, panels: str = "%packed.b") -> None:
+    """All tiles of a block whose panels are packed."""
+    panel = VECTORS * w.lanes
+    with w.loop("0", columns, str(panel)) as left:
+        remaining = w.least(w.integer("sub", columns, left), panel)
+        narrow = w.let(f"icmp sle i64 {remaining}, {w.lanes}")
+        wide = w.let(f"xor i1 {narrow}, true")
+        b = w.at(panels, w.integer("mul", left, DEPTH + w.lanes))
+        start = "0"
+        for height in (ROWS, FEW):
+            whole = w.integer("mul", w.integer("sdiv", w.integer("sub", rows, start), height), height)
+            stop = w.integer("add", start, whole) if height == ROWS else rows
+            with w.loop(start, stop, str(height)) as i:
+                inside = w.integer("srem", i, ROWS)
+                begin = w.integer("mul", w.integer("sub", i, inside), DEPTH + w.lanes)
+                a = w.at("%packed.a", w.integer("add", begin, inside))
+                target = w.at(w.at(c, w.integer("mul", i, "%ldc")), left)
+                below = w.integer("sub", rows, i)
+                for vectors, condition in ((VECTORS, wide), (1, narrow)):
+                    with w.when(condition):
+                        given = (a, "0", b, "0", depth, target, "%ldc", below, remaining, more)
+                        w.run(f"tile{height}x{vectors}", TILE, *given)
+            start = stop
+
+
+@cache
+def gemm_text(dtype: str) -> str:
+    """The IR of gemm(a is transposed, b is transposed, rows, columns, depth, a, lda, b, ldb, c, ldc) for a float dtype."""
+
+    def new() -> Vectors:
+        return Vectors(np.dtype(dtype))
+
+    panel, space = VECTORS * new().lanes, DEPTH + new().lanes
+    functions = [
+        *(_tile(new(), rows, vectors) for rows in (ROWS, FEW) for vectors in (VECTORS, 1)),
+        *(_tile(new(), 1, vectors, packed=False) for vectors in (LINE, 1)),
+        _pack_rows(new(), "pack_a_rows", ROWS, space),
+        _pack_columns(new(), "pack_a_columns", ROWS, space),
+        _pack_rows(new(), "pack_b_rows", panel, space),
+        _pack_columns(new(), "pack_b_columns", panel, space),
+        _gather_rows(new(), "gather_a_rows", ROWS, space),
+        _gather_columns(new(), "gather_a_columns", ROWS, space),
+        _product(new()),
+        _scattered_product(new()),
+        _pack_all(new()),
+        _packed_product(new()),
+    ]
+    return "\n".join([*new().intrinsics(), *functions, 'attributes #0 = { noinline nounwind "prefer-vector-width"="512" }'])

@@ -1,0 +1,220 @@
+"""Windows are multiplied where they lie, instead of being copied into a matrix.
+
+The first matrix of a convolution has a row for each window. Neighbouring windows share most of their elements, so that the
+matrix is many times as large as the array that it shows. A product that packs the matrix panel by panel anyway can read it off
+that array. The gradient by the array, patches that overlap, is another convolution, with filters that are flipped.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from minigraph.compiler.cpu.gemm import REGISTER_BYTES
+from minigraph.compiler.cpu.products import FAST, has_wide_registers
+from minigraph.compiler.shaped.layout import (
+    Layout,
+    ScatteredMatMul,
+    contiguous,
+    is_contiguous,
+    is_view,
+    layout_of,
+    piece,
+    sizes,
+)
+from minigraph.compiler.shaped.split_reductions import blocks_of_terms
+from minigraph.core.graph import Graph, Variable
+from minigraph.core.origin import carry_on, carry_origin, here
+from minigraph.core.record import Record
+from minigraph.core.walks import transform
+from minigraph.ops.array.arranging import flip, pad
+from minigraph.ops.array.indexing import Index, Range, index
+from minigraph.ops.array.shape import Dimshuffle, Reshape, dimshuffle, reshape
+from minigraph.ops.array.windows import Overlap, Windows
+from minigraph.ops.linear.products import MatMul
+from minigraph.ops.reduce.reduction import sum as sum_over
+
+FEWEST_COLUMNS = 16
+"""Of the second matrix, from which on packing the first does not take longer than the product."""
+MOST_WORK = 1.5
+"""How many times as many windows a gradient may have as the convolution had."""
+
+
+def multiply_windows(graph: Graph) -> Graph:
+    """The graph, all of whose sizes are known, with products of windows that read them where they lie."""
+    if not has_wide_registers() or not any(isinstance(one.op, Windows | Overlap) for one in graph.variables):
+        return graph
+    return _transformed(graph, _with_windows, _where_it_lies)
+
+
+def convolve_patches(graph: Graph) -> Graph:
+    """The graph, all of whose sizes are known, with sums of patches that are convolutions as products of copied windows."""
+    if not any(isinstance(one.op, Overlap) for one in graph.variables):
+        return graph
+    return _transformed(graph, lambda variable: None, _of_a_copy)
+
+
+Product = Callable[[Variable, int, Variable], Variable | None]
+"""The product of an array, so many of whose axes are rows and the others columns, and a matrix; None if it is not worth it."""
+
+
+def _transformed(graph: Graph, of_windows: Callable[[Variable], Variable | None], multiply: Product) -> Graph:
+    """The graph with products replaced by `of_windows`, and sums of patches by convolutions."""
+    spread: dict[Variable, Variable] = {}
+    """For sums of patches that became convolutions what they were."""
+
+    def step(variable: Variable) -> Variable:
+        carry_on(variable.origin)
+        found: Variable | None = None
+        match variable.op:
+            case MatMul():
+                found = of_windows(variable)
+            case Overlap():
+                found = _as_convolution(variable, [(0, size) for size in sizes(variable)], multiply)
+                if found is not None:
+                    spread[found] = variable
+            case Index() if variable.inputs[0] in spread:
+                found = _cut(spread[variable.inputs[0]], variable, multiply)
+        return variable if found is None else found
+
+    with carry_origin(here()):
+        return graph.with_roots(transform(graph.roots, step))
+
+
+def _where_it_lies(shown: Variable, rows: int, matrix: Variable) -> Variable | None:
+    """A product that reads an array where it lies."""
+    return _product(shown, rows, False, matrix) if _is_worth_it(shown, rows, matrix) else None
+
+
+def _of_a_copy(shown: Variable, rows: int, matrix: Variable) -> Variable:
+    """A product of an array that is copied into a matrix."""
+    return MatMul()(reshape(shown, (math.prod(sizes(shown)[:rows]), sizes(matrix)[0])), matrix)
+
+
+def _with_windows(variable: Variable) -> Variable | None:
+    """A product with windows, or with their transposed, as one that reads them where they lie."""
+    a, b = variable.inputs
+    turned = isinstance(a.op, Dimshuffle) and a.op.pattern == (1, 0)
+    matrix = a.inputs[0] if turned else a
+    if variable.ndim != 2 or not isinstance(matrix.op, Reshape):
+        return None
+    shown, (height, _) = matrix.inputs[0], sizes(matrix)
+    shape = sizes(shown)
+    rows = next((k for k in range(1, len(shape)) if math.prod(shape[:k]) == height), None)
+    if rows is None or not FAST.start <= math.prod(sizes(variable)) * sizes(a)[1] < 2**40:
+        return None
+    return _product(shown, rows, turned, b) if _is_worth_it(shown, rows, b) else None
+
+
+def _is_worth_it(shown: Variable, rows: int, b: Variable) -> bool:
+    """Whether an array is scattered, but most of what a row or a column shows lies in pieces that fill a register."""
+    source = shown
+    while is_view(source) and not isinstance(source.op, Reshape):
+        source = source.inputs[0]
+    known = {source: Layout(source, contiguous(sizes(source)), 0)}
+    _trace(shown, known)
+    layout, shape = known[shown], sizes(shown)
+    run = max(piece(shape[part], layout.strides[part]) for part in (slice(rows), slice(rows, None)))
+    wide = sizes(b)[1] >= FEWEST_COLUMNS and shown.dtype in (np.float32, np.float64)
+    return wide and run >= REGISTER_BYTES // shown.dtype.itemsize and not is_contiguous(layout, shape)
+
+
+def _trace(shown: Variable, known: dict[Variable, Layout]) -> None:
+    """Find the layout of a view of what has a known one."""
+    if shown not in known:
+        _trace(shown.inputs[0], known)
+        known[shown] = layout_of(shown, known)
+
+
+def _product(shown: Variable, rows: int, turned: bool, b: Variable) -> Variable:
+    """The product of an array, so many of whose axes are rows and the others columns, and a matrix."""
+    terms = sizes(b)[0]
+    parts = blocks_of_terms(terms) if turned else 1
+    product = ScatteredMatMul(rows, turned, parts)(shown, b)
+    return sum_over(product, 0) if parts > 1 else product
+
+
+class Patches(Record):
+    """Patches that are a product of `rows`, one for each patch, and `filters`: the product's elements have the axes `shape`, of
+    which the first `split` are those of its rows; `order` says which of them each axis of the patches is.
+    """
+
+    rows: Variable
+    filters: Variable
+    shape: tuple[int, ...]
+    split: int
+    order: tuple[int, ...]
+
+
+def _as_patches(variable: Variable) -> Patches | None:
+    """A value as patches that are a product, if it is that."""
+    if not isinstance(variable.op, Dimshuffle):
+        return None
+    order = tuple([axis for axis in variable.op.pattern if axis is not None])
+    parts = variable.inputs[0]
+    if not isinstance(parts.op, Reshape) or len(order) != parts.ndim or not isinstance(parts.inputs[0].op, MatMul):
+        return None
+    rows, filters = parts.inputs[0].inputs
+    shape = sizes(parts)
+    split = next((k for k in range(1, len(shape)) if math.prod(shape[:k]) == sizes(rows)[0]), None)
+    return None if rows.ndim != 2 or split is None else Patches(rows, filters, shape, split, order)
+
+
+def _as_convolution(variable: Variable, kept: Sequence[tuple[int, int]], multiply: Product) -> Variable | None:
+    """The part, from a place on each axis to another, of a sum of patches as a convolution of the rows whose products they are;
+    None if they are none, or if the convolution has too many windows.
+    """
+    op, patches = variable.op, _as_patches(variable.inputs[0])
+    assert isinstance(op, Overlap)
+    if patches is None or set(op.strides) != {1}:
+        return None
+    rows, filters, shape, split, order = vars(patches).values()
+    slid, taps = [order[axis] for axis in op.axes], order[variable.ndim :]
+    if any(axis >= split for axis in slid) or any(axis < split for axis in taps):
+        return None
+    wanted, widths = list(shape[:split]), [(0, 0)] * split
+    for axis, place, extent in zip(slid, op.axes, op.extents, strict=True):
+        start, stop = kept[place]
+        widths[axis] = (extent - 1 - start, extent - 1 - (sizes(variable)[place] - stop))
+        wanted[axis] = stop - start
+    if any(width < 0 for pair in widths for width in pair) or math.prod(wanted) > MOST_WORK * math.prod(shape[:split]):
+        return None
+    image = pad(reshape(rows, (*shape[:split], -1)), [*widths, (0, 0)])
+    windows = Windows(tuple(slid), op.sizes, op.strides, op.dilations)(image)
+    shown = dimshuffle(windows, *range(split), *range(split + 1, windows.ndim), split)
+    others = [axis for axis in range(split, len(shape)) if axis not in taps]
+    matrix = _flipped(filters, shape[split:], [axis - split for axis in taps], [axis - split for axis in others])
+    product = multiply(shown, split, matrix)
+    if product is None:
+        return None
+    result = reshape(product, (*wanted, *(shape[axis] for axis in others)))
+    places = {axis: k for k, axis in enumerate([*range(split), *others])}
+    return dimshuffle(result, *(places[axis] for axis in order[: variable.ndim]))
+
+
+def _flipped(filters: Variable, shape: Sequence[int], taps: Sequence[int], others: Sequence[int]) -> Variable:
+    """The matrix of a convolution's filters, a row an output, as that of its gradient's: taps and outputs make the rows."""
+    apart = flip(reshape(filters, (-1, *shape)), [axis + 1 for axis in taps])
+    turned = dimshuffle(apart, *(axis + 1 for axis in taps), 0, *(axis + 1 for axis in others))
+    return reshape(turned, (-1, math.prod(shape[axis] for axis in others)))
+
+
+def _cut(variable: Variable, cut: Variable, multiply: Product) -> Variable | None:
+    """Slices of a sum of patches as a convolution that computes no more; None if they are not that."""
+    shape = sizes(variable)
+    kept = []
+    rest: list[slice] = []
+    slid = variable.op.axes  # type: ignore[attr-defined]
+    for axis, entry in enumerate(cut.op.entries):  # type: ignore[attr-defined]
+        if not isinstance(entry, Range) or entry.holes or entry.step not in (None, 1):
+            return None
+        start, stop, _ = slice(entry.start, entry.stop).indices(shape[axis])
+        kept.append((start, stop) if axis in slid else (0, shape[axis]))
+        rest.append(slice(None) if axis in slid else slice(start, stop))
+    if len(kept) != len(shape) or any(start >= stop for start, stop in kept):
+        return None
+    found = _as_convolution(variable, kept, multiply)
+    whole = all(one in (slice(None), slice(0, size)) for one, size in zip(rest, shape, strict=True))
+    return found if found is None or whole else index(found, tuple(rest))

@@ -1,0 +1,230 @@
+"""From LLVM IR to machine code in this process. What is compiled is kept as long as something holds it, and on disk.
+
+LLVM is only touched by threads of its own, one at a time, where Ctrl-C cannot leave what it owns, or its lock, half handed
+over.
+"""
+
+from __future__ import annotations
+
+import _thread
+import atexit
+import ctypes
+import mmap
+import re
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable
+from contextlib import closing
+from functools import cache
+from typing import Any, TypeVar, cast
+
+from minigraph.compiler import cache as disk
+from minigraph.core.context import without_collector
+from minigraph.core.errors import ExecutionError, MissingExtraError
+from minigraph.core.locks import holding, is_lost, new_lock
+
+T = TypeVar("T")
+
+ROOM_TO_COMPILE, BYTES_A_CHARACTER, ROOM_TO_LOAD = 32 * 2**20, 250, 4 * 2**20
+"""Memory that LLVM takes at most: to compile, and for each character that it is given; to load what was compiled."""
+
+_lock = new_lock()
+_working: set[int] = set()
+"""The threads that may touch LLVM, of which one does."""
+
+
+def apart(work: Callable[[], T]) -> T:
+    """What `work` returns, done in a thread of its own while no other touches LLVM."""
+    if is_lost(_lock):
+        raise ExecutionError(
+            "nothing can be compiled here: this process was forked while another thread was compiling; fork when none does, or "
+            "let multiprocessing use 'spawn' or 'forkserver'"
+        )
+    return work() if threading.get_ident() in _working else without_collector(_in_thread, work)
+
+
+def _in_thread(work: Callable[[], T]) -> T:
+    """The same; the collector is off, for a finalizer in that thread could wait for what this one holds."""
+    results: list[Any] = []
+    failures: list[BaseException] = []
+    done = _thread.allocate_lock()
+    done.acquire()
+
+    def attempt() -> None:
+        _working.add(threading.get_ident())
+        try:
+            results.append(holding((_lock,), work))
+        except BaseException as error:  # raised again below
+            failures.append(error)
+        _working.discard(threading.get_ident())
+        done.release()
+
+    try:
+        _thread.start_new_thread(attempt, ())
+    except RuntimeError:  # the process ends, or may have no more threads
+        attempt()
+    done.acquire()
+    for failure in failures:
+        raise failure
+    return cast(T, results[0])
+
+
+atexit.register(holding, (_lock,), int)
+"""The process does not end while LLVM is at work for a call that was interrupted."""
+
+
+@cache
+def llvm() -> Any:
+    """llvmlite's binding, set up for this machine; an error that names the extra if it is not installed."""
+    return apart(_set_up)
+
+
+def _set_up() -> Any:
+    """The same, in a thread that may touch LLVM."""
+    try:
+        import llvmlite.binding as binding
+    except ImportError as error:
+        raise MissingExtraError("backend 'native' needs llvmlite: install minigraph[jit]") from error
+    binding.initialize_native_target()
+    binding.initialize_native_asmprinter()
+    binding.initialize_native_asmparser()
+    return binding
+
+
+def is_available() -> bool:
+    """Whether llvmlite is installed."""
+    try:
+        llvm()
+    except MissingExtraError:
+        return False
+    return True
+
+
+AVX512 = ("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512cd")
+
+
+@cache
+def register_bytes() -> int:
+    """The size of the processor's vector registers."""
+    features = {*target()[2].split(",")}
+    return 64 if features.issuperset(f"+{name}" for name in AVX512) else 32 if "+avx2" in features else 16
+
+
+def define(name: str, address: int) -> None:
+    """Let code that is compiled call the function at an address by a name."""
+    apart(lambda: llvm().add_symbol(name, address))
+
+
+TUNING = {
+    "speed_level": 3, "loop_vectorization": True, "loop_interleaving": True, "loop_unrolling": True, "slp_vectorization": False,
+}  # fmt: skip
+"""How modules are optimized."""
+CODE_LEVEL = 3
+"""How well instructions are chosen for what was optimized; at level 0 compiling takes half the time, and code is slower."""
+
+
+@cache
+def target() -> tuple[str, str, str]:
+    """This machine for LLVM: triple, processor, and its features."""
+    binding = llvm()
+    return apart(
+        lambda: (
+            binding.get_default_triple(),
+            binding.get_host_cpu_name(),
+            binding.get_host_cpu_features().flatten(),
+        )
+    )
+
+
+def _target_machine() -> Any:
+    """A code generator for this machine's processor; each engine needs its own."""
+    triple, processor, features = target()
+    found = llvm().Target.from_triple(triple)
+    return found.create_target_machine(cpu=processor, features=features, opt=CODE_LEVEL, jit=True)
+
+
+@cache
+def _machine(level: int) -> Any:
+    """The code generator that translates all modules of this process, one after the other."""
+    return _kept(_target_machine())
+
+
+def _optimize(module: Any) -> None:
+    """Optimize a module.
+
+    What runs the passes serves one module: used again, it would also run what it had noted for those before. llvmlite does not
+    free the list of passes by itself, which would be 60 kB for each module.
+    """
+    options = llvm().create_pipeline_tuning_options()
+    for name, value in TUNING.items():
+        setattr(options, name, value)
+    with closing(llvm().create_pass_builder(_machine(CODE_LEVEL), options)) as builder:
+        passes = builder.getModulePassManager()
+        passes.run(module, builder)
+        llvm().newpassmanagers.NewPassManager._dispose(passes)
+        passes.detach()
+
+
+def _translated(text: str, as_written: bool) -> bytes:
+    """The machine code of a module, in an object file."""
+    machine = _machine(CODE_LEVEL)
+    with closing(llvm().parse_assembly(text)) as module:  # it is many times as large as the code
+        module.triple, module.data_layout = target()[0], str(machine.target_data)
+        if not as_written:
+            _optimize(module)
+        code: bytes = machine.emit_object(module)
+    return code
+
+
+def _kept(resource: T) -> T:
+    """A resource of LLVM's that is only disposed of by `close`: what is left when the process ends, llvmlite may fail to."""
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(resource))
+    return resource
+
+
+def _reserve(size: int) -> None:
+    """MemoryError if there is no room for so many bytes; LLVM would end the process."""
+    try:
+        mmap.mmap(-1, size).close()
+    except OSError:
+        raise MemoryError(f"there is no memory to compile in: it takes about {size >> 20} MB of address space") from None
+
+
+_engines: dict[Any, Any] = {}
+"""What holds the memory of compiled code, by weak references to the `Code`."""
+_dead: deque[Any] = deque()
+"""Those of the references whose `Code` is gone: the memory is given back by the next thread that touches LLVM."""
+
+_DEFINITION = re.compile(r"^define (?!internal|private)[^@]*@(\w+)\(", re.MULTILINE)
+
+
+class Code:
+    """Compiled functions, and the memory that they lie in."""
+
+    def __init__(self, text: str, *, as_written: bool = False) -> None:
+        """as_written: the IR is as fast as it gets, and is not optimized."""
+        llvm()
+        self._addresses: dict[str, int] = apart(lambda: self._compile(text, as_written))
+
+    def _compile(self, text: str, as_written: bool) -> dict[str, int]:
+        """Load the machine code, made now if it is not on disk: where each function begins."""
+        while _dead:
+            _engines.pop(_dead.pop()).close()
+        binding = llvm()
+        name = disk.key(text, repr((as_written, TUNING, CODE_LEVEL, binding.llvm_version_info, target())))
+        code = disk.load(name)
+        if code is None:
+            _reserve(ROOM_TO_COMPILE + BYTES_A_CHARACTER * len(text))
+            code = _translated(text, as_written)
+            disk.save(name, code)
+        _reserve(ROOM_TO_LOAD + 2 * len(code))
+        engine = _kept(binding.create_mcjit_compiler(binding.parse_assembly(""), _target_machine()))
+        _engines[weakref.ref(self, _dead.append)] = engine
+        engine.add_object_file(binding.ObjectFileRef.from_data(code))
+        engine.finalize_object()
+        return {one: engine.get_function_address(one) for one in _DEFINITION.findall(text)}
+
+    def address(self, name: str) -> int:
+        """Where a function begins."""
+        return self._addresses[name]

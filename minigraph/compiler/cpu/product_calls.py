@@ -1,0 +1,145 @@
+"""How products of matrices are called: who computes each, with which words, in how many parts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from minigraph.compiler.cpu.gemm import DEPTH, REGISTER_BYTES, ROWS, packed_size, table_of
+from minigraph.compiler.cpu.products import BLAS, OWN, PACK, PACKED, PLAIN, SCATTERED, SCATTERED_WORDS, TRANSPOSED, is_own
+from minigraph.compiler.cpu.runtime import thread_count
+from minigraph.compiler.shaped.layout import Layout, Packed, PackedMatMul, ScatteredMatMul, piece
+from minigraph.core.graph import Variable
+from minigraph.core.record import Record
+from minigraph.ops.linear.products import MatMul
+
+SMALL_MATRIX = 2**20
+"""Bytes of a matrix that a core's cache holds while it is multiplied by."""
+CALL_WORDS = SCATTERED_WORDS - 2 * 3
+"""The most words of a call after its places."""
+WORK_OF_PRODUCTS = 500_000
+"""Multiplications that are worth all threads."""
+
+
+class Seen(Protocol):
+    """What tells the shapes of variables, and where their elements lie."""
+
+    def shape(self, variable: Variable) -> tuple[int, ...]:
+        """The shape of a variable."""
+
+    def layout(self, variable: Variable) -> Layout:
+        """Where the elements of a variable lie."""
+
+
+class Call(Record):
+    """Who computes a product, words that say how, and in how many parts; and tables, whose addresses are among the words."""
+
+    kind: str
+    words: tuple[int, ...]
+    parts: int = 1
+    tables: tuple[np.ndarray[Any, Any], ...] = ()
+
+
+def call_of(variable: Variable, seen: Seen) -> Call:
+    """How a product, or the packing of a matrix, is called."""
+    match variable.op:
+        case MatMul():
+            return _plain(variable, seen)
+        case Packed():
+            return _packing(variable, seen)
+        case PackedMatMul():
+            return _packed(variable, seen)
+        case ScatteredMatMul():
+            return _scattered(variable, seen)
+    raise AssertionError(f"{variable!r} is no product")
+
+
+def _plain(variable: Variable, seen: Seen) -> Call:
+    """A product of matrices, or a stack of them."""
+    shape = seen.shape(variable)
+    a, b = [(seen.layout(one), seen.shape(one)) for one in variable.inputs]
+    rows, columns, inner = shape[-2], shape[-1], a[1][-1]
+    first, second = matrix_of(*a), matrix_of(*b)
+    height = math.prod(shape[:-2])
+    stack = (stack_stride(*a), stack_stride(*b)) if height != 1 else (0, 0)
+    split = 0 if height > 1 else 1 if rows >= columns else 2
+    work = height * inner * columns * (rows + 8)  # of few rows, the columns are what must be read
+    parts = 1 if work < WORK_OF_PRODUCTS else thread_count()
+    words = (
+        first[0], second[0], rows, columns, inner, first[1], second[1], max(columns, 1),
+        height, stack[0], stack[1], rows * columns, split,
+    )  # fmt: skip
+    return Call(OWN if is_own(rows, columns, inner, second[0] == TRANSPOSED) else BLAS, words, parts)
+
+
+def _packing(variable: Variable, seen: Seen) -> Call:
+    """The packing of a matrix."""
+    matrix = variable.inputs[0]
+    way, leading = matrix_of(seen.layout(matrix), seen.shape(matrix))
+    depth, columns = seen.shape(matrix)
+    _, width = packed_size(columns, depth, REGISTER_BYTES // matrix.dtype.itemsize)
+    return Call(PACK, (way, columns, depth, leading, width))
+
+
+def _packed(variable: Variable, seen: Seen) -> Call:
+    """A product with a packed matrix: a small one, which each core's cache holds, is read by all, of a large one a part."""
+    a = variable.inputs[0]
+    (rows, columns), inner = seen.shape(variable), seen.shape(a)[1]
+    way, leading = matrix_of(seen.layout(a), seen.shape(a))
+    lanes = REGISTER_BYTES // a.dtype.itemsize
+    _, width = packed_size(columns, inner, lanes)
+    parts = 1 if inner * columns * (rows + 8) < WORK_OF_PRODUCTS else thread_count()
+    small = columns * inner * a.dtype.itemsize <= SMALL_MATRIX
+    split = 1 if rows >= 2 * ROWS and small else 2
+    words = (
+        way, TRANSPOSED, rows, columns, inner, leading, DEPTH + lanes, max(columns, 1), 1, 0, width, 0, split,
+    )  # fmt: skip
+    return Call(PACKED, words, parts)
+
+
+def _scattered(variable: Variable, seen: Seen) -> Call:
+    """A product with a matrix that is read where it lies."""
+    op, (shown, b) = variable.op, variable.inputs
+    assert isinstance(op, ScatteredMatMul)
+    shape, layout = seen.shape(shown), seen.layout(shown)
+    lanes = REGISTER_BYTES // variable.dtype.itemsize
+    offsets = [_offsets(shape[part], layout.strides[part]) for part in (slice(op.rows), slice(op.rows, None))]
+    across, along = offsets[::-1] if op.turned else offsets
+    rows, columns, inner = len(across), seen.shape(b)[1], len(along) // op.parts
+    upright = op.turned == (piece(shape[op.rows :], layout.strides[op.rows :]) >= lanes)  # its columns are in one piece
+    tables = (table_of(across, min(ROWS, lanes) if upright else lanes, lanes), table_of(along, lanes, lanes))
+    way, leading = matrix_of(seen.layout(b), seen.shape(b))
+    split = 0 if op.parts > 1 else 1 if rows >= columns else 2
+    parts = 1 if rows * columns * len(along) < WORK_OF_PRODUCTS else thread_count()
+    words = (
+        PLAIN, way, rows, columns, inner, 0, leading, max(columns, 1),
+        op.parts, 0, inner * (leading if way == PLAIN else 1), rows * columns, split,
+        *(table.ctypes.data for table in tables), TRANSPOSED if upright else PLAIN,
+    )  # fmt: skip
+    return Call(SCATTERED, words, parts, tables)
+
+
+def matrix_of(layout: Layout, shape: Sequence[int]) -> tuple[int, int]:
+    """How BLAS takes a matrix, as it is or transposed, and its leading dimension."""
+    rows, columns = shape[-2:]
+    far, near = layout.strides[-2:]
+    if (near == 1 or columns == 1) and (far >= columns or rows == 1):
+        return PLAIN, max(far, columns, 1) if rows != 1 else max(columns, 1)
+    return TRANSPOSED, max(near, rows, 1) if columns != 1 else max(rows, 1)
+
+
+def _offsets(shape: Sequence[int], strides: Sequence[int]) -> np.ndarray[Any, Any]:
+    """Where the elements of an array lie, counted from the first, in C order."""
+    result = np.zeros(1, np.int64)
+    for size, stride in zip(shape, strides, strict=True):
+        result = np.add.outer(result, stride * np.arange(size)).reshape(-1)
+    return result
+
+
+def stack_stride(layout: Layout, shape: Sequence[int]) -> int:
+    """The one stride along a stack of matrices, 0 where one matrix stands for all."""
+    own = [(size, stride) for size, stride in zip(shape[:-2], layout.strides[:-2], strict=True) if size != 1]
+    return own[-1][1] if own else 0

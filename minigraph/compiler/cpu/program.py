@@ -1,0 +1,226 @@
+"""Programs for this machine's processor: nests as machine code, products by OpenBLAS or our own code, large work in parts."""
+
+from __future__ import annotations
+
+import math
+import weakref
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from minigraph.compiler.cpu.implicit_gemm import multiply_windows
+from minigraph.compiler.cpu.jit import Code
+from minigraph.compiler.cpu.prepack import pack_captured
+from minigraph.compiler.cpu.printer import COLUMNS, kernel_text, module_text
+from minigraph.compiler.cpu.product_calls import CALL_WORDS, call_of
+from minigraph.compiler.cpu.products import product_kernel
+from minigraph.compiler.cpu.runtime import thread_count
+from minigraph.compiler.cpu.scan_runtime import HEADING_WORDS, heading, loop_kernel
+from minigraph.compiler.loops.nest import LoopNest, describe
+from minigraph.compiler.plan.frame import Frame, Outline
+from minigraph.compiler.plan.program import LoopStep, NestStep, Program, Step
+from minigraph.compiler.shaped.cost_model import cost
+from minigraph.compiler.shaped.layout import Packed
+from minigraph.compiler.shaped.rematerialize import recompute_rows
+from minigraph.compiler.shaped.split_reductions import blocks_for_cores, split_products, split_rows
+from minigraph.core.dimensions import Dimension, Sizes, Template
+from minigraph.core.graph import Constant, Graph
+from minigraph.core.record import Record
+
+Numbers = np.ndarray[Any, Any]
+
+WORK_A_PART = 200_000
+"""Operations on elements that are worth a part of their own."""
+BYTES_A_PART = 100_000
+"""Bytes read and written that are worth a part of their own."""
+MANY_PARTS = 8
+"""How many parts large work has for each thread, so that none waits long for another."""
+
+PLAIN_NUMBERS = (0, 1, -1, 2, -2, 0.5, -0.5, math.inf, -math.inf)
+"""The numbers that are written into kernels."""
+
+
+class Kernel:
+    """Compiled machine code for one structure of loops."""
+
+    def __init__(self, code: Code, name: str, text: str) -> None:
+        self.code, self.name, self.text = code, name, text
+        self.address = code.address(name)
+
+
+_kernels: weakref.WeakValueDictionary[LoopNest, Kernel] = weakref.WeakValueDictionary()
+_recent: deque[Kernel] = deque(maxlen=256)
+
+
+def compile_nests(nests: Sequence[LoopNest]) -> dict[LoopNest, Kernel]:
+    """Kernels for these structures: those that this process has, and the others compiled together."""
+    found = {nest: kernel for nest in nests if (kernel := _kernels.get(nest)) is not None}
+    missing = [nest for nest in dict.fromkeys(nests) if nest not in found]
+    if missing:
+        texts = [kernel_text(nest, f"kernel{k}") for k, nest in enumerate(missing)]
+        code = Code(module_text(texts))
+        for k, nest in enumerate(missing):
+            found[nest] = _kernels[nest] = Kernel(code, f"kernel{k}", texts[k])
+            _recent.append(found[nest])
+    return found
+
+
+class Work(Record):
+    """How much a nest computes: operations, bytes moved, along how many elements it can be divided; numbers may be open."""
+
+    operations: int
+    moved: int
+    extent: int
+
+
+def work_of(step: NestStep) -> Work:
+    """How much a nest computes; nothing where it must not be divided."""
+    nest, (lengths, strides) = step.nest, (step.bindings.sizes, step.bindings.strides)
+    if any(one.indices for one in nest.scatters):  # elements may meet where they are put
+        return Work(0, 0, 1)
+    kept = [size for size, fold in zip(lengths, nest.folded, strict=True) if not fold]
+    moved = sum(
+        one.dtype.itemsize * math.prod([n for n, by in zip(lengths, walked, strict=True) if isinstance(by, Dimension) or by])
+        for one, walked in zip(nest.operands, strides, strict=True)
+    )
+    return Work(math.prod(lengths) * sum([cost(one.op) for one in step.variables]), moved, kept[0] if kept else 1)
+
+
+def parts_of_nests(work: Numbers, by_column: Numbers, in_columns: Numbers) -> Numbers:
+    """In how many parts nests are computed, given a row of `Work` for each, and whether they are vectors along columns."""
+    operations, moved, extent = work.T
+    extent = np.where(in_columns, -(-extent // COLUMNS), extent)
+    threads = thread_count()
+    parts = np.maximum(1, np.minimum(np.maximum(operations // WORK_A_PART, moved // BYTES_A_PART), extent))
+    few = by_column | (parts < MANY_PARTS * threads)  # each thread takes one, where it has worked on the same memory before
+    return np.where(few, np.minimum(parts, threads), MANY_PARTS * threads)
+
+
+class NativeProgram(Program):
+    """A program that one native call runs."""
+
+    alignment = 64
+
+    def prepared(self, graph: Graph) -> Graph:
+        return pack_captured(split_rows(split_products(multiply_windows(recompute_rows(graph))), blocks_for_cores))
+
+    def body_program(self, graph: Graph) -> Program:
+        return NativeProgram(graph)
+
+    def is_literal(self, number: Constant) -> bool:
+        """Only numbers with which code is faster or shorter: graphs that differ in others share their kernels."""
+        return super().is_literal(number) and (number.value.dtype.kind == "b" or number.value.item() in PLAIN_NUMBERS)
+
+    def assemble(self) -> None:
+        """Compile the kernels, and write down what all frames have in common."""
+        self.outline = Outline(self, range(len(self.steps)))
+        self.nests = {k: step for k, step in enumerate(self.steps) if isinstance(step, NestStep)}
+        structures = [step.nest for step in self.nests.values()]
+        compiled = compile_nests(structures)
+        self.kernels = {k: compiled[step.nest] for k, step in self.nests.items()}
+        self.addresses = [compiled[nest].address for nest in structures]
+        work = [work_of(step) for step in self.nests.values()]
+        self.work = Template([number for one in work for number in (one.operations, one.moved, one.extent)])
+        columns = [(nest.by_column, nest.by_column and nest.folded.count(False) == 1) for nest in structures]
+        self.by_column, self.in_columns = np.array(columns, bool).reshape(-1, 2).T
+        self._write_words()
+
+    def _write_words(self) -> None:
+        """Lay out the words of all steps, one after the other."""
+        numbers = self.outline.values
+        words: list[Any] = []
+        moving: list[tuple[int, int]] = []
+        self.begins: list[int] = []
+        """Where among the words those of each step begin."""
+        for step in self.steps:
+            self.begins.append(len(words))
+            if isinstance(step, LoopStep):
+                words += [0] * HEADING_WORDS
+            for place in step.places:
+                if place.storage in numbers and place.in_memory:
+                    moving.append((len(words) + 1, numbers[place.storage]))
+                words += self.outline.place_of(place)
+            match step:
+                case NestStep():
+                    words += step.bindings.words()
+                case LoopStep():
+                    words += [word for one in step.arguments for word in (one.stride, int(one.takes_turns))]
+                case _:
+                    words += [0] * CALL_WORDS
+        self.words = Template(words)
+        self.moving = np.array(moving, np.int64).reshape(-1, 2).T
+        """Which of the words count from where a value of the arena begins, and the numbers of those values."""
+
+
+class NativeFrame(Frame):
+    """The memory of a program, and its steps as the runtime reads them: where each kernel begins, its words, and its parts."""
+
+    def __init__(self, program: NativeProgram, sizes: Sizes) -> None:
+        self.native = program
+        self.bodies = {body: NativeFrame(body, sizes) for body in program.rooms.values() if isinstance(body, NativeProgram)}
+        rooms = {room: frame.arena_bytes for room, frame in zip(program.rooms, self.bodies.values(), strict=True)}
+        super().__init__(program.outline, sizes, rooms)
+        self._words = program.words.filled(sizes)
+        self._words[program.moving[0]] += self.starts[program.moving[1]]
+        self._tables: list[np.ndarray[Any, Any]] = []
+        """What lies at the addresses that calls of products are given."""
+        self._steps = np.empty((len(program.steps), 3), np.int64)
+        self._steps[:, 1] = self._words.ctypes.data + 8 * np.array(program.begins, np.int64)
+        nests = [*program.nests]
+        self._steps[nests, 0] = program.addresses
+        self._steps[nests, 2] = parts_of_nests(program.work.filled(sizes).reshape(-1, 3), program.by_column, program.in_columns)
+        for k, step in enumerate(program.steps):
+            if k not in program.nests:
+                self._steps[k, 0], self._steps[k, 2] = self._called(step, program.begins[k])
+        self.address: int = self._steps.ctypes.data
+        kept = (self.constants, self._words, self._steps, *self._tables)
+        self.held_bytes: int = sum([one.nbytes for one in kept]) + sum([body.held_bytes for body in self.bodies.values()])
+        """The bytes of constants, and of what kernels read."""
+
+    def _called(self, step: Step, begin: int) -> tuple[int, int]:
+        """The address of what computes a step that is no nest, and in how many parts; its own words are written."""
+        if isinstance(step, LoopStep):
+            self._words[begin : begin + HEADING_WORDS] = self._heading(step)
+            return loop_kernel().address("loop"), 1
+        (variable,) = step.variables
+        call = call_of(variable, self)
+        self._tables += call.tables
+        begin += 2 * len(step.places)
+        self._words[begin : begin + len(call.words)] = call.words
+        return product_kernel(variable.dtype.name, call.kind), call.parts
+
+    def _heading(self, step: LoopStep) -> list[int]:
+        """The words of a loop before the places."""
+        assert isinstance(step.body, NativeProgram)
+        body = self.bodies[step.body]
+        count, constants = len(step.arguments), body.constants.ctypes.data
+        return heading(body.address, len(step.body.steps), self.sizes(step.times), count, constants, step.stop)
+
+    def lines(self, code: bool) -> Iterator[str]:
+        """The program as readable text, with `code` followed by that of its kernels."""
+        for k, step in enumerate(self.program.steps):
+            origins = dict.fromkeys(str(one.origin) for one in step.variables)
+            parts = f", in {self._steps[k, 2]} parts" if self._steps[k, 2] > 1 else ""
+            yield f"# step {k}: {step.title}{parts}"
+            yield from (f"#   {origin}" for origin in list(origins)[:4])
+            yield from self._step_lines(step, code)
+        if code:
+            kernels = dict.fromkeys(self.native.kernels.values())
+            yield from (line for kernel in kernels for line in kernel.text.splitlines())
+
+    def _step_lines(self, step: Step, code: bool) -> Iterator[str]:
+        """One step as readable text."""
+        names = [self.name_of(place.storage) for place in step.places]
+        match step:
+            case NestStep():
+                yield from describe(step.nest, step.bindings.settled(self.sizes), names)
+            case LoopStep(_, _, NativeProgram() as program, times, _, _):
+                yield f"{self.sizes(times)} times:"
+                yield from (f"    {line}" for line in self.bodies[program].lines(code))
+            case _ if isinstance(step.variables[0].op, Packed):
+                yield f"{names[1]} = {names[0]}, packed"
+            case _:
+                _, _, rows, columns, inner, *_ = call_of(step.variables[0], self).words
+                yield f"{names[2]}[{rows}, {columns}] = {names[0]}[{rows}, {inner}] @ {names[1]}[{inner}, {columns}]"

@@ -1,0 +1,430 @@
+"""What runs kernels: a loop over the steps of a program, and threads that share the parts of large ones.
+
+Both are LLVM IR, compiled once, so that a whole plan is one call from Python. A step is three words: kernel, parameters, and
+parts. The caller takes parts from the first on, the threads from the last one back, so that memory that was worked on by one is
+met again by the same; no part's result depends on who computes it. Threads wait by spinning for a moment, then asleep (Linux'
+futex); a child process after a fork starts its own. A program that finds the threads at work for another caller computes all
+parts itself.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import sys
+
+import numpy as np
+
+from minigraph.compiler.cpu.jit import Code
+from minigraph.core.locks import inside, new_lock
+
+_FUTEX = {"x86_64": 202, "aarch64": 98}.get(platform.machine()) if sys.platform == "linux" else None
+
+
+_IR = """
+declare i64 @syscall(i64, ...)
+declare i32 @sched_yield()
+
+define internal void @pause() {
+  call void asm sideeffect "PAUSE", "~{memory}"()
+  ret void
+}
+
+; Compute parts of the job that `ticket` was read for, until none is left, or it is another job's turn: from the first part on,
+; or from the last one back. A ticket is the number of the job, and how many parts were taken from the back and from the front.
+define internal void @share(ptr %pool, i64 %ticket, i1 %back) {
+entry:
+  %kernel.at = getelementptr i64, ptr %pool, i64 1
+  %bases.at = getelementptr i64, ptr %pool, i64 2
+  %parameters.at = getelementptr i64, ptr %pool, i64 3
+  %parts.at = getelementptr i64, ptr %pool, i64 4
+  %finished.at = getelementptr i64, ptr %pool, i64 5
+  %failed.at = getelementptr i64, ptr %pool, i64 6
+  %kernel = load atomic ptr, ptr %kernel.at monotonic, align 8
+  %bases = load atomic ptr, ptr %bases.at monotonic, align 8
+  %parameters = load atomic ptr, ptr %parameters.at monotonic, align 8
+  %parts = load atomic i64, ptr %parts.at monotonic, align 8
+  %job = lshr i64 %ticket, 32
+  br label %claim
+claim:
+  %now = phi i64 [ %ticket, %entry ], [ %current, %retry ]
+  %front = and i64 %now, 65535
+  %both = lshr i64 %now, 16
+  %behind = and i64 %both, 65535
+  %sum = add i64 %front, %behind
+  %open = icmp slt i64 %sum, %parts
+  br i1 %open, label %take, label %done
+take:
+  %count = select i1 %back, i64 65536, i64 1
+  %more = add i64 %now, %count
+  %swap = cmpxchg ptr %pool, i64 %now, i64 %more seq_cst seq_cst
+  %taken = extractvalue { i64, i1 } %swap, 1
+  br i1 %taken, label %work, label %retry
+work:
+  %left = sub i64 %parts, %behind
+  %last = sub i64 %left, 1
+  %part = select i1 %back, i64 %last, i64 %front
+  %status = call i32 %kernel(ptr %bases, ptr %parameters, i64 %part, i64 %parts)
+  %wide = zext i32 %status to i64
+  %noted = atomicrmw or ptr %failed.at, i64 %wide monotonic
+  %counted = atomicrmw add ptr %finished.at, i64 1 release
+  br label %retry
+retry:
+  %current = load atomic i64, ptr %pool seq_cst, align 8
+  %job.now = lshr i64 %current, 32
+  %same = icmp eq i64 %job.now, %job
+  br i1 %same, label %claim, label %done
+done:
+  ret void
+}
+
+define ptr @worker(ptr %pool) {
+entry:
+  %sleeping.at = getelementptr i64, ptr %pool, i64 7
+  %job.at = getelementptr i32, ptr %pool, i64 1
+  br label %wait
+wait:
+  %seen = phi i64 [ 0, %entry ], [ %job, %work ]
+  br label %spin
+spin:
+  %count = phi i64 [ 0, %wait ], [ %more, %spinning ], [ 0, %sleep ]
+  %ticket = load atomic i64, ptr %pool seq_cst, align 8
+  %job = lshr i64 %ticket, 32
+  %called = icmp ne i64 %job, %seen
+  br i1 %called, label %work, label %idle
+idle:
+  %patient = icmp slt i64 %count, SPINS
+  br i1 %patient, label %spinning, label %sleep
+spinning:
+  call void @pause()
+  %more = add i64 %count, 1
+  br label %spin
+sleep:
+  %in = atomicrmw add ptr %sleeping.at, i64 1 seq_cst
+  %seen.short = trunc i64 %seen to i32
+  %woken = call i64 (i64, ...) @syscall(i64 FUTEX, ptr %job.at, i32 128, i32 %seen.short, ptr null)
+  %out = atomicrmw sub ptr %sleeping.at, i64 1 seq_cst
+  br label %spin
+work:
+  call void @share(ptr %pool, i64 %ticket, i1 true)
+  br label %wait
+}
+
+define internal i32 @run_alone(ptr %kernel, ptr %bases, ptr %parameters, i64 %parts) {
+entry:
+  br label %body
+body:
+  %part = phi i64 [ 0, %entry ], [ %following, %body ]
+  %failed = phi i32 [ 0, %entry ], [ %either, %body ]
+  %status = call i32 %kernel(ptr %bases, ptr %parameters, i64 %part, i64 %parts)
+  %either = or i32 %failed, %status
+  %following = add i64 %part, 1
+  %again = icmp slt i64 %following, %parts
+  br i1 %again, label %body, label %done
+done:
+  ret i32 %either
+}
+
+define internal i32 @run_together(ptr %pool, ptr %kernel, ptr %bases, ptr %parameters, i64 %parts) {
+entry:
+  %threads.at = getelementptr i64, ptr %pool, i64 8
+  %threads = load i64, ptr %threads.at, align 8
+  %alone = icmp slt i64 %threads, 2
+  br i1 %alone, label %serial, label %claim
+claim:
+  %busy.at = getelementptr i64, ptr %pool, i64 9
+  %claimed = cmpxchg ptr %busy.at, i64 0, i64 1 acquire monotonic
+  %free = extractvalue { i64, i1 } %claimed, 1
+  br i1 %free, label %prepare, label %serial
+serial:
+  %whole = call i32 @run_alone(ptr %kernel, ptr %bases, ptr %parameters, i64 %parts)
+  ret i32 %whole
+prepare:
+  %kernel.at = getelementptr i64, ptr %pool, i64 1
+  %bases.at = getelementptr i64, ptr %pool, i64 2
+  %parameters.at = getelementptr i64, ptr %pool, i64 3
+  %parts.at = getelementptr i64, ptr %pool, i64 4
+  %finished.at = getelementptr i64, ptr %pool, i64 5
+  %failed.at = getelementptr i64, ptr %pool, i64 6
+  %sleeping.at = getelementptr i64, ptr %pool, i64 7
+  %job.at = getelementptr i32, ptr %pool, i64 1
+  %before = load atomic i64, ptr %pool seq_cst, align 8
+  %job = lshr i64 %before, 32
+  %closed.job = add i64 %job, 1
+  %closed.high = shl i64 %closed.job, 32
+  %closed = or i64 %closed.high, 4294967295
+  store atomic i64 %closed, ptr %pool seq_cst, align 8
+  store atomic ptr %kernel, ptr %kernel.at seq_cst, align 8
+  store atomic ptr %bases, ptr %bases.at seq_cst, align 8
+  store atomic ptr %parameters, ptr %parameters.at seq_cst, align 8
+  store atomic i64 %parts, ptr %parts.at seq_cst, align 8
+  store atomic i64 0, ptr %finished.at seq_cst, align 8
+  store atomic i64 0, ptr %failed.at seq_cst, align 8
+  %open.job = add i64 %job, 2
+  %open = shl i64 %open.job, 32
+  store atomic i64 %open, ptr %pool seq_cst, align 8
+  %sleeping = load atomic i64, ptr %sleeping.at seq_cst, align 8
+  %asleep = icmp sgt i64 %sleeping, 0
+  br i1 %asleep, label %wake, label %own
+wake:
+  %woken = call i64 (i64, ...) @syscall(i64 FUTEX, ptr %job.at, i32 129, i32 2147483647)
+  br label %own
+own:
+  call void @share(ptr %pool, i64 %open, i1 false)
+  br label %join
+join:
+  %turns = phi i64 [ 0, %own ], [ %next, %joining ]
+  %finished = load atomic i64, ptr %finished.at acquire, align 8
+  %done = icmp eq i64 %finished, %parts
+  br i1 %done, label %finish, label %patience
+patience:
+  %next = add i64 %turns, 1
+  %long = icmp sgt i64 %turns, 2000
+  br i1 %long, label %yield, label %brief
+brief:
+  call void @pause()
+  br label %joining
+yield:
+  %yielded = call i32 @sched_yield()
+  br label %joining
+joining:
+  br label %join
+finish:
+  %failed = load atomic i64, ptr %failed.at monotonic, align 8
+  %status = trunc i64 %failed to i32
+  store atomic i64 0, ptr %busy.at release, align 8
+  ret i32 %status
+}
+
+define i64 @run(ptr %pool, ptr %program, i64 %first, i64 %last, ptr %bases) {
+entry:
+  %any = icmp slt i64 %first, %last
+  br i1 %any, label %step, label %done
+step:
+  %k = phi i64 [ %first, %entry ], [ %following, %next ]
+  %word = mul i64 %k, 3
+  %kernel.at = getelementptr i64, ptr %program, i64 %word
+  %parameters.at = getelementptr i64, ptr %kernel.at, i64 1
+  %parts.at = getelementptr i64, ptr %kernel.at, i64 2
+  %kernel = load ptr, ptr %kernel.at, align 8
+  %parameters = load ptr, ptr %parameters.at, align 8
+  %parts = load i64, ptr %parts.at, align 8
+  %several = icmp sgt i64 %parts, 1
+  br i1 %several, label %together, label %alone
+alone:
+  %one = call i32 %kernel(ptr %bases, ptr %parameters, i64 0, i64 1)
+  br label %check
+together:
+  %all = call i32 @run_together(ptr %pool, ptr %kernel, ptr %bases, ptr %parameters, i64 %parts)
+  br label %check
+check:
+  %status = phi i32 [ %one, %alone ], [ %all, %together ]
+  %failed = icmp ne i32 %status, 0
+  br i1 %failed, label %stop, label %next
+next:
+  %following = add i64 %k, 1
+  %again = icmp slt i64 %following, %last
+  br i1 %again, label %step, label %done
+stop:
+  ret i64 %k
+done:
+  ret i64 -1
+}
+
+; Run a plan on a tuple of arrays, the inputs first, which must be as the plan was made for: -2 if one is not. Those that are
+; written over must not have more than so many references: -3 if one has.
+define i64 @call(ptr %pool, ptr %plan, ptr %objects, ptr %memory, i64 %references) {
+entry:
+  %program = load ptr, ptr %plan, align 8
+  %steps.at = getelementptr i64, ptr %plan, i64 1
+  %steps = load i64, ptr %steps.at, align 8
+  %inputs.at = getelementptr i64, ptr %plan, i64 2
+  %inputs = load i64, ptr %inputs.at, align 8
+  %count.at = getelementptr i64, ptr %plan, i64 3
+  %count = load i64, ptr %count.at, align 8
+  %arena.offset.at = getelementptr i64, ptr %plan, i64 4
+  %arena.offset = load i64, ptr %arena.offset.at, align 8
+  %constants.at = getelementptr i64, ptr %plan, i64 5
+  %constants = load i64, ptr %constants.at, align 8
+  %kind.at = getelementptr i64, ptr %plan, i64 6
+  %kind = load i64, ptr %kind.at, align 8
+  %specs = getelementptr i64, ptr %plan, i64 7
+  %items = getelementptr i8, ptr %objects, i64 TUPLE
+  %arena = getelementptr i8, ptr %memory, i64 %arena.offset
+  store ptr %arena, ptr %memory, align 8
+  %constants.slot = getelementptr i64, ptr %memory, i64 1
+  store i64 %constants, ptr %constants.slot, align 8
+  %slots = getelementptr i64, ptr %memory, i64 2
+  %any = icmp sgt i64 %count, 0
+  br i1 %any, label %object, label %ready
+object:
+  %k = phi i64 [ 0, %entry ], [ %k.next, %bound ]
+  %spec = phi ptr [ %specs, %entry ], [ %spec.next, %bound ]
+  %item.at = getelementptr ptr, ptr %items, i64 %k
+  %item = load ptr, ptr %item.at, align 8
+  %checked = icmp slt i64 %k, %inputs
+  br i1 %checked, label %check.kind, label %bind
+check.kind:
+  %kind.item.at = getelementptr i8, ptr %item, i64 TYPE
+  %kind.item = load i64, ptr %kind.item.at, align 8
+  %kind.right = icmp eq i64 %kind.item, %kind
+  br i1 %kind.right, label %check.dtype, label %refuse
+check.dtype:
+  %dtype.at = getelementptr i8, ptr %item, i64 DESCR
+  %dtype = load i64, ptr %dtype.at, align 8
+  %dtype.wanted = load i64, ptr %spec, align 8
+  %dtype.right = icmp eq i64 %dtype, %dtype.wanted
+  br i1 %dtype.right, label %check.flags, label %refuse
+check.flags:
+  %flags.at = getelementptr i8, ptr %item, i64 FLAGS
+  %flags.short = load i32, ptr %flags.at, align 4
+  %flags = sext i32 %flags.short to i64
+  %flags.wanted.at = getelementptr i64, ptr %spec, i64 2
+  %flags.wanted = load i64, ptr %flags.wanted.at, align 8
+  %flags.both = and i64 %flags, %flags.wanted
+  %flags.right = icmp eq i64 %flags.both, %flags.wanted
+  br i1 %flags.right, label %check.owner, label %refuse
+check.owner:
+  %written.at = getelementptr i64, ptr %spec, i64 3
+  %written = load i64, ptr %written.at, align 8
+  %is.written = icmp ne i64 %written, 0
+  %count.item.short = load i32, ptr %item, align 8
+  %count.item = zext i32 %count.item.short to i64
+  %many = icmp sgt i64 %count.item, %references
+  %shared = and i1 %is.written, %many
+  br i1 %shared, label %refuse.shared, label %check.axes
+check.axes:
+  %axes.at = getelementptr i8, ptr %item, i64 AXES
+  %axes.short = load i32, ptr %axes.at, align 4
+  %axes = sext i32 %axes.short to i64
+  %axes.wanted.at = getelementptr i64, ptr %spec, i64 1
+  %axes.wanted = load i64, ptr %axes.wanted.at, align 8
+  %axes.right = icmp eq i64 %axes, %axes.wanted
+  br i1 %axes.right, label %check.sizes, label %refuse
+check.sizes:
+  %sizes.at = getelementptr i8, ptr %item, i64 SIZES
+  %sizes = load ptr, ptr %sizes.at, align 8
+  %sizes.wanted = getelementptr i64, ptr %spec, i64 4
+  %after.inputs = getelementptr i64, ptr %sizes.wanted, i64 %axes
+  %has.axes = icmp sgt i64 %axes, 0
+  br i1 %has.axes, label %check.size, label %bind
+check.size:
+  %axis = phi i64 [ 0, %check.sizes ], [ %axis.next, %check.next ]
+  %size.at = getelementptr i64, ptr %sizes, i64 %axis
+  %size = load i64, ptr %size.at, align 8
+  %size.wanted.at = getelementptr i64, ptr %sizes.wanted, i64 %axis
+  %size.wanted = load i64, ptr %size.wanted.at, align 8
+  %size.right = icmp eq i64 %size, %size.wanted
+  br i1 %size.right, label %check.next, label %refuse
+check.next:
+  %axis.next = add i64 %axis, 1
+  %more.axes = icmp slt i64 %axis.next, %axes
+  br i1 %more.axes, label %check.size, label %bind
+bind:
+  %spec.after = phi ptr [ %spec, %object ], [ %after.inputs, %check.sizes ], [ %after.inputs, %check.next ]
+  br label %bound
+bound:
+  %spec.next = phi ptr [ %spec.after, %bind ]
+  %data.at = getelementptr i8, ptr %item, i64 DATA
+  %data = load ptr, ptr %data.at, align 8
+  %slot = getelementptr ptr, ptr %slots, i64 %k
+  store ptr %data, ptr %slot, align 8
+  %k.next = add i64 %k, 1
+  %more = icmp slt i64 %k.next, %count
+  br i1 %more, label %object, label %ready
+ready:
+  %failed = call i64 @run(ptr %pool, ptr %program, i64 0, i64 %steps, ptr %memory)
+  ret i64 %failed
+refuse:
+  ret i64 -2
+refuse.shared:
+  ret i64 -3
+}
+"""
+
+_HEADER = object.__basicsize__
+_OFFSETS = {
+    "TUPLE": tuple.__basicsize__, "TYPE": _HEADER - 8, "DATA": _HEADER, "AXES": _HEADER + 8, "SIZES": _HEADER + 16,
+    "DESCR": _HEADER + 40, "FLAGS": _HEADER + 48,
+}  # fmt: skip
+"""Where CPython and NumPy keep what a call looks at: the items of a tuple; an object's type; an array's parts."""
+
+REFUSED, SHARED = -2, -3
+"""What a call returns for arrays that its plan was not made for, and for those to be written over that others hold, too."""
+
+ANYHOW = 2**31
+"""More references than any array has."""
+
+
+class Pool:
+    """The threads of this process, and the functions that use them."""
+
+    def __init__(self) -> None:
+        pause = "pause" if platform.machine() == "x86_64" else "yield"
+        text = _IR
+        for name, offset in _OFFSETS.items():
+            text = text.replace(f"i64 {name}\n", f"i64 {offset}\n")
+        text = text.replace("PAUSE", pause).replace("FUTEX", str(_FUTEX or 0)).replace("SPINS", "4000")
+        self._code = Code(text, as_written=True)
+        words = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)
+        self._run = ctypes.CFUNCTYPE(ctypes.c_int64, *words)(self._code.address("run"))
+        given = (ctypes.c_void_p, ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p, ctypes.c_int64)
+        self.call = ctypes.CFUNCTYPE(ctypes.c_int64, *given)(self._code.address("call"))
+        """Run a whole plan: the pool's address, the plan's, a tuple of arrays with inputs first, memory to work in, and how
+        many references arrays may have that are written over.
+
+        The result is the step that failed, SUCCESS if none did, REFUSED, or SHARED.
+        """
+        self._state = np.zeros(16, np.int64)
+        self.address: int = self._state.ctypes.data
+        self._start()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._start)
+
+    def _start(self) -> None:
+        """Start the threads that share the work of the caller's, which alone survives a fork."""
+        self.threads = thread_count()
+        self._state[:] = 0
+        start = ctypes.CDLL(None).pthread_create
+        for number in range(1, self.threads):
+            thread = ctypes.c_ulong()
+            if start(ctypes.byref(thread), None, ctypes.c_void_p(self._code.address("worker")), ctypes.c_void_p(self.address)):
+                self.threads = number
+                break
+        self._state[8] = self.threads
+
+    @property
+    def running(self) -> tuple[int, int]:
+        """The addresses of what runs a program, and of this pool, which it takes first."""
+        return self._code.address("run"), self.address
+
+    def run(self, program: int, first: int, last: int, bases: int) -> int:
+        """Run steps of a program; the number of the step that failed, -1 if none did."""
+        failed: int = self._run(self.address, program, first, last, bases)
+        return failed
+
+
+def thread_count() -> int:
+    """How many threads compute: MINIGRAPH_NUM_THREADS, else one for each core that this process may use."""
+    if _FUTEX is None:
+        return 1
+    asked = os.environ.get("MINIGRAPH_NUM_THREADS", "")
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, int(asked) if asked.isdigit() else available)
+
+
+_lock = new_lock()
+_pools: list[Pool] = []
+
+
+def pool() -> Pool:
+    """The threads of this process, started when they are first needed."""
+    return _pools[0] if _pools else inside((_lock,), _started)
+
+
+def _started() -> Pool:
+    """The same, while no other thread starts it."""
+    if not _pools:
+        _pools.append(Pool())
+    return _pools[0]

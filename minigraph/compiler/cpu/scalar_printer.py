@@ -1,0 +1,150 @@
+"""Scalar values written as LLVM IR."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from minigraph.compiler.scalar.scalar import BOOL, FLOAT32, DType, Value, Writer
+
+
+def llvm_type(dtype: DType) -> str:
+    """The LLVM type of one value of a dtype."""
+    if dtype.kind == "f":
+        return {2: "half", 4: "float", 8: "double"}[dtype.itemsize]
+    return "i1" if dtype.kind == "b" else f"i{8 * dtype.itemsize}"
+
+
+def literal(value: Any, dtype: DType) -> str:
+    """A number as LLVM writes it."""
+    if dtype.kind == "b":
+        return "true" if value else "false"
+    if dtype.kind == "i" or dtype.kind == "u":
+        return str(int(np.array(value).astype(dtype)))
+    with np.errstate(all="ignore"):
+        rounded = np.array(value).astype(dtype)
+    if dtype.itemsize == 2:
+        return f"0xH{int(rounded.view(np.uint16)):04X}"
+    return "0x" + struct.pack(">d", float(rounded)).hex().upper()
+
+
+class LLVMWriter(Writer):
+    """LLVM IR that is being written, and what it calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.declarations: dict[str, None] = {}
+
+    def write(self, line: str) -> None:
+        """Append one instruction without a result."""
+        self.lines.append("  " + line)
+
+    def label(self, name: str) -> None:
+        """Begin a basic block."""
+        self.lines.append(f"{name}:")
+
+    def let(self, instruction: str) -> str:
+        """Append one instruction, and name its result."""
+        name = "%" + self.fresh()
+        self.lines.append(f"  {name} = {instruction}")
+        return name
+
+    def integer(self, instruction: str, a: str | int, b: str | int) -> str:
+        """The result of an instruction on two integers of 64 bits."""
+        return self.let(f"{instruction} i64 {a}, {b}")
+
+    @contextmanager
+    def loop(self, start: str, stop: str, step: str = "1") -> Iterator[str]:
+        """A counted loop; yields its counter."""
+        name = self.fresh("loop")
+        counter, following = f"%{name}.i", f"%{name}.next"
+        self.write(f"br label %{name}.before")
+        self.label(f"{name}.before")
+        self.write(f"%{name}.enter = icmp slt i64 {start}, {stop}")
+        self.write(f"br i1 %{name}.enter, label %{name}.body, label %{name}.after")
+        self.label(f"{name}.body")
+        self.write(f"{counter} = phi i64 [ {start}, %{name}.before ], [ {following}, %{name}.latch ]")
+        yield counter
+        self.write(f"br label %{name}.latch")
+        self.label(f"{name}.latch")
+        self.write(f"{following} = add nsw i64 {counter}, {step}")
+        self.write(f"%{name}.again = icmp slt i64 {following}, {stop}")
+        self.write(f"br i1 %{name}.again, label %{name}.body, label %{name}.after")
+        self.label(f"{name}.after")
+
+    # -- values ------------------------------------------------------------------------------------------------------
+
+    def value(self, instruction: str, dtype: DType) -> Value:
+        """Append one instruction whose result has a dtype."""
+        return Value(self, self.let(instruction), dtype)
+
+    def constant(self, value: Any, dtype: DType) -> Value:
+        return Value(self, literal(value, dtype), dtype)
+
+    def binary(self, instruction: str, a: Value, b: Value) -> Value:
+        return self.value(f"{instruction} {llvm_type(a.dtype)} {a.text}, {b.text}", a.dtype)
+
+    def negative(self, x: Value) -> Value:
+        return self.value(f"fneg {llvm_type(x.dtype)} {x.text}", x.dtype)
+
+    def comparison(self, predicate: str, a: Value, b: Value) -> Value:
+        kind = llvm_type(a.dtype)
+        if a.dtype.kind == "f":
+            condition = ("u" if predicate == "ne" else "o") + predicate
+            return self.value(f"fcmp {condition} {kind} {a.text}, {b.text}", BOOL)
+        if {a.dtype.kind, b.dtype.kind} == {"i", "u"}:
+            return self._compare_signs(predicate, a, b)
+        order = "" if predicate in ("eq", "ne") else "s" if a.dtype.kind == "i" else "u"
+        return self.value(f"icmp {order}{predicate} {kind} {a.text}, {b.text}", BOOL)
+
+    def _compare_signs(self, predicate: str, a: Value, b: Value) -> Value:
+        """The comparison of a signed with an unsigned integer: of 128 bits, which hold both."""
+        wide = [
+            self.let(f"{'sext' if one.dtype.kind == 'i' else 'zext'} {llvm_type(one.dtype)} {one.text} to i128")
+            for one in (a, b)
+        ]
+        order = "" if predicate in ("eq", "ne") else "s"
+        return self.value(f"icmp {order}{predicate} i128 {wide[0]}, {wide[1]}", BOOL)
+
+    def bits(self, x: Value, dtype: DType) -> Value:
+        if llvm_type(dtype) == llvm_type(x.dtype):
+            return Value(self, x.text, dtype)
+        return self.value(f"bitcast {llvm_type(x.dtype)} {x.text} to {llvm_type(dtype)}", dtype)
+
+    def conversion(self, x: Value, dtype: DType) -> Value:
+        source = x.dtype.kind
+        if source == "f" and dtype.kind == "f":
+            name = "fpext" if dtype.itemsize > x.dtype.itemsize else "fptrunc"
+        elif source == "f":
+            name = "fptosi"
+        elif dtype.kind == "f":
+            name = "sitofp" if source == "i" else "uitofp"
+        elif dtype.itemsize == x.dtype.itemsize and source != "b":
+            return Value(self, x.text, dtype)
+        elif dtype.itemsize < x.dtype.itemsize:
+            name = "trunc"
+        else:
+            name = "sext" if source == "i" else "zext"
+        return self.value(f"{name} {llvm_type(x.dtype)} {x.text} to {llvm_type(dtype)}", dtype)
+
+    def choice(self, condition: Value, a: Value, b: Value) -> Value:
+        first, second = (f"{llvm_type(one.dtype)} {one.text}" for one in (a, b))
+        return self.value(f"select i1 {condition.text}, {first}, {second}", a.dtype)
+
+    def intrinsic(self, name: str, *operands: Value) -> Value:
+        dtype = operands[0].dtype
+        return self._call(f"llvm.{name}.{'f' if dtype.kind == 'f' else 'i'}{8 * dtype.itemsize}", *operands)
+
+    def library(self, name: str, *operands: Value) -> Value:
+        return self._call(name + ("f" if operands[0].dtype == FLOAT32 else ""), *operands)
+
+    def _call(self, function: str, *operands: Value) -> Value:
+        """Call a function of values of one dtype, which is its result's, too."""
+        dtype = operands[0].dtype
+        kind = llvm_type(dtype)
+        self.declarations[f"declare {kind} @{function}({', '.join([kind] * len(operands))})"] = None
+        return self.value(f"call {kind} @{function}({', '.join(f'{kind} {one.text}' for one in operands)})", dtype)

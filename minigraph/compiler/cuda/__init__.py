@@ -1,0 +1,1 @@
+"""CUDA kernels, cuBLAS, and calls on GPUs."""

@@ -1,0 +1,144 @@
+"""The backend for CUDA GPUs: regions compiled for them, arrays that stay on them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from minigraph.compiler.cuda.plan import Device, DevicePlan
+from minigraph.compiler.interpreted import Backend, Kernel
+from minigraph.compiler.shape_cache import CompiledLoop, KernelFailure, PlannedRegion, Shapes, explanation
+from minigraph.core.conversion import check_shape, fit
+from minigraph.core.errors import ExecutionError, InvalidTypeError, OutOfMemoryError
+from minigraph.core.graph import Array, Graph, Variable
+from minigraph.core.types import TensorType
+from minigraph.ops.loop.loop import Scan
+from minigraph.rewrite.one_pass_variance import gather_moments
+from minigraph.rewrite.partition import Region, fuse, is_compilable_loop
+from minigraph.rewrite.specialize import follows_from_sizes
+
+VECTORS = 16
+"""The alignment that kernels expect of arrays, in bytes."""
+
+PRODUCTS = ("float16", "float32", "float64")
+"""The dtypes of products that cuBLAS computes."""
+
+DLPACK_GPUS = (2, 13)
+"""DLPack's numbers for memory of CUDA GPUs, and for memory that they share with the host."""
+
+
+class DeviceRegion(PlannedRegion[DevicePlan]):
+    """What computes a region on a GPU: a plan for each set of input shapes that it meets."""
+
+    def __init__(self, gpu: Gpu, region: Region) -> None:
+        super().__init__(region)
+        self.gpu = gpu
+
+    def make(self, shapes: Shapes) -> DevicePlan:
+        return DevicePlan(self.gpu.shared, self.specialized(shapes), self.wanted)
+
+    def __call__(self, *arrays: Array) -> tuple[Array, ...]:
+        ready = tuple([self.gpu.in_order(one) for one in arrays])
+        try:
+            return self.plan(ready)(ready)
+        except KernelFailure as failure:
+            raise explanation(self.graph, [self.gpu.store(one) for one in ready]) or failure from None
+
+    def profile(self, *arrays: Array) -> tuple[tuple[Array, ...], list[tuple[str, str, float]]]:
+        ready = tuple([self.gpu.in_order(one) for one in arrays])
+        return self.plan(ready).timed(ready)
+
+
+@dataclass(frozen=True)
+class Gpu(Backend):
+    """CuPy for the steps that need Python, kernels of our own and cuBLAS for everything between them."""
+
+    number: int
+    """Which GPU."""
+    shared: Device
+    """What all plans of a function use."""
+    adaptations = (gather_moments,)
+    compiles = True
+    writes_over_state = True
+
+    def prepare(self, graph: Graph) -> Graph:
+        """The graph with all that can be compiled gathered in regions."""
+        return fuse(graph, PRODUCTS)
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Use the GPU that was chosen; say so where its memory does not suffice, and give back what is not in use."""
+        try:
+            with self.xp.cuda.Device(self.number):
+                self.shared.lent.any = False
+                try:
+                    yield
+                finally:
+                    if self.shared.lent.any:  # their owner may take them back now
+                        self.xp.cuda.get_current_stream().synchronize()
+        except self.xp.cuda.memory.OutOfMemoryError as error:
+            self.xp.get_default_memory_pool().free_all_blocks()
+            raise OutOfMemoryError(f"GPU {self.number} has too little memory: {error}; no state was changed") from error
+
+    def load(self, array: Array) -> Array:
+        """An array on this GPU, copied there if it is not."""
+        if isinstance(array, self.xp.ndarray):
+            if array.device.id == self.number:
+                return self.in_order(array)
+            array = self.store(array)
+        self.shared.copies.count(to_device=True)
+        return self.xp.asarray(np.asarray(array, order="C"))
+
+    def store(self, array: Array) -> np.ndarray[Any, Any]:
+        """A copy on the host."""
+        return self.shared.to_host(array)
+
+    def transfers(self) -> tuple[int, int]:
+        return self.shared.copies.to_device, self.shared.copies.to_host
+
+    def fit(self, value: Any, expected: TensorType, what: str) -> Array:
+        """An input on the GPU: what lies there already is taken as it is, without a copy if its dtype fits."""
+        if not self._lies_on_a_gpu(value):
+            return self.load(fit(value, expected, what))
+        array = value
+        if not isinstance(value, self.xp.ndarray):
+            array, self.shared.lent.any = self.xp.from_dlpack(value), True
+        if array.device.id != self.number:
+            raise ExecutionError(f"{what} lies on GPU {array.device.id}, and the function was made for GPU {self.number}")
+        if array.dtype != expected.dtype:
+            if not np.can_cast(array.dtype, expected.dtype, "safe"):
+                raise InvalidTypeError(f"{what} has dtype {array.dtype} on the GPU, expected {expected}; cast it with astype")
+            array = array.astype(expected.dtype)
+        check_shape(array, expected, what)
+        return array
+
+    def _lies_on_a_gpu(self, value: Any) -> bool:
+        """Whether a value is an array in a GPU's memory, of whatever library."""
+        if hasattr(value, "__dlpack_device__"):
+            return value.__dlpack_device__()[0] in DLPACK_GPUS
+        return isinstance(value, self.xp.ndarray)
+
+    def loops(self, variable: Variable) -> bool:
+        """Whether a loop can be compiled as a whole."""
+        settled = [one for one in variable.inputs if follows_from_sizes(one)]
+        assert isinstance(variable.op, Scan)
+        return is_compilable_loop(variable, settled, PRODUCTS) and not variable.op.stops
+
+    def kernel(self, variable: Variable, reusable: int | None) -> Kernel:
+        """What computes `variable`: compiled, if it is a region or a loop."""
+        if isinstance(variable.op, Region):
+            return DeviceRegion(self, variable.op)
+        if isinstance(variable.op, Scan):
+            return CompiledLoop(variable, partial(DeviceRegion, self))
+        return super().kernel(variable, reusable)
+
+    def in_order(self, array: Array) -> Array:
+        """An array in C order that begins where vectors may."""
+        if array.flags.c_contiguous and not array.data.ptr % VECTORS:
+            return array
+        return self.xp.array(array, order="C")

@@ -1,0 +1,257 @@
+"""A compiled graph on a GPU: launched kernel after kernel in new memory, or captured as one graph over memory that stays."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from itertools import starmap
+from typing import Any
+
+import numpy as np
+
+from minigraph.compiler.cuda.cublas import WORKSPACE
+from minigraph.compiler.cuda.program import CudaProgram, Gemm, bases_of
+from minigraph.compiler.cuda.runtime import Branches, Module, Task, bodies, capture, cublas, in_branches, tasks_of_command
+from minigraph.compiler.shape_cache import KernelFailure
+from minigraph.compiler.shaped.layout import sizes
+from minigraph.core.config import config
+from minigraph.core.graph import Array, Graph
+from minigraph.core.locks import holding, new_lock
+from minigraph.core.types import as_dtype
+
+FAILED_BYTES = 256
+"""Memory for whether a kernel has failed, at the front of what a call works in."""
+
+BRANCHES = 4
+"""How many commands run at the same time, at most."""
+
+
+class Copies:
+    """How many copies there were between host and device."""
+
+    def __init__(self) -> None:
+        self.to_device = self.to_host = 0
+        self._lock = new_lock()
+
+    def count(self, to_device: bool) -> None:
+        """One more."""
+        holding((self._lock,), self._count, to_device)
+
+    def _count(self, to_device: bool) -> None:
+        """The same, with the lock held."""
+        if to_device:
+            self.to_device += 1
+        else:
+            self.to_host += 1
+
+
+class Device:
+    """CuPy, and what the plans of a function share: the count of copies, and what the products of captured graphs work in."""
+
+    def __init__(self, xp: Any) -> None:
+        self.xp, self.copies = xp, Copies()
+        self._workspaces: list[Array] = []
+        self.lent = threading.local()
+        """Whether a call of this thread has taken arrays of another library, as the attribute `any`."""
+
+    def workspaces(self, count: int) -> list[Array]:
+        """So many pieces of memory, the same for all plans, no two of which run at the same time."""
+        while len(self._workspaces) < count:
+            self._workspaces.append(self.xp.empty(WORKSPACE, np.uint8))
+        return self._workspaces[:count]
+
+    def give_back(self) -> None:
+        """Give memory that nothing holds, and the workspaces, back to the GPU."""
+        self._workspaces.clear()
+        self.xp.get_default_memory_pool().free_all_blocks()
+
+    def to_host(self, array: Array) -> np.ndarray[Any, Any]:
+        """A copy on the host."""
+        self.copies.count(to_device=False)
+        host: np.ndarray[Any, Any] = self.xp.asnumpy(array)
+        return host
+
+
+class Piece:
+    """Memory for one call: whether a kernel has failed, the arena, and what products work in, for each branch."""
+
+    def __init__(self, xp: Any, program: CudaProgram, workspaces: Sequence[Array]) -> None:
+        self.memory = xp.empty(FAILED_BYTES + program.frame.arena_bytes, np.uint8)
+        self.workspaces = tuple(workspaces)
+        self.flag = self.memory[:4].view(np.int32)
+        self.failed: int = self.memory.data.ptr
+        self.arena = self.failed + FAILED_BYTES
+
+
+class DevicePlan:
+    """A program, its module and its constants on a GPU."""
+
+    def __init__(self, device: Device, graph: Graph, wanted: Sequence[tuple[int, int]]) -> None:
+        """wanted: positions of an input and of the output that shall be written over it, if that is safe."""
+        self.device, self.xp = device, device.xp
+        self.program = CudaProgram(graph, wanted)
+        if self.program.fails and len(self.program.overwritten) < len(wanted):  # new state is put in its place all at once
+            self.program = CudaProgram(graph)
+        self.frame = self.program.frame
+        self.overwritten = self.program.overwritten
+        self.module = Module(self.xp, self.program.code)
+        programs = bodies(self.program)
+        self._constants = [self.xp.asarray(one.frame.constants) for one in programs]
+        self._addresses = {id(one): array.data.ptr for one, array in zip(programs, self._constants, strict=True)}
+        self.multiplies = any(isinstance(command, Gemm) for one in programs for command in one.commands)
+        self.was_launched = False
+        self.bound: Binding | None = None
+
+    def __call__(self, arrays: tuple[Array, ...]) -> tuple[Array, ...]:
+        """The outputs, in new memory; KernelFailure where an index is outside."""
+        arrays, outputs = self.memory(arrays)
+        piece = self.piece()
+        for task in self.opening(piece):
+            task()
+        for tasks in self.tasks(piece, arrays + outputs):
+            for task in tasks:
+                task()
+        self.check(piece)
+        self.was_launched = True
+        return outputs
+
+    @property
+    def held_bytes(self) -> int:
+        """How many bytes of the GPU it holds once its calls are one launch."""
+        return self.frame.arena_bytes + self.frame.output_bytes + self.frame.constants.nbytes
+
+    def lines(self, code: bool) -> Iterator[str]:
+        """The program as readable text, with `code` followed by that of its kernels."""
+        return self.program.lines(code)
+
+    def memory(self, arrays: tuple[Array, ...]) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
+        """The inputs, copies of those that would be written over, and memory for the outputs."""
+        written = {*self.overwritten.values()}
+        kept = tuple([one.copy() if k in written else one for k, one in enumerate(arrays)])
+        return kept, self.outputs(kept)
+
+    def outputs(self, inputs: Sequence[Array]) -> tuple[Array, ...]:
+        """Memory for the outputs: that of inputs which are written over, or new."""
+        over = self.overwritten
+        kinds = enumerate(self.frame.outputs)
+        return tuple([inputs[over[k]] if k in over else self.xp.empty(*kind) for k, kind in kinds])
+
+    def piece(self) -> Piece:
+        """Memory for one call."""
+        return Piece(self.xp, self.program, [self.xp.empty(WORKSPACE, np.uint8)] if self.multiplies else [])
+
+    def opening(self, piece: Piece) -> list[Task]:
+        """What a call enqueues before its commands."""
+        tasks = self.multiplying(piece, 0)
+        if self.program.fails:
+            tasks.append(partial(_clear, self.xp, piece.failed))
+        return tasks
+
+    def multiplying(self, piece: Piece, branch: int) -> list[Task]:
+        """What comes before products in a branch."""
+        return [partial(_work_in, self.xp, one.data.ptr) for one in piece.workspaces[branch : branch + 1]]
+
+    def tasks(self, piece: Piece, arrays: Sequence[Array]) -> list[list[Task]]:
+        """What each command enqueues on the current stream, given inputs and outputs."""
+        return [each for wave in self._waves(piece, arrays) for each in wave]
+
+    def _waves(self, piece: Piece, arrays: Sequence[Array]) -> list[list[list[Task]]]:
+        """What each command enqueues, those together that can run at the same time."""
+        bases = bases_of(piece.arena, self._addresses[id(self.program)], [one.data.ptr for one in arrays])
+        return [
+            [tasks_of_command(one, self.module, self._addresses, bases, piece.failed) for one in wave]
+            for wave in self.program.waves
+        ]
+
+    def branches(self, piece: Piece, arrays: Sequence[Array]) -> list[Branches]:
+        """The same in branches that can run at the same time, wave after wave."""
+        waves = [in_branches(tasks, BRANCHES) for tasks in self._waves(piece, arrays)]
+        return [[[*self.multiplying(piece, k), *branch] for k, branch in enumerate(wave)] for wave in waves]
+
+    def has_failed(self, piece: Piece) -> bool:
+        """Whether a kernel has met an index that is outside, which takes waiting for all that was enqueued."""
+        return self.program.fails and bool(self.device.to_host(piece.flag)[0])
+
+    def check(self, piece: Piece) -> None:
+        """KernelFailure if a kernel has met an index that is outside."""
+        if self.has_failed(piece):
+            raise KernelFailure("an index is outside of an array")
+
+    def timed(self, arrays: tuple[Array, ...]) -> tuple[tuple[Array, ...], list[tuple[str, str, float]]]:
+        """The outputs, and what each command is, where its last op was written, and the seconds that it took."""
+        arrays, outputs = self.memory(arrays)
+        piece, event = self.piece(), self.xp.cuda.Event
+        for task in self.opening(piece):
+            task()
+        marks = [event()]
+        marks[0].record()
+        for tasks in self.tasks(piece, arrays + outputs):
+            for task in tasks:
+                task()
+            marks.append(event())
+            marks[-1].record()
+        marks[-1].synchronize()
+        self.check(piece)
+        measured = []
+        for command, before, after in zip(self.program.commands, marks, marks[1:], strict=False):
+            line = str(self.program.steps[command.steps[-1]].variables[-1].origin)
+            measured.append((self.program.title(command), line, self.xp.cuda.get_elapsed_time(before, after) / 1000))
+        return outputs, measured
+
+
+class Binding:
+    """A plan captured as a CUDA graph, over memory that stays: what is copied into its inputs it computes with."""
+
+    def __init__(
+        self,
+        plan: DevicePlan,
+        state: Sequence[Array],
+        read: Mapping[int, int],
+        news: Mapping[int, int],
+        picked: Sequence[int],
+    ) -> None:
+        """state: the arrays of shared variables; read: which of them the inputs are; news: which take the values of outputs;
+        picked: the outputs that callers get.
+
+        RuntimeError if what the plan does cannot be captured, MemoryError if there is no memory for it.
+        """
+        xp, program = plan.xp, plan.program
+        assert all(one.flags.c_contiguous for one in state)
+        self._plan, self.state, self.tf32 = plan, tuple(state), config.allow_tf32
+        if plan.multiplies:
+            cublas(xp)  # which allocates, and so must not be made while a stream is captured
+        self._piece = Piece(xp, program, plan.device.workspaces(min(BRANCHES, program.side_by_side) if plan.multiplies else 0))
+        kinds = [(sizes(one), as_dtype(one.dtype)) for one in program.graph.inputs]
+        self.inputs = tuple([state[read[k]] if k in read else xp.empty(*kind) for k, kind in enumerate(kinds)])
+        self.outputs = plan.outputs(self.inputs)
+        self.results = [self.outputs[k] for k in picked]
+        moved = [(state[place], self.outputs[k]) for k, place in news.items() if k not in plan.overwritten]
+        self.late = moved if program.fails else []
+        """State, and its new value, which is put there once it is known that nothing has failed."""
+        closing: list[Task] = [] if program.fails else [partial(copy_all, xp, moved)]
+        waves = plan.branches(self._piece, self.inputs + self.outputs)
+        self.graph = capture(xp, [[plan.opening(self._piece)], *waves, [closing]])
+
+    def has_failed(self) -> bool:
+        """Whether the last run has met an index that is outside."""
+        return self._plan.has_failed(self._piece)
+
+
+def _clear(xp: Any, address: int) -> None:
+    """Enqueue that nothing has failed yet."""
+    xp.cuda.runtime.memsetAsync(address, 0, 4, xp.cuda.get_current_stream().ptr)
+
+
+def _work_in(xp: Any, workspace: int) -> None:
+    """Let the products that follow on the current stream work in this memory."""
+    cublas(xp).work_in(xp.cuda.get_current_stream().ptr, workspace)
+
+
+def copy_all(xp: Any, pairs: Sequence[tuple[Array, Array]]) -> None:
+    """Enqueue copies between arrays in C order, (to, from), in one C call, which Ctrl-C cannot split."""
+    runtime, stream = xp.cuda.runtime, xp.cuda.get_current_stream().ptr
+    kind = runtime.memcpyDeviceToDevice
+    calls = [(to.data.ptr, source.data.ptr, to.nbytes, kind, stream) for to, source in pairs if to.size]
+    deque(starmap(runtime.memcpyAsync, calls), maxlen=0)

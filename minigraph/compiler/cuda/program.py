@@ -1,0 +1,323 @@
+"""Programs for a CUDA GPU: nests that can run at the same time are one launch, cuBLAS multiplies, the host runs loops."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+
+from minigraph.compiler.cpu.implicit_gemm import convolve_patches
+from minigraph.compiler.cpu.product_calls import matrix_of, stack_stride
+from minigraph.compiler.cpu.products import TRANSPOSED
+from minigraph.compiler.cuda.launch_geometry import BUSY, THREADS, arrange, spread_scatters
+from minigraph.compiler.cuda.printer import NestPrinter, launch_text
+from minigraph.compiler.cuda.scalar_printer import PRELUDE
+from minigraph.compiler.loops.nest import describe
+from minigraph.compiler.plan.frame import Frame, Outline
+from minigraph.compiler.plan.program import ARENA, CONSTANTS, FIRST, LoopStep, NestStep, ProductStep, Program, Step
+from minigraph.compiler.shaped.layout import sizes
+from minigraph.compiler.shaped.split_reductions import pass_single, split_apart, split_rows
+from minigraph.core.graph import Graph, Variable
+from minigraph.core.record import Record
+
+MOST_OPERANDS = 400
+"""How many pointers a launch may be given: 4 KiB of parameters hold 512."""
+
+ROWS_A_BLOCK = 512
+"""How many rows a block of a long fold has, at least."""
+
+Where = tuple[int, int]
+"""A slot of a program's memory, and how many bytes into it."""
+
+
+class Launch(Record):
+    """One kernel: its name, its blocks of threads, and where its operands lie."""
+
+    name: str
+    blocks: int
+    operands: tuple[Where, ...]
+    steps: tuple[int, ...]
+
+
+class Gemm(Record):
+    """A product of matrices in row-major order, or of stacks of them: c = a @ b."""
+
+    dtype: str
+    a: Where
+    b: Where
+    c: Where
+    transposed: tuple[bool, bool]
+    rows: int
+    columns: int
+    inner: int
+    leading: tuple[int, int]
+    height: int
+    strides: tuple[int, int]
+    steps: tuple[int, ...]
+
+
+class Advance(Record):
+    """Where an argument of a loop's body lies: at first, at every odd step, at the others; and its stride in bytes."""
+
+    places: tuple[Where, Where, Where]
+    stride: int
+
+
+class Loop(Record):
+    """So many runs of a body over arguments that advance; its memory is part of this program's."""
+
+    body: CudaProgram
+    times: int
+    memory: Where
+    arguments: tuple[Advance, ...]
+    steps: tuple[int, ...]
+
+
+Command = Launch | Gemm | Loop
+
+
+def blocks_for_gpu(variable: Variable, rows: int, columns: int) -> int:
+    """In how many blocks a fold is done, so that a GPU is busy."""
+    return max(1, min(rows // ROWS_A_BLOCK, BUSY // max(columns * 8, 1)))
+
+
+def pays_apart(elements: int, results: int) -> bool:
+    """Whether a fold over axes that lie apart has too few results for as many threads as its elements need."""
+    return elements > BUSY and results * THREADS < 2 * BUSY
+
+
+class CudaProgram(Program):
+    """A program for a GPU: commands in order, and the text of its kernels."""
+
+    alignment = 256
+    arguments_aligned = True
+    """Whether inputs and outputs begin where vectors may."""
+
+    def prepared(self, graph: Graph) -> Graph:
+        return split_rows(split_apart(pass_single(convolve_patches(graph)), pays_apart), blocks_for_gpu)
+
+    def body_program(self, graph: Graph) -> Program:
+        return CudaBody(graph)
+
+    # -- what can run at the same time -------------------------------------------------------------------------------
+
+    def _when(self) -> Sequence[int]:
+        """As late as what needs a step allows, so that what nothing waits for, such as new state, is done together."""
+        needed = self._needed()
+        remaining = [0] * len(self.steps)
+        for position in reversed(range(len(self.steps))):
+            for one in needed[position]:
+                remaining[one] = max(remaining[one], remaining[position] + 1)
+        last = max(remaining, default=0)
+        return [last - one for one in remaining]
+
+    def _needed(self) -> list[set[int]]:
+        """For each step those that must come before: writers of what it touches, readers of what it writes, and, if it writes
+        over state, all that can fail.
+        """
+        needed: list[set[int]] = []
+        writers: dict[Variable, list[int]] = {}
+        readers: dict[Variable, list[int]] = {}
+        failing: list[int] = []
+        for position, step in enumerate(self.steps):
+            written = _written(step)
+            before: set[int] = set(failing) if self._is_guarded(step) else set()
+            for storage in dict.fromkeys(place.storage for place in step.places if place.in_memory):
+                before.update(writers.get(storage, ()))
+                if storage in written:
+                    before.update(readers.get(storage, ()))
+                    writers.setdefault(storage, []).append(position)
+                else:
+                    readers.setdefault(storage, []).append(position)
+            if _can_fail(step):
+                failing.append(position)
+            needed.append(before)
+        return needed
+
+    def _is_guarded(self, step: Step) -> bool:
+        """Whether a step writes over state, and so must not run after a failure."""
+        return isinstance(step, NestStep) and any(one in self.graph.inputs for one in _written(step))
+
+    @cached_property
+    def fails(self) -> bool:
+        """Whether a kernel may report an index that is outside."""
+        return any(_can_fail(step) for step in self.steps)
+
+    # -- commands ----------------------------------------------------------------------------------------------------
+
+    def assemble(self) -> None:
+        """Write the kernels, and the commands that call them."""
+        moments = self._when()
+        bodies = {room: body.frame.arena_bytes for room, body in self.rooms.items() if isinstance(body, CudaProgram)}
+        self.frame: Frame = Frame(Outline(self, moments), rooms=bodies)
+        self.texts: dict[str, str] = {}
+        """The functions of the kernels by their names, each after those that it calls."""
+        self.waves: list[list[Command]] = []
+        """The commands in order, those together that can run at the same time."""
+        waves: dict[int, list[int]] = {}
+        for position, moment in enumerate(moments):
+            waves.setdefault(moment, []).append(position)
+        for moment in sorted(waves):
+            nests: list[int] = []
+            commands: list[Command] = []
+            for position in waves[moment]:
+                step = self.steps[position]
+                match step:
+                    case NestStep():
+                        nests.append(position)
+                    case ProductStep():
+                        commands.append(self._gemm(position, step))
+                    case LoopStep():
+                        commands.append(self._loop_command(position, step))
+            self.waves.append([*commands, *self._launches(nests)])
+
+    @property
+    def side_by_side(self) -> int:
+        """How many products, or loops that may hold such, can run at the same time."""
+        return max((sum(not isinstance(one, Launch) for one in wave) for wave in self.waves), default=0)
+
+    @property
+    def commands(self) -> list[Command]:
+        """All commands, in order."""
+        return [command for wave in self.waves for command in wave]
+
+    def _launches(self, positions: Sequence[int]) -> Iterator[Launch]:
+        """The launches of nests that run at the same time."""
+        calls: list[tuple[str, int, list[str]]] = []
+        operands: list[Where] = []
+        scratch = 16
+        members: list[int] = []
+        for position in positions:
+            step = self.steps[position]
+            assert isinstance(step, NestStep)
+            nest = spread_scatters(step.nest)
+            places = [self.frame.slot_of(place) for place in step.places]
+            aligned = [self._alignment_of(where) for where in places]
+            arrangement = arrange(nest, step.bindings, aligned)
+            if not arrangement.blocks:
+                continue
+            own = [where for where, place in zip(places, step.places, strict=True) if place.in_memory]
+            if len(operands) + len(own) > MOST_OPERANDS and calls:
+                yield self._launch(calls, operands, scratch, members)
+                calls, operands, scratch, members = [], [], 16, []
+            printer = NestPrinter(nest, step.bindings, [offset for _, offset in places], arrangement)
+            name = self._add(printer.text("NAME", self._is_guarded(step) and self.fails), "nest")
+            calls.append((name, arrangement.blocks, printer.parameters()))
+            operands += own
+            scratch = max(scratch, printer.scratch_bytes)
+            members.append(position)
+        if calls:
+            yield self._launch(calls, operands, scratch, members)
+
+    def _launch(
+        self, calls: Sequence[tuple[str, int, list[str]]], operands: Sequence[Where], scratch: int, members: Sequence[int]
+    ) -> Launch:
+        """The launch of nests that were written."""
+        name = self._add(launch_text("NAME", calls, scratch), "kernel")
+        return Launch(name, sum(blocks for _, blocks, _ in calls), tuple(operands), tuple(members))
+
+    def _add(self, text: str, kind: str) -> str:
+        """Keep the text of a function, and give it a name that follows from it, so that equal ones are one."""
+        name = f"{kind}_{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+        self.texts[name] = text.replace("NAME", name, 1)
+        return name
+
+    def _alignment_of(self, where: Where) -> int:
+        """By how many bytes an operand is aligned, at least."""
+        slot, offset = where
+        if slot not in (ARENA, CONSTANTS) and not self.arguments_aligned:
+            return 1
+        return math.gcd(offset, self.alignment)
+
+    def _gemm(self, position: int, step: ProductStep) -> Gemm:
+        """A product as cuBLAS takes it."""
+        (variable,) = step.variables
+        a, b = variable.inputs
+        shape = sizes(variable)
+        first, second = (matrix_of(self.layouts[one], sizes(one)) for one in (a, b))
+        places = [self.frame.slot_of(place) for place in step.places]
+        return Gemm(
+            variable.dtype.name, places[0], places[1], places[2],
+            (first[0] == TRANSPOSED, second[0] == TRANSPOSED),
+            shape[-2], shape[-1], sizes(a)[-1], (first[1], second[1]), math.prod(shape[:-2]),
+            (stack_stride(self.layouts[a], sizes(a)), stack_stride(self.layouts[b], sizes(b))), (position,),
+        )  # fmt: skip
+
+    def _loop_command(self, position: int, step: LoopStep) -> Loop:
+        """A loop as the host runs it."""
+        places = [self.frame.slot_of(place) for place in step.places]
+        assert isinstance(step.body, CudaProgram)
+        self.texts.update(step.body.texts)
+        arguments = tuple(
+            Advance((places[k], places[k + 1], places[k + 2]), one.stride)
+            for k, one in zip(range(3, len(places), 3), step.arguments, strict=True)
+        )
+        return Loop(step.body, step.times, places[1], arguments, (position,))
+
+    # -- text --------------------------------------------------------------------------------------------------------
+
+    @property
+    def code(self) -> str:
+        """The module of all kernels."""
+        return "\n".join([PRELUDE, *self.texts.values()])
+
+    def lines(self, code: bool) -> Iterator[str]:
+        """The program as readable text, with `code` followed by that of its kernels."""
+        for k, command in enumerate(self.commands):
+            yield f"# command {k}: {self.title(command)}"
+            for position in command.steps:
+                yield from self._step_lines(self.steps[position], command, code)
+        if code:
+            yield from (line for text in self.texts.values() for line in text.splitlines())
+
+    def title(self, command: Command) -> str:
+        """The ops that a command computes."""
+        return "; ".join(dict.fromkeys(self.steps[position].title for position in command.steps))
+
+    def _step_lines(self, step: Step, command: Command, code: bool) -> Iterator[str]:
+        """One step as readable text."""
+        yield from (f"#   {origin}" for origin in list(dict.fromkeys(str(one.origin) for one in step.variables))[:4])
+        names = [self.frame.name_of(place.storage) for place in step.places]
+        match step, command:
+            case NestStep(), _:
+                yield from describe(step.nest, step.bindings, names)
+            case _, Loop(body, times):
+                yield f"{times} times:"
+                yield from (f"    {line}" for line in body.lines(code))
+            case _, Gemm():
+                shapes = [(command.rows, command.inner), (command.inner, command.columns), (command.rows, command.columns)]
+                a, b, c = (f"{name}{list(shape)}" for name, shape in zip(names, shapes, strict=True))
+                yield f"{c} = {a} @ {b}"
+
+
+class CudaBody(CudaProgram):
+    """The program of a loop's body, whose arguments lie where rows begin."""
+
+    arguments_aligned = False
+
+
+def _written(step: Step) -> set[Variable]:
+    """The memories that a step writes to."""
+    match step:
+        case NestStep():
+            written = [*(one.operand for one in step.nest.stores), *(one.operand for one in step.nest.scatters)]
+            return {step.places[operand].storage for operand in written}
+        case ProductStep():
+            return {step.places[-1].storage}
+    return {place.storage for place in step.places}
+
+
+def _can_fail(step: Step) -> bool:
+    """Whether a step may meet an index that is outside."""
+    if isinstance(step, LoopStep):
+        assert isinstance(step.body, CudaProgram)
+        return step.body.fails
+    return isinstance(step, NestStep) and step.nest.fails
+
+
+def bases_of(arena: int, constants: int, arguments: Sequence[int]) -> list[int]:
+    """The addresses of a program's slots."""
+    bases = [0] * FIRST + [*arguments]
+    bases[ARENA], bases[CONSTANTS] = arena, constants
+    return bases

@@ -1,0 +1,383 @@
+"""Which values are computed together: groups of elementwise work and reductions over one iteration space.
+
+A group's space is the shape of what it computes or folds, without axes of size 1. Members either run over the whole space or,
+being results of folds, over its kept axes. A variable joins the group of its operands if it reads what is computed there
+element for element; groups are kept in an order in which each comes after those that it reads from.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+
+from minigraph.compiler.shaped.cost_model import CHEAP
+from minigraph.compiler.shaped.layout import Layout, is_view, sizes
+from minigraph.core.dimensions import plain
+from minigraph.core.graph import Graph, Item, Variable
+from minigraph.ops.array.creation import Arange
+from minigraph.ops.array.indexing import Index, Range
+from minigraph.ops.array.shape import BroadcastTo, Dimshuffle, Reshape
+from minigraph.ops.elementwise.base import Elementwise
+from minigraph.ops.loop.loop import Scan
+from minigraph.ops.random import RandomBits
+from minigraph.ops.reduce.reduction import Reduction
+
+AxisMap = tuple[int | None, ...]
+"""For each axis of a variable the axis of the space that it runs along, None where it does not vary."""
+
+MOST_REPEATED = 8
+"""How many cheap ops one value may be computed again with."""
+MOST_MEMBERS, MOST_AROUND_FOLDS = 64, 96
+"""How many variables a group may have; more if it folds, since apart they would run through the same memory once more."""
+MOST_APART = 16
+"""How many places after a group another may stand that takes its members."""
+LOOKED_AT = 6
+"""How many of the latest groups a variable may join without reading from them."""
+
+
+class Group:
+    """Variables computed by one loop nest; a single one, of an op that is none, stands alone."""
+
+    def __init__(self, position: int, space: tuple[int, ...], alone: bool = False) -> None:
+        self.position, self.space, self.alone = position, space, alone
+        self.folded: frozenset[int] | None = None
+        self.members: dict[Variable, AxisMap] = {}
+        self.reads: set[Variable] = set()
+
+    @property
+    def kept(self) -> tuple[int, ...]:
+        """The axes of the space that are not folded."""
+        return tuple(axis for axis in range(len(self.space)) if axis not in (self.folded or ()))
+
+
+class Grouping:
+    """The groups of a graph, and which variables must lie in memory."""
+
+    def __init__(self, graph: Graph, layouts: dict[Variable, Layout], new: Iterable[Variable] = ()) -> None:
+        """new: values of state that shall be written over old ones, which no group that folds can do."""
+        self.layouts, self.new = layouts, frozenset(new)
+        self.groups: list[Group] = []
+        self.group_of: dict[Variable, Group] = {}
+        for variable in graph.variables:
+            if variable.inputs and not is_view(variable) and not isinstance(variable.op, Arange):
+                self._place(variable)
+        self._merge()
+        self.stored: set[Variable] = self._needed_in_memory(graph)
+        self._repeat_cheap({self.layouts[root].storage for root in graph.outputs})
+
+    # -- placing -----------------------------------------------------------------------------------------------------
+
+    def _place(self, variable: Variable) -> None:
+        """Give a variable its group."""
+        if isinstance(variable.op, Item):
+            self.group_of[variable] = self.group_of[variable.inputs[0]]
+            self.group_of[variable].members[variable] = ()
+            return
+        storages = [self.layouts[one].storage for one in variable.inputs]
+        producers = [self.group_of[one] for one in storages if one in self.group_of]
+        latest = max((one.position for one in producers), default=-1)
+        group = None
+        if isinstance(variable.op, Elementwise | Reduction | RandomBits) or is_gather(variable):
+            group = self._joined(variable, latest, storages)
+        if group is None:
+            space = () if isinstance(variable.op, Scan) else _squeezed(self._space(variable))
+            group = Group(len(self.groups), space, not isinstance(variable.op, Elementwise | Reduction | RandomBits | Index))
+            self.groups.append(group)
+            if group.alone:
+                group.members[variable] = ()
+            elif not self._join(variable, group):
+                raise AssertionError(f"{variable!r} does not fit its own space")
+        self.group_of[variable] = group
+        group.reads.update(storages)
+
+    def _space(self, variable: Variable) -> tuple[int, ...]:
+        """The shape over which a variable is computed."""
+        return sizes(variable.inputs[0]) if isinstance(variable.op, Reduction) else sizes(variable)
+
+    def _joined(self, variable: Variable, latest: int, storages: Sequence[Variable]) -> Group | None:
+        """The group that a variable joins: the latest it reads from, or one after that which reads the same."""
+        recent = range(max(latest, len(self.groups) - LOOKED_AT, 0), len(self.groups))
+        for position in dict.fromkeys([*([latest] if latest >= 0 else []), *reversed(recent)]):
+            group = self.groups[position]
+            related = position == latest or not group.space or not group.reads.isdisjoint(storages)
+            if related and not group.alone and len(group.members) < MOST_MEMBERS and self._join(variable, group):
+                return group
+        return None
+
+    def _join(self, variable: Variable, group: Group) -> bool:
+        """Make a variable a member of a group, if it fits."""
+        if isinstance(variable.op, Reduction):
+            return self._join_fold(variable, group)
+        for axes in self._candidates(variable, group):
+            if all(self._agrees(one, axes, variable, group) for one in variable.inputs):
+                group.members[variable] = axes
+                return True
+        return False
+
+    def _candidates(self, variable: Variable, group: Group) -> Iterable[AxisMap]:
+        """The ways in which a variable's axes may run along those of a group."""
+        shape = sizes(variable)
+        squeezed = _squeezed(shape)
+        if squeezed == group.space:
+            yield _spread(shape, range(len(group.space)))
+        if group.folded and squeezed == tuple(group.space[axis] for axis in group.kept):
+            yield _spread(shape, group.kept)
+
+    def _join_fold(self, variable: Variable, group: Group) -> bool:
+        """Make a reduction a member of a group, if its operand runs over the whole space."""
+        operand = variable.inputs[0]
+        shape = sizes(operand)
+        if _squeezed(shape) != group.space:
+            return False
+        axes = _spread(shape, range(len(group.space)))
+        assert isinstance(variable.op, Reduction)
+        folded = frozenset(axis for one in variable.op.axes if (axis := axes[one]) is not None)
+        if not self._agrees(operand, axes, variable, group) or group.folded not in (None, folded):
+            return False
+        group.folded = folded
+        group.members[variable] = tuple(axis for place, axis in enumerate(axes) if place not in variable.op.axes)
+        return True
+
+    def _agrees(self, operand: Variable, axes: AxisMap, variable: Variable, group: Group) -> bool:
+        """Whether an operand of a member with these axes is outside of the group, or read element for element."""
+        storage = self.layouts[operand].storage
+        if storage not in group.members:
+            return True
+        mine = None if is_gather(variable) else self.axes_of(operand, group)
+        if mine is None:
+            return False
+        aligned = axes[len(axes) - len(mine) :]
+        return all(one is None or one == other for one, other in zip(mine, aligned, strict=True))
+
+    def axes_of(self, variable: Variable, group: Group) -> AxisMap | None:
+        """How a member, or a view of one, runs along the axes of the space; None if not element for element."""
+        chain = []
+        while variable not in group.members:
+            chain.append(variable)
+            variable = variable.inputs[0]
+        axes: AxisMap | None = group.members[variable]
+        for view in reversed(chain):
+            axes = None if axes is None else _viewed(view, axes)
+        return axes
+
+    # -- merging -----------------------------------------------------------------------------------------------------
+
+    def _merge(self) -> None:
+        """Let one nest do the work of several groups, where nothing has to come between; first of those that fold alike."""
+        readers: dict[Group, set[Group]] = {group: set() for group in self.groups}
+        for group in self.groups:
+            for producer in self._producers(group):
+                readers[producer].add(group)
+        self._merge_where(_folds_alike, readers)
+        self._merge_where(lambda one, other: other in readers[one] or _share(one, other), readers)
+
+    def _merge_where(self, related: Callable[[Group, Group], bool], readers: dict[Group, set[Group]]) -> None:
+        """Merge pairs of groups, an earlier and a later one, that are related."""
+        pending = list(self.groups)
+        while pending:
+            group = pending.pop()
+            if group not in readers:
+                continue
+            for other in self.groups[group.position + 1 : group.position + 1 + MOST_APART]:
+                if related(group, other) and self._absorb(group, other, readers):
+                    pending += [*self._producers(other), other]
+                    break
+
+    def _producers(self, group: Group) -> set[Group]:
+        """The groups that a group reads from."""
+        return {self.group_of[one] for one in group.reads if one in self.group_of} - {group}
+
+    def _absorb(self, group: Group, later: Group, readers: dict[Group, set[Group]]) -> bool:
+        """Make the members of a group members of a later one, if they fit, and nothing that reads the first leads there."""
+        both = self._united(group, later)
+        after = self._dependents(group, later)
+        if both is None or after is None:
+            return False
+        later.space, later.folded, later.members = both.space, both.folded, both.members
+        later.reads |= group.reads
+        self.group_of.update(dict.fromkeys(group.members, later))
+        for producer in self._producers(later):
+            readers[producer] = readers[producer] - {group} | {later}
+        readers[later] = (readers[later] | readers.pop(group)) - {later}
+        first, between = group.position, self.groups[group.position + 1 : later.position]
+        before = [one for one in between if one not in after]
+        self.groups[first : later.position + 1] = [*before, later, *(one for one in between if one in after)]
+        for position in range(first, len(self.groups)):
+            self.groups[position].position = position
+        return True
+
+    def _united(self, group: Group, later: Group) -> Group | None:
+        """A group of the members of both, if they fit."""
+        most = MOST_AROUND_FOLDS if group.folded or later.folded else MOST_MEMBERS
+        if group.alone or later.alone or len(group.members) + len(later.members) > most:
+            return None
+        if any(one.folded and not self.new.isdisjoint(other.members) for one, other in ((group, later), (later, group))):
+            return None
+        both = Group(later.position, max(group.space, later.space, key=len))
+        both.folded = group.folded if group.space == both.space and group.folded else later.folded
+        fit = all(self._join(variable, both) for variable in (*group.members, *later.members))
+        return both if fit else None
+
+    def _dependents(self, group: Group, later: Group) -> set[Group] | None:
+        """The groups between two that read from the first, or from such; None if the last reads from one of them."""
+        found = {group}
+        for other in self.groups[group.position + 1 : later.position]:
+            if not found.isdisjoint(self._producers(other)):
+                found.add(other)
+        return None if self._producers(later) & found - {group} else found
+
+    # -- memory ------------------------------------------------------------------------------------------------------
+
+    def _needed_in_memory(self, graph: Graph) -> set[Variable]:
+        """The variables that are read otherwise than element for element within their group."""
+        stored = {self.layouts[root].storage for root in graph.outputs}
+        for variable, group in self.group_of.items():
+            for operand in variable.inputs:
+                storage = self.layouts[operand].storage
+                if storage in self.group_of and (group.alone or self.group_of[storage] is not group):
+                    stored.add(storage)
+        return stored | {variable for variable, group in self.group_of.items() if group.alone}
+
+    # -- what is computed again rather than kept ---------------------------------------------------------------------
+
+    def _repeat_cheap(self, pinned: set[Variable]) -> None:
+        """Compute a value again where it is read, if that takes a few cheap ops on what is in memory anyway."""
+        readers: dict[Variable, list[Variable]] = {}
+        for variable, group in self.group_of.items():
+            for operand in variable.inputs:
+                storage = self.layouts[operand].storage
+                if self.group_of.get(storage) not in (None, group):
+                    readers.setdefault(storage, []).append(variable)
+        for variable in self.group_of:  # inputs first, so that what is decided of them is settled
+            if variable not in readers or variable in pinned or not self._is_whole(variable):
+                continue
+            recipe = self._recipe(variable)
+            homes = {self.group_of[reader] for reader in readers[variable]}
+            if recipe is None or not all(self._is_repeatable(variable, recipe, home, readers[variable]) for home in homes):
+                continue
+            ops, ingredients = recipe
+            for home in homes:
+                home.members = {**{one: self.group_of[one].members[one] for one in ops}, **home.members}
+                home.reads |= ingredients
+            self.stored.discard(variable)
+            self.stored |= {one for one in ingredients if one in self.group_of}
+
+    def _is_whole(self, variable: Variable) -> bool:
+        """Whether a variable runs over the whole space of its group, and is cheap."""
+        group = self.group_of[variable]
+        return isinstance(variable.op, CHEAP) and not group.alone and _squeezed(sizes(variable)) == group.space
+
+    def _is_reduced(self, variable: Variable) -> bool:
+        """Whether a variable does not vary along the folded axes of its group, so that it is small."""
+        group = self.group_of[variable]
+        return bool(group.folded) and not any(axis in group.members[variable] for axis in group.folded or ())
+
+    def _recipe(self, variable: Variable) -> tuple[list[Variable], set[Variable]] | None:
+        """The ops that compute a variable from what is in memory, inputs first, and what they read; None for too many."""
+        ops: list[Variable] = []
+        ingredients: set[Variable] = set()
+        pending = [variable]
+        while pending:
+            current = pending.pop()
+            ops.append(current)
+            if len(ops) > MOST_REPEATED:
+                return None
+            for operand in current.inputs:
+                storage = self.layouts[operand].storage
+                if storage not in self.group_of or storage in self.stored or self._is_reduced(storage):
+                    ingredients.add(storage)
+                elif self._is_whole(storage):
+                    pending.append(storage)
+                else:
+                    return None
+        return list(dict.fromkeys(reversed(ops))), ingredients
+
+    def _is_repeatable(
+        self, variable: Variable, recipe: tuple[list[Variable], set[Variable]], home: Group, readers: Sequence[Variable]
+    ) -> bool:
+        """Whether a group may compute a variable of another itself: same space, read element for element, no more to read."""
+        ops, ingredients = recipe
+        if home.alone or len(home.members) + len(ops) > MOST_MEMBERS:
+            return False
+        if any(self.group_of[one].space != home.space for one in ops):
+            return False
+        volume = len(home.space) and sum(
+            sizes(one) != () and _squeezed(sizes(one)) == home.space and one not in home.reads for one in ingredients
+        )
+        if volume > 1:
+            return False
+        present = dict(home.members)
+        home.members[variable] = _spread(sizes(variable), range(len(home.space)))
+        try:
+            return all(
+                self._agrees(operand, self._axes_read(reader, home), reader, home)
+                for reader in readers
+                if self.group_of[reader] is home
+                for operand in reader.inputs
+                if self.layouts[operand].storage is variable
+            )
+        finally:
+            home.members = present
+
+    def _axes_read(self, reader: Variable, home: Group) -> AxisMap:
+        """The axes along which a member reads its operands."""
+        if isinstance(reader.op, Reduction):
+            return _spread(sizes(reader.inputs[0]), range(len(home.space)))
+        return home.members[reader]
+
+
+def _folds_alike(group: Group, other: Group) -> bool:
+    """Whether two groups fold the same axes of one space, and read the same memory."""
+    return bool(group.folded) and (group.space, group.folded) == (other.space, other.folded) and _share(group, other)
+
+
+def _share(group: Group, other: Group) -> bool:
+    """Whether two groups read the same memory, no less of it than they compute."""
+    computed = plain(math.prod(group.space))
+    return any(plain(math.prod(sizes(one))) >= computed > 1 for one in group.reads & other.reads)
+
+
+def is_gather(variable: Variable) -> bool:
+    """Whether a variable picks elements by arrays of integers."""
+    return isinstance(variable.op, Index) and not is_view(variable)
+
+
+def _squeezed(shape: Sequence[int]) -> tuple[int, ...]:
+    """A shape without its axes of size 1."""
+    return tuple(size for size in shape if size != 1)
+
+
+def _spread(shape: Sequence[int], axes: Iterable[int]) -> AxisMap:
+    """`axes` given to the axes of a shape in order, None to those of size 1."""
+    remaining = iter(axes)
+    return tuple(None if size == 1 else next(remaining) for size in shape)
+
+
+def _viewed(view: Variable, axes: AxisMap) -> AxisMap | None:
+    """How a view runs along axes, given how what it shows does; None if it does not go element for element."""
+    shape = sizes(view.inputs[0])
+    match view.op:
+        case Dimshuffle(pattern):
+            return tuple(None if axis is None else axes[axis] for axis in pattern)
+        case BroadcastTo(pattern, _):
+            return (None,) * (len(pattern) - len(axes)) + axes
+        case Reshape():
+            if _squeezed(shape) == _squeezed(sizes(view)) and all(
+                axis is not None for axis, size in zip(axes, shape, strict=True) if size != 1
+            ):
+                return _spread(sizes(view), [axis for axis in axes if axis is not None])
+        case Index(entries):
+            result: list[int | None] = []
+            remaining = list(zip(axes, shape, strict=True))
+            for entry in entries:
+                if entry is None:
+                    result.append(None)
+                    continue
+                axis, size = remaining.pop(0)
+                whole = isinstance(entry, Range) and slice(entry.start, entry.stop, entry.step).indices(size) == (0, size, 1)
+                if axis is not None and not whole:
+                    return None
+                if isinstance(entry, Range):
+                    result.append(axis)
+            return tuple(result)
+    return None

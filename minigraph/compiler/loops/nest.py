@@ -1,0 +1,294 @@
+"""The loop nest: what is computed for every point of an iteration space, in memory order, and what is folded on the way.
+
+An axis of the space is either kept or folded. For each point of the kept axes the folded ones are run through in stages:
+a fold of stage s is complete when the stage is, and what depends on it comes in stage s + 1, over the same data. So softmax
+is one nest of three stages over a row, and batch normalization one of a few stages over a column.
+
+A `LoopNest` is pure structure, without sizes, and so the key under which compiled kernels are kept; `Bindings` are the numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from minigraph.core.dimensions import Sizes
+from minigraph.core.graph import Op
+from minigraph.core.record import Record
+from minigraph.ops.elementwise.requirement import Require
+from minigraph.ops.reduce.reduction import Reduction
+
+DType = np.dtype[Any]
+
+
+class Access(Record):
+    """How an operand is walked: per axis a stride of 0, of 1 element, or of some other number (-1), that is known later.
+
+    One that is not in memory stands for its flat positions themselves.
+    """
+
+    dtype: DType
+    strides: tuple[int, ...]
+    in_memory: bool = True
+
+
+class Load(Record):
+    """An element of an operand; its position, if that is not in memory."""
+
+    operand: int
+
+
+class Literal(Record):
+    """A number, given by its bits."""
+
+    dtype: DType
+    bits: bytes
+
+    @property
+    def value(self) -> Any:
+        """The number."""
+        return np.frombuffer(self.bits, self.dtype)[0]
+
+
+class Apply(Record):
+    """An op on elements."""
+
+    op: Op
+    arguments: tuple[int, ...]
+    dtype: DType
+
+
+class Fold(Record):
+    """A reduction of an element over the folded axes."""
+
+    op: Reduction
+    argument: int
+    dtype: DType
+
+
+class Gather(Record):
+    """An element of an operand that indices pick; an index outside makes the kernel fail."""
+
+    operand: int
+    indices: tuple[int, ...]
+    dtype: DType
+
+
+class Store(Record):
+    """An element written to an operand."""
+
+    operand: int
+    node: int
+
+
+class Scatter(Record):
+    """An element added to what an operand holds, where indices pick."""
+
+    operand: int
+    node: int
+    indices: tuple[int, ...]
+    replaces: bool
+
+
+Node = Load | Literal | Apply | Fold | Gather
+
+
+class LoopNest(Record):
+    """The structure of a kernel: axes (True where folded), operands, nodes (arguments first), and what is written."""
+
+    folded: tuple[bool, ...]
+    operands: tuple[Access, ...]
+    nodes: tuple[Node, ...]
+    stores: tuple[Store, ...]
+    scatters: tuple[Scatter, ...] = ()
+
+    def __hash__(self) -> int:
+        return hash((self.folded, self.nodes, self.stores))
+
+    @property
+    def by_column(self) -> bool:
+        """Whether the innermost axis is kept while others are folded, so that folds run in many columns at once."""
+        return any(self.folded) and not self.folded[-1]
+
+    @property
+    def fails(self) -> bool:
+        """Whether the kernel may report an index that is outside, or a requirement that does not hold."""
+        return bool(self.scatters) or any(
+            isinstance(node, Gather) or (isinstance(node, Apply) and isinstance(node.op, Require)) for node in self.nodes
+        )
+
+    def is_full(self) -> list[bool]:
+        """For each node whether it varies along folded axes."""
+        full: list[bool] = []
+        for node in self.nodes:
+            match node:
+                case Load(operand):
+                    full.append(self._varies(operand))
+                case Apply(_, arguments, _):
+                    full.append(any(full[one] for one in arguments))
+                case Gather(operand, indices, _):
+                    full.append(self._varies(operand) or any(full[one] for one in indices))
+                case _:
+                    full.append(False)
+        return full
+
+    def _varies(self, operand: int) -> bool:
+        """Whether an operand has a stride along a folded axis."""
+        return any(fold and stride for fold, stride in zip(self.folded, self.operands[operand].strides, strict=True))
+
+    def is_inner(self, store: Store) -> bool:
+        """Whether a store takes place within the folded loops: its value varies there, or is spread along them."""
+        return self._varies(store.operand) or self.is_full()[store.node]
+
+    def dtype_of(self, node: int) -> DType:
+        """The dtype of a node."""
+        match self.nodes[node]:
+            case Load(operand):
+                return self.operands[operand].dtype
+            case other:
+                return other.dtype
+
+    def levels(self) -> list[int]:
+        """For each node the first stage in which its value is there."""
+        level: list[int] = []
+        for node in self.nodes:
+            match node:
+                case Apply(_, arguments, _):
+                    level.append(max((level[one] for one in arguments), default=0))
+                case Gather(_, indices, _):
+                    level.append(max(level[one] for one in indices))
+                case Fold(_, argument, _):
+                    level.append(level[argument] + 1)
+                case _:
+                    level.append(0)
+        return level
+
+    def evaluate(
+        self, node: int, known: dict[int, Any], ready: Callable[[int], Any], apply: Callable[[int, list[Any]], Any]
+    ) -> Any:
+        """The value of a node from those that are known, to which new ones are added: `ready` gives it, if it is not None, else
+        `apply` does from the values of its arguments.
+        """
+        pending = [node]
+        while pending:
+            current = pending[-1]
+            if current in known:
+                pending.pop()
+            elif (value := ready(current)) is not None:
+                known[current] = value
+            elif missing := [one for one in self.arguments_of(current) if one not in known]:
+                pending += missing
+            else:
+                known[current] = apply(current, [known[one] for one in self.arguments_of(current)])
+        return known[node]
+
+    def arguments_of(self, node: int) -> tuple[int, ...]:
+        """The nodes that a node is computed from."""
+        match self.nodes[node]:
+            case Apply(_, arguments, _):
+                return arguments
+            case Gather(_, indices, _):
+                return indices
+            case Fold(_, argument, _):
+                return (argument,)
+        return ()
+
+
+class Bindings(Record):
+    """The numbers of a loop nest: sizes of the axes, strides of the operands in elements, sizes and strides of picks."""
+
+    sizes: tuple[int, ...]
+    strides: tuple[tuple[int, ...], ...]
+    picks: tuple[tuple[int, int], ...] = ()
+
+    def settled(self, sizes: Sizes) -> Bindings:
+        """The numbers for sizes that are settled."""
+        picks: Any = tuple(map(sizes.all, self.picks))
+        return Bindings(sizes.all(self.sizes), tuple(map(sizes.all, self.strides)), picks)
+
+    def words(self) -> list[int]:
+        """The numbers as they lie in the parameters of a kernel, after the places of its operands."""
+        flat = [*self.sizes]
+        for strides in self.strides:
+            flat += strides
+        for pick in self.picks:
+            flat += pick
+        return flat
+
+
+def collapse(sizes: Sequence[int], strides: Sequence[Sequence[int]], folded: Sequence[bool]) -> tuple[Any, Any, Any]:
+    """Sizes, strides and folded flags with neighbouring axes joined wherever every operand walks them in one stride."""
+    kept: list[tuple[int, bool, list[int]]] = []
+    for axis, size in enumerate(sizes):
+        column = [one[axis] for one in strides]
+        if kept:
+            before, fold, outer = kept[-1]
+            if fold == folded[axis] and all(far == near * size for far, near in zip(outer, column, strict=True)):
+                kept[-1] = (before * size, fold, column)
+                continue
+        kept.append((size, folded[axis], column))
+    walked = tuple(tuple(column[k] for _, _, column in kept) for k in range(len(strides)))
+    return tuple(size for size, _, _ in kept), walked, tuple(fold for _, fold, _ in kept)
+
+
+def stride_class(stride: int) -> int:
+    """What a kernel is compiled for: 0, 1, or -1 for any other stride."""
+    return stride if stride in (0, 1) else -1
+
+
+def describe(nest: LoopNest, bindings: Bindings, names: Sequence[str]) -> Iterator[str]:
+    """The nest as readable text, given names for its operands."""
+    level, full = nest.levels(), nest.is_full()
+    kept = [f"i{k} < {size}" for k, (size, fold) in enumerate(zip(bindings.sizes, nest.folded, strict=True)) if not fold]
+    folds = [f"i{k} < {size}" for k, (size, fold) in enumerate(zip(bindings.sizes, nest.folded, strict=True)) if fold]
+    yield f"for {', '.join(kept) or 'once'}:"
+    last = max([*level, 0])
+    for stage in range(last + 1):
+        for inside in (False, True):
+            lines = list(
+                _stage_lines(nest, names, bindings, [k for k in range(len(nest.nodes)) if level[k] == stage], full, inside)
+            )
+            if lines and inside:
+                yield f"    for {', '.join(folds)}:"
+            yield from (("        " if inside else "    ") + line for line in lines)
+
+
+def _stage_lines(
+    nest: LoopNest, names: Sequence[str], bindings: Bindings, stage: Sequence[int], full: Sequence[bool], inside: bool
+) -> Iterator[str]:
+    """What is computed in one stage, within the folded loops or outside of them."""
+    for k in stage:
+        node = nest.nodes[k]
+        if full[k] == inside:
+            match node:
+                case Load(operand):
+                    yield f"v{k} = {_place(nest, names, bindings, operand)}"
+                case Literal(_, _):
+                    yield f"v{k} = {node.value}"
+                case Apply(op, arguments, _):
+                    yield f"v{k} = {type(op.shown).__name__}({', '.join(f'v{one}' for one in arguments)})"
+                case Gather(operand, indices, _):
+                    yield f"v{k} = {names[operand]}[{', '.join(f'v{one}' for one in indices)}]"
+        for store in nest.stores:
+            if store.node == k and nest.is_inner(store) == inside:
+                yield f"{_place(nest, names, bindings, store.operand)} = v{k}"
+        for add in nest.scatters:
+            if add.node == k and full[k] == inside:
+                picked = ", ".join(f"v{one}" for one in add.indices)
+                yield f"{names[add.operand]}[{picked}] {'=' if add.replaces else '+='} v{k}"
+        for j, other in enumerate(nest.nodes):
+            if isinstance(other, Fold) and other.argument == k and inside:
+                yield f"v{j} = {type(other.op).__name__} of v{k}"
+
+
+def _place(nest: LoopNest, names: Sequence[str], bindings: Bindings, operand: int) -> str:
+    """An element of an operand, as text."""
+    terms = [
+        f"i{axis}" if stride == 1 else f"{stride} * i{axis}"
+        for axis, stride in enumerate(bindings.strides[operand])
+        if stride and bindings.sizes[axis] > 1
+    ]
+    name = names[operand]
+    return f"{name}[{' + '.join(terms) or '0'}]" if name.isidentifier() else name

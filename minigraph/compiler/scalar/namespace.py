@@ -1,0 +1,239 @@
+"""The functions of the scalar namespace under NumPy's names: `forward(xp, ...)` of an elementwise op with xp = SCALARS."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import numpy as np
+
+from minigraph.compiler.scalar import elementary
+from minigraph.compiler.scalar.scalar import BOOL, FLOAT32, DType, Value, copysign, from_libm, intrinsic, select
+from minigraph.core.graph import Op
+from minigraph.ops.elementwise.base import Elementwise
+
+
+class Scalars:
+    """NumPy's elementwise functions, for single values inside a loop."""
+
+    pi, e, inf, nan = math.pi, math.e, math.inf, math.nan
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise AttributeError(f"kernels have no function {name!r}")
+
+    # -- arithmetic --------------------------------------------------------------------------------------------------
+
+    def add(self, a: Value, b: Value) -> Value:
+        return a + b
+
+    def subtract(self, a: Value, b: Value) -> Value:
+        return a - b
+
+    def multiply(self, a: Value, b: Value) -> Value:
+        return a * b
+
+    def divide(self, a: Value, b: Value) -> Value:
+        return a / b
+
+    def negative(self, x: Value) -> Value:
+        return -x
+
+    def reciprocal(self, x: Value) -> Value:
+        return 1.0 / x
+
+    def square(self, x: Value) -> Value:
+        return x * x
+
+    def floor_divide(self, a: Value, b: Value) -> Value:
+        return self._floor_divide_floats(a, b)[0] if a.dtype.kind == "f" else _floor_divide_integers(a, b)[0]
+
+    def remainder(self, a: Value, b: Value) -> Value:
+        return self._floor_divide_floats(a, b)[1] if a.dtype.kind == "f" else _floor_divide_integers(a, b)[1]
+
+    def _floor_divide_floats(self, a: Value, b: Value) -> tuple[Value, Value]:
+        """NumPy's floor of a / b and what remains, which takes b's sign."""
+        if a.dtype.itemsize == 2:
+            floor, rest = self._floor_divide_floats(a.astype(FLOAT32), b.astype(FLOAT32))
+            return floor.astype(a.dtype), rest.astype(a.dtype)
+        rest = a.instruction("frem", b)
+        quotient = (a - rest) / b
+        crosses = rest.compare("ne", 0.0) & ((b < 0.0) ^ (rest < 0.0))
+        remainder = select(rest.compare("eq", 0.0), copysign(rest.like(0.0), b), select(crosses, rest + b, rest))
+        quotient = select(crosses, quotient - 1.0, quotient)
+        floor = self.floor(quotient)
+        floor = select((quotient - floor) > 0.5, floor + 1.0, floor)
+        floor = select(quotient.compare("eq", 0.0), copysign(quotient.like(0.0), a / b), floor)
+        by_zero = b.compare("eq", 0.0)
+        return select(by_zero, a / b, floor), select(by_zero, rest, remainder)
+
+    def power(self, a: Value, b: Value) -> Value:
+        return from_libm("pow")(a, b)
+
+    def abs(self, x: Value) -> Value:
+        if x.dtype.kind == "f":
+            return intrinsic("fabs", x)
+        return select(x < 0, -x, x) if x.dtype.kind == "i" else x
+
+    def maximum(self, a: Value, b: Any) -> Value:
+        other = a.like(b)
+        if a.dtype.kind != "f":
+            return select(a > other, a, other)
+        return select((a > other) | a.compare("ne", a), a, other)
+
+    def minimum(self, a: Value, b: Any) -> Value:
+        other = a.like(b)
+        if a.dtype.kind != "f":
+            return select(a < other, a, other)
+        return select((a < other) | a.compare("ne", a), a, other)
+
+    def clip(self, x: Value, low: float, high: float) -> Value:
+        return self.minimum(self.maximum(x, low), high)
+
+    def sign(self, x: Value) -> Value:
+        if x.dtype.kind == "u":
+            return x.compare("ne", 0).astype(x.dtype)
+        signs = (x > 0).astype(x.dtype) - (x < 0).astype(x.dtype)
+        return select(x.compare("ne", x), x, signs) if x.dtype.kind == "f" else signs
+
+    # -- rounding and roots ------------------------------------------------------------------------------------------
+
+    def floor(self, x: Value) -> Value:
+        return intrinsic("floor", x)
+
+    def ceil(self, x: Value) -> Value:
+        return intrinsic("ceil", x)
+
+    def trunc(self, x: Value) -> Value:
+        return intrinsic("trunc", x)
+
+    def rint(self, x: Value) -> Value:
+        return intrinsic("rint", x)
+
+    def nextafter(self, x: Value, towards: Any) -> Value:
+        bits, target = x.bitcast(np.dtype(f"int{8 * x.dtype.itemsize}")), x.like(towards)
+        grows = ((x > 0.0) ^ (target > x)) ^ True  # away from 0, where bits count upwards
+        moved = (bits + select(grows, bits.like(1), bits.like(-1))).bitcast(x.dtype)
+        moved = select(x.compare("eq", 0.0), copysign(x.like(float(np.finfo(x.dtype).smallest_subnormal)), target), moved)
+        moved = select(x.compare("eq", target), target, moved)
+        return select(x.compare("ne", x) | target.compare("ne", target), x + target, moved)
+
+    def sqrt(self, x: Value) -> Value:
+        return intrinsic("sqrt", x)
+
+    # -- comparison, logic, selection --------------------------------------------------------------------------------
+
+    def equal(self, a: Value, b: Any) -> Value:
+        return a.compare("eq", b)
+
+    def not_equal(self, a: Value, b: Any) -> Value:
+        return a.compare("ne", b)
+
+    def less(self, a: Value, b: Any) -> Value:
+        return a.compare("lt", b)
+
+    def less_equal(self, a: Value, b: Any) -> Value:
+        return a.compare("le", b)
+
+    def logical_and(self, a: Value, b: Value) -> Value:
+        return a & b
+
+    def logical_or(self, a: Value, b: Value) -> Value:
+        return a | b
+
+    def logical_xor(self, a: Value, b: Value) -> Value:
+        return a ^ b
+
+    def logical_not(self, x: Value) -> Value:
+        return x ^ True
+
+    def isnan(self, x: Value) -> Value:
+        return x.compare("ne", x)
+
+    def isinf(self, x: Value) -> Value:
+        return intrinsic("fabs", x).compare("eq", math.inf)
+
+    def isfinite(self, x: Value) -> Value:
+        return intrinsic("fabs", x) < math.inf
+
+    def where(self, condition: Value, a: Any, b: Any) -> Value:
+        return select(condition, a, b)
+
+    # -- bits --------------------------------------------------------------------------------------------------------
+
+    def bitwise_and(self, a: Value, b: Value) -> Value:
+        return a & b
+
+    def bitwise_or(self, a: Value, b: Value) -> Value:
+        return a | b
+
+    def bitwise_xor(self, a: Value, b: Value) -> Value:
+        return a ^ b
+
+    def invert(self, x: Value) -> Value:
+        return x ^ (True if x.dtype == BOOL else -1)
+
+    def left_shift(self, a: Value, b: Value) -> Value:
+        fits = _within_width(b)
+        return select(fits, a << select(fits, b, 0), 0)
+
+    def right_shift(self, a: Value, b: Value) -> Value:
+        fits = _within_width(b)
+        beyond = a >> (8 * a.dtype.itemsize - 1) if a.dtype.kind == "i" else a.like(0)
+        return select(fits, a >> select(fits, b, 0), beyond)
+
+    # -- transcendental functions ------------------------------------------------------------------------------------
+
+    exp = staticmethod(elementary.exp)
+    exp2 = staticmethod(elementary.exp2)
+    expm1 = staticmethod(elementary.expm1)
+    log = staticmethod(elementary.log)
+    log1p = staticmethod(elementary.log1p)
+    logaddexp = staticmethod(elementary.logaddexp)
+    tanh = staticmethod(elementary.tanh)
+    log2 = staticmethod(from_libm("log2"))
+    log10 = staticmethod(from_libm("log10"))
+    sin = staticmethod(from_libm("sin"))
+    cos = staticmethod(from_libm("cos"))
+    tan = staticmethod(from_libm("tan"))
+    arcsin = staticmethod(from_libm("asin"))
+    arccos = staticmethod(from_libm("acos"))
+    arctan = staticmethod(from_libm("atan"))
+    arctan2 = staticmethod(from_libm("atan2"))
+    sinh = staticmethod(from_libm("sinh"))
+    cosh = staticmethod(from_libm("cosh"))
+    arcsinh = staticmethod(from_libm("asinh"))
+    arccosh = staticmethod(from_libm("acosh"))
+    arctanh = staticmethod(from_libm("atanh"))
+    hypot = staticmethod(from_libm("hypot"))
+
+
+def _floor_divide_integers(a: Value, b: Value) -> tuple[Value, Value]:
+    """The floor of a / b and what remains; both are 0 where b is 0, and a quotient that does not fit wraps."""
+    if a.dtype.kind == "u":
+        safe = select(b.compare("eq", 0), 1, b)
+        by_zero = b.compare("eq", 0)
+        return select(by_zero, 0, a.instruction("udiv", safe)), select(by_zero, 0, a.instruction("urem", safe))
+    by_zero, wraps = b.compare("eq", 0), b.compare("eq", -1)
+    safe = select(by_zero | wraps, 1, b)
+    quotient, rest = a.instruction("sdiv", safe), a.instruction("srem", safe)
+    crosses = rest.compare("ne", 0) & ((rest < 0) ^ (b < 0))
+    quotient, rest = select(crosses, quotient - 1, quotient), select(crosses, rest + b, rest)
+    return select(by_zero, 0, select(wraps, -a, quotient)), select(by_zero | wraps, 0, rest)
+
+
+def _within_width(shift: Value) -> Value:
+    """Whether a shift is not negative and less than the number of bits."""
+    unsigned = Value(shift.writer, shift.text, np.dtype(f"u{shift.dtype.itemsize}"))
+    return unsigned < 8 * shift.dtype.itemsize
+
+
+SCALARS = Scalars()
+"""The namespace itself."""
+
+
+def applied(op: Op, xp: Scalars, arguments: Sequence[Value], dtype: DType) -> Value:
+    """What an op makes of single values, written down by its own `forward`, or `element` if it computes from positions."""
+    compute = op.forward if isinstance(op, Elementwise) else op.element  # type: ignore[attr-defined]
+    result: Value = compute(xp, *arguments)
+    return result.astype(dtype)

@@ -1,0 +1,151 @@
+"""Rehearsals: whether an op from outside of the package can be compiled, found out by running its `forward` both ways.
+
+On a few numbers it is run by NumPy, and as a kernel would run it: on single values, whose instructions are not written down
+here but carried out. An op that tells them apart, or asks for what kernels do not have, is left to NumPy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from minigraph.compiler.scalar.namespace import SCALARS
+from minigraph.compiler.scalar.scalar import BOOL, DType, Value, Writer
+from minigraph.core.errors import InvalidTypeError
+from minigraph.core.graph import Array, Op, Variable
+from minigraph.core.types import broadcast_shapes
+
+TOLERANCES = {2: 2e-2, 4: 1e-4, 8: 1e-9}
+"""How far results may be apart, relative to them, for floats of each size in bytes."""
+
+FLOATS = (0.75, -1.25, 0.0, 2.5, -0.5, 1.0, -3.0, 6.5, 0.1, -1.0, np.nan, np.inf, -np.inf)
+INTEGERS = (0, 1, 2, -1, 3, -7, 5, 100, -2, 64)
+DRAWS = 4
+"""How many orders the operands come in."""
+
+_BINARY: dict[str, Any] = {
+    "add": np.add, "sub": np.subtract, "mul": np.multiply, "and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor,
+    "shl": np.left_shift, "ashr": np.right_shift, "lshr": np.right_shift, "fadd": np.add, "fsub": np.subtract,
+    "fmul": np.multiply, "fdiv": np.divide, "frem": np.fmod, "udiv": np.floor_divide, "urem": np.fmod, "srem": np.fmod,
+}  # fmt: skip
+_COMPARISONS: dict[str, Any] = {
+    "eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal, "gt": np.greater, "ge": np.greater_equal,
+}  # fmt: skip
+_FUNCTIONS: dict[str, Any] = {
+    "fabs": np.fabs, "floor": np.floor, "ceil": np.ceil, "trunc": np.trunc, "rint": np.rint, "sqrt": np.sqrt,
+    "copysign": np.copysign, "pow": np.power, "log2": np.log2, "log10": np.log10, "sin": np.sin, "cos": np.cos, "tan": np.tan,
+    "asin": np.arcsin, "acos": np.arccos, "atan": np.arctan, "atan2": np.arctan2, "sinh": np.sinh, "cosh": np.cosh,
+    "asinh": np.arcsinh, "acosh": np.arccosh, "atanh": np.arctanh, "hypot": np.hypot,
+}  # fmt: skip
+
+
+class Rehearsal(Writer):
+    """Instructions carried out at once, on arrays of numbers in the place of single values."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._arrays: list[Array] = []
+
+    def of(self, array: Any, dtype: DType) -> Value:
+        """A value that stands for these numbers."""
+        self._arrays.append(np.asarray(array).astype(dtype))
+        return Value(self, str(len(self._arrays) - 1), dtype)
+
+    def array(self, value: Value) -> Array:
+        """The numbers that a value stands for."""
+        return self._arrays[int(value.text)]
+
+    def constant(self, value: Any, dtype: DType) -> Value:
+        return self.of(value, dtype)
+
+    def binary(self, instruction: str, a: Value, b: Value) -> Value:
+        name = instruction.partition(" ")[0]
+        if a.dtype != b.dtype:
+            raise InvalidTypeError(f"a kernel computes {name} of two values of one dtype, not of {a.dtype} and {b.dtype}")
+        one, two = self.array(a), self.array(b)
+        if name == "sdiv":
+            return self.of((one - np.fmod(one, two)) // two, a.dtype)
+        return self.of(_BINARY[name](one, two), a.dtype)
+
+    def negative(self, x: Value) -> Value:
+        return self.of(-self.array(x), x.dtype)
+
+    def comparison(self, predicate: str, a: Value, b: Value) -> Value:
+        return self.of(_COMPARISONS[predicate](self.array(a), self.array(b)), BOOL)
+
+    def bits(self, x: Value, dtype: DType) -> Value:
+        return self.of(self.array(x).view(dtype), dtype)
+
+    def conversion(self, x: Value, dtype: DType) -> Value:
+        return self.of(self.array(x), dtype)
+
+    def choice(self, condition: Value, a: Value, b: Value) -> Value:
+        if condition.dtype != BOOL or a.dtype != b.dtype:
+            raise InvalidTypeError(f"a kernel chooses by a bool of two values of one dtype, not of {a.dtype} and {b.dtype}")
+        return self.of(np.where(self.array(condition), self.array(a), self.array(b)), a.dtype)
+
+    def intrinsic(self, name: str, *operands: Value) -> Value:
+        arrays = [self.array(one) for one in operands]
+        return self.of(arrays[0] * arrays[1] + arrays[2] if name == "fmuladd" else _called(name, arrays), operands[0].dtype)
+
+    def library(self, name: str, *operands: Value) -> Value:
+        return self.of(_called(name, [self.array(one) for one in operands]), operands[0].dtype)
+
+
+def _called(name: str, operands: Sequence[Array]) -> Array:
+    """The result of a function that every machine has; of floats alone."""
+    if any(one.dtype.kind != "f" for one in operands):
+        raise InvalidTypeError(f"a kernel computes {name} of floats alone")
+    return _FUNCTIONS[name](*operands)
+
+
+def objection(op: Op, variable: Variable) -> str | None:
+    """Why what an elementwise op computes cannot be compiled; None if it can."""
+    kinds = [one.type for one in variable.inputs]
+    if isinstance(variable.type, tuple) or not kinds or variable.type.shape != broadcast_shapes([one.shape for one in kinds]):
+        return "its result is not of the shape that its operands have together"
+    if not op.pure:
+        return "it is not pure"
+    try:
+        hash(op)
+        return _difference(op, [one.dtype for one in kinds], variable.dtype)
+    except Exception as error:  # whatever it is, NumPy may do better
+        return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+
+
+def _difference(op: Op, dtypes: Sequence[DType], result: DType) -> str | None:
+    """What NumPy and a kernel make of the same numbers, where that differs."""
+    samples = _samples(dtypes)
+    with np.errstate(all="ignore"):
+        writer = Rehearsal()
+        value = op.forward(SCALARS, *(writer.of(one, one.dtype) for one in samples))
+        by_numpy = op.forward(np, *samples)
+        if not isinstance(by_numpy, np.ndarray) or by_numpy.shape != samples[0].shape or not isinstance(value, Value):
+            return "its forward does not compute each element from one element of each operand"
+        if any(np.may_share_memory(by_numpy, one) for one in samples):
+            return "its forward returns an operand"
+        if not np.can_cast(by_numpy.dtype, result, "same_kind"):
+            return f"its forward returns {by_numpy.dtype}, and its infer says {result}"
+        expected, actual = by_numpy.astype(result), np.broadcast_to(writer.array(value.astype(result)), by_numpy.shape)
+    if result.kind != "f":
+        return None if np.array_equal(expected, actual) else DIFFERENT
+    margin = TOLERANCES[result.itemsize]
+    return None if np.allclose(actual, expected, rtol=margin, atol=margin, equal_nan=True) else DIFFERENT
+
+
+DIFFERENT = "its forward computes something else on single values than on arrays"
+
+
+def _samples(dtypes: Sequence[DType]) -> list[Array]:
+    """Numbers of each dtype, in which many meet many; they are not to be written to."""
+    rng = np.random.default_rng(0)
+    samples = []
+    for dtype in dtypes:
+        numbers = np.array({"f": FLOATS, "b": (False, True)}.get(dtype.kind, INTEGERS))
+        drawn = np.resize(numbers, len(FLOATS) * DRAWS)
+        drawn = rng.permutation(np.abs(drawn) if dtype.kind == "u" else drawn).astype(dtype)
+        drawn.setflags(write=False)
+        samples.append(drawn)
+    return samples

@@ -1,0 +1,246 @@
+"""Ops from outside of the package, kept apart from its own: what passes and kernels see of a graph is ops that they know.
+
+Rules match ops by their classes, and would take an op that derives from `Multiply` for a multiplication, whatever its `forward`
+computes. So the first pass puts in the place of every such op one of the package that holds it, and does what it does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from minigraph.compiler.scalar.rehearsal import objection
+from minigraph.core.errors import InvalidTypeError
+from minigraph.core.graph import Array, Composite, Graph, Item, Leaf, Op, Structural, Types, Variable, items
+from minigraph.core.origin import carry_on, carry_origin, here, warn
+from minigraph.core.walks import transform, with_bodies
+from minigraph.ops.elementwise.base import Elementwise
+from minigraph.rewrite.partition import derives_from_compiled
+
+WITHOUT_EFFECT = {
+    "__annotations__", "__dict__", "__doc__", "__firstlineno__", "__match_args__", "__module__", "__qualname__", "__repr__",
+    "__static_attributes__", "__str__", "__weakref__", "foreign", "gradient",
+}  # fmt: skip
+"""What a class may define anew without computing another value."""
+
+
+class Opaque(Op):
+    """An op that nothing is known of: computed by its own `forward`, in the array namespace of the backend."""
+
+    op: Op
+    kinds: tuple[Any, ...]
+    """The type of each of its results."""
+    reason: str
+    """Why it is not compiled, empty where its like would not be either."""
+
+    def __repr__(self) -> str:
+        return repr(self.op)
+
+    @property
+    def shown(self) -> Op:
+        return self.op
+
+    @property
+    def of_numbers(self) -> bool:
+        return self.op.of_numbers
+
+    def exactly(self, *arrays: Array) -> Array:
+        return self.op.exactly(*arrays)
+
+    @property
+    def pure(self) -> bool:
+        return self.op.pure
+
+    @property
+    def view_of(self) -> int | None:
+        return self.op.view_of
+
+    def infer(self, *types: Any) -> Types:
+        return self.op.infer(*types)
+
+    def forward(self, xp: Any, *arrays: Array) -> Any:
+        lent = [_lent(one) for one in arrays]
+        results = self.op.forward(xp, *lent)
+        several = isinstance(results, tuple) or len(self.kinds) != 1
+        fitting = tuple(_fitting(self.op, xp, results if several else (results,), self.kinds))
+        own = tuple(self._own(xp, fitting, lent))
+        return own if several else own[0]
+
+    def _own(self, xp: Any, results: Sequence[Array], operands: Sequence[Any]) -> Iterator[Array]:
+        """The results in memory of their own, apart from what they may share."""
+        viewed = None if self.view_of is None or self.view_of >= len(operands) else operands[self.view_of]
+        held = [one for one in operands if one is not viewed] + list(vars(self.op).values())
+        taken = [one for one in _flat(held) if isinstance(one, np.ndarray | xp.ndarray)]
+        for result in results:
+            shared = any(xp.may_share_memory(result, one) for one in taken)
+            own = xp.array(result) if shared else result
+            taken.append(own)
+            yield own
+
+
+def _lent(operand: Any) -> Any:
+    """An operand as an array that cannot be written to, as far as NumPy can see to it."""
+    if isinstance(operand, np.ndarray):
+        view = operand.view()
+        view.flags.writeable = False
+        return view
+    return tuple(_lent(one) for one in operand) if isinstance(operand, tuple) else operand
+
+
+def _flat(operands: Sequence[Any]) -> Iterator[Any]:
+    """Operands, those that are several results taken apart."""
+    for one in operands:
+        yield from one if isinstance(one, tuple) else (one,)
+
+
+def _fitting(op: Op, xp: Any, results: Sequence[Any], kinds: Sequence[Any]) -> Iterator[Array]:
+    """Results as arrays of the types that were inferred; TypeError where they are not, and would lose more than digits."""
+    name = type(op).__name__
+    if len(results) != len(kinds):
+        raise InvalidTypeError(f"forward of {name} returned {len(results)} results, and infer says {len(kinds)}")
+    for result, kind in zip(results, kinds, strict=True):
+        given = xp.asarray(result)
+        array = given.astype(kind.dtype, copy=False)
+        if not np.can_cast(given.dtype, kind.dtype, "same_kind") and not (array == given).all():
+            raise InvalidTypeError(f"forward of {name} returned {given.dtype}, and infer says {kind}; use .astype in forward")
+        if not kind.accepts(array.shape):
+            raise InvalidTypeError(f"forward of {name} returned shape {array.shape}, and infer says {kind}")
+        yield array
+
+
+class OpaqueItem(Opaque):
+    """An opaque op of one operand that is several results."""
+
+    def infer(self, *types: Any) -> Types:
+        kinds: Any = types
+        return self.op.infer(kinds)
+
+    def forward(self, xp: Any, *arrays: Array) -> Any:
+        return super().forward(xp, arrays)
+
+
+class OpaqueLoop(Opaque, Structural):
+    """An opaque op that holds a graph."""
+
+    body: Graph
+
+    def with_body(self, roots: Sequence[Variable], inputs: tuple[Variable, ...]) -> tuple[Structural, tuple[Variable, ...]]:
+        assert isinstance(self.op, Structural)
+        changed, operands = self.op.with_body(roots, inputs)
+        return OpaqueLoop(op=changed, kinds=self.kinds, reason=self.reason, body=changed.body), operands
+
+
+class Rehearsed(Elementwise):
+    """An elementwise op that is compiled, after a rehearsal, by its own `forward`."""
+
+    op: Elementwise
+    dtype: np.dtype[Any]
+
+    def __repr__(self) -> str:
+        return repr(self.op)
+
+    @property
+    def shown(self) -> Op:
+        return self.op
+
+    @property
+    def of_numbers(self) -> bool:
+        return self.op.of_numbers
+
+    def exactly(self, *arrays: Array) -> Array:
+        return self.op.exactly(*arrays)
+
+    def infer(self, *types: Any) -> Any:
+        return self.op.infer(*types)
+
+    def forward(self, xp: Any, *arrays: Array) -> Array:
+        result = self.op.forward(xp, *(_lent(one) for one in arrays))
+        return result if result.dtype == self.dtype else result.astype(self.dtype)
+
+
+class Expandable(Composite):
+    """A composite from outside of the package, known by what it expands to alone."""
+
+    op: Composite
+
+    def __repr__(self) -> str:
+        return repr(self.op)
+
+    @property
+    def shown(self) -> Op:
+        return self.op
+
+    @property
+    def of_numbers(self) -> bool:
+        return self.op.of_numbers
+
+    def exactly(self, *arrays: Array) -> Array:
+        return self.op.exactly(*arrays)
+
+    def expand(self, *inputs: Variable) -> Any:
+        return self.op.expand(*inputs)
+
+
+def seclude(graph: Graph) -> Graph:
+    """The graph in which ops from outside of the package are held by ops that passes know, loops' bodies included."""
+    if not any(variable.op.foreign for variable in with_bodies(graph.variables)):
+        return graph
+
+    def held(variable: Variable) -> Variable:
+        op = variable.op
+        if not op.foreign or isinstance(op, Leaf):
+            return variable
+        carry_on(variable.origin)
+        inputs = items(variable.inputs[0]) if isinstance(op, Item) else variable.inputs
+        return Variable(_held(op, variable), inputs, variable.type, variable.name, variable.tags, variable.origin)
+
+    with carry_origin(here()):
+        return graph.with_roots(transform(graph.roots, held))
+
+
+def _held(op: Op, variable: Variable) -> Op:
+    """What takes the place of an op from outside of the package."""
+    base: type[Op] = next(kind for kind in type(op).__mro__ if issubclass(kind, Op) and not kind.foreign)
+    if _computes_alike(type(op), base):
+        fields: tuple[str, ...] = base.__match_args__
+        return base(*(vars(op)[name] for name in fields))
+    kinds: tuple[Any, ...] = variable.type if isinstance(variable.type, tuple) else (variable.type,)
+    if isinstance(op, Composite) and not _is_more_derived(type(op), "forward", "expand"):
+        return Expandable(op)
+    if isinstance(op, Elementwise):
+        reason = objection(op, variable)
+        return Rehearsed(op, variable.dtype) if reason is None else Opaque(op, kinds, reason)
+    reason = f"what {base.__name__} is compiled to does not compute its forward" if derives_from_compiled(variable) else ""
+    if isinstance(op, Structural):
+        return OpaqueLoop(op=op, kinds=kinds, reason=reason, body=op.body)
+    return OpaqueItem(op, kinds, reason) if isinstance(op, Item) else Opaque(op, kinds, reason)
+
+
+def _computes_alike(kind: type[Op], base: type[Op]) -> bool:
+    """Whether a class computes what its base does: it defines nothing anew that has an effect on values."""
+    if base.forward is Op.forward and not (issubclass(base, Composite) and base.expand is not Composite.expand):
+        return False
+    before = kind.__mro__[: kind.__mro__.index(base)]
+    return not {name for one in before for name in vars(one) if hasattr(base, name)} - WITHOUT_EFFECT
+
+
+def _is_more_derived(kind: type[Op], method: str, other: str) -> bool:
+    """Whether a class states one method after, and so instead of, another one."""
+    places = [next(k for k, base in enumerate(kind.__mro__) if name in vars(base)) for name in (method, other)]
+    return places[0] < places[1]
+
+
+def warn_of_opaque(graph: Graph, namespace: str) -> None:
+    """Warn of each class of ops that would be compiled if more were known of it, once, at the line where it is used first."""
+    warned: set[type[Op]] = set()
+    for variable in with_bodies(graph.variables):
+        op = variable.op
+        if isinstance(op, Opaque) and op.reason and type(op.op) not in warned:
+            warned.add(type(op.op))
+            with carry_origin(variable.origin):
+                warn(
+                    f"{type(op.op).__name__} is not compiled, but computed by {namespace}, and so is every loop around it: "
+                    f"{op.reason}"
+                )

@@ -1,0 +1,1 @@
+"""Passes over graphs whose sizes are known."""

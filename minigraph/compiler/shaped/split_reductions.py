@@ -1,0 +1,206 @@
+"""Folds as cores like them.
+
+Long columns are folded in two steps: many rows at a time, each by whichever core is free, then the few results. A fold
+over the leading axes of an array with few columns would be the work of one core, and so would a product of matrices be whose
+few elements are sums of many terms. Seen as so many blocks of rows, it is that of many, and always of the same blocks, however
+many cores there are.
+
+A product of a vector and a matrix that is computed element for element is a fold, which goes with that computation.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from minigraph.compiler.shaped.cost_model import cost
+from minigraph.compiler.shaped.layout import sizes
+from minigraph.core.graph import Graph, Variable
+from minigraph.core.origin import carry_on, carry_origin, here
+from minigraph.core.walks import transform
+from minigraph.ops.array.arranging import Concatenate
+from minigraph.ops.array.shape import Dimshuffle, dimshuffle, reshape
+from minigraph.ops.elementwise.arithmetic import multiply
+from minigraph.ops.elementwise.base import Elementwise
+from minigraph.ops.linear.products import MatMul
+from minigraph.ops.reduce.reduction import Reduction
+from minigraph.ops.reduce.reduction import sum as sum_over
+
+BLOCKS = 16
+"""Into how many blocks rows are split, at most."""
+MANY_ROWS, FEW_COLUMNS = 8192, 512
+"""From how many rows on, and up to how many columns, a fold is split."""
+SOME_RESULTS = 16
+"""How many results a product must have to be computed as that many folds."""
+MANY_TERMS, TERMS_A_BLOCK, FEW_ELEMENTS = 4096, 1024, 256
+"""From how many terms on the sums of a product are split, in blocks of how many, and up to how many elements for each that
+both matrices have along the sides of the result.
+"""
+
+
+def split_rows(graph: Graph, blocks_of: Callable[[Variable, int, int], int]) -> Graph:
+    """The graph, all of whose sizes are known, with folds of long columns done block by block.
+
+    blocks_of: in how many blocks a fold is wanted to be done, given it, its rows and its columns; 1 for folds that are fine.
+    """
+    blocks: dict[tuple[Variable, int, int], Variable] = {}
+
+    def in_blocks(variable: Variable, leading: int, count: int) -> Variable:
+        """A value whose leading axes were joined, and split into blocks; what is cheap is computed in that shape."""
+        shape = sizes(variable)
+        key = (variable, leading, count)
+        if key not in blocks:
+            rows = math.prod(shape[:leading])
+            if isinstance(variable.op, Elementwise) and cost(variable.op) == 1 and variable.inputs:
+                whole = [_operand(one, shape, leading) for one in variable.inputs]
+                if None not in whole:
+                    parts = [one if flat else in_blocks(one, leading, count) for one, flat in whole if one is not None]  # type: ignore[misc]
+                    blocks[key] = variable.op(*parts)
+                    return blocks[key]
+            blocks[key] = reshape(variable, (count, rows // count, *shape[leading:]))
+        return blocks[key]
+
+    def step(variable: Variable) -> Variable:
+        carry_on(variable.origin)
+        op = variable.op
+        if not isinstance(op, Reduction) or not folds_leading_axes(variable):
+            return variable
+        x, leading = variable.inputs[0], len(op.axes)
+        rows, columns = math.prod(sizes(x)[:leading]), math.prod(sizes(variable))
+        count = equal_parts(rows, blocks_of(variable, rows, columns)) if rows else 1
+        if count == 1:
+            return variable
+        steps = op.in_two_steps((1,), (0,), x.dtype)
+        return variable if steps is None else steps[1](steps[0](in_blocks(x, leading, count)))
+
+    with carry_origin(here()):
+        return graph.with_roots(transform(graph.roots, step))
+
+
+def pass_single(graph: Graph) -> Graph:
+    """The graph, all of whose sizes are known, with that element in the place of a fold of one element."""
+
+    def step(variable: Variable) -> Variable:
+        op = variable.op
+        x = variable.inputs[0] if variable.inputs else variable
+        if not isinstance(op, Reduction) or not op.axes or any(sizes(x)[axis] != 1 for axis in op.axes):
+            return variable
+        carry_on(variable.origin)
+        element = op.of_one(x)
+        return variable if element is None else dimshuffle(element, *(axis for axis in range(x.ndim) if axis not in op.axes))
+
+    with carry_origin(here()):
+        return graph.with_roots(transform(graph.roots, step))
+
+
+def blocks_for_cores(variable: Variable, rows: int, columns: int) -> int:
+    """In how many blocks a fold is done by the cores of a processor."""
+    return BLOCKS if rows >= MANY_ROWS and 1 < columns <= FEW_COLUMNS else 1
+
+
+def split_products(graph: Graph) -> Graph:
+    """The graph with products of vectors, and products whose sums have many terms, done as folds of what goes with them."""
+
+    def step(variable: Variable) -> Variable:
+        if not isinstance(variable.op, MatMul):
+            return variable
+        carry_on(variable.origin)
+        folds = _as_folds(variable)
+        return _sum_of_products(variable) if folds is None else folds
+
+    with carry_origin(here()):
+        return graph.with_roots(transform(graph.roots, step))
+
+
+def equal_parts(length: int, most: int) -> int:
+    """The largest number of equal parts that there are of a length, up to a number."""
+    return next(count for count in range(most, 0, -1) if not length % count)
+
+
+def blocks_of_terms(terms: int) -> int:
+    """In how many blocks of equal length sums of so many terms are computed."""
+    if terms < MANY_TERMS:
+        return 1
+    return equal_parts(terms, next(count for count in range(BLOCKS, 0, -1) if count * TERMS_A_BLOCK <= terms))
+
+
+def _as_folds(variable: Variable) -> Variable | None:
+    """A product of a vector and a matrix that is computed element for element as folds; None if it is none."""
+    a, b = variable.inputs
+    if variable.ndim != 2:
+        return None
+    row = sizes(a)[0] == 1 and isinstance(b.op, Elementwise | Concatenate)
+    column = sizes(b)[1] == 1 and isinstance(a.op, Elementwise | Concatenate)
+    if not (row or column) or sizes(a)[1] >= MANY_ROWS or math.prod(sizes(variable)) < SOME_RESULTS:
+        return None
+    if row:
+        return dimshuffle(sum_over(multiply(dimshuffle(a, 1, 0), b), 0), None, 0)
+    return dimshuffle(sum_over(multiply(a, dimshuffle(b, 1, 0)), 1), 0, None)
+
+
+def _sum_of_products(variable: Variable) -> Variable:
+    """A product of two matrices whose sums have many terms as the sum of a stack of products of parts."""
+    a, b = variable.inputs
+    if variable.ndim != 2:
+        return variable
+    (rows, columns), terms = sizes(variable), sizes(a)[1]
+    if rows * columns > FEW_ELEMENTS * (rows + columns):
+        return variable
+    count = blocks_of_terms(terms)
+    return variable if count == 1 else sum_over(MatMul()(_in_stack(a, 1, count), _in_stack(b, 0, count)), 0)
+
+
+def _in_stack(matrix: Variable, axis: int, count: int) -> Variable:
+    """A stack of so many parts that a matrix has along an axis, as views of its memory."""
+    if isinstance(matrix.op, Dimshuffle) and matrix.op.pattern == (1, 0):
+        return dimshuffle(_in_stack(matrix.inputs[0], 1 - axis, count), 0, 2, 1)
+    rows, columns = sizes(matrix)
+    if axis == 0:
+        return reshape(matrix, (count, rows // count, columns))
+    return dimshuffle(reshape(matrix, (rows, count, columns // count)), 1, 0, 2)
+
+
+def split_apart(graph: Graph, pays: Callable[[int, int], bool]) -> Graph:
+    """The graph with folds over axes that lie apart done in two steps: over the last ones that lie together, then the others.
+
+    pays: whether that is wanted for a fold of so many elements to so many results.
+    """
+
+    def step(variable: Variable) -> Variable:
+        op = variable.op
+        if not isinstance(op, Reduction):
+            return variable
+        last = [axis for k, axis in enumerate(op.axes) if op.axes[-1] - axis == len(op.axes) - 1 - k]
+        others = op.axes[: len(op.axes) - len(last)]
+        if not others or not pays(math.prod(sizes(variable.inputs[0])), math.prod(sizes(variable))):
+            return variable
+        carry_on(variable.origin)
+        steps = op.in_two_steps(tuple(last), tuple(others), variable.inputs[0].dtype)
+        return variable if steps is None else steps[1](steps[0](variable.inputs[0]))
+
+    with carry_origin(here()):
+        return graph.with_roots(transform(graph.roots, step))
+
+
+def folds_leading_axes(variable: Variable) -> bool:
+    """Whether a variable folds the leading axes of an array."""
+    op = variable.op
+    assert isinstance(op, Reduction)
+    return bool(op.axes) and op.axes == tuple(range(len(op.axes)))
+
+
+def _operand(one: Variable, shape: tuple[int, ...], leading: int) -> tuple[Variable, bool] | None:
+    """An operand of a result of some shape: itself, to be split as that is; or a row of columns, and True; else None."""
+    own = sizes(one)
+    trailing = shape[leading:]
+    if own == shape:
+        return one, False
+    missing = len(shape) - len(own)
+    padded = (1,) * missing + own
+    if math.prod(padded[:leading]) != 1 or len(padded) != len(shape):
+        return None
+    if not one.ndim:
+        return one, True
+    kept = [axis - missing for axis in range(leading, len(shape)) if axis >= missing]
+    dropped = dimshuffle(one, *kept) if len(kept) < one.ndim else one
+    return (dropped, True) if len(trailing) >= dropped.ndim else None

@@ -1,0 +1,1 @@
+"""What everything else stands on: errors, state, types, the graph and the walks over it."""

@@ -1,1 +1,0 @@
-"""From graphs of known sizes to machine code: scalars, loop nests and their printer, fusion, programs, threads, BLAS."""

@@ -1,0 +1,1 @@
+"""Layers, roles, filters and computation graphs."""

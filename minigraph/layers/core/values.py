@@ -1,0 +1,54 @@
+"""The values of all state of layers, by hierarchical name, to be kept and to be loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from minigraph.core.conversion import fit
+from minigraph.core.errors import InvalidValueError
+from minigraph.core.state import Cell, assign
+from minigraph.layers.core.base import Layer, find_layers, get_parameters, paths_below, unchanged_on_failure
+
+
+def get_parameter_values(tops: Layer | Iterable[Layer]) -> dict[str, np.ndarray[Any, Any]]:
+    """Copies of the values of all state, population statistics included, by hierarchical name."""
+    return {name: variable.get_value() for name, variable in get_parameters(tops).items()}
+
+
+def set_parameter_values(tops: Layer | Iterable[Layer], values: Mapping[str, Any]) -> None:
+    """Set all state by hierarchical name. Layers that have none yet are allocated first, where all sizes are known. Names that
+    lack or are too many, and values that do not fit or that cannot be, raise, and then no layer is changed.
+    """
+    listed = [tops] if isinstance(tops, Layer) else list(tops)
+    with unchanged_on_failure(find_layers(listed)):
+        variables = get_parameters(listed)
+        unallocated = "" if set(variables) == set(values) else _allocated_as_far_as_possible(listed)
+        variables = get_parameters(listed)
+        missing, unknown = sorted(set(variables) - set(values)), sorted(set(values) - set(variables))
+        if missing or unknown:
+            raise InvalidValueError(
+                f"parameter values do not fit the layers: missing {missing}, unknown {unknown}{unallocated}"
+            )
+        arrays = {name: fit(values[name], one.type, f"the value of {name}").copy() for name, one in variables.items()}
+        for path, layer in paths_below(listed):
+            layer.check_values({name: arrays[f"{path}.{name}"] for name in layer.own_variables})
+        settled: dict[Cell, str] = {}
+        for name, one in variables.items():
+            other = settled.setdefault(one.cell, name)
+            if not np.array_equal(arrays[name], arrays[other], equal_nan=arrays[name].dtype.kind == "f"):
+                raise InvalidValueError(f"{name} and {other} are one variable, and cannot have two values")
+        assign(list(settled), [arrays[name] for name in settled.values()])
+
+
+def _allocated_as_far_as_possible(tops: Iterable[Layer]) -> str:
+    """Allocate the layers whose sizes are known; what to do about the others, for a message."""
+    hints = []
+    for top in tops:
+        try:
+            top.allocate()
+        except InvalidValueError as error:
+            hints.append(f"; apply or allocate the layer first: {error.message}")
+    return "".join(hints)

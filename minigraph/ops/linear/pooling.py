@@ -1,0 +1,162 @@
+"""Pooling: the greatest, or the mean, of every window along the spatial axes of (batch, channels, *spatial)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from minigraph.core.conversion import as_variable
+from minigraph.core.errors import InvalidTypeError, InvalidValueError
+from minigraph.core.graph import Variable
+from minigraph.core.record import Record
+from minigraph.core.types import as_ints
+from minigraph.ops.array.arranging import pad
+from minigraph.ops.array.creation import ones
+from minigraph.ops.array.indexing import index
+from minigraph.ops.array.shape import reshape, shape
+from minigraph.ops.array.windows import per_axis, windows
+from minigraph.ops.control import assert_
+from minigraph.ops.elementwise.arithmetic import maximum
+from minigraph.ops.elementwise.base import Operand, cast
+from minigraph.ops.elementwise.comparison import ge
+from minigraph.ops.reduce.reduction import max as max_over
+from minigraph.ops.reduce.reduction import sum as sum_over
+from minigraph.ops.reduce.statistics import mean
+
+__all__ = ["average_pool", "global_average_pool", "max_pool"]
+
+
+def max_pool(x: Operand, size: Any, stride: Any = None, padding: Any = 0, ignore_border: bool = True) -> Variable:
+    """The greatest element of every window; equal ones share the gradient equally.
+
+    size: of the window along each of the last axes, as many as are given; an int for all but the first two. stride: `size`
+    unless given. padding: how much is added at both ends, less than the window; what is added never counts.
+    ignore_border: leave out windows that are not whole; otherwise they count as far as they go.
+    """
+    return _pooled(_as_floats(x), size, stride, padding, ignore_border, Pooling(averages=False))
+
+
+def average_pool(
+    x: Operand, size: Any, stride: Any = None, padding: Any = 0, ignore_border: bool = True, count_padding: bool = True
+) -> Variable:
+    """The mean of every window; arguments are those of `max_pool`.
+
+    count_padding: divide by the size of the window, zeros that were added included; otherwise by how many elements of x are in
+    it. What lies beyond the border, with ignore_border=False, never counts.
+    """
+    return _pooled(_as_floats(x), size, stride, padding, ignore_border, Pooling(True, count_padding))
+
+
+def global_average_pool(x: Operand, keepdims: bool = False) -> Variable:
+    """The mean over all spatial axes: (batch, channels), or with `keepdims` axes of size 1 after them."""
+    variable = _as_floats(x)
+    if variable.ndim < 3:
+        raise InvalidTypeError(f"pooling takes (batch, channels, *spatial), not {variable!r}")
+    return mean(variable, tuple(range(2, variable.ndim)), keepdims=keepdims)
+
+
+def _as_floats(x: Operand) -> Variable:
+    """x as a variable of floats with at least one axis."""
+    variable = as_variable(x)
+    if variable.dtype.kind != "f" or not variable.ndim:
+        raise InvalidTypeError(f"pooling takes floats along spatial axes, not {variable!r}")
+    return variable
+
+
+class Pooling(Record):
+    """What is taken of windows, the mean or the greatest; `count_padding`: whether zeros that were added count in a mean."""
+
+    averages: bool
+    count_padding: bool = False
+
+    @property
+    def filling(self) -> float:
+        """What stands where there is nothing."""
+        return 0.0 if self.averages else -np.inf
+
+    def whole(self, parts: Variable, axes: Sequence[int]) -> Variable:
+        """The result from windows that are all there."""
+        return mean(parts, tuple(axes)) if self.averages else max_over(parts, tuple(axes))
+
+    def partial(self, parts: Variable, axes: Sequence[int], counted: Variable) -> Variable:
+        """The result from windows of an array that was padded; `counted` is 1 in windows of what counts."""
+        if not self.averages:
+            return max_over(parts, tuple(axes))
+        return sum_over(parts, tuple(axes)) / sum_over(counted, tuple(axes))
+
+
+def _pooled(x: Variable, size: Any, stride: Any, padding: Any, ignore_border: bool, kind: Pooling) -> Variable:
+    """Pooling of one kind."""
+    count = len(size) if isinstance(size, list | tuple) else x.ndim - 2
+    if not 1 <= count <= x.ndim:
+        raise InvalidTypeError(f"pooling along {count} axes takes arrays with as many axes at least, not {x!r}")
+    sizes = per_axis(size, count, "the size of a window")
+    strides = sizes if stride is None else per_axis(stride, count, "a stride")
+    pads = as_ints(padding, "padding", 0)
+    pads = pads * count if len(pads) == 1 and not isinstance(padding, list | tuple) else pads
+    if len(pads) != count or any(one >= size for one, size in zip(pads, sizes, strict=True)):
+        raise InvalidValueError(f"padding must be less than the window {sizes} along each axis, not {padding!r}")
+    first = x.ndim - count
+    spatial = list(range(first, x.ndim))
+    within = list(range(x.ndim, x.ndim + count))
+    if not any(pads) and ignore_border:
+        if strides == sizes:
+            return _tiled(x, sizes, first, kind)
+        return kind.whole(windows(x, sizes, spatial, strides), within)
+    lengths = shape(x)[first:]
+    ends = [(0, None)] * count if ignore_border else [
+        _end(length, size, stride, one) for length, size, stride, one in zip(lengths, sizes, strides, pads, strict=True)
+    ]  # fmt: skip
+    around = [(0, 0)] * first
+    both = [*around, *((one, one) for one in pads)]
+    after = [*around, *((0, beyond) for beyond, _ in ends)]
+    kept = (*(slice(None) for _ in around), *(slice(0, whole) for _, whole in ends))
+
+    def seen(values: Variable) -> Variable:
+        """The windows of an array that was padded, as many as there are."""
+        found = windows(values, sizes, spatial, strides)
+        return found if all(whole is None for _, whole in ends) else index(found, kept)
+
+    inside = ones((*(1,) * first, *lengths), x.dtype)
+    known = pad(pad(inside, both, float(kind.count_padding)), after, 0.0)
+    parts = seen(pad(pad(x, both, kind.filling), after, kind.filling))
+    return kind.partial(parts, within, seen(known))
+
+
+def _end(length: Any, size: int, stride: int, padding: int) -> tuple[int, Variable | None]:
+    """How much is added after an axis so that the last window fits that begins within it or the padding before it; of an axis
+    of unknown length also how many windows there are, of all that fit.
+    """
+    whole = length + 2 * padding
+    if isinstance(length, int):
+        more = max(0, -(-(whole - size) // stride))
+        if more * stride >= length + padding:  # a window that would begin in the padding after the end
+            more -= 1
+        return max(0, more * stride + size - whole), None
+    later = maximum((whole - size + stride - 1) // stride, 0)
+    within = later - cast(ge(later * stride, length + padding), "int64")
+    return max(size, stride) - 1, maximum(within, 0) + 1
+
+
+def _tiled(x: Variable, sizes: Sequence[int], first: int, kind: Pooling) -> Variable:
+    """Pooling of windows side by side: axes are split in two, of which one is pooled over."""
+    lengths = shape(x)[first:]
+    counts = [_whole_windows(length, size) for length, size in zip(lengths, sizes, strict=True)]
+    if not all(isinstance(length, int) and length % size == 0 for length, size in zip(lengths, sizes, strict=True)):
+        kept = tuple(slice(0, count * size) for count, size in zip(counts, sizes, strict=True))
+        x = index(x, (slice(None),) * first + kept)
+    pairs = [part for count, size in zip(counts, sizes, strict=True) for part in (count, size)]
+    split = reshape(x, (*shape(x)[:first], *pairs))
+    return kind.whole(split, [first + 2 * k + 1 for k in range(len(sizes))])
+
+
+def _whole_windows(length: Any, size: int) -> Any:
+    """How many windows fit side by side into an axis of a length that may be symbolic; an error where none does."""
+    message = f"a window of {size} elements does not fit into an axis"
+    if not isinstance(length, int):
+        return assert_(length // size, ge(length, size), f"{message} that is shorter")
+    if length < size:
+        raise InvalidValueError(f"{message} of {length}")
+    return length // size

@@ -1,0 +1,1 @@
+"""Loops, their gradients, and `scan`."""

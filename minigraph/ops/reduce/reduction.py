@@ -1,0 +1,300 @@
+"""Reductions over axes, and running sums and products.
+
+`axis` is None (all), an int or several, negative ones counted from the end; `keepdims` leaves an axis of size 1.
+"""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from minigraph.core.conversion import as_variable, is_weak
+from minigraph.core.errors import InvalidValueError
+from minigraph.core.graph import Array, Op, Variable
+from minigraph.core.types import TensorType, as_dtype, check_axes, drop_axes
+from minigraph.ops.array.creation import arange
+from minigraph.ops.array.shape import broadcast_like, dimshuffle, expand_dims, moveaxis, reshape, restore_axes, shape, size
+from minigraph.ops.elementwise.arithmetic import multiply_or_zero, reciprocal
+from minigraph.ops.elementwise.base import Cotangents, Operand, cast, truth
+from minigraph.ops.elementwise.comparison import eq, where
+
+__all__ = [
+    "all",
+    "any",
+    "argmax",
+    "argmin",
+    "max",
+    "min",
+    "prod",
+    "ptp",
+    "sum",
+]
+
+
+Axis = int | Sequence[int] | None
+
+
+class Reduction(Op):
+    """An op that folds the axes `axes` away."""
+
+    axes: tuple[int, ...]
+    of_numbers = True
+
+    def infer(self, *types: TensorType) -> TensorType:
+        return TensorType(self.result_dtype(types[0].dtype), drop_axes(types[0].shape, self.axes))
+
+    def result_dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
+        """The dtype of the result: by default that of the operand."""
+        return dtype
+
+    def in_two_steps(self, first: tuple[int, ...], second: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[Op, Op] | None:
+        """What folds some axes of elements of a dtype, and what folds those that are left of it; None if that cannot be."""
+        return type(self)(first), type(self)(second)
+
+    def of_one(self, x: Variable) -> Variable | None:
+        """What the fold of a single element makes of it; None if that is not the element."""
+        return x
+
+
+class Accumulation(Reduction):
+    """A reduction that adds up or multiplies, in 64 bits if they are integers; `dtype`: that of the result, if it is given.
+
+    Floats are accumulated one size wider than the result is, so that partial results neither overflow nor lose digits.
+    """
+
+    dtype: np.dtype[Any] | None = None
+
+    def result_dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
+        return wide_integer(dtype) if self.dtype is None else self.dtype
+
+    def accumulator_dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
+        """The dtype in which elements of a dtype are accumulated."""
+        result = self.result_dtype(dtype)
+        return np.promote_types(wider(result), dtype) if result.kind == "f" else result
+
+    def in_two_steps(self, first: tuple[int, ...], second: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[Op, Op] | None:
+        return type(self)(first, self.accumulator_dtype(dtype)), type(self)(second, self.result_dtype(dtype))
+
+    def of_one(self, x: Variable) -> Variable | None:
+        return cast(x, self.result_dtype(x.dtype))
+
+    def narrowed(self, dy: Variable, x: Variable) -> Variable | None:
+        """A cotangent with the axes and the dtype of the operand; None if it is of integers."""
+        return cast(restore_axes(dy, self.axes, x.ndim), x.dtype) if x.dtype.kind == "f" else None
+
+
+def wide_integer(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The dtype in which elements of a dtype are added up: 64 bits for integers and booleans, floats their own."""
+    return {"b": np.dtype("int64"), "i": np.dtype("int64"), "u": np.dtype("uint64")}.get(dtype.kind, dtype)
+
+
+def wider(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The next wider float of 64 bits at most; other dtypes as they are."""
+    return np.dtype({"float16": "float32", "float32": "float64"}.get(dtype.name, dtype))
+
+
+class Extreme(Reduction):
+    """The greatest or smallest element; there must be one. Equal ones share the gradient equally."""
+
+    def infer(self, *types: TensorType) -> TensorType:
+        if builtins.any(types[0].shape[axis] == 0 for axis in self.axes):
+            raise InvalidValueError(f"{type(self).__name__} of no elements: {types[0]} over axes {self.axes}")
+        return super().infer(*types)
+
+    def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
+        ties = cast(eq(x, restore_axes(y, self.axes, x.ndim)), x.dtype)
+        each = multiply_or_zero(dy, reciprocal(sum(ties, self.axes)))
+        return (multiply_or_zero(restore_axes(each, self.axes, x.ndim), ties),)
+
+
+def _reduced(op: type[Reduction], x: Operand, axis: Axis, keepdims: bool) -> Variable:
+    """`op` over `axis` of x, the axes kept with size 1 if asked for."""
+    variable = as_variable(x)
+    axes = check_axes(axis, variable.ndim)
+    return keep_axes(op(axes)(variable), axes, variable.ndim, keepdims)
+
+
+def _accumulated(op: type[Accumulation], x: Operand, axis: Axis, dtype: Any, keepdims: bool) -> Variable:
+    """`op` over `axis` of x, computed from and returned in `dtype` if that is given."""
+    wanted = None if dtype is None else as_dtype(dtype)
+    variable = as_variable(x) if wanted is None or not is_weak(x) else cast(x, wanted)
+    axes = check_axes(axis, variable.ndim)
+    plain = op(axes)
+    own = wanted is None or wanted == plain.result_dtype(variable.dtype)
+    fold = plain if own else op(axes, wanted)
+    return keep_axes(fold(variable), axes, variable.ndim, keepdims)
+
+
+def keep_axes(result: Variable, axes: tuple[int, ...], ndim: int, keepdims: bool) -> Variable:
+    """A reduced variable with its axes restored if asked for."""
+    return restore_axes(result, axes, ndim) if keepdims else result
+
+
+class Sum(Accumulation):
+    def forward(self, xp: Any, x: Array) -> Array:
+        return xp.sum(x, axis=self.axes, dtype=self.accumulator_dtype(x.dtype)).astype(self.result_dtype(x.dtype))
+
+    def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
+        each = self.narrowed(dy, x)
+        return (None if each is None else broadcast_like(each, x),)
+
+
+def sum(x: Operand, axis: Axis = None, dtype: Any = None, keepdims: bool = False) -> Variable:
+    """The sum over `axis`; integers are summed in 64 bits, other dtypes in `dtype` or their own."""
+    return _accumulated(Sum, x, axis, dtype, keepdims)
+
+
+class Prod(Accumulation):
+    def forward(self, xp: Any, x: Array) -> Array:
+        return xp.prod(x, axis=self.axes, dtype=self.accumulator_dtype(x.dtype)).astype(self.result_dtype(x.dtype))
+
+    def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
+        each = self.narrowed(dy, x)
+        if each is None or not self.axes:
+            return (each,)
+        last = tuple(range(x.ndim - len(self.axes), x.ndim))
+        moved = moveaxis(x, self.axes, last)
+        others = reshape(ProductOfOthers()(reshape(moved, (*shape(y), size(x, self.axes)))), shape(moved))
+        return (multiply_or_zero(each, moveaxis(others, last, self.axes)),)
+
+
+def prod(x: Operand, axis: Axis = None, dtype: Any = None, keepdims: bool = False) -> Variable:
+    """The product over `axis`; integers are multiplied in 64 bits. Its gradient is right at zeros too."""
+    return _accumulated(Prod, x, axis, dtype, keepdims)
+
+
+class ProductOfOthers(Op):
+    """For each element, the product of all others along the last axis: the derivative of `prod`, zeros or not."""
+
+    def infer(self, *types: TensorType) -> TensorType:
+        return types[0]
+
+    def forward(self, xp: Any, x: Array) -> Array:
+        wide = wider(x.dtype)
+        before, after = xp.ones_like(x, dtype=wide), xp.ones_like(x, dtype=wide)
+        if x.shape[-1] > 1:
+            before[..., 1:] = xp.cumprod(x[..., :-1], axis=-1, dtype=wide)
+            after[..., :-1] = xp.flip(xp.cumprod(xp.flip(x[..., 1:], -1), axis=-1, dtype=wide), -1)
+        return (before * after).astype(x.dtype)
+
+    def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
+        position = arange(shape(x)[-1])
+        itself = eq(dimshuffle(position, 0, "x"), dimshuffle(position, "x", 0))
+        others = ProductOfOthers()(where(itself, 1, expand_dims(x, -2)))
+        return (sum(where(itself, 0, multiply_or_zero(expand_dims(dy, -1), others)), -2),)
+
+
+class Max(Extreme):
+    def forward(self, xp: Any, x: Array) -> Array:
+        return xp.max(x, axis=self.axes)
+
+
+def max(x: Operand, axis: Axis = None, keepdims: bool = False) -> Variable:
+    """The greatest element over `axis`, NaN if there is one; equal ones share the gradient equally."""
+    return _reduced(Max, x, axis, keepdims)
+
+
+class Peak(Reduction):
+    """The greatest element, -inf if there is none: what exponentials are taken relative to."""
+
+    def forward(self, xp: Any, x: Array) -> Array:
+        if 0 not in x.shape:
+            return xp.max(x, axis=self.axes)
+        return xp.full([size for axis, size in enumerate(x.shape) if axis not in self.axes], -np.inf, x.dtype)
+
+
+class Min(Extreme):
+    def forward(self, xp: Any, x: Array) -> Array:
+        return xp.min(x, axis=self.axes)
+
+
+def min(x: Operand, axis: Axis = None, keepdims: bool = False) -> Variable:
+    """The smallest element over `axis`, NaN if there is one; equal ones share the gradient equally."""
+    return _reduced(Min, x, axis, keepdims)
+
+
+def ptp(x: Operand, axis: Axis = None, keepdims: bool = False) -> Variable:
+    """The greatest minus the smallest element over `axis`."""
+    return max(x, axis, keepdims) - min(x, axis, keepdims)
+
+
+class All(Reduction):
+    def forward(self, xp: Any, x: Array) -> Array:
+        return xp.all(x, axis=self.axes)
+
+
+def all(x: Operand, axis: Axis = None, keepdims: bool = False) -> Variable:
+    """Whether every element over `axis` is true (or not 0)."""
+    return _reduced(All, truth(x), axis, keepdims)
+
+
+class Any_(Reduction):
+    def forward(self, xp: Any, x: Array) -> Array:
+        return xp.any(x, axis=self.axes)
+
+
+def any(x: Operand, axis: Axis = None, keepdims: bool = False) -> Variable:
+    """Whether some element over `axis` is true (or not 0)."""
+    return _reduced(Any_, truth(x), axis, keepdims)
+
+
+class Position(Extreme):
+    """Where the greatest or smallest element stands along one axis; the first of equals."""
+
+    def result_dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
+        return np.dtype("int64")
+
+    def in_two_steps(self, first: tuple[int, ...], second: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[Op, Op] | None:
+        return None
+
+    def of_one(self, x: Variable) -> Variable | None:
+        return None
+
+    def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
+        return (None,)
+
+
+class ArgMax(Position):
+    def forward(self, xp: Any, x: Array) -> Array:
+        return xp.argmax(x, axis=self.axes[0])
+
+
+def argmax(x: Operand, axis: Axis = None, keepdims: bool = False) -> Variable:
+    """The position of the greatest element along `axis` (of the raveled x if None), the first of equals, as int64.
+
+    Over several axes it is the position among their elements in C order.
+    """
+    return _position(ArgMax, x, axis, keepdims)
+
+
+class ArgMin(Position):
+    def forward(self, xp: Any, x: Array) -> Array:
+        return xp.argmin(x, axis=self.axes[0])
+
+
+def argmin(x: Operand, axis: Axis = None, keepdims: bool = False) -> Variable:
+    """The position of the smallest element along `axis` (of the raveled x if None), the first of equals, as int64.
+
+    Over several axes it is the position among their elements in C order.
+    """
+    return _position(ArgMin, x, axis, keepdims)
+
+
+def _position(op: type[Position], x: Operand, axis: Axis, keepdims: bool) -> Variable:
+    """`op` along one axis, or among the elements of several."""
+    variable = as_variable(x)
+    axes = check_axes(axis, variable.ndim)
+    if len(axes) == 1:
+        return _reduced(op, variable, axes, keepdims)
+    kept = remaining_axes(variable.ndim, axes)
+    sizes = shape(variable)
+    joined = reshape(dimshuffle(variable, [*kept, *axes]), [*(sizes[one] for one in kept), size(variable, axes)])
+    return keep_axes(op((len(kept),))(joined), axes, variable.ndim, keepdims)
+
+
+def remaining_axes(ndim: int, axes: tuple[int, ...]) -> list[int]:
+    """The axes that a reduction leaves."""
+    return [axis for axis in range(ndim) if axis not in axes]

@@ -1,0 +1,277 @@
+"""Regions: all that a compiling backend computes between two steps that need Python, as one op."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from minigraph.core.graph import Array, Composite, Constant, Graph, Identity, Input, Item, Leaf, Op, Types, Variable, reachable
+from minigraph.core.origin import carry_on, carry_origin, here
+from minigraph.ops.array.arranging import Concatenate
+from minigraph.ops.array.creation import Arange
+from minigraph.ops.array.indexing import Assign, Index
+from minigraph.ops.array.shape import BroadcastTo, Dimshuffle, Reshape, Size
+from minigraph.ops.array.windows import Overlap, Windows
+from minigraph.ops.control import GradientOp, IfElse
+from minigraph.ops.elementwise.arithmetic import Power
+from minigraph.ops.elementwise.base import Elementwise
+from minigraph.ops.linear.products import MatMul
+from minigraph.ops.loop.loop import Scan
+from minigraph.ops.random import RandomBits
+from minigraph.ops.reduce.reduction import Reduction
+from minigraph.rewrite.specialize import is_settled, sizes_of
+
+SMALLEST = 4
+"""The number of scalar operations from which on they are worth a region of their own."""
+
+
+class Region(Op):
+    """The outputs of a graph over the inputs, compiled as a whole."""
+
+    graph: Graph
+
+    def __repr__(self) -> str:
+        return f"Region({len(self.graph.variables)} variables)"
+
+    def infer(self, *types: Any) -> Types:
+        return tuple(one.type for one in self.graph.outputs)
+
+    def forward(self, xp: Any, *arrays: Array) -> Any:
+        values = dict(zip(self.graph.inputs, arrays, strict=True))
+        for variable in self.graph.variables:
+            if variable not in values:
+                operands = [values[one] for one in variable.inputs]
+                op = variable.op
+                values[variable] = op.value if isinstance(op, Constant) else computed(variable, xp, operands)
+        return tuple(values[one] for one in self.graph.outputs)
+
+
+def computed(variable: Variable, xp: Any, operands: Sequence[Array]) -> Any:
+    """The value, or the values, of a variable from those of its inputs."""
+    value = variable.op.forward(xp, *operands)
+    return value if isinstance(variable.type, tuple) else np.asarray(value)
+
+
+PRODUCTS = ("float32", "float64")
+"""The dtypes of matrix products that can be compiled for a processor."""
+
+
+def fuse(graph: Graph, products: Container[str] = PRODUCTS) -> Graph:
+    """The graph with everything that can be compiled gathered in regions, as few as the steps that cannot be allow.
+
+    products: the names of the dtypes of matrix products that can be compiled.
+    """
+    order = graph.variables
+    members, settled = _members(order, products)
+    groups: dict[Any, list[Variable]] = {}
+    phases, demands = _phases(order, members), _demands(order, graph.roots)
+    for variable in order:
+        if variable in members:
+            owner = variable.inputs[0] if isinstance(variable.op, Item) else variable
+            groups.setdefault((phases[owner], demands[owner]), []).append(variable)
+    group_of = {variable: key for key, group in groups.items() if _is_worth_it(group) for variable in group}
+    return graph.with_roots(_gathered(graph, order, group_of, settled))
+
+
+def _members(
+    order: Sequence[Variable], products: Container[str], known: Iterable[Variable] = ()
+) -> tuple[set[Variable], set[Variable]]:
+    """The variables that can be compiled, once the sizes of the inputs are known, and the scalars that follow from sizes, or
+    are known to.
+    """
+    settled: set[Variable] = set(known)
+    members: set[Variable] = set()
+    for variable in order:
+        if is_settled(variable, settled):
+            settled.add(variable)
+        if isinstance(variable.op, Item):
+            able = variable.inputs[0] in members
+        elif isinstance(variable.op, Scan):
+            able = is_compilable_loop(variable, settled, products) and not variable.op.stops
+        else:
+            able = _is_compilable(variable, products)
+        if able and all(one in settled for one in sizes_of(variable)):
+            members.add(variable)
+    return members, settled
+
+
+def is_compilable_loop(variable: Variable, settled: Container[Variable] = (), products: Container[str] = PRODUCTS) -> bool:
+    """Whether all that a loop's body computes can be compiled once sizes, and what is `settled` outside of it, are known."""
+    op = variable.op
+    assert isinstance(op, Scan)
+    body = op.body
+    known = {
+        inner for inner, outer in op.split(list(zip(body.inputs, variable.inputs[1:], strict=True)))[2] if outer in settled
+    }
+    members, _ = _members(body.variables, products, known)
+    return all(one in members or isinstance(one.op, Constant | Input) for one in body.variables)
+
+
+def _is_compilable(variable: Variable, products: Container[str]) -> bool:
+    """Whether a variable's op can be part of a region."""
+    match variable.op:
+        case Power():
+            return variable.dtype.kind == "f"  # an integer to a negative power is an error at run time
+        case Elementwise() | Reduction() | Size() | Dimshuffle() | Reshape() | BroadcastTo() | Arange() | RandomBits():
+            return True
+        case Concatenate() | Windows() | Overlap():
+            return True
+        case Index() | Assign():
+            return all(one.dtype.kind in "iu" for one in variable.inputs[1 if isinstance(variable.op, Index) else 2 :])
+        case MatMul():
+            return variable.dtype.name in products
+    return False
+
+
+def derives_from_compiled(variable: Variable) -> bool:
+    """Whether a variable would be compiled, or dropped, if its op were the one of the package that it derives from."""
+    return isinstance(variable.op, Composite | Scan | Identity | GradientOp) or _is_compilable(variable, PRODUCTS)
+
+
+def _phases(order: Sequence[Variable], members: set[Variable]) -> dict[Variable, int]:
+    """For each variable after how many steps outside of regions it comes; members as late as what uses them allows."""
+    phase: dict[Variable, int] = {}
+    for variable in order:
+        outside = [not (one in members or isinstance(one.op, Leaf)) and variable in members for one in variable.inputs]
+        phase[variable] = max((phase[one] + step for one, step in zip(variable.inputs, outside, strict=True)), default=0)
+    latest = dict.fromkeys(members, max(phase.values(), default=0))
+    for variable in reversed(order):
+        if variable in members:
+            phase[variable] = latest[variable]
+        for one in variable.inputs:
+            if one in members:
+                latest[one] = min(latest[one], phase[variable])
+    return phase
+
+
+def _demands(order: Sequence[Variable], roots: Sequence[Variable]) -> dict[Variable, frozenset[tuple[Variable, int]]]:
+    """For each variable the branches that it is computed for; none if it is computed in any case."""
+    always = reachable(roots, lambda one: one.inputs[:1] if isinstance(one.op, IfElse) else one.inputs)
+    demands: dict[Variable, frozenset[tuple[Variable, int]]] = dict.fromkeys(order, frozenset())
+    for variable in reversed(order):
+        for position, one in enumerate(variable.inputs):
+            if one in always:
+                continue
+            branch = isinstance(variable.op, IfElse) and position > 0
+            demands[one] |= {(variable, position)} if branch else demands[variable]
+    return demands
+
+
+def _is_worth_it(group: Sequence[Variable]) -> bool:
+    """Whether a group computes anything beyond views, sizes, and a few scalars."""
+    if any(isinstance(one.op, Scan) for one in group):
+        return True
+    work = [one for one in group if not isinstance(one.op, Size | Dimshuffle | Reshape | BroadcastTo) and not _is_slice(one)]
+    return any(one.ndim or one.dtype.kind == "f" for one in work) or len(work) >= SMALLEST
+
+
+def _is_slice(variable: Variable) -> bool:
+    """Whether a variable is a view into another by a basic index."""
+    return isinstance(variable.op, Index) and all(not one.ndim for one in variable.inputs[1:])
+
+
+def _gathered(graph: Graph, order: Sequence[Variable], group_of: dict[Variable, Any], settled: set[Variable]) -> list[Variable]:
+    """The roots of the graph in which each group is one variable, its results picked as items."""
+    members: dict[Any, list[Variable]] = {}
+    for variable, key in group_of.items():
+        members.setdefault(key, []).append(variable)
+    taken = {key: _taken(group, group_of, settled) for key, group in members.items()}
+    wanted: dict[Any, dict[Variable, None]] = {key: {} for key in members}
+    outside = [variable for variable in order if variable not in group_of]
+    asked = [
+        *graph.roots,
+        *(one for variable in outside for one in variable.inputs),
+        *(one for some in taken.values() for one in some),
+    ]
+    for one in asked:
+        if one in group_of:
+            wanted[group_of[one]][one] = None
+    place = {one: k for outputs in wanted.values() for k, one in enumerate(outputs)}
+    done: dict[Variable, Variable] = {}
+    regions: dict[Any, Variable] = {}
+
+    def placed(variable: Variable) -> Variable:
+        """A variable in the new graph; those before it are there already."""
+        key = group_of.get(variable)
+        if key is None:
+            inputs = tuple([done[one] for one in variable.inputs])
+            return variable.with_inputs(inputs) if inputs != variable.inputs else variable
+        carry_on(variable.origin)
+        return Item(place[variable])(regions[key])
+
+    with carry_origin(here()):
+        for group in _in_order(order, group_of, taken):
+            if isinstance(group, Variable):
+                done[group] = placed(group)
+                continue
+            if not wanted[group]:  # whoever needs these numbers computes them from sizes
+                continue
+            outputs = tuple(wanted[group])
+            region = Region(_separate(tuple(taken[group]), outputs))
+            carry_on(outputs[0].origin)
+            regions[group] = region(*(done[one] for one in taken[group]))
+            for one in outputs:
+                done[one] = placed(one)
+    return [done[root] for root in graph.roots]
+
+
+def _taken(group: Sequence[Variable], group_of: dict[Variable, Any], settled: set[Variable]) -> dict[Variable, None]:
+    """What a group takes from outside; what follows from sizes alone it computes itself, so that its own sizes are known."""
+    key = group_of[group[0]]
+    taken: dict[Variable, None] = {}
+    seen = set(group)
+    stack = [one for variable in reversed(group) for one in variable.inputs]
+    while stack:
+        variable = stack.pop()
+        if variable in seen or isinstance(variable.op, Constant):
+            continue
+        seen.add(variable)
+        if variable in settled and variable.inputs and group_of.get(variable) != key:
+            stack += variable.inputs
+        elif group_of.get(variable) != key:
+            taken[variable] = None
+    return taken
+
+
+def _separate(inputs: tuple[Variable, ...], outputs: tuple[Variable, ...]) -> Graph:
+    """The part of a graph between inputs and outputs as a graph of its own, over fresh inputs."""
+    fresh = {one: Variable(Input(), (), one.type, one.name, (), one.origin) for one in inputs}
+    done: dict[Variable, Variable] = dict(fresh)
+    pending = [(one, iter(one.inputs)) for one in outputs if one not in done]
+    while pending:
+        variable, rest = pending[-1]
+        missing = next((one for one in rest if one not in done), None)
+        if missing is not None:
+            pending.append((missing, iter(missing.inputs)))
+            continue
+        pending.pop()
+        if variable not in done:
+            operands = tuple([done[one] for one in variable.inputs])
+            done[variable] = Variable(variable.op, operands, variable.type, variable.name, (), variable.origin)
+    return Graph(tuple(fresh.values()), tuple(done[one] for one in outputs))
+
+
+def _in_order(order: Sequence[Variable], group_of: dict[Variable, Any], taken: dict[Any, dict[Variable, None]]) -> list[Any]:
+    """Variables outside of groups, and groups, each after all that it needs."""
+    result: list[Any] = []
+    done: set[Any] = set()
+
+    def needs(one: Any) -> Sequence[Variable]:
+        return one.inputs if isinstance(one, Variable) else tuple(taken[one])
+
+    for variable in order:
+        stack = [group_of.get(variable, variable)]
+        while stack:
+            current = stack[-1]
+            if current in done:
+                stack.pop()
+                continue
+            missing = [key for one in needs(current) if (key := group_of.get(one, one)) not in done]
+            if missing:
+                stack += missing
+            else:
+                done.add(stack.pop())
+                result.append(current)
+    return result

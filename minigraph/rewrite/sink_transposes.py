@@ -1,0 +1,238 @@
+"""Reordered axes go down: what is computed from a value with its axes in another order is computed in the order of its memory.
+
+A convolution leaves its result with the channels last, and shows them second. Where nothing else stands in the way, everything
+that follows, up to the next convolution, is computed with the channels last as well, so that memory is walked along.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from minigraph.core.graph import Constant, Graph, Variable
+from minigraph.core.origin import carry_on, carry_origin, here
+from minigraph.core.walks import transform
+from minigraph.ops.array.indexing import Assign, Index, Indexing, Range
+from minigraph.ops.array.shape import BroadcastTo, Dimshuffle, Reshape, broadcast_to, dimshuffle, reshape
+from minigraph.ops.array.windows import Overlap, Windows
+from minigraph.ops.elementwise.base import Elementwise
+from minigraph.ops.reduce.reduction import Reduction
+from minigraph.rewrite.algebra import merge_dimshuffles
+from minigraph.rewrite.symbolic_shapes import pattern_sizes, split_axes
+
+Order = tuple[int, ...]
+
+
+def sink_axes(graph: Graph) -> Graph:
+    """The graph with reorderings of axes taken of results instead of operands, where these are walked along then."""
+    with carry_origin(here()):
+        return graph.with_roots(transform(graph.roots, _sunk))
+
+
+def _sunk(variable: Variable) -> Variable:
+    """A variable as a reordered one that is computed from what its operands show, if that is better."""
+    carry_on(variable.origin)
+    result: Variable | None = None
+    match variable.op:
+        case Dimshuffle():
+            result = merge_dimshuffles(variable)
+        case Elementwise():
+            result = _elementwise(variable)
+        case Reduction():
+            result = _reduction(variable)
+        case BroadcastTo() if variable.inputs[0].ndim == variable.ndim:
+            result = _broadcast(variable)
+        case Index():
+            result = _index(variable)
+        case Assign():
+            result = _assign(variable)
+        case Windows():
+            result = _windows(variable)
+        case Overlap():
+            result = _overlap(variable)
+        case Reshape():
+            result = _reshape(variable)
+    return variable if result is None or result.type != variable.type else result
+
+
+def _shown(variable: Variable) -> tuple[Order, Variable] | None:
+    """The order in which a variable shows all axes of another, if that is not their own."""
+    if not isinstance(variable.op, Dimshuffle):
+        return None
+    pattern, inner = variable.op.pattern, variable.inputs[0]
+    if None in pattern or len(pattern) != inner.ndim or pattern == tuple(range(inner.ndim)):
+        return None
+    return tuple(axis for axis in pattern if axis is not None), inner
+
+
+def _inverse(order: Order) -> Order:
+    """The order that brings axes back."""
+    return tuple(order.index(axis) for axis in range(len(order)))
+
+
+def _reordered(variable: Variable, order: Order) -> Variable | None:
+    """An operand with its axes, those that it lacks at the front included, in another order, if it is walked along then."""
+    if not variable.ndim:
+        return variable
+    if variable.ndim < len(order):
+        return _reordered(_padded(variable, len(order)), order)
+    if sum(size != 1 for size in variable.type.shape) <= 1 or isinstance(variable.op, Constant):
+        return dimshuffle(variable, *order)
+    if isinstance(variable.op, Dimshuffle):
+        base, pattern = variable.inputs[0], [variable.op.pattern[axis] for axis in order]
+        axes = [axis for axis in pattern if axis is not None]
+        return dimshuffle(base, ["x" if axis is None else axis for axis in pattern]) if axes == sorted(axes) else None
+    if isinstance(variable.op, BroadcastTo):
+        inner = _reordered(variable.inputs[0], order)
+        return None if inner is None else broadcast_to(inner, [pattern_sizes(variable)[axis] for axis in order])
+    return None
+
+
+def _padded(variable: Variable, ndim: int) -> Variable:
+    """A variable with the axes that it lacks at the front."""
+    return dimshuffle(variable, *("x",) * (ndim - variable.ndim), *range(variable.ndim))
+
+
+def _elementwise(variable: Variable) -> Variable | None:
+    """An elementwise result of reordered operands."""
+    found = next((shown for one in variable.inputs if one.ndim == variable.ndim and (shown := _shown(one))), None)
+    if found is None:
+        return None
+    order = found[0]
+    operands = [_reordered(one, _inverse(order)) for one in variable.inputs]
+    others = [one for one, moved in zip(variable.inputs, operands, strict=True) if moved is None]
+    if sum(map(_known_size, others)) > _known_size(variable):  # more would be read in another order than is now
+        return None
+    turned = [
+        dimshuffle(_padded(one, len(order)), *_inverse(order)) if moved is None else moved
+        for one, moved in zip(variable.inputs, operands, strict=True)
+    ]
+    return dimshuffle(variable.op(*turned), order)
+
+
+def _known_size(variable: Variable) -> int:
+    """How many elements a variable has along the axes whose sizes are known."""
+    return math.prod(size for size in variable.type.shape if size is not None)
+
+
+def _reduction(variable: Variable) -> Variable | None:
+    """A reduction of a reordered operand."""
+    found = _shown(variable.inputs[0])
+    if found is None or not hasattr(variable.op, "axes"):
+        return None
+    order, inner = found
+    axes = tuple(sorted(order[axis] for axis in variable.op.axes))
+    remaining = [axis for axis in range(inner.ndim) if axis not in axes]
+    reduced = type(variable.op)(**(vars(variable.op) | {"axes": axes}))(inner)
+    return dimshuffle(reduced, [remaining.index(axis) for axis in order if axis not in axes])
+
+
+def _broadcast(variable: Variable) -> Variable | None:
+    """A reordered operand stretched along axes that it has."""
+    found = _shown(variable.inputs[0])
+    if found is None:
+        return None
+    order, inner = found
+    sizes = pattern_sizes(variable)
+    return dimshuffle(broadcast_to(inner, [sizes[axis] for axis in _inverse(order)]), order)
+
+
+def _slices(op: Indexing, fillers: Sequence[Variable]) -> list[tuple[Range, list[Variable]]] | None:
+    """The slice that an index takes of each axis, with what fills its holes; None if it is not made of slices alone."""
+    remaining = list(fillers)
+    found = []
+    for entry in op.entries:
+        if not isinstance(entry, Range):
+            return None
+        found.append((entry, [remaining.pop(0) for _ in range(entry.holes)]))
+    return found
+
+
+def _sliced(op: Indexing, slices: Sequence[tuple[Range, list[Variable]]], *operands: Variable) -> Variable:
+    """An index like another of other slices, of or into some operands."""
+    return type(op)(tuple(entry for entry, _ in slices))(*operands, *(one for _, own in slices for one in own))
+
+
+def _index(variable: Variable) -> Variable | None:
+    """Slices of a reordered operand."""
+    op, (shown, *fillers) = variable.op, variable.inputs
+    found = _shown(shown)
+    if found is None or not isinstance(op, Indexing) or (slices := _slices(op, fillers)) is None:
+        return None
+    order, inner = found
+    return dimshuffle(_sliced(op, [slices[axis] for axis in _inverse(order)], inner), order)
+
+
+def _assign(variable: Variable) -> Variable | None:
+    """A reordered value put, or added, into slices of another."""
+    op, (whole, part, *fillers) = variable.op, variable.inputs
+    found = _shown(part)
+    if found is None or not isinstance(op, Indexing) or (slices := _slices(op, fillers)) is None:
+        return None
+    order, inner = found
+    frame = _reordered(whole, _inverse(order))
+    if frame is None:
+        return None
+    return dimshuffle(_sliced(op, [slices[axis] for axis in _inverse(order)], frame, inner), order)
+
+
+def _windows(variable: Variable) -> Variable | None:
+    """Windows of a reordered operand."""
+    found = _shown(variable.inputs[0])
+    op = variable.op
+    if found is None or not isinstance(op, Windows):
+        return None
+    order, inner = found
+    axes = tuple(order[axis] for axis in op.axes)
+    moved = Windows(axes, op.sizes, op.strides, op.dilations)(inner)
+    return dimshuffle(moved, (*order, *range(inner.ndim, moved.ndim)))
+
+
+def _overlap(variable: Variable) -> Variable | None:
+    """Patches that lie in another order added up in the order in which they lie."""
+    op, (patches, *lengths) = variable.op, variable.inputs
+    found = _shown(patches)
+    if found is None or not isinstance(op, Overlap):
+        return None
+    order, inner = found
+    ndim = variable.ndim
+    lying = sorted(range(ndim), key=lambda axis: order[axis])
+    if lying == list(range(ndim)):
+        return None
+    view = dimshuffle(inner, [*(order[axis] for axis in lying), *order[ndim:]])
+    axes = tuple(lying.index(axis) for axis in op.axes)
+    added = Overlap(axes, op.sizes, op.strides, op.dilations, op.lengths)(view, *lengths)
+    return dimshuffle(added, [lying.index(axis) for axis in range(ndim)])
+
+
+def _reshape(variable: Variable) -> Variable | None:
+    """A reordered operand some of whose axes are split in several, or joined with their neighbours."""
+    found = _shown(variable.inputs[0])
+    if found is None:
+        return None
+    order, inner = found
+    groups = split_axes(variable.inputs[0].type.shape, variable.type.shape)
+    if groups is not None:
+        return _split_apart(variable, inner, order, groups)
+    groups = split_axes(variable.type.shape, variable.inputs[0].type.shape)
+    return None if groups is None else _joined(variable, inner, order, groups)
+
+
+def _split_apart(variable: Variable, inner: Variable, order: Order, groups: list[list[int]]) -> Variable:
+    """The operand's own axes split as those that it shows are, and then reordered."""
+    sizes = pattern_sizes(variable)
+    own = [groups[axis] for axis in _inverse(order)]
+    split = reshape(inner, [sizes[axis] for group in own for axis in group])
+    flat = [axis for group in own for axis in group]
+    return dimshuffle(split, [flat.index(axis) for axis in range(variable.ndim)])
+
+
+def _joined(variable: Variable, inner: Variable, order: Order, groups: list[list[int]]) -> Variable | None:
+    """The operand's own axes joined as those that it shows are, if they are neighbours there, too, and then reordered."""
+    own = [[order[axis] for axis in group] for group in groups]
+    if any(group != list(range(group[0], group[0] + len(group))) for group in own):
+        return None
+    lying = sorted(range(len(own)), key=lambda k: own[k][0])
+    sizes = pattern_sizes(variable)
+    joined = reshape(inner, [sizes[k] for k in lying])
+    return dimshuffle(joined, [lying.index(k) for k in range(len(own))])

@@ -1,0 +1,1 @@
+"""Rules that keep digits: equal expressions that do not overflow, underflow or cancel."""
