@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-LIMIT = 1.5
+LIMIT = 1.4
 
 WITH_BYTECODE = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 """The environment of a user whose second import finds the package compiled to bytecode."""

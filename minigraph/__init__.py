@@ -1,28 +1,21 @@
 """minigraph: array expressions written once, then differentiated, transformed, optimized and compiled."""
 
 import sys
-from typing import TYPE_CHECKING, NoReturn
+from types import FunctionType
+from typing import TYPE_CHECKING, Any
 
-from minigraph import dialects, layers, operators, testing, training, transforms
-from minigraph.compiler.doctor import doctor
+from minigraph import operators
 from minigraph.core import errors
 from minigraph.core.config import config
 from minigraph.core.conversion import constant, shared, tensor
 from minigraph.core.errors import *
 from minigraph.core.graph import Graph, Variable
-from minigraph.core.guard import guard_all, guard_methods
+from minigraph.core.guard import guard_all, guarded
+from minigraph.core.loading import loaded
 from minigraph.core.version import __version__
 from minigraph.core.walks import clone, replace
 from minigraph.core.words import instead_of_word
-from minigraph.functions.build import In, Out
-from minigraph.functions.function import Function, function
-from minigraph.functions.reports import Memory, Profile, Trace, Transfers
-from minigraph.gradient import grad, hessian, hessian_vector_product, jacobian, jvp, vjp
 from minigraph.inputs import *
-from minigraph.layers import batch_normalization
-from minigraph.layers import training as training_mode
-from minigraph.layers.core.computation_graph import ComputationGraph
-from minigraph.layers.core.filter import VariableFilter
 from minigraph.ops import random
 from minigraph.ops.array.arranging import *
 from minigraph.ops.array.creation import *
@@ -47,7 +40,19 @@ from minigraph.ops.reduce.reduction import *
 from minigraph.ops.reduce.running import *
 from minigraph.ops.reduce.softmax import *
 from minigraph.ops.reduce.statistics import *
-from minigraph.printing import debugprint, pprint, to_dot, to_networkx, to_svg
+
+if TYPE_CHECKING:
+    from minigraph import dialects, layers, testing, training, transforms
+    from minigraph.compiler.doctor import doctor
+    from minigraph.functions.build import In, Out
+    from minigraph.functions.function import Function, function
+    from minigraph.functions.reports import Memory, Profile, Trace, Transfers
+    from minigraph.gradient import grad, hessian, hessian_vector_product, jacobian, jvp, vjp
+    from minigraph.layers.core.base import training as training_mode
+    from minigraph.layers.core.computation_graph import ComputationGraph
+    from minigraph.layers.core.filter import VariableFilter
+    from minigraph.layers.normalization.batch import batch_normalization
+    from minigraph.printing import debugprint, pprint, to_dot, to_networkx, to_svg
 
 __all__ = [
     "Function", "In", "Memory", "Out", "Profile", "Trace", "Transfers", "function",
@@ -91,11 +96,23 @@ __all__ = [
     "overlap", "windows",
 ]  # fmt: skip
 
-guard_all(globals(), __all__)
-for _module in (linalg, training, transforms, testing, dialects):
-    guard_all(vars(_module), _module.__all__)
-for _kind in (ComputationGraph, VariableFilter, random.RandomStream, transforms.StatisticsAccumulator):
-    guard_methods(_kind)
+_LATER = {
+    **{name: name for name in ("dialects", "layers", "testing", "training", "transforms")},
+    "doctor": "compiler.doctor:doctor",
+    **{name: f"functions.build:{name}" for name in ("In", "Out")},
+    **{name: f"functions.function:{name}" for name in ("Function", "function")},
+    **{name: f"functions.reports:{name}" for name in ("Memory", "Profile", "Trace", "Transfers")},
+    **{name: f"gradient:{name}" for name in ("grad", "hessian", "hessian_vector_product", "jacobian", "jvp", "vjp")},
+    "training_mode": "layers.core.base:training",
+    "ComputationGraph": "layers.core.computation_graph:ComputationGraph",
+    "VariableFilter": "layers.core.filter:VariableFilter",
+    "batch_normalization": "layers.normalization.batch:batch_normalization",
+    **{name: f"printing:{name}" for name in ("debugprint", "pprint", "to_dot", "to_networkx", "to_svg")},
+}
+"""The public names that are loaded when somebody first asks for them, each with its place in the package."""
+
+guard_all(vars(linalg), linalg.__all__)
+guard_all(globals(), [name for name in __all__ if name not in _LATER])
 
 
 def __dir__() -> list[str]:
@@ -105,8 +122,11 @@ def __dir__() -> list[str]:
 
 if not TYPE_CHECKING:  # type checkers would take it that every name is there
 
-    def __getattr__(name: str) -> NoReturn:
-        """AttributeError for a name that is not there, with what stands in the place of one of Theano's."""
+    def __getattr__(name: str) -> Any:
+        """A public name that was not loaded before; AttributeError for any other, with our word for one of Theano's."""
+        if name in _LATER:
+            value = loaded(_LATER[name])
+            return globals().setdefault(name, guarded(value) if isinstance(value, FunctionType) else value)
         message = f"module {__name__!r} has no attribute {name!r}"
         ours = instead_of_word(name)
         raise AttributeError(f"{message}; {ours}" if ours else message, name=name, obj=sys.modules[__name__])

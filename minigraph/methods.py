@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from minigraph.core.conversion import fit
 from minigraph.core.errors import InvalidValueError
 from minigraph.core.graph import Array, Variable
+from minigraph.core.loading import loaded
 from minigraph.core.state import assign, on_host, snapshot
 from minigraph.ops.array import arranging, indexing
 from minigraph.ops.array import shape as shapes
@@ -25,8 +26,15 @@ Operand = Any
 class Methods:
     """The attributes and methods of variables."""
 
-    eval: Callable[..., Array]
-    """The value, computed now: `y.eval({x: 1.0})`; given by functions/function.py."""
+    def eval(self, inputs: Mapping[Variable, Any] | None = None) -> Array:
+        """The value, computed now, given values of the inputs that it depends on; recorded updates do not happen.
+
+        >>> x = mg.scalar("x")
+        >>> (x + 1).eval({x: 2.0})
+        array(3., dtype=float32)
+        """
+        value: Array = loaded("functions.function:evaluate")(self, inputs)
+        return value
 
     # -- state -------------------------------------------------------------------------------------------------------
 

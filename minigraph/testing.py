@@ -10,6 +10,7 @@ import numpy as np
 from minigraph.core.conversion import tensor
 from minigraph.core.errors import FailedAssertionError
 from minigraph.core.graph import Composite, Constant, Graph, Op, Shared, Variable, evaluated, toposort
+from minigraph.core.guard import guard_all
 from minigraph.core.state import snapshot
 from minigraph.functions.function import function
 from minigraph.gradient import grad
@@ -130,3 +131,6 @@ def _plain_value(variable: Variable, values: dict[Variable, Any]) -> Any:
 def _text(variable: Variable) -> str:
     """The structure of a graph, for comparison."""
     return "\n".join(flat_text(Graph((), (variable,))))
+
+
+guard_all(globals(), __all__)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -14,9 +13,9 @@ from test_ops import HARD, VALUES, inputs_like, variables_of
 
 import minigraph as mg
 from minigraph.core.graph import Input, Shared
+from minigraph.functions import function as compiler
 from minigraph.rewrite.stability.rules import stabilize
 
-compiler = sys.modules["minigraph.functions.function"]
 GRAPHS, LOOPS = 320, 32
 """How many random ones there are."""
 

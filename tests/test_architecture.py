@@ -1,6 +1,7 @@
 """The house: layers of modules that import downwards only, nothing heavy behind `import minigraph`, modules of one sitting."""
 
 import ast
+import pickle
 import re
 import subprocess
 import sys
@@ -36,6 +37,7 @@ def with_folders(modules):
 
 
 ORDER = with_folders(MODULES)
+LIGHT = {f"minigraph.{name}" for name in ("core", "counterparts", "inputs", "methods", "numpy_calls", "operators", "ops")}
 HEAVY = {"networkx", "llvmlite", "cupy", "sklearn", "matplotlib", "tqdm", "scipy"}
 LONGEST_MODULE, LONG_FUNCTION = 500, 50
 
@@ -126,11 +128,41 @@ def test_the_checks_see_what_they_are_for():
 
 
 def test_import_is_light():
-    command = "import sys, minigraph; print(*{name.split('.')[0] for name in sys.modules})"
-    loaded = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True, cwd=ROOT.parent)
-    names = set(loaded.stdout.split())
+    names = set(output_of("import sys, minigraph; print(*sys.modules)").split())
     assert "numpy" in names
-    assert not names & HEAVY
+    assert not {name.split(".")[0] for name in names} & HEAVY
+    assert {".".join(name.split(".")[:2]) for name in names if name.startswith("minigraph.")} == LIGHT
+
+
+def output_of(command):
+    """The text that a fresh process prints."""
+    done = subprocess.run([sys.executable, "-W", "error", "-c", command], capture_output=True, text=True, cwd=ROOT.parent)
+    assert not done.returncode, done.stderr
+    return done.stdout
+
+
+def test_names_are_loaded_when_they_are_asked_for():
+    command = "import sys, minigraph as mg; x = mg.scalar(); print((x + 1).eval({x: 2}), 'minigraph.layers' in sys.modules)"
+    assert output_of(command) == "3.0 False\n"
+    assert all(getattr(mg, name) is vars(mg)[name] for name in mg.__all__)
+
+
+def test_names_that_are_loaded_later_are_those_that_type_checkers_see():
+    (checked,) = [node for node in TREES[""].body if for_type_checkers(node) and not node.orelse]
+    seen = {}
+    for node in checked.body:
+        module = node.module.partition(".")[2]
+        seen |= {alias.asname or alias.name: f"{module}:{alias.name}" if module else alias.name for alias in node.names}
+    assert seen == mg._LATER
+    modules = {path.stem for path in ROOT.iterdir()}
+    assert {name for name, place in mg._LATER.items() if place != name} & modules == set(), "a module would take the place"
+
+
+def test_graphs_with_layers_can_be_loaded_where_none_was_made():
+    x = mg.matrix("x")
+    text = pickle.dumps([mg.layers.Linear(2, 3).apply(x), mg.function([x], x.sum())])
+    command = f"import pickle, minigraph as mg; y, f = pickle.loads({text!r}); print(mg.layers.get_layer(y), f([[1, 2]]))"
+    assert output_of(command) == "<Linear linear> 3.0\n"
 
 
 def code_lines(name):

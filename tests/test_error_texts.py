@@ -104,7 +104,7 @@ def strange_values():
     ]  # fmt: skip
 
 
-PUBLIC = {name: vars(mg)[name] for name in mg.__all__ if inspect.isfunction(vars(mg)[name]) and name != "doctor"}
+PUBLIC = {name: value for name in mg.__all__ if inspect.isfunction(value := getattr(mg, name)) and name != "doctor"}
 PUBLIC |= {f"linalg.{name}": vars(mg.linalg)[name] for name in mg.linalg.__all__}
 for module in (mg.training, mg.transforms, mg.dialects):
     functions = {name: vars(module)[name] for name in module.__all__ if inspect.isfunction(vars(module)[name])}

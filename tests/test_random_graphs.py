@@ -1,7 +1,5 @@
 """Optimized functions equal graphs computed op by op, and gradients equal finite differences, on random graphs."""
 
-import sys
-
 import numpy as np
 import pytest
 from graph_generator import RandomGraph, moderate_graph, smooth_expression, wild_graph
@@ -9,14 +7,13 @@ from sweep import rounds
 
 import minigraph as mg
 from minigraph.core.graph import Graph, Identity, Input, Shared
+from minigraph.functions import function as compiler
 from minigraph.rewrite.lower import strip
 from minigraph.rewrite.stability.rules import stabilize
 from minigraph.testing import compute_plainly, verify_grad
 
 pytestmark = pytest.mark.quick_code
 
-compiler = sys.modules["minigraph.functions.function"]
-"""The module; the name in the package is the function."""
 
 CHUNKS = 12
 WILD_EACH, MODERATE_EACH, SMOOTH_EACH, TWICE_EACH = rounds(25), rounds(16), rounds(12), 4

@@ -14,6 +14,7 @@ from minigraph.core.origin import GUARDS, call_text, here, is_internal
 from minigraph.core.words import instead_of_argument
 
 F = TypeVar("F", bound=Callable[..., Any])
+K = TypeVar("K", bound=type)
 
 _OURS: tuple[tuple[type[Exception], type[MinigraphError]], ...] = (
     (IndexError, InvalidIndexError),
@@ -76,11 +77,12 @@ def guard_all(namespace: dict[str, Any], names: Iterable[str]) -> None:
             namespace[name] = guarded(namespace[name])
 
 
-def guard_methods(kind: type) -> None:
-    """Guard the constructor and the public methods that a class defines."""
+def with_guarded_methods(kind: K) -> K:
+    """A class whose constructor and public methods, as far as it defines them, are guarded."""
     for name, member in list(vars(kind).items()):
         if isinstance(member, FunctionType) and (name in ("__init__", "__call__") or not name.startswith("_")):
             setattr(kind, name, guarded(member))
+    return kind
 
 
 def _is_about_arguments(trace: TracebackType | None) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import warnings
@@ -9,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from itertools import islice
-from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any, NamedTuple
 
@@ -97,7 +97,7 @@ def _caller_text(frame: FrameType, caller: FrameType | None) -> str:
     return f"line {caller.f_lineno}" + ("" if filename == frame.f_code.co_filename else f" of {filename}")
 
 
-_STANDARD_LIBRARY = str(Path(warnings.__file__).parent)
+_STANDARD_LIBRARY = os.path.dirname(warnings.__file__)
 
 
 def _is_standard(filename: str) -> bool:

@@ -4,6 +4,7 @@ The layers share one implementation; a module states a system's names, defaults,
 rule by which its averages follow. Layers are in inference mode unless built under `batch_normalization(...)`, like all others.
 """
 
+from minigraph.core.guard import guard_all
 from minigraph.dialects import caffe, gomlx, keras, lasagne, onnx, puzzlelib, theano, torch
 from minigraph.dialects.caffe import CAFFE
 from minigraph.dialects.convert import convert, convert_model, from_list, to_list
@@ -48,3 +49,5 @@ __all__ = [
     "to_list",
     "torch",
 ]
+
+guard_all(globals(), __all__)

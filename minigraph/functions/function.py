@@ -22,7 +22,6 @@ from minigraph.core.context import alone, quietly, without_collector
 from minigraph.core.conversion import rounded
 from minigraph.core.errors import ExecutionError, InvalidTypeError, InvalidValueError
 from minigraph.core.graph import Array, Graph, Item, Shared, Variable
-from minigraph.core.guard import guarded
 from minigraph.core.locks import holding, inside
 from minigraph.core.state import Cell, locks_of, move, replace_unchanged, snapshot
 from minigraph.core.version import Stamp
@@ -425,6 +424,3 @@ def evaluate(variable: Variable, inputs: Mapping[Variable, Any] | None = None) -
     given = dict(inputs or {})
     compiled = function(list(given), variable, on_unused_input="ignore", no_default_updates=True)
     return compiled(*given.values())
-
-
-Variable.eval = guarded(evaluate)

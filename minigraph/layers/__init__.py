@@ -1,5 +1,6 @@
 """Layers in the manner of Blocks: roles, filters, computation graphs, and the layers themselves."""
 
+from minigraph.functions.function import reviews
 from minigraph.layers.activations import Elu, Gelu, LeakyRectifier, Logistic, Rectifier, Silu, Softmax, Softplus, Tanh
 from minigraph.layers.convolution import (
     AveragePooling,
@@ -39,6 +40,7 @@ from minigraph.layers.core.initialization import (
 from minigraph.layers.core.initialization import Identity as IdentityInitializer
 from minigraph.layers.core.roles import add_role, has_roles, with_auxiliary
 from minigraph.layers.core.values import get_parameter_values, set_parameter_values
+from minigraph.layers.forgotten import warn_of_forgotten_population, warn_of_forgotten_training
 from minigraph.layers.linear import Bias, Identity, Linear
 from minigraph.layers.mlp import MLP, BatchNormalizedMLP, Sequence
 from minigraph.layers.noise import Dropout
@@ -129,3 +131,5 @@ __all__ = [
     "untrained",
     "with_auxiliary",
 ]
+
+reviews.extend((warn_of_forgotten_population, warn_of_forgotten_training))

@@ -15,6 +15,7 @@ import numpy as np
 from minigraph.core.conversion import as_variable, is_weak, shared
 from minigraph.core.errors import InvalidTypeError, InvalidValueError
 from minigraph.core.graph import Array, Constant, Op, Variable, evaluated
+from minigraph.core.guard import with_guarded_methods
 from minigraph.core.types import TensorType, as_dtype, as_dtype_or_float, as_ints, default_float, float_dtype, tensor_type
 from minigraph.ops.array.indexing import argsort, index, take
 from minigraph.ops.array.shape import Sizes, broadcast_to, expand_dims, fill_sizes, shape, split_sizes
@@ -92,6 +93,7 @@ class RandomBits(Op):
         return xp.where(odd, xp.where(last, words[3], words[2]), xp.where(last, words[1], words[0])).astype(self.dtype)
 
 
+@with_guarded_methods
 class RandomStream:
     """Random variables drawn anew by every call of a compiled function; the same seed gives the same numbers.
 

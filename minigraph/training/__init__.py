@@ -5,6 +5,7 @@ from types import ModuleType
 from typing import NoReturn
 
 from minigraph.core.errors import InvalidTypeError
+from minigraph.core.guard import guard_all
 from minigraph.training.gradients import clip_gradient_norm, clip_gradients, weight_decay
 from minigraph.training.rules import adadelta, adagrad, adam, adamw, amsgrad, momentum, nesterov, rmsprop, sgd
 from minigraph.training.schedules import cosine_decay, exponential_decay, linear_warmup, step_decay
@@ -27,6 +28,8 @@ __all__ = [
     "step_decay",
     "weight_decay",
 ]
+
+guard_all(globals(), __all__)
 
 
 class _Rules(ModuleType):

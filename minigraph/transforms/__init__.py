@@ -1,6 +1,6 @@
 """Graph to graph: switching modes, dropout; and pairs (population, estimate) to updates."""
 
-from minigraph.functions.function import reviews
+from minigraph.core.guard import guard_all
 from minigraph.transforms.accumulation import StatisticsAccumulator
 from minigraph.transforms.averages import (
     caffe_average,
@@ -19,13 +19,10 @@ from minigraph.transforms.batch_normalization import (
     get_batch_normalization_updates,
 )
 from minigraph.transforms.folding import fold_batch_normalization
-from minigraph.transforms.forgotten import warn_of_forgotten_population, warn_of_forgotten_training
 from minigraph.transforms.freezing import freeze_batch_normalization
 from minigraph.transforms.monitoring import LayerGap, PopulationGap, population_gap
 from minigraph.transforms.noise import apply_dropout, apply_noise
 from minigraph.transforms.recomputation import recompute_population_statistics, reset_population_statistics
-
-reviews.extend((warn_of_forgotten_population, warn_of_forgotten_training))
 
 __all__ = [
     "Duplicates",
@@ -51,3 +48,5 @@ __all__ = [
     "recompute_population_statistics",
     "reset_population_statistics",
 ]
+
+guard_all(globals(), __all__)

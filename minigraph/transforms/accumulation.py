@@ -8,6 +8,7 @@ import numpy as np
 
 from minigraph.core.conversion import shared
 from minigraph.core.graph import Variable
+from minigraph.core.guard import with_guarded_methods
 from minigraph.core.origin import carry_origin
 from minigraph.layers.core.base import Layer, find_layers
 from minigraph.layers.core.computation_graph import Roots
@@ -64,6 +65,7 @@ def _wide(batch: Batch, like: Variable) -> Batch:
     return Batch(cast(batch.mean, "float64"), None if batch.variance is None else cast(batch.variance, "float64"), count)
 
 
+@with_guarded_methods
 class StatisticsAccumulator:
     """The statistics of several minibatches together, for instance of those whose gradients are accumulated.
 

@@ -22,7 +22,7 @@ from minigraph.core.context import holds
 from minigraph.core.conversion import as_variable, shared
 from minigraph.core.errors import InvalidTypeError, InvalidValueError
 from minigraph.core.graph import Identity, Shared, Variable, reachable, toposort
-from minigraph.core.guard import BARE, answer, guard_methods, is_bare
+from minigraph.core.guard import BARE, answer, is_bare, with_guarded_methods
 from minigraph.core.locks import inside, new_lock
 from minigraph.core.origin import current_layer, inside_layer
 from minigraph.core.state import Cell, assign
@@ -218,6 +218,7 @@ class LayerType(ABCMeta):
         return own.replace(parameters=list(own.parameters.values())[1:])
 
 
+@with_guarded_methods
 class Layer(metaclass=LayerType):
     """A part of a model: named, with parameters of its own and children.
 
@@ -550,9 +551,6 @@ class Layer(metaclass=LayerType):
                 raise InvalidValueError(
                     f"{self!r}: {name} is not known; give it, or apply the layer to an input whose size is known"
                 )
-
-
-guard_methods(Layer)
 
 
 def _snake_case(name: str) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 from minigraph.core.errors import InvalidTypeError, MissingExtraError
 from minigraph.core.graph import Constant, Input, Shared, Variable, reachable, toposort
+from minigraph.core.guard import with_guarded_methods
 from minigraph.core.walks import replace, with_bodies
 from minigraph.functions.build import default_updates
 from minigraph.functions.function import Function, function
@@ -19,6 +20,7 @@ from minigraph.printing import debugprint, to_dot, to_networkx, to_svg
 __all__ = ["ComputationGraph"]
 
 
+@with_guarded_methods
 class ComputationGraph:
     """The graph that computes some outputs: a variable, several, or those of another graph; TypeError for anything else.
 

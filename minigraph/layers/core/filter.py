@@ -8,6 +8,7 @@ from typing import Any
 
 from minigraph.core.errors import InvalidTypeError
 from minigraph.core.graph import Structural, Variable
+from minigraph.core.guard import with_guarded_methods
 from minigraph.core.walks import with_bodies
 from minigraph.layers.core.base import Application, Layer, get_application_call, get_layer
 from minigraph.layers.core.roles import Role, has_roles
@@ -15,6 +16,7 @@ from minigraph.layers.core.roles import Role, has_roles
 __all__ = ["VariableFilter"]
 
 
+@with_guarded_methods
 class VariableFilter:
     """A filter of variables; all criteria that are given must hold.
 
