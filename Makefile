@@ -24,15 +24,15 @@ test: $(READY)
 
 # Longer: ten times the interrupts, forks, random graphs and loops, and extremes that `test` tries; all kernels to PTX for each GPU.
 sweep: $(READY)
-	MINIGRAPH_SWEEP=10 $(RUN) -m pytest tests/test_interrupts.py tests/test_forks.py tests/test_open_sizes.py \
-		tests/test_accuracy.py tests/test_dropped_functions.py tests/test_random_graphs.py tests/test_scale.py tests/test_loops.py \
-		tests/test_cuda.py
+	MINIGRAPH_SWEEP=10 $(RUN) -m pytest tests/fuzz tests/functions/test_interrupts.py tests/functions/test_forks.py \
+		tests/functions/test_dropped_functions.py tests/ops/loop/test_loops.py tests/compiler/scalar/test_accuracy.py \
+		tests/compiler/plan/test_open_sizes.py tests/compiler/cuda/test_cuda.py
 
 lint: $(READY)
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
-	$(RUN) tests/typed_tour.py
+	$(RUN) tests/project/typed_tour.py
 
 bench: $(BENCH)/.ready
 	$(BENCH)/bin/python benchmarks/run.py
@@ -43,7 +43,7 @@ gpu:
 	$(GPU_PYTHON) benchmarks/gpu.py --save
 
 oracles: $(ORACLES)/.ready
-	$(ORACLES)/bin/python -m pytest tests/oracles/*_oracle.py
+	$(ORACLES)/bin/python -m pytest tests/dialects/oracles/*_oracle.py
 
 clean:
 	rm -rf $(VENV) $(BENCH) $(ORACLES) build dist output

@@ -11,7 +11,7 @@ from sybil.parsers.markdown import PythonCodeBlockParser
 from sybil.sybil import SybilCollection
 
 sys.path += [str(Path(__file__).parent / one) for one in ("tests", "examples")]
-import host_cuda
+from support import host_cuda
 
 pytest_collect_file = SybilCollection(
     [

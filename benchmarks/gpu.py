@@ -2,12 +2,12 @@
 
 python benchmarks/gpu.py [--quick] [--no-checks] [--save]
 
-Runs tests/gpu_checks.py (ops, random graphs, loops, examples) in several processes, then each framework in one of its own. A
-figure is the median of several runs of many calls, enqueued one after the other over data on the GPU, with one wait in the end.
-Bytes a second count what a normalization must move if its arrays fit no cache, beside a copy measured in the same way. With
---save the figures go into the last section of benchmarks/RESULTS.md. It is made to end in 8 minutes. Besides what it compares
-it needs networkx, SciPy, pytest (with xdist, to check in several processes), and for the examples scikit-learn, matplotlib and
-tqdm. Products are in float32.
+Runs tests/compiler/cuda/gpu_checks.py (ops, random graphs, loops, examples) in several processes, then each framework in one
+of its own. A figure is the median of several runs of many calls, enqueued one after the other over data on the GPU, with one
+wait in the end. Bytes a second count what a normalization must move if its arrays fit no cache, beside a copy measured in the
+same way. With --save the figures go into the last section of benchmarks/RESULTS.md. It is made to end in 8 minutes. Besides
+what it compares it needs networkx, SciPy, pytest (with xdist, to check in several processes), and for the examples scikit-
+learn, matplotlib and tqdm. Products are in float32.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def checks() -> str:
     """The last lines of the checks."""
     spread = ["-n", str(PROCESSES)] if importlib.util.find_spec("xdist") else []
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir=.", *spread]
-    command += ["--confcutdir=.", "-W", "ignore::pytest.PytestUnknownMarkWarning", "gpu_checks.py"]
+    command += ["--confcutdir=.", "-W", "ignore::pytest.PytestUnknownMarkWarning", "compiler/cuda/gpu_checks.py"]
     out, errors, finished = finished_in(command, CHECKS_SECONDS, ROOT / "tests")
     print(out[-6000:], errors[-2000:])
     if not finished:

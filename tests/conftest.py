@@ -6,10 +6,10 @@ from collections import deque
 
 import numpy as np
 import pytest
-from sweep import IS_SWEEP
 
 from minigraph.compiler.cpu import jit
 from minigraph.compiler.cpu import program as native_program
+from support.sweep import IS_SWEEP
 
 native_program._recent = deque(maxlen=8192)
 """The kernels of a process are kept longer than usual: many tests need the same."""
