@@ -48,9 +48,9 @@ if TYPE_CHECKING:
     from minigraph.functions.function import Function, function
     from minigraph.functions.reports import Memory, Profile, Trace, Transfers
     from minigraph.gradient import grad, hessian, hessian_vector_product, jacobian, jvp, vjp
-    from minigraph.layers.core.base import training as training_mode
     from minigraph.layers.core.computation_graph import ComputationGraph
     from minigraph.layers.core.filter import VariableFilter
+    from minigraph.layers.core.modes import training as training_mode
     from minigraph.layers.normalization.batch import batch_normalization
     from minigraph.printing import debugprint, pprint, to_dot, to_networkx, to_svg
 
@@ -103,7 +103,7 @@ _LATER = {
     **{name: f"functions.function:{name}" for name in ("Function", "function")},
     **{name: f"functions.reports:{name}" for name in ("Memory", "Profile", "Trace", "Transfers")},
     **{name: f"gradient:{name}" for name in ("grad", "hessian", "hessian_vector_product", "jacobian", "jvp", "vjp")},
-    "training_mode": "layers.core.base:training",
+    "training_mode": "layers.core.modes:training",
     "ComputationGraph": "layers.core.computation_graph:ComputationGraph",
     "VariableFilter": "layers.core.filter:VariableFilter",
     "batch_normalization": "layers.normalization.batch:batch_normalization",

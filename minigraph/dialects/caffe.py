@@ -10,7 +10,8 @@ import numpy as np
 from minigraph.core.errors import InvalidTypeError, InvalidValueError
 from minigraph.core.graph import Variable
 from minigraph.dialects.base import DialectNormalization
-from minigraph.layers.core.base import Layer, application
+from minigraph.layers.core.application import application
+from minigraph.layers.core.base import Layer
 from minigraph.layers.core.initialization import as_initializer
 from minigraph.layers.core.roles import BATCH_NORM_SCALE_PARAMETER, BATCH_NORM_SHIFT_PARAMETER, Role
 from minigraph.layers.core.settings import Setting, flag, flag_or_none, number, size

@@ -12,11 +12,12 @@ from minigraph.core.graph import Input, Variable, toposort
 from minigraph.core.state import assign, snapshot
 from minigraph.dialects.base import TrainableNormalization, as_weight
 from minigraph.functions.function import function
-from minigraph.layers.core.base import Layer, find_layers
+from minigraph.layers.core.base import Layer
 from minigraph.layers.core.computation_graph import ComputationGraph, Roots
 from minigraph.layers.core.initialization import Constant
 from minigraph.layers.core.roles import BATCH_NORM_POPULATION_WEIGHT
 from minigraph.layers.core.settings import Setting, flag
+from minigraph.layers.core.tree import find_layers
 from minigraph.layers.normalization.apply_options import Freeze
 from minigraph.layers.normalization.conventions import Convention, Variance
 from minigraph.layers.normalization.normalized import Normalization

@@ -10,7 +10,8 @@ from minigraph.core.graph import Variable
 from minigraph.core.types import as_ints, as_sizes, check_axes
 from minigraph.dialects.base import DialectNormalization, as_weight
 from minigraph.layers.convolution import Convolutional, ConvolutionalTranspose
-from minigraph.layers.core.base import Layer, application, current_call
+from minigraph.layers.core.application import application, current_call
+from minigraph.layers.core.base import Layer
 from minigraph.layers.core.settings import Setting, State, flag, flag_or_none
 from minigraph.layers.linear import Linear
 from minigraph.layers.mlp import Sequence

@@ -11,7 +11,7 @@ import numpy as np
 from minigraph.core.errors import InvalidTypeError, InvalidValueError
 from minigraph.core.graph import Variable
 from minigraph.dialects.base import DialectNormalization, as_weight
-from minigraph.layers.core.base import ApplicationCall
+from minigraph.layers.core.application import ApplicationCall
 from minigraph.layers.core.initialization import Constant, IsotropicGaussian
 from minigraph.layers.core.roles import BATCH_NORM_POPULATION_WEIGHT
 from minigraph.layers.core.settings import Setting, State, count, flag, number

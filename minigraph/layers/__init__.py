@@ -12,19 +12,8 @@ from minigraph.layers.convolution import (
     MaxPooling,
 )
 from minigraph.layers.core import roles
-from minigraph.layers.core.base import (
-    Application,
-    ApplicationCall,
-    Layer,
-    application,
-    find_layers,
-    get_application_call,
-    get_layer,
-    get_parameters,
-    is_in_training,
-    training,
-    untrained,
-)
+from minigraph.layers.core.application import Application, ApplicationCall, application, get_application_call
+from minigraph.layers.core.base import Layer
 from minigraph.layers.core.computation_graph import ComputationGraph
 from minigraph.layers.core.filter import VariableFilter
 from minigraph.layers.core.initialization import (
@@ -38,7 +27,9 @@ from minigraph.layers.core.initialization import (
     Uniform,
 )
 from minigraph.layers.core.initialization import Identity as IdentityInitializer
+from minigraph.layers.core.modes import is_in_training, training, untrained
 from minigraph.layers.core.roles import add_role, has_roles, with_auxiliary
+from minigraph.layers.core.tree import find_layers, get_layer, get_parameters
 from minigraph.layers.core.values import get_parameter_values, set_parameter_values
 from minigraph.layers.forgotten import warn_of_forgotten_population, warn_of_forgotten_training
 from minigraph.layers.linear import Bias, Identity, Linear

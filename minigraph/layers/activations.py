@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from minigraph.core.graph import Variable
-from minigraph.layers.core.base import Layer, application
+from minigraph.layers.core.application import application
+from minigraph.layers.core.base import Layer
 from minigraph.layers.core.settings import Setting, finite
 from minigraph.ops.elementwise import activation
 from minigraph.ops.elementwise.base import cast

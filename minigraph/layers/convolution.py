@@ -10,7 +10,8 @@ import numpy as np
 from minigraph.core.errors import InvalidValueError
 from minigraph.core.graph import Input, Variable
 from minigraph.core.types import TensorType, as_ints, as_sizes, default_float
-from minigraph.layers.core.base import Application, Layer, application
+from minigraph.layers.core.application import Application, application
+from minigraph.layers.core.base import Layer
 from minigraph.layers.core.initialization import He, as_initializer
 from minigraph.layers.core.roles import BIAS, FILTER
 from minigraph.layers.core.settings import Setting, count, flag, flag_or_none, ints, size

@@ -7,8 +7,10 @@ from collections.abc import Iterable, Sequence
 from minigraph.core.graph import Graph, Input, Shared, Variable, is_annotation, reachable, toposort
 from minigraph.core.origin import warn
 from minigraph.core.walks import with_bodies
-from minigraph.layers.core.base import ApplicationCall, Untrained, get_application_call, get_layer
+from minigraph.layers.core.application import ApplicationCall, get_application_call
+from minigraph.layers.core.modes import Untrained
 from minigraph.layers.core.roles import BATCH_NORM_POPULATION_STATISTICS, INPUT, PARAMETER, has_roles
+from minigraph.layers.core.tree import get_layer
 from minigraph.layers.normalization.normalized import find_normalizations
 from minigraph.ops.control import DefaultUpdate, DisconnectedGrad
 from minigraph.ops.reduce.normalization import FlowedThrough

@@ -6,7 +6,8 @@ from typing import Any
 
 from minigraph.core.errors import InvalidValueError
 from minigraph.core.graph import Variable
-from minigraph.layers.core.base import Layer, application
+from minigraph.layers.core.application import application
+from minigraph.layers.core.base import Layer
 from minigraph.layers.core.initialization import Glorot, as_initializer
 from minigraph.layers.core.roles import BIAS, WEIGHT
 from minigraph.layers.core.settings import Setting, flag, size

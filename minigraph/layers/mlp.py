@@ -7,7 +7,8 @@ from typing import Any
 
 from minigraph.core.errors import InvalidTypeError, InvalidValueError
 from minigraph.core.graph import Variable
-from minigraph.layers.core.base import Application, Layer, application
+from minigraph.layers.core.application import Application, application
+from minigraph.layers.core.base import Layer
 from minigraph.layers.core.settings import listed
 from minigraph.layers.linear import Linear
 from minigraph.layers.normalization.batch import BatchNormalization

@@ -8,7 +8,9 @@ import numpy as np
 
 from minigraph.core.errors import InvalidValueError
 from minigraph.core.graph import Variable
-from minigraph.layers.core.base import Layer, application, is_in_training, untrained
+from minigraph.layers.core.application import application
+from minigraph.layers.core.base import Layer
+from minigraph.layers.core.modes import is_in_training, untrained
 from minigraph.layers.core.roles import DROPOUT, add_role
 from minigraph.layers.core.settings import Setting
 from minigraph.ops.array.shape import shape

@@ -8,7 +8,7 @@ import numpy as np
 
 from minigraph.core.errors import InvalidValueError
 from minigraph.core.graph import Variable
-from minigraph.layers.core.base import application
+from minigraph.layers.core.application import application
 from minigraph.layers.core.initialization import Constant
 from minigraph.layers.core.roles import PARAMETER
 from minigraph.layers.linear import Linear

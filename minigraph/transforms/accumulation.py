@@ -10,9 +10,10 @@ from minigraph.core.conversion import shared
 from minigraph.core.graph import Variable
 from minigraph.core.guard import with_guarded_methods
 from minigraph.core.origin import carry_origin
-from minigraph.layers.core.base import Layer, find_layers
+from minigraph.layers.core.base import Layer
 from minigraph.layers.core.computation_graph import Roots
 from minigraph.layers.core.roles import BATCH_NORM_POPULATION_STATISTICS
+from minigraph.layers.core.tree import find_layers
 from minigraph.layers.normalization.conventions import Batch, merged
 from minigraph.layers.normalization.normalized import Normalization
 from minigraph.layers.normalization.population import Pairs, PopulationNormalization

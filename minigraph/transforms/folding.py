@@ -14,9 +14,11 @@ from minigraph.core.graph import Identity, Input, Variable, is_annotation, topos
 from minigraph.core.record import Record
 from minigraph.core.walks import rebuild, with_bodies
 from minigraph.functions.function import function
-from minigraph.layers.core.base import Layer, find_layers, get_application_call
+from minigraph.layers.core.application import get_application_call
+from minigraph.layers.core.base import Layer
 from minigraph.layers.core.computation_graph import ComputationGraph, Roots
 from minigraph.layers.core.roles import BIAS, INPUT, OUTPUT, WEIGHT, Role, has_roles
+from minigraph.layers.core.tree import find_layers
 from minigraph.layers.normalization.apply_options import Freeze
 from minigraph.layers.normalization.normalized import Normalization, find_normalizations
 from minigraph.ops.array.shape import Dimshuffle, Reshape, Size, expand_dims, reshape

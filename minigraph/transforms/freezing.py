@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from minigraph.core.graph import Variable
-from minigraph.layers.core.base import Layer, find_layers, get_application_call, get_layer
+from minigraph.layers.core.application import get_application_call
+from minigraph.layers.core.base import Layer
 from minigraph.layers.core.computation_graph import ComputationGraph, Roots
+from minigraph.layers.core.tree import find_layers, get_layer
 from minigraph.layers.normalization.apply_options import Freeze, Held, Request, as_freeze, held
 from minigraph.layers.normalization.normalized import Normalization
 from minigraph.transforms.batch_normalization import rebuilt

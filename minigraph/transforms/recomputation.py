@@ -14,10 +14,11 @@ from minigraph.core.graph import Array, Input, Variable, toposort
 from minigraph.core.state import assign, snapshot
 from minigraph.core.walks import rebuild
 from minigraph.functions.function import Function, function
-from minigraph.layers.core.base import Layer, find_layers
+from minigraph.layers.core.base import Layer
 from minigraph.layers.core.computation_graph import ComputationGraph, Roots
 from minigraph.layers.core.roles import BATCH_NORM_POPULATION_STATISTICS, PARAMETER, is_any
 from minigraph.layers.core.settings import flag
+from minigraph.layers.core.tree import find_layers
 from minigraph.layers.normalization.conventions import Batch
 from minigraph.layers.normalization.normalized import Normalization
 from minigraph.layers.normalization.population import PopulationNormalization

@@ -11,7 +11,8 @@ from minigraph.core.guard import with_guarded_methods
 from minigraph.core.walks import replace, with_bodies
 from minigraph.functions.build import default_updates
 from minigraph.functions.function import Function, function
-from minigraph.layers.core.base import ApplicationCall, Layer
+from minigraph.layers.core.application import ApplicationCall
+from minigraph.layers.core.base import Layer
 from minigraph.layers.core.roles import AUXILIARY, PARAMETER, differentiated_inputs, has_roles
 from minigraph.ops.loop.loop import Scan
 from minigraph.ops.loop.updates import carry_updates

@@ -10,8 +10,10 @@ from minigraph.core.errors import InvalidTypeError
 from minigraph.core.graph import Structural, Variable
 from minigraph.core.guard import with_guarded_methods
 from minigraph.core.walks import with_bodies
-from minigraph.layers.core.base import Application, Layer, get_application_call, get_layer
+from minigraph.layers.core.application import Application, get_application_call
+from minigraph.layers.core.base import Layer
 from minigraph.layers.core.roles import Role, has_roles
+from minigraph.layers.core.tree import get_layer
 
 __all__ = ["VariableFilter"]
 

@@ -10,7 +10,9 @@ import numpy as np
 from minigraph.core.conversion import fit
 from minigraph.core.errors import InvalidValueError
 from minigraph.core.state import Cell, assign
-from minigraph.layers.core.base import Layer, find_layers, get_parameters, paths_below, unchanged_on_failure
+from minigraph.layers.core.base import Layer
+from minigraph.layers.core.stateful import unchanged_on_failure
+from minigraph.layers.core.tree import as_layers, find_layers, get_parameters, paths_below
 
 
 def get_parameter_values(tops: Layer | Iterable[Layer]) -> dict[str, np.ndarray[Any, Any]]:
@@ -22,7 +24,7 @@ def set_parameter_values(tops: Layer | Iterable[Layer], values: Mapping[str, Any
     """Set all state by hierarchical name. Layers that have none yet are allocated first, where all sizes are known. Names that
     lack or are too many, and values that do not fit or that cannot be, raise, and then no layer is changed.
     """
-    listed = [tops] if isinstance(tops, Layer) else list(tops)
+    listed = as_layers(tops)
     with unchanged_on_failure(find_layers(listed)):
         variables = get_parameters(listed)
         unallocated = "" if set(variables) == set(values) else _allocated_as_far_as_possible(listed)

@@ -9,7 +9,7 @@ from minigraph.core.conversion import as_variable
 from minigraph.core.errors import InvalidTypeError, InvalidValueError
 from minigraph.core.graph import Constant, Variable, is_annotation
 from minigraph.core.record import Record
-from minigraph.layers.core.base import ApplicationCall
+from minigraph.layers.core.application import ApplicationCall
 from minigraph.ops.array.creation import arange
 from minigraph.ops.array.indexing import index
 from minigraph.ops.control import disconnected_grad

@@ -11,8 +11,10 @@ import numpy as np
 from minigraph.core.errors import InvalidTypeError, InvalidValueError
 from minigraph.core.graph import Variable
 from minigraph.core.types import Shape, as_int, as_sizes, check_axis
-from minigraph.layers.core.base import Layer, find_layers, training
+from minigraph.layers.core.base import Layer
+from minigraph.layers.core.modes import training
 from minigraph.layers.core.settings import Setting, State, flag
+from minigraph.layers.core.tree import find_layers
 from minigraph.layers.normalization.conventions import BLOCKS, Convention
 from minigraph.layers.normalization.population import PopulationNormalization
 from minigraph.ops.array.shape import expand_dims

@@ -8,7 +8,7 @@ from typing import Any
 from minigraph.core.conversion import as_variable
 from minigraph.core.graph import Structural, Variable
 from minigraph.core.record import Record
-from minigraph.layers.core.base import ApplicationCall, get_application_call
+from minigraph.layers.core.application import ApplicationCall, get_application_call
 from minigraph.layers.normalization.apply_options import Freeze, Request
 from minigraph.layers.normalization.conventions import Batch, pooled
 from minigraph.layers.normalization.loop_statistics import by_row, counts_steps, in_rows, is_constant

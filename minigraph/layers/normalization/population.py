@@ -9,8 +9,10 @@ import numpy as np
 
 from minigraph.core.errors import InvalidTypeError, InvalidValueError
 from minigraph.core.graph import Variable, items
-from minigraph.layers.core.base import ApplicationCall, Layer, application, current_call, is_in_training, is_left_out
+from minigraph.layers.core.application import ApplicationCall, application, current_call
+from minigraph.layers.core.base import Layer
 from minigraph.layers.core.initialization import Constant, as_initializer
+from minigraph.layers.core.modes import is_in_training, is_left_out
 from minigraph.layers.core.roles import (
     BATCH_NORM_DIVISOR,
     BATCH_NORM_MINIBATCH_ESTIMATE,

@@ -10,7 +10,8 @@ import numpy as np
 from minigraph.core.errors import InvalidTypeError, InvalidValueError
 from minigraph.core.graph import Variable
 from minigraph.core.types import as_ints, check_axes
-from minigraph.layers.core.base import Layer, application
+from minigraph.layers.core.application import application
+from minigraph.layers.core.base import Layer
 from minigraph.layers.core.initialization import Constant, as_initializer
 from minigraph.layers.core.roles import BIAS, PARAMETER
 from minigraph.layers.core.settings import Setting, flag

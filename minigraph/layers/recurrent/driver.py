@@ -10,7 +10,8 @@ from typing import Any
 
 from minigraph.core.errors import InvalidValueError
 from minigraph.core.graph import Variable
-from minigraph.layers.core.base import Application, Layer
+from minigraph.layers.core.application import Application
+from minigraph.layers.core.base import Layer
 from minigraph.layers.core.initialization import Glorot, Orthogonal, as_initializer
 from minigraph.layers.core.roles import BIAS, INITIAL_STATE, WEIGHT
 from minigraph.layers.core.settings import Setting, check_flags, count, flag, size

@@ -8,7 +8,8 @@ from typing import Any
 
 from minigraph.core.errors import InvalidTypeError, InvalidValueError
 from minigraph.core.graph import Variable
-from minigraph.layers.core.base import Layer, application
+from minigraph.layers.core.application import application
+from minigraph.layers.core.base import Layer
 from minigraph.layers.core.settings import check_flags, flag, listed
 from minigraph.layers.linear import Linear, with_last_size
 from minigraph.layers.recurrent.driver import Recurrent

@@ -1,0 +1,42 @@
+"""The class of layer classes: what calling one of them takes, says to arguments that it does not know, and finishes."""
+
+from __future__ import annotations
+
+from abc import ABCMeta
+from inspect import Signature, signature
+from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
+
+from minigraph.core.errors import InvalidTypeError
+from minigraph.core.guard import BARE, answer, is_bare
+from minigraph.layers.core.arguments import instead_of, taken_argument
+
+if TYPE_CHECKING:
+    from minigraph.layers.core.base import Layer
+
+L = TypeVar("L")
+
+
+class LayerType(ABCMeta):
+    """The class of layer classes: a layer is finished when its outermost `__init__` is through."""
+
+    def __call__(cls: type[L], *args: Any, **options: Any) -> L:
+        try:
+            layer: L = type.__call__(cls, *args, **options)
+        except BARE as error:
+            taken = taken_argument(cls, options, error) if is_bare(error) else None
+            if taken is not None:
+                raise InvalidTypeError(instead_of(cls, taken)) from None
+            answer(error, cls.__name__, args, options)
+        vars(layer)["_is_made"] = True
+        return layer
+
+    @property
+    def __signature__(cls) -> Signature:
+        """The arguments of `__init__`, which is what calling the class takes."""
+        own = signature(cls.__init__)  # type: ignore[misc]
+        return own.replace(parameters=list(own.parameters.values())[1:])
+
+
+def is_layer(value: object) -> TypeGuard[Layer]:
+    """Whether a value is a layer."""
+    return isinstance(type(value), LayerType)
