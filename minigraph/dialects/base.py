@@ -13,7 +13,8 @@ from minigraph.core.types import as_ints, check_axes
 from minigraph.layers.core.settings import Setting, flag, number
 from minigraph.layers.normalization.apply_options import Freeze
 from minigraph.layers.normalization.conventions import Convention
-from minigraph.layers.normalization.population import Pairs, PopulationNormalization
+from minigraph.layers.normalization.population import PopulationNormalization
+from minigraph.layers.normalization.stored_population import Pairs
 from minigraph.ops.array.shape import reshape
 from minigraph.ops.control import DefaultUpdate, updated_value, with_asked
 

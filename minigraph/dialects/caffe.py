@@ -18,7 +18,7 @@ from minigraph.layers.core.settings import Setting, flag, flag_or_none, number, 
 from minigraph.layers.core.state_values import Array, impossible
 from minigraph.layers.normalization.apply_options import Freeze, Request
 from minigraph.layers.normalization.conventions import Sums, Variance
-from minigraph.layers.normalization.population import Pairs
+from minigraph.layers.normalization.stored_population import Pairs
 from minigraph.ops.array.shape import reshape
 from minigraph.transforms.averages import decayed_sums
 

@@ -21,7 +21,7 @@ from minigraph.layers.core.tree import find_layers
 from minigraph.layers.normalization.apply_options import Freeze
 from minigraph.layers.normalization.conventions import Convention, Variance
 from minigraph.layers.normalization.normalized import Normalization
-from minigraph.layers.normalization.population import Pairs
+from minigraph.layers.normalization.stored_population import Pairs
 from minigraph.ops.reduce.normalization import normalize_by
 from minigraph.transforms.averages import gomlx_average
 from minigraph.transforms.batch_normalization import normalizations_of, rebuilt, switched
@@ -134,7 +134,7 @@ def _averaging(graph: ComputationGraph, by_averages: bool) -> Pairs:
         layer = one.layer
         if not isinstance(layer, BatchNormalization) or not one.estimates:
             return None
-        own = layer.rule(layer.pairs_of(one.aligned))
+        own = layer.rule(layer.population.pairs_of(one.aligned))
         updates.extend(own)
         becoming = [dict(own)[population] for population in layer.population_statistics]
         statistics = [layer.stretched(each, one.x) for each in GOMLX.read(becoming, layer.epsilon)]

@@ -8,7 +8,7 @@ from typing import Any
 from minigraph.dialects.base import TrainableNormalization, as_weight
 from minigraph.layers.core.settings import Setting, flag
 from minigraph.layers.normalization.conventions import Convention, Variance
-from minigraph.layers.normalization.population import Pairs
+from minigraph.layers.normalization.stored_population import Pairs
 from minigraph.transforms.averages import averaged
 
 KERAS = Convention("Keras", "gamma", "beta", "moving_mean", "moving_variance", Variance(), 1e-3)

@@ -17,7 +17,8 @@ from minigraph.layers.linear import Linear
 from minigraph.layers.mlp import Sequence
 from minigraph.layers.normalization.apply_options import Freeze, Request, checked_index
 from minigraph.layers.normalization.conventions import Convention, InverseStdev
-from minigraph.layers.normalization.population import Pairs
+from minigraph.layers.normalization.population import recorded
+from minigraph.layers.normalization.stored_population import Pairs
 from minigraph.transforms.averages import averaged
 
 LASAGNE = Convention(
@@ -123,8 +124,9 @@ class BatchNormLayer(DialectNormalization):
         if not use or request.freezes(Freeze.AVERAGES):
             return self.scaled(self.normalize(x, current_call(), request, not use or not deterministic), request)
         normalized, statistics = self.normalize_by_population(x, current_call(), request)
-        followed = self.followed(normalized, self.pairs(self.estimate(x, request)[2], request))
-        return self.scaled(self.recorded(followed, x, current_call(), request, False, statistics), request)
+        followed = self.followed(normalized, self.population.pairs(self.estimate(x, request)[2], request))
+        built = recorded(followed, x, current_call(), request, False, self.population_statistics, statistics)
+        return self.scaled(built, request)
 
 
 def batch_norm(layer: Layer, **options: Any) -> Sequence:

@@ -7,7 +7,7 @@ from typing import Any
 from minigraph.dialects.base import DialectNormalization, as_weight
 from minigraph.layers.core.settings import Setting
 from minigraph.layers.normalization.conventions import Convention, Variance
-from minigraph.layers.normalization.population import Pairs
+from minigraph.layers.normalization.stored_population import Pairs
 from minigraph.transforms.averages import averaged
 
 ONNX = Convention("ONNX", "scale", "B", "input_mean", "input_var", Variance(), 1e-5)

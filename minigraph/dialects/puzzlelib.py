@@ -17,7 +17,7 @@ from minigraph.layers.core.roles import BATCH_NORM_POPULATION_WEIGHT
 from minigraph.layers.core.settings import Setting, State, count, flag, number
 from minigraph.layers.normalization.apply_options import Request
 from minigraph.layers.normalization.conventions import Convention, Variance
-from minigraph.layers.normalization.population import Pairs
+from minigraph.layers.normalization.stored_population import Pairs
 from minigraph.transforms.averages import puzzlelib_average
 
 PUZZLELIB = Convention("PuzzleLib", "scale", "bias", "mean", "var", Variance(unbiased=True), 1e-5)

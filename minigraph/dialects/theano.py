@@ -11,7 +11,7 @@ from minigraph.core.errors import InvalidValueError
 from minigraph.core.graph import Variable, items
 from minigraph.core.types import as_ints
 from minigraph.layers.normalization.conventions import Batch, Convention, Variance
-from minigraph.layers.normalization.population import Pairs
+from minigraph.layers.normalization.stored_population import Pairs
 from minigraph.ops.array.shape import dimshuffle, reshape, restore_axes, shape
 from minigraph.ops.elementwise.arithmetic import reciprocal
 from minigraph.ops.elementwise.base import Operand, cast

@@ -15,7 +15,7 @@ from minigraph.layers.core.roles import BATCH_NORM_POPULATION_WEIGHT
 from minigraph.layers.core.settings import Setting, flag
 from minigraph.layers.normalization.apply_options import Freeze, Request
 from minigraph.layers.normalization.conventions import Batch, Convention, InverseStdev, Stored, Values, Variance
-from minigraph.layers.normalization.population import Pairs
+from minigraph.layers.normalization.stored_population import Pairs
 from minigraph.ops.array.shape import shape
 from minigraph.ops.control import assert_
 from minigraph.ops.elementwise.arithmetic import minimum

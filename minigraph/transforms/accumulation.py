@@ -16,7 +16,8 @@ from minigraph.layers.core.roles import BATCH_NORM_POPULATION_STATISTICS
 from minigraph.layers.core.tree import find_layers
 from minigraph.layers.normalization.conventions import Batch, merged
 from minigraph.layers.normalization.normalized import Normalization
-from minigraph.layers.normalization.population import Pairs, PopulationNormalization
+from minigraph.layers.normalization.population import PopulationNormalization
+from minigraph.layers.normalization.stored_population import Pairs
 from minigraph.ops.array.creation import zeros_like
 from minigraph.ops.array.shape import broadcast_to
 from minigraph.ops.elementwise.base import cast
@@ -95,7 +96,7 @@ class StatisticsAccumulator:
         self.pairs: Pairs = []
         for one in self._accumulated:
             self.updates += one.after([application for application in self.applications if application.layer is one.layer])
-            self.pairs += one.layer.pairs_of(one.known)
+            self.pairs += one.layer.population.pairs_of(one.known)
 
     @property
     def reset(self) -> Pairs:

@@ -17,7 +17,7 @@ from minigraph.core.conversion import shared
 from minigraph.core.errors import InvalidTypeError, InvalidValueError
 from minigraph.core.graph import Shared, Variable
 from minigraph.layers.core.settings import number
-from minigraph.layers.normalization.population import Pairs
+from minigraph.layers.normalization.stored_population import Pairs
 from minigraph.ops.array.creation import ones_like
 from minigraph.ops.elementwise.arithmetic import maximum, minimum
 from minigraph.ops.elementwise.base import cast

@@ -14,7 +14,8 @@ from minigraph.layers.core.computation_graph import ComputationGraph, Roots
 from minigraph.layers.core.settings import flag
 from minigraph.layers.normalization.conventions import Batch, pooled
 from minigraph.layers.normalization.normalized import Normalization, find_normalizations, normalization_of
-from minigraph.layers.normalization.population import INFERENCE_IS_MEANT, Pairs
+from minigraph.layers.normalization.population import INFERENCE_IS_MEANT
+from minigraph.layers.normalization.stored_population import Pairs
 from minigraph.ops.array.arranging import concatenate, stack
 from minigraph.ops.array.shape import broadcast_like, shape
 from minigraph.ops.elementwise.base import cast
@@ -159,7 +160,8 @@ def _pairs_of(applications: Sequence[Normalization], duplicates: Duplicates, all
             "of every step, or say what shall become of its estimates, for instance duplicates=Duplicates.POOLED"
         )
     if looping and duplicates is Duplicates.SEQUENTIAL:
-        return [pair for one in applications for batch in _step_by_step(one) for pair in layer.pairs_of(batch, allow_nonfinite)]
+        batches = [batch for one in applications for batch in _step_by_step(one)]
+        return [pair for batch in batches for pair in layer.population.pairs_of(batch, allow_nonfinite)]
     if looping and duplicates is Duplicates.MEAN:
         return _mean_of_steps(applications, allow_nonfinite)
     same_row = _by_row(applications)
@@ -172,7 +174,7 @@ def _pairs_of(applications: Sequence[Normalization], duplicates: Duplicates, all
             "has a pair of its own"
         )
     if repeated and duplicates is Duplicates.SEQUENTIAL:
-        return [pair for one in applications for pair in layer.pairs_of(one.aligned, allow_nonfinite)]
+        return [pair for one in applications for pair in layer.population.pairs_of(one.aligned, allow_nonfinite)]
     pairs: Pairs = []
     for group in same_row:
         pairs = _pairs_together(group, duplicates, allow_nonfinite, [estimate for _, estimate in pairs])
@@ -230,16 +232,17 @@ def _pairs_together(
     group: Sequence[Normalization], duplicates: Duplicates, allow_nonfinite: bool, before: Sequence[Variable]
 ) -> Pairs:
     """One pair for each statistic that a group of applications estimates; `before` is what it else is, if not itself."""
-    first, layer = group[0], group[0].layer
+    first, layer, population = group[0], group[0].layer, group[0].layer.population
     if len(group) == 1:
-        return layer.pairs_of(first.aligned, allow_nonfinite, before)
+        return population.pairs_of(first.aligned, allow_nonfinite, before)
     if duplicates is Duplicates.POOLED:
         if len({(one.request.row(layer.n_iter), one.request.freeze) for one in group}) > 1:
             raise InvalidValueError(f"{layer!r}: only applications with one index and one way of freezing can be pooled")
-        return layer.pairs(_pooled([layer.in_a_row(one.batch) for one in group]), first.request, allow_nonfinite, before)
+        batch = _pooled([population.in_a_row(one.batch) for one in group])
+        return population.pairs(batch, first.request, allow_nonfinite, before)
     if allow_nonfinite and not isinstance(first.request.row(layer.n_iter), int):
         raise InvalidValueError(f"{layer!r}: estimates for indices that are not known have no mean with allow_nonfinite")
-    each = [layer.pairs_of(one.aligned, allow_nonfinite, before) for one in group]
+    each = [population.pairs_of(one.aligned, allow_nonfinite, before) for one in group]
     return [
         (population, _mean_of([own[position][1] for own in each], allow_nonfinite))
         for position, (population, _) in enumerate(each[0])

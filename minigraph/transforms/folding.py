@@ -8,12 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from minigraph.core.conversion import constant, shared
+from minigraph.core.conversion import shared
 from minigraph.core.errors import InvalidValueError
-from minigraph.core.graph import Identity, Input, Variable, is_annotation, toposort
-from minigraph.core.record import Record
-from minigraph.core.walks import rebuild, with_bodies
-from minigraph.functions.function import function
+from minigraph.core.graph import Input, Variable
+from minigraph.core.walks import rebuild
 from minigraph.layers.core.application import get_application_call
 from minigraph.layers.core.base import Layer
 from minigraph.layers.core.computation_graph import ComputationGraph, Roots
@@ -21,11 +19,11 @@ from minigraph.layers.core.roles import BIAS, INPUT, OUTPUT, WEIGHT, Role, has_r
 from minigraph.layers.core.tree import find_layers
 from minigraph.layers.normalization.apply_options import Freeze
 from minigraph.layers.normalization.normalized import Normalization, find_normalizations
-from minigraph.ops.array.shape import Dimshuffle, Reshape, Size, expand_dims, reshape
-from minigraph.ops.elementwise.arithmetic import Add, Divide, Multiply, Negative, Subtract
+from minigraph.ops.array.shape import Dimshuffle, Reshape, expand_dims, reshape
+from minigraph.ops.elementwise.arithmetic import Add
 from minigraph.ops.linear.products import MatMul
-from minigraph.ops.loop.loop import Scan
 from minigraph.ops.reduce.normalization import NormalizeBy
+from minigraph.transforms.affine import Affine, Uses, outer_axis
 from minigraph.transforms.batch_normalization import outputs_of
 from minigraph.transforms.products import Product, padded, product_above, product_below, spread_out
 
@@ -82,67 +80,11 @@ def _selected(graph: ComputationGraph, chosen: set[Layer] | None) -> list[Normal
     return [part for one in found if chosen is None or one.layer in chosen for part in one.parts]
 
 
-class Affine(Record):
-    """A variable as another one times a scale plus a shift, which vary along one axis and depend on no input; None: 1, or 0."""
-
-    variable: Variable
-    inner: Variable
-    scale: Variable | None = None
-    shift: Variable | None = None
-    axis: int = -1
-    """The axis of the inner variable that they vary along."""
-
-
 class _Folder:
-    """What folding needs to know about one graph: what uses a variable, and what depends on no input."""
+    """The folding of normalizations in one graph."""
 
     def __init__(self, graph: ComputationGraph) -> None:
-        self._users: dict[Variable, list[Variable | None]] = {output: [None] for output in graph.outputs}
-        self._sizes: dict[Variable, list[Variable]] = {}
-        """What reads nothing but the shape of a variable, and so would be content with any other of that shape."""
-        self._static: set[Variable] = set()
-        self._outside: dict[Variable, Variable] = {}
-        """For the inputs of the bodies of loops what they are the same as at every step."""
-        everything = with_bodies(graph.variables)
-        for variable in everything:
-            if isinstance(variable.op, Scan):
-                _, _, captured = variable.op.split(list(zip(variable.op.body.inputs, variable.inputs[1:], strict=True)))
-                self._outside |= dict(captured)
-                for root in variable.op.body.outputs:
-                    self._users.setdefault(root, []).append(None)
-        for variable in everything:
-            computed = variable.inputs[:1] if is_annotation(variable.op) else variable.inputs
-            readers = self._sizes if isinstance(variable.op, Size) and not variable.op.foreign else self._users
-            for one in computed:
-                readers.setdefault(one, []).append(variable)
-            known = self._outside.get(variable) in self._static
-            fixed = not isinstance(variable.op, Input) and variable.op.pure and all(one in self._static for one in computed)
-            if known or fixed:
-                self._static.add(variable)
-
-    def _value(self, variable: Variable) -> np.ndarray[Any, Any]:
-        """The value of a variable that depends on no input, in float64."""
-        while True:
-            inside = [one for one in toposort([variable]) if one in self._outside]
-            if not inside:
-                break
-            (variable,) = rebuild([variable], {one: self._outside[one] for one in inside})
-        return np.asarray(function([], variable, no_default_updates=True, backend="numpy")(), np.float64)
-
-    def _vector(self, row: Variable) -> np.ndarray[Any, Any]:
-        """The value of what varies along one axis as a vector, or a number."""
-        value = self._value(row)
-        return value.reshape(-1) if value.ndim else value
-
-    def _values(self, steps: Sequence[Affine]) -> tuple[Any, Any]:
-        """The scale and the shift of steps one after another, as numbers or vectors."""
-        scale: Any = 1.0
-        shift: Any = 0.0
-        for step in steps:
-            factor, term = (None if one is None else self._vector(one) for one in (step.scale, step.shift))
-            scale, shift = (scale, shift) if factor is None else (scale * factor, shift * factor)
-            shift = shift if term is None else shift + term
-        return scale, shift
+        self._uses = Uses(graph)
 
     def fold(self, one: Normalization) -> dict[Variable, Variable] | str:
         """What to replace by what in order to fold a normalization, or why it cannot be folded."""
@@ -152,15 +94,15 @@ class _Folder:
         if one.request.mask is not None:
             return "it has a mask"
         axis = _axis_of(one)
-        below, above = self._steps_below(one.variable, axis), self._steps_above(one.variable, axis)
+        below, above = self._uses.steps_below(one.variable, axis), self._uses.steps_above(one.variable, axis)
         steps = [*reversed(below), *above]
         if not any(isinstance(step.variable.op, NormalizeBy) for step in steps):
             return "its statistics depend on an input, or vary along another axis than that of a product alone"
-        bottom, top, top_axis = steps[0].inner, steps[-1].variable, _outer_axis(steps[-1].variable, steps[-1].axis)
+        bottom, top, top_axis = steps[0].inner, steps[-1].variable, outer_axis(steps[-1].variable, steps[-1].axis)
         before = product_below(bottom, steps[0].axis)
-        if before is not None and self._only_user(bottom) is steps[0].variable and self._is_alone(before):
+        if before is not None and self._uses.only_user(bottom) is steps[0].variable and self._is_alone(before):
             return self._into_product_before(steps, before)
-        after = None if top_axis is None else product_above(top, top_axis, self._only_user)
+        after = None if top_axis is None else product_above(top, top_axis, self._uses.only_user)
         if after is not None and self._is_plain(after):
             return self._into_product_after(steps, after)
         return (
@@ -170,9 +112,9 @@ class _Folder:
 
     def _into_product_before(self, steps: Sequence[Affine], product: Product) -> dict[Variable, Variable] | str:
         """What to replace in order that steps become part of the product that they start from."""
-        scale, shift = self._values(steps)
+        scale, shift = self._uses.values(steps)
         bottom, axis = steps[0].inner, steps[0].axis
-        matrix = self._value(product.matrix) * product.along_columns(scale)
+        matrix = self._uses.value(product.matrix) * product.along_columns(scale)
         folded = _folded(product, matrix, np.broadcast_to(shift, bottom.type.shape[axis] or 0))
         if isinstance(folded, str):
             return folded
@@ -184,8 +126,8 @@ class _Folder:
 
     def _into_product_after(self, steps: Sequence[Affine], product: Product) -> dict[Variable, Variable] | str:
         """What to replace in order that steps become part of the product that takes their result."""
-        scale, shift = self._values(steps)
-        matrix = self._value(product.matrix)
+        scale, shift = self._uses.values(steps)
+        matrix = self._uses.value(product.matrix)
         terms = (product.along_rows(shift) * matrix).sum(-2, keepdims=True)
         folded = _folded(product, product.along_rows(scale) * matrix, terms.reshape(-1))
         if isinstance(folded, str):
@@ -196,7 +138,7 @@ class _Folder:
         for variable in product.path[1:-1]:
             (instead,) = rebuild([variable], known)
             known |= {variable: instead}
-            sizes |= {size: size.with_inputs((instead,)) for size in self._sizes.get(variable, ())}
+            sizes |= {size: size.with_inputs((instead,)) for size in self._uses.sizes.get(variable, ())}
             known |= sizes
         (rows,) = rebuild([product.matmul.inputs[0]], known)
         return {product.matmul: MatMul()(rows, weights) + (bias if terms.ndim == 2 else reshape(bias, terms.shape)), **sizes}
@@ -207,21 +149,16 @@ class _Folder:
         for variable, op in [(steps[0].inner, None), *((step.variable, step.variable.op) for step in steps)]:
             if isinstance(op, Reshape | Dimshuffle):
                 result = variable.with_inputs((result, *rebuild(variable.inputs[1:], sizes)))
-            sizes |= {size: size.with_inputs((result,)) for size in self._sizes.get(variable, ())}
+            sizes |= {size: size.with_inputs((result,)) for size in self._uses.sizes.get(variable, ())}
         return result, sizes
-
-    def _only_user(self, variable: Variable) -> Variable | None:
-        """The one variable that uses the elements of another; None if there are several, or if it is an output."""
-        users = self._users.get(variable, [])
-        return users[0] if len(users) == 1 else None
 
     def _is_plain(self, product: Product) -> bool:
         """Whether the weights of a product depend on no input, and nothing in it is an op of a user's own."""
-        return product.matrix in self._static and not any(one.op.foreign for one in product.path[1:])
+        return product.matrix in self._uses.static and not any(one.op.foreign for one in product.path[1:])
 
     def _is_alone(self, product: Product) -> bool:
         """Whether a product below may be changed: its weights depend on no input, and nothing else uses what it computes."""
-        private = all(self._only_user(inner) is outer for outer, inner in pairwise(product.path))
+        private = all(self._uses.only_user(inner) is outer for outer, inner in pairwise(product.path))
         return private and self._is_plain(product) and not product.path[0].op.foreign
 
     def _obstacle_below(self, steps: Sequence[Affine], one: Normalization) -> str:
@@ -232,11 +169,11 @@ class _Folder:
         if isinstance(bottom.op, Input):
             return f"the input {bottom.name or repr(bottom)}"
         product = product_below(bottom, axis)
-        if product is not None and product.matrix not in self._static:
+        if product is not None and product.matrix not in self._uses.static:
             return f"{name}, whose weights depend on an input"
-        if product is not None or self._only_user(bottom) is not steps[0].variable:
+        if product is not None or self._uses.only_user(bottom) is not steps[0].variable:
             return f"{name}, which something else uses, too"
-        if isinstance(bottom.op, Add) and any(part in self._static for part in bottom.inputs):
+        if isinstance(bottom.op, Add) and any(part in self._uses.static for part in bottom.inputs):
             return f"{name}, which ends with adding what varies along other axes than the statistics"
         if any(product_below(bottom, other) for other in range(bottom.ndim)):
             return f"{name}, a product along another axis than its statistics"
@@ -244,85 +181,22 @@ class _Folder:
 
     def _obstacle_above(self, steps: Sequence[Affine], one: Normalization) -> str:
         """Why steps cannot become part of what takes their result."""
-        top, axis = steps[-1].variable, _outer_axis(steps[-1].variable, steps[-1].axis)
-        users = self._users.get(top, [])
+        top, axis = steps[-1].variable, outer_axis(steps[-1].variable, steps[-1].axis)
+        users = self._uses.users.get(top, [])
         if len(users) != 1 or users[0] is None:
             return "several others that use it" if len(users) > 1 else "nothing, since it is an output"
         name = _layer_of([users[0], *(step.variable for step in reversed(steps))], INPUT, one)
         name = name or f"what {users[0].origin} computes"
-        if spread_out(top, self._only_user):
+        if spread_out(top, self._uses.only_user):
             return f"{name}, a transposed convolution, to whose edges fewer terms are added than elsewhere"
-        if axis is not None and padded(top, axis, self._only_user):
+        if axis is not None and padded(top, axis, self._uses.only_user):
             return f"{name}, a convolution with padding, whose zeros are not normalized"
-        product = next((it for k in range(top.ndim) if (it := product_above(top, k, self._only_user))), None)
+        product = next((it for k in range(top.ndim) if (it := product_above(top, k, self._uses.only_user))), None)
         if product is None:
             return f"{name}, which is no product"
         if not self._is_plain(product):
             return f"{name}, whose weights depend on an input"
         return f"{name}, a product along another axis than its statistics"
-
-    def _steps_below(self, variable: Variable, axis: int) -> list[Affine]:
-        """The affine steps that lead to a variable, last one first, as far as nothing else uses what they start from."""
-        steps: list[Affine] = []
-        while (step := self._as_step(variable, axis)) is not None:
-            steps.append(step)
-            variable, axis = step.inner, step.axis
-            if self._only_user(variable) is not step.variable:
-                break
-        return steps
-
-    def _steps_above(self, variable: Variable, axis: int) -> list[Affine]:
-        """The affine steps that follow a variable, as far as nothing else uses it."""
-        steps: list[Affine] = []
-        while (user := self._only_user(variable)) is not None:
-            outer = _outer_axis(user, axis)
-            step = None if outer is None else self._as_step(user, outer)
-            if step is None or outer is None or step.inner is not variable or step.axis != axis:
-                break
-            steps.append(step)
-            variable, axis = user, outer
-        return steps
-
-    def _as_step(self, variable: Variable, axis: int) -> Affine | None:
-        """A variable as an affine function of one of its inputs, if it is that, of the same kind and along one axis."""
-        step = self._affine(variable, axis) if variable.op.pure and not variable.op.foreign else None
-        if step is None or variable.dtype != step.inner.dtype:
-            return None
-        inner = _inner_axis(variable, axis)
-        return None if inner is None else Affine(variable, step.inner, step.scale, step.shift, inner)
-
-    def _affine(self, variable: Variable, axis: int) -> Affine | None:
-        """A variable as an affine function of one of its inputs, if its op is one and the others vary along an axis of it."""
-        from_end = axis - variable.ndim
-        match variable:
-            case Variable(Identity() | Reshape() | Dimshuffle(), (x, *_)):
-                return Affine(variable, x)
-            case Variable(NormalizeBy(), (x, mean)) if self._is_row(mean, from_end):
-                return Affine(variable, x, None, -mean)
-            case Variable(NormalizeBy(), (x, mean, stdev)) if self._is_row(mean, from_end) and self._is_row(stdev, from_end):
-                return Affine(variable, x, 1 / stdev, -mean / stdev)
-            case Variable(Add(), (x, row)) if self._is_row(row, from_end):
-                return Affine(variable, x, None, row)
-            case Variable(Add(), (row, x)) if self._is_row(row, from_end):
-                return Affine(variable, x, None, row)
-            case Variable(Subtract(), (x, row)) if self._is_row(row, from_end):
-                return Affine(variable, x, None, -row)
-            case Variable(Subtract(), (row, x)) if self._is_row(row, from_end):
-                return Affine(variable, x, constant(-1.0), row)
-            case Variable(Negative(), (x,)):
-                return Affine(variable, x, constant(-1.0))
-            case Variable(Multiply(), (x, row)) if self._is_row(row, from_end):
-                return Affine(variable, x, row)
-            case Variable(Multiply(), (row, x)) if self._is_row(row, from_end):
-                return Affine(variable, x, row)
-            case Variable(Divide(), (x, row)) if self._is_row(row, from_end):
-                return Affine(variable, x, 1 / row)
-        return None
-
-    def _is_row(self, variable: Variable, from_end: int) -> bool:
-        """Whether a variable depends on no input, and varies along one axis alone, counted from the end."""
-        others = [size for k, size in enumerate(variable.type.shape, -variable.ndim) if k != from_end]
-        return variable in self._static and all(size == 1 for size in others)
 
 
 def _axis_of(one: Normalization) -> int:
@@ -330,28 +204,6 @@ def _axis_of(one: Normalization) -> int:
     averaged = one.layer.averaged_axes(one.x)
     varying = [axis for axis in range(one.variable.ndim) if axis not in averaged]
     return varying[0] if len(varying) == 1 else one.variable.ndim - 1
-
-
-def _inner_axis(variable: Variable, axis: int) -> int | None:
-    """The axis of what a step starts from that becomes this axis of its result; None if it does not stay one."""
-    x = variable.inputs[0]
-    if isinstance(variable.op, Dimshuffle):
-        return variable.op.pattern[axis]
-    if isinstance(variable.op, Reshape):
-        kept = x.ndim and axis == variable.ndim - 1 and variable.type.shape[-1] == x.type.shape[-1] is not None
-        return x.ndim - 1 if kept else None
-    wide = [one for one in variable.inputs if one.ndim == variable.ndim]
-    return axis if wide else None
-
-
-def _outer_axis(variable: Variable, axis: int) -> int | None:
-    """The axis of a step's result that an axis of what it starts from becomes."""
-    x = variable.inputs[0]
-    if isinstance(variable.op, Dimshuffle):
-        return variable.op.pattern.index(axis) if axis in variable.op.pattern else None
-    if isinstance(variable.op, Reshape):
-        return variable.ndim - 1 if axis == x.ndim - 1 and _inner_axis(variable, variable.ndim - 1) is not None else None
-    return axis
 
 
 def _folded(product: Product, matrix: np.ndarray[Any, Any], bias: Any) -> tuple[Variable, Variable] | str:

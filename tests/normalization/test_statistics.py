@@ -623,7 +623,7 @@ def test_dialects_are_recomputed_in_their_own_storage(make, rng):
     x = mg.matrix("x", shape=(None, 3))
     y = layer.apply(x)
     recompute_population_statistics(y, np.split(data, [10, 14]))
-    mean, stdev = (one.eval() for one in layer.population_in(x, mg.layers.requests.Request()))
+    mean, stdev = (one.eval() for one in layer.population_in(x, mg.layers.normalization.apply_options.Request()))
     ddof = int(layer.convention.storage.unbiased)
     np.testing.assert_allclose(mean.ravel(), data.mean(0), rtol=1e-5)
     np.testing.assert_allclose(stdev.ravel(), np.sqrt(data.var(0, ddof=ddof) + layer.epsilon), rtol=1e-5)

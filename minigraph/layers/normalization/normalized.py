@@ -90,7 +90,7 @@ class Normalization(Record):
 
     def _in_a_row(self) -> list[Variable]:
         """The mean, the count, and perhaps the variance of its minibatch, laid out as the population, or a row of it, is."""
-        batch = self.layer.in_a_row(self.own_batch)
+        batch = self.layer.population.in_a_row(self.own_batch)
         flag = self.request.freeze
         count = where(lt(flag, int(Freeze.AVERAGES)), batch.count, 0) if isinstance(flag, Variable) else batch.count
         return [batch.mean, count, *([] if batch.variance is None else [batch.variance])]
@@ -115,12 +115,12 @@ class Normalization(Record):
 
     @property
     def aligned(self) -> Batch:
-        """The statistics laid out as the population is, see `PopulationNormalization.aligned`; steps of a loop that are about
+        """The statistics laid out as the population is, see `Population.aligned`; steps of a loop that are about
         one row of it count together.
         """
         layer, index = self.layer, self.request.index
         if not self.loops or layer.n_iter is None or (index is not None and is_constant(index)):
-            return layer.aligned(self.batch, self.request if not self.loops else Request(index=index))
+            return layer.population.aligned(self.batch, self.request if not self.loops else Request(index=index))
         if len(self.loops) == 1 and (index is None or counts_steps(self.loops[0], index)):
             return in_rows(self.steps, layer.n_iter)
         return by_row(self.steps, self.rows, layer.n_iter)

@@ -1,0 +1,80 @@
+"""How a minibatch is normalized by its own statistics: as a whole, or in ghost batches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from minigraph.core.errors import InvalidValueError
+from minigraph.core.graph import Variable, items
+from minigraph.core.record import Record
+from minigraph.layers.normalization.conventions import Batch, Stdev, pooled
+from minigraph.ops.array.arranging import concatenate
+from minigraph.ops.array.creation import ones_like, zeros
+from minigraph.ops.array.shape import broadcast_like, reshape, shape
+from minigraph.ops.reduce.normalization import Center, Reduction, Sample, Standardize
+
+
+class GhostBatches:
+    """x as groups of `rows` rows along a new first axis, filled up with rows that a mask leaves out.
+
+    `axes` and `weights` are those to take statistics with: each group has its own.
+    """
+
+    def __init__(self, x: Variable, axes: tuple[int, ...], weights: Sequence[Variable], rows: int) -> None:
+        if 0 not in axes:
+            raise InvalidValueError(f"virtual batches are parts of axis 0, over which statistics of {x!r} are not taken")
+        self._sizes = shape(x)
+        count, *rest = self._sizes
+        groups = (count + rows - 1) // rows
+        there = broadcast_like(weights[0], x) if weights else ones_like(x)
+
+        def grouped(values: Variable) -> Variable:
+            filling = zeros((groups * rows - count, *rest), values.dtype)
+            return reshape(concatenate([values, filling]), (groups, rows, *rest))
+
+        self.x = grouped(x)
+        self.axes = tuple(axis + 1 for axis in axes)
+        self.weights = [grouped(there)]
+        self._filled = (groups * rows, *rest)
+
+    def joined(self, normalized: Variable) -> Variable:
+        """A normalized value of the groups with the rows and the shape of x."""
+        return reshape(normalized, self._filled)[: self._sizes[0]]
+
+    def pooled(self, statistics: Sequence[Variable]) -> Batch:
+        """The statistics of x as a whole, from those of the groups: mean, and perhaps deviation and variance."""
+        mean, *spread = statistics
+        count = Sample(self.x, self.axes, None, self.weights).count
+        return pooled(Batch(mean, spread[1] if spread else None, count))
+
+
+class ByMinibatch(Record):
+    """How values are normalized by their own statistics, taken over `axes`.
+
+    mean_only: the deviation is left as it is. rows: how many rows each ghost batch has, None for one batch. all_reduce: a
+    function from an array to the sum of such arrays over processes.
+    """
+
+    axes: tuple[int, ...]
+    epsilon: float
+    mean_only: bool
+    rows: int | None
+    all_reduce: Reduction | None
+
+    def __call__(self, x: Variable, weights: Sequence[Variable]) -> tuple[Variable, list[Variable], Batch]:
+        """x normalized, the mean and perhaps deviation in use, and the statistics of the batch."""
+        if self.rows is not None:
+            ghosts = GhostBatches(x, self.axes, weights, self.rows)
+            normalized, *statistics = self._normalized(ghosts.x, ghosts.axes, ghosts.weights)
+            batch = ghosts.pooled(statistics)
+            used = [batch.mean] if batch.variance is None else [batch.mean, Stdev().keep(batch.variance, self.epsilon)]
+            return ghosts.joined(normalized), used, batch
+        normalized, mean, *spread = self._normalized(x, self.axes, weights)
+        count = Sample(x, self.axes, self.all_reduce, weights).count
+        return normalized, [mean, *spread[:1]], Batch(mean, spread[1] if spread else None, count)
+
+    def _normalized(self, x: Variable, axes: tuple[int, ...], weights: Sequence[Variable]) -> tuple[Variable, ...]:
+        """x normalized, its mean, and unless `mean_only` its deviation and variance."""
+        if self.mean_only:
+            return items(Center(axes, self.all_reduce)(x, *weights))
+        return items(Standardize(axes, self.all_reduce, self.epsilon)(x, *weights))
