@@ -44,6 +44,7 @@ from minigraph.ops.reduce.statistics import *
 if TYPE_CHECKING:
     from minigraph import dialects, layers, testing, training, transforms
     from minigraph.compiler.doctor import doctor
+    from minigraph.compiler.passes import After, register_rule, unregister_rule
     from minigraph.functions.build import In, Out
     from minigraph.functions.function import Function, function
     from minigraph.functions.reports import Memory, Profile, Trace, Transfers
@@ -61,7 +62,7 @@ __all__ = [
     "Graph", "Variable", "clone", "constant", "replace", "shared", "tensor",
     "ComputationGraph", "VariableFilter", "batch_normalization", "training_mode",
     "debugprint", "pprint", "to_dot", "to_networkx", "to_svg",
-    "config", "doctor",
+    "After", "config", "doctor", "register_rule", "unregister_rule",
     "dialects", "errors", "layers", "linalg", "random", "testing", "training", "transforms",
     "MinigraphError", "InvalidTypeError", "ImmutableError", "InvalidValueError", "InvalidIndexError", "FailedAssertionError",
     "ExecutionError", "InvalidAttributeError", "LinearAlgebraError", "MissingExtraError", "OutOfMemoryError",
@@ -99,6 +100,7 @@ __all__ = [
 _LATER = {
     **{name: name for name in ("dialects", "layers", "testing", "training", "transforms")},
     "doctor": "compiler.doctor:doctor",
+    **{name: f"compiler.passes:{name}" for name in ("After", "register_rule", "unregister_rule")},
     **{name: f"functions.build:{name}" for name in ("In", "Out")},
     **{name: f"functions.function:{name}" for name in ("Function", "function")},
     **{name: f"functions.reports:{name}" for name in ("Memory", "Profile", "Trace", "Transfers")},

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, TextIO
 
 from minigraph.core.errors import ExecutionError, MissingExtraError
-from minigraph.core.graph import Constant, Graph, Input, Op, Shared, Structural, Variable, describe_type, toposort
+from minigraph.core.graph import Constant, Graph, Input, Item, Op, Shared, Structural, Variable, describe_type, toposort
 from minigraph.core.walks import with_bodies
 
 __all__ = ["debugprint", "pprint"]
@@ -104,23 +105,156 @@ def debugprint(outputs: Any, file: TextIO | None = None) -> str:
     return text
 
 
-def flat_text(graph: Graph) -> list[str]:
-    """One line a variable, in order, each naming its op, type, and the lines of its inputs; bodies before what holds them."""
-    numbers: dict[Variable, int] = {}
-    lines = []
-    for variable in with_bodies(graph.variables):
-        numbers[variable] = len(numbers)
-        operands = ", ".join(f"%{numbers[one]}" for one in variable.inputs)
-        lines.append(f"%{numbers[variable]} = {label(variable)}({operands}): {describe_type(variable)}")
-    return lines
+class Names:
+    """Names of variables that stay the same from one graph to the next, as far as variables do."""
+
+    def __init__(self) -> None:
+        self._names: dict[Variable, str] = {}
+        self._known: dict[Any, list[str]] = {}
+        self._used: dict[str, Any] = {}
+        self._gone: dict[Any, list[str]] = {}
+        self._met: dict[Any, int] = {}
+        self._latest: list[Variable] = []
+        self._count = 0
+
+    def begin(self, graph: Graph) -> None:
+        """Give names in another graph from here on: what it has no more lends its name to what stands in its place."""
+        order = with_bodies(graph.variables)
+        present, self._gone = set(order), {}
+        for one in self._latest:
+            if one not in present and one in self._names:
+                self._gone.setdefault(self._likeness(one), []).append(self._names[one])
+        self._used = {self._names[one]: one for one in order if one in self._names}
+        self._met, self._latest = {}, order
+
+    def of(self, variable: Variable) -> str:
+        """The name of a variable, whose inputs have names already."""
+        if variable not in self._names:
+            self._names[variable] = name = self._chosen(variable)
+            self._used[name] = variable
+        return self._names[variable]
+
+    def alias(self, variable: Variable, name: str) -> None:
+        """Give a variable this name."""
+        self._names[variable] = name
+
+    def _chosen(self, variable: Variable) -> str:
+        """A name for a variable that has none: of one that was equal, of one that is gone and was alike, or a new one."""
+        op, key = variable.op, self._key(variable)
+        if isinstance(op, Constant) and op.value.size == 1:
+            return str(op.value.reshape(()))
+        known = self._known.setdefault(key, [])
+        lent = self._gone.get(self._likeness(variable), [])
+        for name in [*known, *lent]:
+            if name not in self._used:
+                break
+        else:
+            name = self._new(variable)
+        if name not in known:
+            known.append(name)
+        return name
+
+    def _key(self, variable: Variable) -> Any:
+        """What is equal for variables that compute the same: the op, and the names of what it is applied to."""
+        op, inputs = variable.op, tuple([self._names[one] for one in variable.inputs])
+        if isinstance(op, Constant):
+            return "constant", op.value.dtype, op.value.shape, op.value.tobytes(), variable.name
+        if isinstance(op, Structural):
+            return type(op), repr(op), tuple([self._names.get(root) for root in op.body.roots]), inputs
+        try:
+            return hash(op), op, inputs, str(variable.type)
+        except TypeError:
+            return id(variable), inputs
+
+    def _likeness(self, variable: Variable) -> Any:
+        """What variables have in common of which one may stand in the place of the other."""
+        kind: Any = variable.type
+        shape = len(kind) if isinstance(kind, tuple) else (kind.dtype, kind.ndim)
+        return type(variable.op), variable.origin, variable.name, len(variable.inputs), shape
+
+    def _new(self, variable: Variable) -> str:
+        """A name that nothing has yet."""
+        name = variable.name
+        if name and not variable.inputs and name.isidentifier() and name not in self._used:
+            return name
+        self._count += 1
+        return f"%{self._count}"
 
 
-def graph_diff(before: Graph, after: Graph) -> str:
-    """What differs between two graphs, as a diff of their trees; empty if nothing does."""
-    import difflib
+def type_text(variable: Variable) -> str:
+    """The type of a variable in short, `float32[?, 3]`; of several results one after the other."""
+    kinds: Any = variable.type if isinstance(variable.type, tuple) else (variable.type,)
+    shapes = [", ".join("?" if size is None else str(size) for size in kind.shape) for kind in kinds]
+    return ", ".join(
+        f"{kind.dtype}[{shape}]" if kind.shape else str(kind.dtype) for kind, shape in zip(kinds, shapes, strict=True)
+    )
 
-    old, new = debugprint(before).splitlines(), debugprint(after).splitlines()
-    return "\n".join(difflib.unified_diff(old, new, "before", "after", lineterm="", n=1))
+
+def graph_lines(graph: Graph, names: Names | None = None, origins: bool = True) -> Iterator[str]:
+    """A graph as text, one line a variable in the order of computation: `%3 = Sum[axes=(1,)](%2) : float32[?]`.
+
+    Small constants stand where they are used, results of an op with several are its name and their number. `names` keeps names
+    from one text to the next; with `origins` each line ends with the place in the user's code. A loop's body follows it.
+    """
+    names = names or Names()
+    names.begin(graph)
+    for kind, leaves in (("input", graph.inputs), ("shared", [one for one in graph.variables if isinstance(one.op, Shared)])):
+        listed = [f"{names.of(one)} : {type_text(one)}" for one in leaves]
+        yield from ([f"{kind} {', '.join(listed)}"] if listed else [])
+    yield from _lines(graph, names, origins, "")
+    yield f"return {', '.join(names.of(one) for one in graph.outputs) or 'nothing'}"
+    yield from (f"update {names.of(target)} = {names.of(value)}" for target, value in graph.updates)
+
+
+def _lines(graph: Graph, names: Names, origins: bool, indent: str) -> Iterator[str]:
+    """The lines of what a graph computes."""
+    for variable in graph.variables:
+        op, inside = variable.op, []
+        if isinstance(op, Structural):
+            inner = [f"{names.of(one)} : {type_text(one)}" for one in op.body.inputs]
+            inside = [f"{indent}    for {', '.join(inner)}", *_lines(op.body, names, origins, f"{indent}    ")]
+            inside.append(f"{indent}    return {', '.join(names.of(one) for one in op.body.roots)}")
+        if isinstance(op, Item):
+            names.alias(variable, f"{names.of(variable.inputs[0])}.{op.index}")
+            continue
+        name = names.of(variable)
+        if isinstance(op, Constant) and op.value.size > 1:
+            yield f"{indent}{name} = constant : {type_text(variable)}"
+        elif variable.inputs:
+            operands = ", ".join(names.of(one) for one in variable.inputs)
+            place = f"   # {Path(variable.origin.filename).name}:{variable.origin.line}" if origins else ""
+            yield f"{indent}{name} = {_short(op)}({operands}) : {type_text(variable)}{place}"
+            yield from inside
+
+
+def _short(op: Op) -> str:
+    """An op with its parameters in brackets: a single one alone, several with their names."""
+    op = op.shown
+    if isinstance(op, Structural):
+        return type(op).__name__
+    given = {name: _parameter(value) for name, value in op.particulars().items()}
+    listed = [f"{name}={value}" for name, value in given.items()] if len(given) > 1 else list(given.values())
+    return f"{type(op).__name__}[{', '.join(listed)}]" if listed else type(op).__name__
+
+
+def _parameter(value: Any) -> str:
+    """A parameter of an op in a few words."""
+    if isinstance(value, Graph):
+        return f"{len(value.variables)} variables"
+    if isinstance(value, type):
+        return value.__name__
+    text = ", ".join(str(one) for one in value) if isinstance(value, tuple) and value else str(value)
+    return text if len(text) <= MOST_LETTERS else f"{text[: MOST_LETTERS - 3]}..."
+
+
+MOST_LETTERS = 40
+"""The most letters of a parameter that are shown."""
+
+
+def changed_lines(before: Sequence[str], after: Sequence[str]) -> list[str]:
+    """The lines that are in one of two texts alone, those of the first after a minus sign, those of the second after a plus."""
+    old, new = set(before), set(after)
+    return [f"- {line}" for line in before if line not in new] + [f"+ {line}" for line in after if line not in old]
 
 
 # -- pictures and networkx -------------------------------------------------------------------------------------------

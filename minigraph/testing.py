@@ -15,7 +15,7 @@ from minigraph.core.state import snapshot
 from minigraph.functions.function import function
 from minigraph.gradient import grad
 from minigraph.ops.elementwise.base import Cast
-from minigraph.printing import flat_text
+from minigraph.printing import graph_lines
 from minigraph.rewrite.engine import Rule, rewrite
 
 __all__ = ["assert_rewrites", "compute_plainly", "numeric_gradient", "verify_grad"]
@@ -130,7 +130,7 @@ def _plain_value(variable: Variable, values: dict[Variable, Any]) -> Any:
 
 def _text(variable: Variable) -> str:
     """The structure of a graph, for comparison."""
-    return "\n".join(flat_text(Graph((), (variable,))))
+    return "\n".join(graph_lines(Graph((), (variable,)), origins=False))
 
 
 guard_all(globals(), __all__)

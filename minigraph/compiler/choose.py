@@ -2,37 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
 from minigraph.compiler.cpu import jit
-from minigraph.compiler.cpu.backend import Native
-from minigraph.compiler.cuda.backend import Gpu
+from minigraph.compiler.cpu.backend import NATIVE, Native
+from minigraph.compiler.cuda.backend import CUDA, Gpu
 from minigraph.compiler.cuda.plan import Device
 from minigraph.compiler.interpreted import Backend
+from minigraph.compiler.passes import Journal, Pipeline, Wish
+from minigraph.compiler.pipeline import PASSES, SECLUDE
 from minigraph.core.config import BACKENDS, config
 from minigraph.core.errors import ExecutionError, InvalidValueError, MissingExtraError
 
-NUMPY = Backend("numpy", np)
-NATIVE = Native("native", np)
+INTERPRETED = Pipeline((SECLUDE, *PASSES))
 
 
-def choose(name: str | None) -> Backend:
+def choose(name: str | None, wishes: Iterable[Wish] = (), journal: Journal | None = None) -> Backend:
     """The backend of this name, an error that says why where it cannot run.
+
+    wishes: passes to leave out and to add. journal: what is told of passes while functions are compiled.
 
     For None what `config.backend` or the environment variable MINIGRAPH_BACKEND says; else the native one if llvmlite is
     installed, else NumPy.
     """
     wanted = name or config.backend or ("native" if jit.is_available() else "numpy")
+    journal = journal or Journal()
     if wanted == "numpy":
-        return NUMPY
+        return Backend("numpy", np, INTERPRETED.changed(wishes), journal)
     if wanted == "native":
         jit.llvm()
-        return NATIVE
+        return Native("native", np, NATIVE.changed(wishes), journal)
     if wanted == "cupy":
         cupy = usable_cupy()
-        return Gpu("cupy", cupy, config.device, Device(cupy))
+        return Gpu("cupy", cupy, CUDA.changed(wishes), journal, config.device, Device(cupy))
     raise InvalidValueError(f"there is no backend {wanted!r}; use one of {BACKENDS}")
 
 

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from minigraph.compiler.passes import Journal, Pipeline
 from minigraph.core.conversion import fit
 from minigraph.core.errors import (
     FailedAssertionError,
@@ -38,18 +39,16 @@ class Backend:
 
     name: str
     xp: Any
-    adaptations: ClassVar[tuple[Callable[[Graph], Graph], ...]] = ()
-    """Passes that come before all others: what this kind of machine is better told in other ops."""
+    pipeline: Pipeline
+    """The passes that compile a graph for it."""
+    journal: Journal
+    """What is told of them."""
 
     writes_over_state: ClassVar[bool] = False
     """Whether the arrays of shared variables are written over while other functions may still be reading them."""
 
     compiles: ClassVar[bool] = False
     """Whether ops are compiled, so that it is worth a warning where one is not for a reason of its own."""
-
-    def prepare(self, graph: Graph) -> Graph:
-        """The optimized graph as this backend takes it."""
-        return graph
 
     def running(self) -> AbstractContextManager[None]:
         """What holds while functions are made and called."""
@@ -72,6 +71,10 @@ class Backend:
         if hasattr(value, "__cuda_array_interface__"):
             raise InvalidTypeError(f"{what} lies on a GPU, and backend {self.name!r} computes on the host; copy it there first")
         return fit(value, expected, what)
+
+    def partitioned(self, graph: Graph) -> Graph:
+        """The optimized body of a loop as this backend takes it, compiled parts gathered in regions if it has such."""
+        return self.journal.run([one for one in self.pipeline.whole if one.name == "partition"], graph, "loop body: ")
 
     def loops(self, variable: Variable) -> bool:
         """Whether `kernel` has something better for this loop than a plain one over its body."""

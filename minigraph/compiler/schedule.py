@@ -94,7 +94,7 @@ def _kernel(variable: Variable, backend: Backend, reused: int | None) -> Kernel:
 
 def _plain_loop(op: Scan, backend: Backend) -> Kernel:
     """A loop in Python over the steps of a body."""
-    plan = schedule(backend.prepare(op.body), backend)
+    plan = schedule(backend.partitioned(op.body), backend)
     empty: list[Any] = [None] * plan.slots
     for slot, value in plan.constants:
         empty[slot] = value
@@ -121,8 +121,8 @@ def _is_leaf(variable: Variable) -> bool:
 
 
 def _eager_inputs(variable: Variable) -> tuple[Variable, ...]:
-    """The inputs that a variable needs in any case: of an `IfElse` only the condition."""
-    return variable.inputs[:1] if isinstance(variable.op, IfElse) else variable.inputs
+    """The inputs that a variable needs in any case."""
+    return variable.inputs[: variable.op.lazy_from]
 
 
 def _branches(variable: Variable, always: set[Variable], built: dict[Variable, Step]) -> Any:

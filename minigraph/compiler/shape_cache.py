@@ -9,13 +9,15 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar, cast
 
 import numpy as np
 
-from minigraph.compiler.interpreted import at_users_line
+from minigraph.compiler.interpreted import Backend, at_users_line
+from minigraph.compiler.passes import ProfiledStep
 from minigraph.core.context import without_collector
 from minigraph.core.graph import Array, Graph, Input, Variable, items
 from minigraph.core.locks import inside, new_lock
+from minigraph.core.static import SizeConstant
 from minigraph.ops.loop.loop import Scan
 from minigraph.rewrite.partition import Region, computed
-from minigraph.rewrite.specialize import SizeConstant, follows_from_sizes, specialize
+from minigraph.rewrite.specialize import follows_from_sizes, specialize
 
 Shapes = tuple[tuple[int, ...], ...]
 """The shapes of the inputs of a region."""
@@ -31,12 +33,17 @@ class Planned(Protocol):
     def held_bytes(self) -> int:
         """How many bytes it holds as long as it is kept."""
 
-    def lines(self, code: bool) -> Iterator[str]:
+    def lines(self, code: bool = False) -> Iterator[str]:
         """What it does as readable text, with `code` followed by that of its kernels."""
 
 
 PlanT = TypeVar("PlanT", bound=Planned)
 RegionT = TypeVar("RegionT", bound=Callable[..., Any])
+
+
+def title_of(shapes: Sequence[Sequence[Any]]) -> str:
+    """How stages of a region begin that are made for inputs of these shapes."""
+    return f"region {', '.join('x'.join(map(str, one)) or 'scalar' for one in shapes)}: "
 
 
 class KernelFailure(Exception):
@@ -49,9 +56,11 @@ class PlannedRegion(ABC, Generic[PlanT]):
     most_plans: ClassVar[int] = 64
     most_bytes: ClassVar[int] = 2**30
     """For how many sets of input shapes a region keeps its plans, and how many bytes they may hold, unless one alone does."""
+    language: ClassVar[str] = "ll"
+    """The ending of files that hold the code of kernels."""
 
-    def __init__(self, region: Region) -> None:
-        self.graph = region.graph
+    def __init__(self, backend: Backend, region: Region) -> None:
+        self.backend, self.graph = backend, region.graph
         self.wanted: tuple[tuple[int, int], ...] = ()
         """Positions of inputs, and of the outputs that plans shall write over them."""
         self.plans: OrderedDict[Shapes, PlanT] = OrderedDict()
@@ -62,10 +71,14 @@ class PlannedRegion(ABC, Generic[PlanT]):
     def make(self, shapes: Shapes) -> PlanT:
         """A plan for inputs of these shapes."""
 
-    def specialized(self, shapes: Sequence[Sequence[Any]]) -> Graph:
-        """The graph for inputs of these shapes, of which sizes may be left open."""
+    def shaped(self, shapes: Sequence[Sequence[Any]]) -> Graph:
+        """The graph for inputs of these shapes, of which sizes may be left open, after the passes on known sizes."""
         kinds = [one.type for one in self.graph.inputs]
-        return specialize(self.graph, [type(kind)(kind.dtype, tuple(one)) for kind, one in zip(kinds, shapes, strict=True)])
+        graph = specialize(self.graph, [type(kind)(kind.dtype, tuple(one)) for kind, one in zip(kinds, shapes, strict=True)])
+        title, journal = title_of(shapes), self.backend.journal
+        if journal.is_open:
+            journal.note(f"{title}specialize", graph)
+        return journal.run(self.backend.pipeline.shaped, graph, title)
 
     def plan(self, arrays: Sequence[Array]) -> PlanT:
         """The plan for the shapes of these arrays."""
@@ -81,17 +94,25 @@ class PlannedRegion(ABC, Generic[PlanT]):
         found = self.plans.get(key)
         if found is None:
             found = self.plans[key] = without_collector(self.make, key)
+            if self.backend.journal.is_open:
+                self._tell(key, found)
             held = sum([plan.held_bytes for plan in self.plans.values()])
             while len(self.plans) > self.most_plans or (held > self.most_bytes and len(self.plans) > 1):
                 held -= self.plans.popitem(last=False)[1].held_bytes
         return found
+
+    def _tell(self, key: Shapes, plan: PlanT) -> None:
+        """Note the steps of a plan, and the code of its kernels."""
+        journal, steps = self.backend.journal, list(plan.lines())
+        journal.note(f"{title_of(key)}program", plan)
+        journal.write(f"{title_of(key)}code", self.language, list(plan.lines(code=True))[len(steps) :])
 
     @abstractmethod
     def __call__(self, *arrays: Array) -> tuple[Array, ...]:
         """The outputs of the region."""
 
     @abstractmethod
-    def profile(self, *arrays: Array) -> tuple[tuple[Array, ...], list[tuple[str, str, float]]]:
+    def profile(self, *arrays: Array) -> tuple[tuple[Array, ...], list[ProfiledStep]]:
         """The outputs, and what each kernel is, where its last op was written, and the seconds that it took."""
 
     def lines(self, code: bool) -> Iterator[str]:

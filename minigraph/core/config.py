@@ -19,6 +19,9 @@ class Config:
     float_type: the dtype of inputs, layers, constants, random numbers and arrays where nothing else says one, while graphs are
     built: "float32" or "float64"; None, the default, means the environment variable MINIGRAPH_FLOAT_TYPE, else "float32".
     device: the number of the GPU that backend "cupy" uses, 0 by default.
+    passes: passes that functions leave out and add, as `passes` of `function` takes them; none by default.
+    verify: whether each pass is checked to keep types, leaves and outputs while functions are compiled; None, the default,
+    means where the environment variable MINIGRAPH_VERIFY is 1.
     allow_tf32: whether products of float32 matrices on a GPU may round what they multiply to 11 bits of precision; False.
 
     >>> mg.config.backend = "numpy"
@@ -26,7 +29,9 @@ class Config:
     """
 
     def __init__(self) -> None:
-        self._values: dict[str, Any] = {"backend": None, "float_type": None, "device": 0, "allow_tf32": False}
+        self._values: dict[str, Any] = {
+            "backend": None, "float_type": None, "device": 0, "allow_tf32": False, "passes": (), "verify": None,
+        }  # fmt: skip
 
     @property
     def backend(self) -> str | None:
@@ -66,6 +71,27 @@ class Config:
         if isinstance(number, bool) or not isinstance(number, int) or number < 0:
             raise InvalidValueError(f"a device is a number of 0 or more, not {number!r}")
         self._values["device"] = number
+
+    @property
+    def passes(self) -> tuple[Any, ...]:
+        """The passes that functions leave out and add."""
+        return tuple(self._values["passes"])
+
+    @passes.setter
+    def passes(self, wishes: Any) -> None:
+        self._values["passes"] = (wishes,) if isinstance(wishes, str) or callable(wishes) else tuple(wishes)
+
+    @property
+    def verify(self) -> bool:
+        """Whether passes are checked."""
+        value = self._values["verify"]
+        return os.environ.get("MINIGRAPH_VERIFY") == "1" if value is None else bool(value)
+
+    @verify.setter
+    def verify(self, wanted: bool | None) -> None:
+        if wanted is not None and not isinstance(wanted, bool):
+            raise InvalidTypeError(f"verify is True, False or None, not {wanted!r}")
+        self._values["verify"] = wanted
 
     @property
     def allow_tf32(self) -> bool:

@@ -14,6 +14,7 @@ import numpy as np
 
 from minigraph.core.errors import ImmutableError, InvalidTypeError, MinigraphError
 from minigraph.core.guard import guarded
+from minigraph.core.index_map import IndexMap
 from minigraph.core.origin import Origin, here
 from minigraph.core.record import Record
 from minigraph.core.state import Cell
@@ -46,6 +47,18 @@ class Op(Record):
     foreign: ClassVar[bool] = False
     """Whether its class is from outside of the package: no rule knows what it computes, whatever it derives from."""
 
+    cost: ClassVar[int] = 1
+    """The time that an element of the result takes, relative to that of an addition."""
+
+    rounds_alone: ClassVar[bool] = False
+    """Whether the result is that of one operation, rounded: no other op's operations may be contracted with it."""
+
+    lazy_from: ClassVar[int | None] = None
+    """The position of the first input that is computed only if `forward` turns out to need it."""
+
+    cheap: ClassVar[bool] = False
+    """Whether an element is computed again rather than read from memory."""
+
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         cls.foreign = not cls.__module__.startswith("minigraph.")
@@ -73,6 +86,28 @@ class Op(Record):
         For an op with several results `dy` is a tuple with None for those that nothing depends on.
         """
         return (None,) * len(inputs)
+
+    # -- what passes and compilers ask; the defaults say that nothing is known -----------------------------------------
+
+    def compilable(self, *types: TensorType) -> bool:
+        """Whether a kernel can compute the result for operands of these types, once their sizes are known."""
+        return False
+
+    def shape_inputs(self, inputs: Sequence[Variable]) -> Sequence[Variable] | None:
+        """Those of the inputs whose values the shape of the result depends on; None if it depends on more than some scalars."""
+        return None
+
+    def with_static_shape(self, inputs: tuple[Variable, ...]) -> tuple[Op, tuple[Variable, ...]]:
+        """An equal op, and its inputs, when the types of `inputs` are of known sizes and its `shape_inputs` are constants."""
+        return self, inputs
+
+    def index_map(self, *types: TensorType) -> IndexMap | None:
+        """Where each element of the result comes from in the first operand, for known sizes; None if it is computed."""
+        return None
+
+    def may_fail(self, *types: TensorType) -> bool:
+        """Whether `forward` may raise for what operands of these types hold."""
+        return False
 
     def __call__(self, *inputs: Variable) -> Variable:
         """The variable that this op computes from `inputs`; what does not fit raises, naming the op, types, and line."""
@@ -145,6 +180,9 @@ class Item(Op):
 
     index: int
     view_of = 0
+
+    def shape_inputs(self, inputs: Sequence[Variable]) -> Sequence[Variable]:
+        return ()
 
     def infer(self, *types: Any) -> TensorType:
         return cast(TensorType, types[0][self.index])

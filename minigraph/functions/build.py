@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from minigraph.compiler.passes import Wish
 from minigraph.core.conversion import as_variable, fit
 from minigraph.core.errors import InvalidTypeError, InvalidValueError
 from minigraph.core.graph import Array, Constant, Graph, Input, Shared, Variable
@@ -78,13 +79,15 @@ class Specification(Record):
     backend: str | None = None
     name: str | None = None
     trace: bool = False
+    passes: tuple[Wish, ...] = ()
+    dump: str | None = None
 
     def portable(self) -> Specification:
         """The same without what tells how the graph was made, so that it can be loaded without the code that made it."""
         graph = anonymous(self.graph)
         pairs = zip(graph.inputs, self.inputs, strict=True)
         inputs = tuple([In(leaf, one.value, one.name, one.borrow, one.cast) for leaf, one in pairs])
-        return Specification(inputs, graph, self.structure, self.backend, self.name, self.trace)
+        return Specification(inputs, graph, self.structure, self.backend, self.name, self.trace, self.passes)
 
 
 Updates = Mapping[Variable, Any] | Iterable[tuple[Variable, Any]]

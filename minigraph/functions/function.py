@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,11 @@ from minigraph.compiler.cpu.fast_call import Direct
 from minigraph.compiler.cuda.backend import DeviceRegion, Gpu
 from minigraph.compiler.cuda.cuda_graph import Replay
 from minigraph.compiler.interpreted import Backend
-from minigraph.compiler.scalar.seclude import seclude, warn_of_opaque
+from minigraph.compiler.passes import Journal, ProfiledStep, Wish, as_wishes, dump_folder
+from minigraph.compiler.scalar.seclude import warn_of_opaque
 from minigraph.compiler.schedule import Schedule, run, run_step, schedule
 from minigraph.compiler.shape_cache import PlannedRegion
+from minigraph.core.config import config
 from minigraph.core.context import alone, quietly, without_collector
 from minigraph.core.conversion import rounded
 from minigraph.core.errors import ExecutionError, InvalidTypeError, InvalidValueError
@@ -41,42 +44,13 @@ from minigraph.functions.build import (
 )
 from minigraph.functions.reports import Memory, Profile, Trace, Transfers
 from minigraph.ops.loop.updates import carry_updates
-from minigraph.printing import flat_text, op_text
-from minigraph.rewrite.algebra import simplify
-from minigraph.rewrite.fold import fold
-from minigraph.rewrite.loops import lift_loops, tidy_loops, unite_loops
-from minigraph.rewrite.lower import lower, strip
-from minigraph.rewrite.merge import merge
-from minigraph.rewrite.push_slices import push_slices
-from minigraph.rewrite.sink_transposes import sink_axes
-from minigraph.rewrite.stability.rules import stabilize
-from minigraph.rewrite.symbolic_shapes import trace_sizes
+from minigraph.printing import graph_lines, op_text
+from minigraph.rewrite.loops import unite_loops
 
 __all__ = [
     "Function",
     "function",
 ]
-
-
-PIPELINE: tuple[Callable[[Graph], Graph], ...] = (
-    seclude,
-    strip,
-    stabilize,
-    lower,
-    trace_sizes,
-    merge,
-    simplify,
-    tidy_loops,
-    lift_loops,
-    simplify,
-    push_slices,
-    sink_axes,
-    fold,
-    merge,
-    tidy_loops,
-)
-"""The passes that `function` runs, in order; each takes a graph and returns an equal one. Those that adapt a graph to a backend
-come after the first."""
 
 
 reviews: list[Callable[[Graph], None]] = []
@@ -90,7 +64,9 @@ class Function:
 
     def __init__(self, specification: Specification) -> None:
         self._specification = specification
-        self._backend: Backend = choose(specification.backend)
+        wishes, folder = (*config.passes, *specification.passes), dump_folder(specification.dump, specification.name)
+        self._journal = Journal(specification.trace, folder, config.verify)
+        self._backend: Backend = choose(specification.backend, wishes, self._journal)
         inside((), alone, self._build_on_device, specification)
 
     def _build_on_device(self, specification: Specification) -> None:
@@ -105,9 +81,9 @@ class Function:
         self.outputs: tuple[Variable, ...] = graph.outputs
         self.updates: tuple[tuple[Variable, Variable], ...] = graph.updates
         self.name = specification.name
-        first, *others = PIPELINE
-        passes = (first, *self._backend.adaptations, *others, self._backend.prepare)
-        self.graph, self.trace = without_collector(_run_passes, graph, passes, specification.trace)
+        if self._journal.is_open:
+            self._journal.note("given", graph)
+        self.graph = without_collector(self._journal.run, self._backend.pipeline.whole, graph)
         if self._backend.compiles:
             warn_of_opaque(self.graph, self._backend.xp.__name__)
         self._plan: Schedule = without_collector(schedule, self.graph, self._backend)
@@ -137,6 +113,16 @@ class Function:
         return Direct(self._plan, region, self._cells, targets) if isinstance(region, CompiledRegion) else None
 
     @property
+    def trace(self) -> Trace | None:
+        """What each pass has made so far, if the function was made with `trace=True`."""
+        return Trace(tuple(self._journal.stages)) if self._specification.trace else None
+
+    @property
+    def passes(self) -> tuple[str, ...]:
+        """The names of the passes that compile it, in order."""
+        return self._backend.pipeline.names
+
+    @property
     def backend(self) -> str:
         """The name of the backend that runs it."""
         return self._backend.name
@@ -163,7 +149,7 @@ class Function:
 
     def profile(self, /, *args: Any, **kwargs: Any) -> Profile:
         """Call the function once, updates included, and measure each step."""
-        measured: list[tuple[str, str, float]] = []
+        measured: list[ProfiledStep] = []
 
         def timed(plan: Schedule, memory: list[Any]) -> None:
             for step in plan.steps:
@@ -173,7 +159,9 @@ class Function:
                     measured.extend(kernels)
                 else:
                     run_step(step, memory)
-                    measured.append((op_text(step.variable.op), str(step.variable.origin), time.perf_counter() - start))
+                    if not isinstance(step.variable.op, Item):
+                        seconds = time.perf_counter() - start
+                        measured.append(ProfiledStep(op_text(step.variable.op), str(step.variable.origin), seconds))
                 for dead in step.freed:
                     memory[dead] = None
 
@@ -185,7 +173,7 @@ class Function:
 
         With `code` that of their kernels follows.
         """
-        lines = flat_text(self.graph)
+        lines = list(graph_lines(self.graph))
         reused = sum(step.reused is not None for step in self._plan.steps)
         regions = [step.kernel for step in self._plan.steps if isinstance(step.kernel, PlannedRegion)]
         nests = [line for region in regions for line in region.lines(code)]
@@ -222,7 +210,10 @@ class Function:
         graph = old.with_roots(rebuild(old.roots, exchanged))
         updates = checked_updates((exchanged.get(target, target), value) for target, value in graph.updates)
         graph = Graph(graph.inputs, graph.outputs, () if delete_updates else tuple(updates))
-        return Function(Specification(spec.inputs, graph, spec.structure, spec.backend, name or self.name, spec.trace))
+        asked = Specification(
+            spec.inputs, graph, spec.structure, spec.backend, name or self.name, spec.trace, spec.passes, spec.dump
+        )
+        return Function(asked)
 
     # -- calling -----------------------------------------------------------------------------------------------------
 
@@ -351,16 +342,6 @@ ATTEMPTS = 20
 """How often a call computes anew, with all that it reads locked, before it gives up."""
 
 
-def _run_passes(graph: Graph, passes: Sequence[Callable[[Graph], Graph]], traced: bool) -> tuple[Graph, Trace | None]:
-    """The optimized graph, and with `traced` every stage on the way."""
-    stages = [("given", graph)]
-    for step in passes:
-        graph = step(graph)
-        if traced:
-            stages.append((step.__name__, graph))
-    return graph, Trace(tuple(stages)) if traced else None
-
-
 def _compiled_again(_: Stamp, specification: Specification) -> Function:
     """A function that was pickled by a version that computes the same."""
     return Function(specification)
@@ -377,6 +358,8 @@ def function(
     backend: str | None = None,
     name: str | None = None,
     trace: bool = False,
+    passes: Sequence[Wish] | Wish = (),
+    dump: str | Path | None = None,
     allow_input_downcast: bool = False,
 ) -> Function:
     """Compile a graph into a callable.
@@ -387,6 +370,9 @@ def function(
     no_default_updates: True, or the shared variables that keep their value whatever the graph recorded.
     on_unused_input: "raise", "warn" or "ignore". backend: "native" (default where llvmlite is installed), "numpy" or "cupy".
     trace: keep what each pass made of the graph in `.trace`. allow_input_downcast: `cast` for all inputs, see `In`.
+    passes: names of passes to leave out, after a minus sign ("-merge"), and passes to add: functions from a graph to an equal
+    one, which come last, or `mg.After(name, function)`; `.passes` lists the names. Those of `mg.config.passes` come first.
+    dump: a folder for the text of every stage and for the code of kernels; without it that of MINIGRAPH_DUMP, if that is set.
 
     TypeError or ValueError, at the user's line, for what does not fit: an update of something else than a shared variable, or
     twice, or of another type; an input that is shared, doubled, unused, or missing.
@@ -411,7 +397,8 @@ def function(
     check_leaves(graph, on_unused_input)
     for review in reviews:
         review(graph)
-    return Function(Specification(specs, graph, structure, backend, name, trace))
+    folder = None if dump is None else str(dump)
+    return Function(Specification(specs, graph, structure, backend, name, trace, as_wishes(passes), folder))
 
 
 def evaluate(variable: Variable, inputs: Mapping[Variable, Any] | None = None) -> Array:

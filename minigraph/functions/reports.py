@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from minigraph.compiler.passes import Printable, ProfiledStep
 from minigraph.core.graph import Graph
 from minigraph.core.record import Record
-from minigraph.printing import graph_diff
+from minigraph.printing import Names, changed_lines, graph_lines
 
 __all__ = [
     "Memory",
@@ -17,33 +18,50 @@ __all__ = [
 
 
 class Trace(Record):
-    """What each pass made of a graph: (name of the pass, graph after it); the first entry is what it began with."""
+    """What each pass made of a graph: (name of the pass, what it made); the first entry is what it began with.
 
-    stages: tuple[tuple[str, Graph], ...]
+    What passes made are graphs, and then, for each region and set of sizes that calls have met, groups, steps and kernels. As
+    text a stage is the lines that it changed.
+    """
+
+    stages: tuple[tuple[str, Graph | Printable], ...]
 
     def __str__(self) -> str:
-        lines = []
-        previous: Graph | None = None
-        for name, graph in self.stages:
-            lines.append(f"== {name}: {len(graph.variables)} variables")
-            if previous is not None:
-                lines.append(graph_diff(previous, graph) or "(nothing changed)")
-            previous = graph
+        names, lines = Names(), []
+        before: list[str] = []
+        for name, stage in self.stages:
+            comparable = isinstance(stage, Graph)
+            text = list(graph_lines(stage, names) if isinstance(stage, Graph) else stage.lines())
+            lines.append(f"== {name}: {len(text)} lines")
+            lines += (changed_lines(before, text) if before and comparable else text) or ["(nothing changed)"]
+            before = text if comparable else []
         return "\n".join(lines)
 
 
 class Profile(Record):
-    """One measured call: its result, the seconds that each step took, as (op, user's line, seconds), and how calls are made."""
+    """One measured call: its result, what each step took, and how calls are made.
+
+    As text the slowest steps come first, each with its share of the time, and gigabytes and gigaflops a second, where known.
+    """
 
     outputs: Any
-    steps: tuple[tuple[str, str, float], ...]
+    steps: tuple[ProfiledStep, ...]
     note: str = ""
 
     def __str__(self) -> str:
-        total = sum(seconds for *_, seconds in self.steps) or 1.0
-        slowest = sorted(self.steps, key=lambda step: -step[2])
-        rows = [f"{seconds * 1e6:10.1f} {100 * seconds / total:5.1f}%  {op:<28} {line}" for op, line, seconds in slowest]
-        return "\n".join([*([self.note] if self.note else []), f"{'us':>10} {'share':>6}  {'op':<28} line", *rows])
+        total = sum(step.seconds for step in self.steps) or 1.0
+        rows = [
+            f"{step.seconds * 1e6:10.1f} {100 * step.seconds / total:5.1f}% {_rate(step.bytes, step.seconds):>7} "
+            f"{_rate(step.operations, step.seconds):>8}  {step.op:<28} {step.line}"
+            for step in sorted(self.steps, key=lambda step: -step.seconds)
+        ]
+        heading = f"{'us':>10} {'share':>6} {'GB/s':>7} {'Gflop/s':>8}  {'op':<28} line"
+        return "\n".join([*([self.note] if self.note else []), heading, *rows])
+
+
+def _rate(amount: int, seconds: float) -> str:
+    """Billions a second, empty for an amount that is not known."""
+    return f"{amount / max(seconds, 1e-9) / 1e9:.1f}" if amount else ""
 
 
 class Memory(Record):

@@ -119,6 +119,12 @@ class Assert(Noted, Op):
     view_of = 0
     pure = False
 
+    def shape_inputs(self, inputs: Sequence[Variable]) -> Sequence[Variable]:
+        return ()
+
+    def may_fail(self, *types: TensorType) -> bool:
+        return True
+
     def infer(self, *types: TensorType) -> TensorType:
         return types[0]
 
@@ -138,6 +144,8 @@ def assert_(x: Operand, condition: Operand, message: str = "assertion failed") -
 
 class IfElse(Op):
     """The second input if the first is true, else the third; only that one is computed."""
+
+    lazy_from = 1
 
     def infer(self, *types: TensorType) -> TensorType:
         condition, then, otherwise = types

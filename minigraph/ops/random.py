@@ -16,8 +16,10 @@ from minigraph.core.conversion import as_variable, is_weak, shared
 from minigraph.core.errors import InvalidTypeError, InvalidValueError
 from minigraph.core.graph import Array, Constant, Op, Variable, evaluated
 from minigraph.core.guard import with_guarded_methods
+from minigraph.core.static import filled
 from minigraph.core.types import TensorType, as_dtype, as_dtype_or_float, as_ints, default_float, float_dtype, tensor_type
 from minigraph.ops.array.indexing import argsort, index, take
+from minigraph.ops.array.selection import Counting
 from minigraph.ops.array.shape import Sizes, broadcast_to, expand_dims, fill_sizes, shape, split_sizes
 from minigraph.ops.control import Advance
 from minigraph.ops.elementwise.arithmetic import maximum, minimum
@@ -52,12 +54,21 @@ def philox(xp: Any, counter: Sequence[Array], key: Sequence[Any]) -> list[Array]
     return [c0, c1, c2, c3]
 
 
-class RandomBits(Op):
+class RandomBits(Counting):
     """Independent uniform bits, uint32 or uint64, of a shape given by the pattern and the inputs after the state."""
 
     draw: int
     pattern: tuple[int | None, ...]
     dtype: np.dtype[Any]
+    cost = 40
+
+    def shape_inputs(self, inputs: Sequence[Variable]) -> Sequence[Variable]:
+        return inputs[1:]
+
+    def with_static_shape(self, inputs: tuple[Variable, ...]) -> tuple[Op, tuple[Variable, ...]]:
+        if None not in self.pattern:
+            return self, inputs
+        return RandomBits(self.draw, filled(self.pattern, inputs[1:]), self.dtype), inputs[:1]
 
     def infer(self, *types: TensorType) -> TensorType:
         return tensor_type(self.dtype, self.pattern)
@@ -78,8 +89,11 @@ class RandomBits(Op):
             flat = (flat[0::2] << np.uint64(32)) | flat[1::2]
         return flat[:count].astype(self.dtype).reshape(target)
 
-    def element(self, xp: Any, position: Any, seed: Any, calls: Any) -> Any:
-        """The element at a position, for kernels."""
+    def parameters(self) -> Sequence[tuple[int, tuple[int, ...]]]:
+        return (0, (0,)), (0, (1,))
+
+    def element(self, xp: Any, position: Any, *scalars: Any) -> Any:
+        seed, calls = scalars
         wide = np.dtype("uint64")
         words_each = self.dtype.itemsize // 4
         word = position.astype(wide) * words_each

@@ -580,8 +580,7 @@ class _Lift:
             case Concatenate(axis) if all(one in self.stacks for one in operands):
                 return Concatenate(axis + 1)(*(self.stacks[one] for one in operands))
             case Reduction():
-                fields = vars(op) | {"axes": tuple(one + 1 for one in op.axes)}
-                return type(op)(**fields)(self.stacks[first])
+                return op.over(tuple([axis + 1 for axis in op.axes]))(self.stacks[first])
         return None
 
     def _product(self, left: Variable, right: Variable) -> Variable | None:
@@ -607,14 +606,12 @@ def _is_outer(product: Variable) -> bool:
 def _is_stackable(variable: Variable) -> bool:
     """Whether all rows of a value can be computed from those of its operands at once."""
     match variable.op:
-        case Elementwise() | Dimshuffle() | Reshape() | BroadcastTo() | Concatenate():
+        case Elementwise() | Dimshuffle() | Reshape() | BroadcastTo() | Concatenate() | Reduction():
             return True
         case MatMul():
             return variable.ndim == 2
         case Index():
             return _is_slice(variable)
-        case Reduction():
-            return hasattr(variable.op, "axes")
     return False
 
 

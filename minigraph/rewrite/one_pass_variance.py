@@ -22,7 +22,7 @@ from minigraph.ops.reduce.reduction import sum as sum_over
 from minigraph.ops.reduce.statistics import inverse_or_zero, mean
 
 
-def gather_moments(graph: Graph) -> Graph:
+def one_pass_variance(graph: Graph) -> Graph:
     """The graph with the statistics of 16- and 32-bit floats computed in one pass, except of masked or divided samples."""
     several: dict[Variable, tuple[Variable, ...]] = {}
 

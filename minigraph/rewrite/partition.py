@@ -9,19 +9,14 @@ import numpy as np
 
 from minigraph.core.graph import Array, Composite, Constant, Graph, Identity, Input, Item, Leaf, Op, Types, Variable, reachable
 from minigraph.core.origin import carry_on, carry_origin, here
-from minigraph.ops.array.arranging import Concatenate
-from minigraph.ops.array.creation import Arange
-from minigraph.ops.array.indexing import Assign, Index
-from minigraph.ops.array.shape import BroadcastTo, Dimshuffle, Reshape, Size
-from minigraph.ops.array.windows import Overlap, Windows
-from minigraph.ops.control import GradientOp, IfElse
-from minigraph.ops.elementwise.arithmetic import Power
-from minigraph.ops.elementwise.base import Elementwise
+from minigraph.ops.array.selection import Selection
+from minigraph.ops.array.shape import Size
+from minigraph.ops.array.windows import Windows
+from minigraph.ops.control import GradientOp
 from minigraph.ops.linear.products import MatMul
 from minigraph.ops.loop.loop import Scan
-from minigraph.ops.random import RandomBits
 from minigraph.ops.reduce.reduction import Reduction
-from minigraph.rewrite.specialize import is_settled, sizes_of
+from minigraph.rewrite.specialize import is_settled
 
 SMALLEST = 4
 """The number of scalar operations from which on they are worth a region of their own."""
@@ -58,7 +53,7 @@ PRODUCTS = ("float32", "float64")
 """The dtypes of matrix products that can be compiled for a processor."""
 
 
-def fuse(graph: Graph, products: Container[str] = PRODUCTS) -> Graph:
+def partition(graph: Graph, products: Container[str] = PRODUCTS) -> Graph:
     """The graph with everything that can be compiled gathered in regions, as few as the steps that cannot be allow.
 
     products: the names of the dtypes of matrix products that can be compiled.
@@ -92,7 +87,8 @@ def _members(
             able = is_compilable_loop(variable, settled, products) and not variable.op.stops
         else:
             able = _is_compilable(variable, products)
-        if able and all(one in settled for one in sizes_of(variable)):
+        needed = variable.op.shape_inputs(variable.inputs) if able else None
+        if needed is not None and all(one in settled for one in needed):
             members.add(variable)
     return members, settled
 
@@ -111,23 +107,14 @@ def is_compilable_loop(variable: Variable, settled: Container[Variable] = (), pr
 
 def _is_compilable(variable: Variable, products: Container[str]) -> bool:
     """Whether a variable's op can be part of a region."""
-    match variable.op:
-        case Power():
-            return variable.dtype.kind == "f"  # an integer to a negative power is an error at run time
-        case Elementwise() | Reduction() | Size() | Dimshuffle() | Reshape() | BroadcastTo() | Arange() | RandomBits():
-            return True
-        case Concatenate() | Windows() | Overlap():
-            return True
-        case Index() | Assign():
-            return all(one.dtype.kind in "iu" for one in variable.inputs[1 if isinstance(variable.op, Index) else 2 :])
-        case MatMul():
-            return variable.dtype.name in products
-    return False
+    if isinstance(variable.type, tuple) or not variable.op.compilable(*[one.type for one in variable.inputs]):
+        return False
+    return not isinstance(variable.op, MatMul) or variable.dtype.name in products
 
 
 def derives_from_compiled(variable: Variable) -> bool:
     """Whether a variable would be compiled, or dropped, if its op were the one of the package that it derives from."""
-    return isinstance(variable.op, Composite | Scan | Identity | GradientOp) or _is_compilable(variable, PRODUCTS)
+    return isinstance(variable.op, Composite | Scan | Identity | GradientOp | Reduction) or _is_compilable(variable, PRODUCTS)
 
 
 def _phases(order: Sequence[Variable], members: set[Variable]) -> dict[Variable, int]:
@@ -148,14 +135,14 @@ def _phases(order: Sequence[Variable], members: set[Variable]) -> dict[Variable,
 
 def _demands(order: Sequence[Variable], roots: Sequence[Variable]) -> dict[Variable, frozenset[tuple[Variable, int]]]:
     """For each variable the branches that it is computed for; none if it is computed in any case."""
-    always = reachable(roots, lambda one: one.inputs[:1] if isinstance(one.op, IfElse) else one.inputs)
+    always = reachable(roots, lambda one: one.inputs[: one.op.lazy_from])
     demands: dict[Variable, frozenset[tuple[Variable, int]]] = dict.fromkeys(order, frozenset())
     for variable in reversed(order):
         for position, one in enumerate(variable.inputs):
             if one in always:
                 continue
-            branch = isinstance(variable.op, IfElse) and position > 0
-            demands[one] |= {(variable, position)} if branch else demands[variable]
+            lazy = variable.op.lazy_from is not None and position >= variable.op.lazy_from
+            demands[one] |= {(variable, position)} if lazy else demands[variable]
     return demands
 
 
@@ -163,13 +150,14 @@ def _is_worth_it(group: Sequence[Variable]) -> bool:
     """Whether a group computes anything beyond views, sizes, and a few scalars."""
     if any(isinstance(one.op, Scan) for one in group):
         return True
-    work = [one for one in group if not isinstance(one.op, Size | Dimshuffle | Reshape | BroadcastTo) and not _is_slice(one)]
+    work = [one for one in group if not isinstance(one.op, Size) and not _is_view(one)]
     return any(one.ndim or one.dtype.kind == "f" for one in work) or len(work) >= SMALLEST
 
 
-def _is_slice(variable: Variable) -> bool:
-    """Whether a variable is a view into another by a basic index."""
-    return isinstance(variable.op, Index) and all(not one.ndim for one in variable.inputs[1:])
+def _is_view(variable: Variable) -> bool:
+    """Whether a variable shows elements of another at places that scalars tell."""
+    picked = any(one.ndim for one in variable.inputs[1:])
+    return isinstance(variable.op, Selection) and not isinstance(variable.op, Windows) and not picked
 
 
 def _gathered(graph: Graph, order: Sequence[Variable], group_of: dict[Variable, Any], settled: set[Variable]) -> list[Variable]:

@@ -23,7 +23,7 @@ from minigraph.rewrite.symbolic_shapes import pattern_sizes, split_axes
 Order = tuple[int, ...]
 
 
-def sink_axes(graph: Graph) -> Graph:
+def sink_transposes(graph: Graph) -> Graph:
     """The graph with reorderings of axes taken of results instead of operands, where these are walked along then."""
     with carry_origin(here()):
         return graph.with_roots(transform(graph.roots, _sunk))
@@ -118,12 +118,13 @@ def _known_size(variable: Variable) -> int:
 def _reduction(variable: Variable) -> Variable | None:
     """A reduction of a reordered operand."""
     found = _shown(variable.inputs[0])
-    if found is None or not hasattr(variable.op, "axes"):
+    if found is None:
         return None
+    assert isinstance(variable.op, Reduction)
     order, inner = found
     axes = tuple(sorted(order[axis] for axis in variable.op.axes))
     remaining = [axis for axis in range(inner.ndim) if axis not in axes]
-    reduced = type(variable.op)(**(vars(variable.op) | {"axes": axes}))(inner)
+    reduced = variable.op.over(axes)(inner)
     return dimshuffle(reduced, [remaining.index(axis) for axis in order if axis not in axes])
 
 

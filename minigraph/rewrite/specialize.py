@@ -2,77 +2,21 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from operator import index
 from typing import Any
 
 import numpy as np
 
-from minigraph.core.dimensions import Dimension, Sizes, plain
+from minigraph.core.dimensions import Dimension, plain
 from minigraph.core.errors import InvalidValueError, MinigraphError
-from minigraph.core.graph import Constant, Graph, Input, Item, Op, Variable, describe_type, located, toposort
-from minigraph.core.record import Record
-from minigraph.core.types import Shape, TensorType
-from minigraph.ops.array.arranging import Concatenate
-from minigraph.ops.array.creation import Arange
-from minigraph.ops.array.indexing import Assign, Entry, Hole, Indexing, Range
-from minigraph.ops.array.shape import BroadcastTo, Dimshuffle, Reshape, Size, misfit
-from minigraph.ops.array.windows import Overlap
-from minigraph.ops.control import Assert
+from minigraph.core.graph import Constant, Graph, Input, Variable, describe_type, located, toposort
+from minigraph.core.static import Computed, SizeConstant, integer_of, source_of
+from minigraph.core.types import TensorType
+from minigraph.ops.array.indexing import Indexing
+from minigraph.ops.array.shape import Size
 from minigraph.ops.elementwise.base import Elementwise
-from minigraph.ops.linear.products import MatMul
 from minigraph.ops.loop.loop import Scan
-from minigraph.ops.random import RandomBits
-from minigraph.ops.reduce.reduction import Reduction
-
-
-class Computed(Record):
-    """An op on numbers, some of which follow from sizes that are left open."""
-
-    op: Op
-    operands: tuple[Constant, ...]
-
-
-class SizeConstant(Constant):
-    """A number that follows from sizes, and so changes with them: its value, and its source in those that are left open."""
-
-    source: Dimension | Computed | None = None
-
-
-def value_for(number: Constant, sizes: Sizes) -> Any:
-    """The value of a number for sizes that were left open."""
-    source = _source_of(number)
-    if source is None:
-        return number.value
-    if isinstance(source, Dimension):
-        return np.asarray(sizes(source), number.value.dtype)
-    with np.errstate(all="ignore"):
-        return np.asarray(source.op.forward(np, *[value_for(one, sizes) for one in source.operands]))
-
-
-def integer_of(number: Constant) -> Any:
-    """The integer that a number is, left open as sizes are if it is one of them; else what is planned holds for it alone."""
-    source = _source_of(number)
-    return source if isinstance(source, Dimension) else int(_fixed(number))
-
-
-def _source_of(number: Constant) -> Dimension | Computed | None:
-    """How a number follows from sizes that are left open, if it does."""
-    return number.source if isinstance(number, SizeConstant) else None
-
-
-def _fixed(number: Constant) -> Any:
-    """The value of a number, for which alone holds what is planned from here on."""
-    pending = [number]
-    while pending:
-        source = _source_of(pending.pop())
-        if isinstance(source, Dimension):
-            index(source)
-        elif source is not None:
-            pending += source.operands
-    return number.value.item()
 
 
 def is_settled(variable: Variable, settled: set[Variable]) -> bool:
@@ -99,53 +43,10 @@ def has_settled_sizes(graph: Graph) -> bool:
     for one in graph.variables:
         if is_settled(one, settled):
             settled.add(one)
-    masks = any(isinstance(one.op, Indexing) and any(filler.dtype.kind == "b" for filler in one.inputs[1:]) for one in graph)
-    open_types = any(isinstance(one.type, TensorType) and not isinstance(one.op, KNOWN) and one.inputs for one in graph)
-    return not masks and not open_types and all(size in settled for one in graph for size in sizes_of(one))
-
-
-KNOWN = (
-    Elementwise,
-    Reduction,
-    Size,
-    Dimshuffle,
-    Reshape,
-    BroadcastTo,
-    Arange,
-    RandomBits,
-    Indexing,
-    Concatenate,
-    MatMul,
-    Assert,
-    Item,
-)
-"""Ops whose results' sizes follow from their inputs', and from sizes that are among their inputs."""
-
-
-def sizes_of(variable: Variable) -> tuple[Variable, ...]:
-    """The inputs that the shape of a variable's value depends on."""
-    match variable.op:
-        case Reshape() | BroadcastTo() | RandomBits() | Overlap():
-            return variable.inputs[1:]
-        case Arange():
-            return variable.inputs
-        case Scan():
-            return variable.inputs[:1]
-        case Indexing():
-            fillers = iter(variable.inputs[_first_filler(variable.op) :])
-            taken = [(entry, next(fillers)) for entry in variable.op.entries for _ in range(_holes(entry))]
-            return tuple(filler for entry, filler in taken if isinstance(entry, Range))
-    return ()
-
-
-def _holes(entry: Entry) -> int:
-    """How many inputs fill an entry of an index."""
-    return entry.holes if isinstance(entry, Range) else int(isinstance(entry, Hole))
-
-
-def _first_filler(op: Indexing) -> int:
-    """The position of the first input that fills a hole: the last ones do, after what is indexed and what is written."""
-    return 2 if isinstance(op, Assign) else 1
+        known = one.op.shape_inputs(one.inputs) if one.inputs else ()
+        if (known is None and isinstance(one.type, TensorType)) or any(size not in settled for size in known or ()):
+            return False
+    return True
 
 
 def specialize(graph: Graph, types: Sequence[TensorType], known: Sequence[Variable | None] = ()) -> Graph:
@@ -181,27 +82,13 @@ def _specialized(variable: Variable, inputs: tuple[Variable, ...]) -> Variable:
     known = all(isinstance(one.op, SizeConstant | Constant) for one in inputs)
     if known and isinstance(op, Elementwise) and not variable.ndim:
         return _computed(op, tuple([one.op for one in inputs]), variable)  # type: ignore[misc]
-    match op:
-        case Reshape(pattern) if None in pattern:
-            op, inputs = Reshape(_filled(pattern, inputs[1:])), inputs[:1]
-        case BroadcastTo(pattern, kept):
-            op, inputs = _settled_broadcast(pattern, kept, inputs)
-        case Scan():
-            op, inputs = _settled_loop(op, inputs)
-        case Overlap(axes, within, strides, dilations, lengths) if None in lengths:
-            op, inputs = Overlap(axes, within, strides, dilations, _filled(lengths, inputs[1:])), inputs[:1]
-        case RandomBits(draw, pattern, dtype) if None in pattern:
-            op, inputs = RandomBits(draw, _filled(pattern, inputs[1:]), dtype), inputs[:1]
-        case Arange(None, dtype):
-            op = Arange(_arange_length([one.op for one in inputs]), dtype)  # type: ignore[misc]
-        case Indexing(entries):
-            op, inputs = _settled_index(op, entries, inputs)
+    op, inputs = _settled_loop(op, inputs) if isinstance(op, Scan) else op.with_static_shape(inputs)
     return Variable(op, inputs, op.infer(*[one.type for one in inputs]), variable.name, (), variable.origin)
 
 
 def _settled_loop(op: Scan, inputs: tuple[Variable, ...]) -> tuple[Scan, tuple[Variable, ...]]:
     """A loop of a known number of steps over a body of known sizes; what follows from sizes is constant there, too."""
-    steps = integer_of(inputs[0].op)  # type: ignore[arg-type]
+    steps = integer_of(inputs[0])
     op.check_steps(steps)
     sequences, states, shared = op.split(inputs[1:])
     for one in sequences:
@@ -227,7 +114,7 @@ def _constant(value: Any, like: Variable, source: Dimension | Computed | None = 
 
 def _computed(op: Elementwise, operands: tuple[Constant, ...], like: Variable) -> Variable:
     """An op on numbers as a constant, which is a size itself where integers were computed from sizes."""
-    sources = [_source_of(one) for one in operands]
+    sources = [source_of(one) for one in operands]
     with np.errstate(all="ignore"):
         value = np.asarray(op.forward(np, *[one.value for one in operands]))
         if all(source is None for source in sources):
@@ -239,60 +126,6 @@ def _computed(op: Elementwise, operands: tuple[Constant, ...], like: Variable) -
                 found = op.forward(np, *known)
                 source = found if isinstance(found, Dimension) and found.value == value else source
     return _constant(value, like, source)
-
-
-def _arange_length(numbers: Sequence[Constant]) -> Any:
-    """How many elements an arange of these numbers has."""
-    if all(one.value.dtype.kind in "iu" for one in numbers):
-        start, stop, step = (integer_of(one) for one in numbers)
-        return max(0, -((start - stop) // step))
-    start, stop, step = (_fixed(one) for one in numbers)
-    return max(0, math.ceil((stop - start) / step))
-
-
-def _filled(pattern: Shape, sizes: Sequence[Variable]) -> Shape:
-    """A shape with its unknown sizes taken from constants."""
-    remaining = iter(sizes)
-    return tuple([integer_of(next(remaining).op) if known is None else known for known in pattern])  # type: ignore[arg-type]
-
-
-def _settled_broadcast(pattern: Shape, kept: tuple[int, ...], inputs: tuple[Variable, ...]) -> tuple[Any, Any]:
-    """A broadcast to known sizes; those of axes that are not stretched must be x's own."""
-    x, *sizes = inputs
-    target = _filled(pattern, sizes)
-    failure = misfit(x.type.shape, target, kept)
-    if failure is not None:
-        raise InvalidValueError(failure)
-    return BroadcastTo(target, kept), (x,)
-
-
-def _settled_index(op: Indexing, entries: tuple[Entry, ...], inputs: tuple[Variable, ...]) -> tuple[Any, Any]:
-    """An index with what is known of its scalars filled in; the others, and arrays, stay where they are."""
-    first = _first_filler(op)
-    fillers = iter(inputs[first:])
-    kept: list[Variable] = []
-    filled = tuple(_settled_entry(entry, fillers, kept) for entry in entries)
-    return type(op)(filled), (*inputs[:first], *kept)
-
-
-def _settled_entry(entry: Entry, fillers: Iterator[Variable], kept: list[Variable]) -> Entry:
-    """One entry of an index with a known scalar filled in; what else fills it goes to `kept`."""
-    if isinstance(entry, Range):
-        bounds = (entry.start, entry.stop, entry.step)
-        return Range(*(_number(next(fillers)) if isinstance(one, Hole) else one for one in bounds))
-    if isinstance(entry, Hole):
-        filler = next(fillers)
-        if isinstance(filler.op, Constant) and not filler.ndim:
-            return _number(filler)
-        kept.append(filler)
-    return entry
-
-
-def _number(constant: Variable) -> int:
-    """The integer that a constant holds."""
-    assert isinstance(constant.op, Constant)
-    number: int = integer_of(constant.op)
-    return number
 
 
 def _refuse_chance_broadcast(variable: Variable, inputs: Sequence[Variable]) -> None:
@@ -324,5 +157,5 @@ def _broadcast_together(variable: Variable) -> Sequence[int]:
         return range(len(variable.inputs))
     if not isinstance(variable.op, Indexing):
         return ()
-    fillers = range(_first_filler(variable.op), len(variable.inputs))
+    fillers = range(variable.op.first_filler, len(variable.inputs))
     return [k for k in fillers if variable.inputs[k].ndim and variable.inputs[k].dtype.kind != "b"]

@@ -10,7 +10,7 @@ import pytest
 import minigraph as mg
 from minigraph.core.graph import toposort
 from minigraph.core.walks import rebuild, transform
-from minigraph.printing import flat_text, graph_diff
+from minigraph.printing import Names, changed_lines, graph_lines
 
 
 def ladder(depth):
@@ -190,23 +190,48 @@ def test_debugprint_takes_lists_graphs_and_files():
     assert "Multiply" in text
 
 
-def test_flat_text_has_a_line_for_each_variable():
+def test_graphs_have_a_line_for_each_variable():
     x = mg.vector("x")
-    graph = mg.Graph((x,), (mg.exp(x) + x,))
-    assert flat_text(graph) == [
-        "%0 = x(): float32 (None,)",
-        "%1 = Exp(%0): float32 (None,)",
-        "%2 = Add(%1, %0): float32 (None,)",
+    graph = mg.Graph((x,), (mg.exp(x) + x * 2,))
+    assert list(graph_lines(graph, origins=False)) == [
+        "input x : float32[?]",
+        "%1 = Exp(x) : float32[?]",
+        "%2 = Multiply(x, 2.0) : float32[?]",
+        "%3 = Add(%1, %2) : float32[?]",
+        "return %3",
     ]
+    assert any(re.fullmatch(r"%1 = Exp\(x\) : float32\[\?\]   # test_graphs.py:\d+", line) for line in graph_lines(graph))
 
 
-def test_graph_diff():
+def test_bodies_of_loops_follow_them():
+    x, s = mg.matrix("x", shape=(None, 2)), mg.shared(np.ones(2, "float32"), "s")
+    rows = mg.scan(lambda row, state: row + state, sequences=[x], outputs_info=[s])
+    text = list(graph_lines(mg.Graph((x,), (rows,), ((s, rows[-1]),)), origins=False))
+    inner = [line for line in text if line.startswith("    ")]
+    assert len(inner) == 3
+    assert inner[0].startswith("    for ")
+    assert "Add(" in inner[1]
+    assert text[-1].startswith("update s = %")
+
+
+def test_names_stay_from_one_graph_to_the_next():
     x = mg.vector("x")
-    before, after = mg.Graph((x,), (mg.exp(x),)), mg.Graph((x,), (mg.tanh(x),))
-    assert graph_diff(before, before) == ""
-    diff = graph_diff(before, after).splitlines()
-    assert "-Exp: float32 (None,) [0]" in diff
-    assert "+Tanh: float32 (None,) [0]" in diff
+    first, second, last = mg.exp(x), mg.sin(x), mg.cos(x)
+    names = Names()
+    before = list(graph_lines(mg.Graph((x,), (first + second * last,)), names, origins=False))
+    other = mg.tanh(x) + second * last
+    after = list(graph_lines(mg.Graph((x,), (other,)), names, origins=False))
+    changed = changed_lines(before, after)
+    assert changed[0] == "- %1 = Exp(x) : float32[?]"
+    assert all("Sin" not in line and "Cos" not in line and "Multiply" not in line for line in changed)
+    again = list(graph_lines(mg.Graph((x,), (other,)), names, origins=False))
+    assert changed_lines(after, again) == []
+
+
+def test_equal_variables_have_names_of_their_own():
+    x = mg.vector("x")
+    text = list(graph_lines(mg.Graph((x,), (mg.exp(x) + mg.exp(x),)), origins=False))
+    assert text[1:4] == ["%1 = Exp(x) : float32[?]", "%2 = Exp(x) : float32[?]", "%3 = Add(%1, %2) : float32[?]"]
 
 
 # -- pictures --------------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """mg.function: forms of inputs and outputs, updates, givens, who owns which array, laziness, backends, memory."""
 
 import pickle
+import re
 import tracemalloc
 import warnings
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import minigraph as mg
 from minigraph.compiler.cpu import jit
 from minigraph.compiler.interpreted import Backend
+from minigraph.compiler.passes import Journal, Pipeline
 from minigraph.compiler.schedule import run, schedule
 
 BACKENDS = ["numpy", "native"] if jit.is_available() else ["numpy"]
@@ -495,8 +497,8 @@ def test_profile_measures_one_call(backend):
     profile = f.profile([1, 2])
     np.testing.assert_allclose(profile.outputs, f([1, 2]))
     assert s.get_value() == 2
-    assert {name for op, _, _ in profile.steps for name in op.split(", ")} >= {"Exp", "Tanh", "Add"}
-    assert all(seconds > 0 for _, _, seconds in profile.steps)
+    assert {name for op, *_ in profile.steps for name in op.split(", ")} >= {"Exp", "Tanh", "Add"}
+    assert all(step.seconds > 0 for step in profile.steps)
     table = str(profile).splitlines()
     assert len(table) == 1 + len(profile.steps)
     assert f"{y.origin.filename}:{y.origin.line}" in str(profile)
@@ -506,7 +508,7 @@ def test_source_lists_the_steps():
     x = mg.vector("x")
     source = mg.function([x], mg.exp(x) * 2, backend="numpy").source()
     assert "numpy" in source.splitlines()[0]
-    assert "Exp(%0)" in source
+    assert "Exp(x)" in source
     assert "Multiply(" in source
 
 
@@ -516,7 +518,7 @@ def test_trace_shows_what_each_pass_changed():
     names = [name for name, _ in f.trace.stages]
     assert names[0] == "given"
     assert "simplify" in names
-    assert "-  Negative: float32 (None,)" in str(f.trace)
+    assert re.search(r"== simplify: .*\n- %\d = Negative\(x\) : float32\[\?\]", str(f.trace))
     assert len(f.trace.stages[-1][1].variables) == 1
     assert mg.function([x], x).trace is None
 
@@ -673,7 +675,7 @@ def test_any_array_namespace_can_run_a_plan():
     y = mg.tanh(x @ w + 1).sum(axis=0)
     compiled = mg.function([x], [y, mg.grad(y.sum(), w)])
     xp = Elsewhere()
-    backend = Backend("elsewhere", xp)
+    backend = Backend("elsewhere", xp, Pipeline(()), Journal())
     plan = schedule(compiled.graph, backend)
     given = np.random.default_rng(0).normal(size=(4, 3))
     memory = [None] * plan.slots

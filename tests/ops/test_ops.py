@@ -22,7 +22,7 @@ from minigraph.ops.elementwise import base as elementwise
 from minigraph.ops.linear import convolution, linalg, pooling
 from minigraph.ops.linear import products as linear
 from minigraph.ops.reduce import crossentropy, normalization, reduction, running, softmax, statistics
-from minigraph.printing import flat_text
+from minigraph.printing import graph_lines
 from minigraph.testing import compute_plainly, verify_grad
 from support.op_table import RECORDS
 from support.op_table.cases import (
@@ -260,7 +260,7 @@ def test_errors_have_their_class_and_name_the_line(case: tuple[Record, int]) -> 
 
 def text(results: Any, inputs: Sequence[Variable]) -> list[str]:
     """The structure of a graph."""
-    return flat_text(Graph(tuple(inputs), tuple(variables_of(results))))
+    return list(graph_lines(Graph(tuple(inputs), tuple(variables_of(results))), origins=False))
 
 
 @pytest.mark.parametrize("case", COUNTERPARTS, ids=identify)

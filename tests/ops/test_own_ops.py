@@ -12,6 +12,7 @@ import pytest
 import minigraph as mg
 from minigraph.core.graph import Composite, Leaf, Op, Variable, items
 from minigraph.ops.array.indexing import Index
+from minigraph.ops.array.selection import Selection
 from minigraph.ops.array.shape import Size
 from minigraph.ops.control import Advance, GradientOp
 from minigraph.ops.elementwise.arithmetic import Multiply, Negative, Round
@@ -40,8 +41,9 @@ def subclasses(kind: type[Op]) -> Iterator[type[Op]]:
 def is_public(kind: type[Op]) -> bool:
     """Whether users meet a class: it is of the ops, the layers, or the graph itself, and computes something."""
     home = kind.__module__.removeprefix("minigraph.").partition(".")[0]
-    computes = kind.forward is not Op.forward or (issubclass(kind, Composite) and kind.expand is not Composite.expand)
-    return home in ("ops", "graph") and computes and not issubclass(kind, Leaf | normalization.Normalized)
+    interfaces = Op.forward, Reduction.forward, Selection.forward
+    computes = kind.forward not in interfaces or (issubclass(kind, Composite) and kind.expand is not Composite.expand)
+    return home in ("ops", "core") and computes and not issubclass(kind, Leaf | normalization.Normalized)
 
 
 def other(value: Any) -> Any:
@@ -130,7 +132,7 @@ def others() -> Iterator[Built]:
 
 
 EXAMPLES = examples()
-PUBLIC = [kind for kind in subclasses(Op) if is_public(kind)]
+PUBLIC = [kind for kind in dict.fromkeys(subclasses(Op)) if is_public(kind)]
 
 
 def test_there_is_an_example_of_every_op() -> None:

@@ -12,7 +12,7 @@ from minigraph.layers import Convolutional, Rectifier, Sequence, SpatialBatchNor
 from minigraph.ops.array.shape import Dimshuffle
 from minigraph.ops.elementwise.base import Elementwise
 from minigraph.ops.reduce.reduction import Reduction
-from minigraph.rewrite.sink_transposes import sink_axes
+from minigraph.rewrite.sink_transposes import sink_transposes
 from minigraph.testing import compute_plainly
 
 pytestmark = pytest.mark.quick_code
@@ -92,6 +92,6 @@ def test_operands_in_another_order_keep_theirs():
     total = x.transpose((2, 0, 1)) + y.transpose((2, 1, 0))[:, :3].sum() + y[0, 0, 0]
     z, mask = (mg.tensor(name, shape=(5, 3, 4)) for name in ("z", "mask"))
     mixed = mg.where(mg.gt(mask, 0), x.transpose((2, 0, 1)), z)
-    graph = sink_axes(Graph((), (total, mixed)))
+    graph = sink_transposes(Graph((), (total, mixed)))
     assert isinstance(graph.outputs[0].op, Dimshuffle)
     assert graph.outputs[1] is mixed

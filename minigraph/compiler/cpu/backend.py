@@ -5,15 +5,18 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from operator import itemgetter
 from typing import Any
 
 import numpy as np
 
 from minigraph.compiler.cpu.blas import library_path
-from minigraph.compiler.cpu.program import NativeFrame, NativeProgram
+from minigraph.compiler.cpu.program import SHAPED, NativeFrame, NativeProgram
 from minigraph.compiler.cpu.runtime import ANYHOW, REFUSED, pool
 from minigraph.compiler.interpreted import Backend, Kernel
+from minigraph.compiler.passes import Pass, Pipeline, ProfiledStep
+from minigraph.compiler.pipeline import PASSES, SECLUDE
 from minigraph.compiler.plan.program import FIRST
 from minigraph.compiler.shape_cache import CompiledLoop, KernelFailure, PlannedRegion, Shapes, explanation
 from minigraph.compiler.shaped.layout import sizes as sizes_of
@@ -22,7 +25,8 @@ from minigraph.core.graph import Array, Graph, Variable
 from minigraph.core.state import SUCCESS
 from minigraph.core.types import DTYPES, as_dtype
 from minigraph.ops.loop.loop import Scan
-from minigraph.rewrite.partition import PRODUCTS, Region, fuse, is_compilable_loop
+from minigraph.rewrite.partition import PRODUCTS, Region, is_compilable_loop
+from minigraph.rewrite.partition import partition as regions_of
 from minigraph.rewrite.specialize import follows_from_sizes
 
 _IN_ORDER, _OWN = 1 | 256, 4 | 1024
@@ -93,7 +97,7 @@ class Plan:
             return None
         raise KernelFailure(f"step {failed}")
 
-    def lines(self, code: bool) -> Iterator[str]:
+    def lines(self, code: bool = False) -> Iterator[str]:
         """The program as readable text, with `code` followed by that of its kernels."""
         return self.frame.lines(code)
 
@@ -164,8 +168,8 @@ class CompiledRegion(PlannedRegion[Plan]):
 
     most_plans, most_bytes = 512, 2**26
 
-    def __init__(self, region: Region) -> None:
-        super().__init__(region)
+    def __init__(self, backend: Backend, region: Region) -> None:
+        super().__init__(backend, region)
         self.programs: deque[OpenProgram] = deque(maxlen=MOST_PROGRAMS)
         self._pieces: list[Piece] = []
 
@@ -195,14 +199,18 @@ class CompiledRegion(PlannedRegion[Plan]):
         while groups:
             open = Dimensions(shapes, groups)
             try:
-                found = OpenProgram(open, NativeProgram(self.specialized(open.shapes), self.wanted))
+                found = OpenProgram(open, self._program(open.shapes))
                 sizes = open.settled(shapes)
                 assert sizes is not None, "a plan holds for what it was made for"
                 return found, sizes
             except Exception:  # what cannot be planned with sizes left open is planned, or refused, with fewer
                 groups = open.refined()
         closed = Dimensions(shapes, {})
-        return OpenProgram(closed, NativeProgram(self.specialized(shapes), self.wanted)), Sizes(())
+        return OpenProgram(closed, self._program(shapes)), Sizes(())
+
+    def _program(self, shapes: Sequence[Sequence[Any]]) -> NativeProgram:
+        """A program for inputs of these shapes, of which sizes may be left open."""
+        return NativeProgram(self.shaped(shapes), self.wanted, self.backend)
 
     def __call__(self, *arrays: Array) -> tuple[Array, ...]:
         ready = tuple([in_order(one) for one in arrays])
@@ -213,12 +221,14 @@ class CompiledRegion(PlannedRegion[Plan]):
         except KernelFailure as failure:
             raise explanation(self.graph, ready) or failure from None
 
-    def profile(self, *arrays: Array) -> tuple[tuple[Array, ...], list[tuple[str, str, float]]]:
+    def profile(self, *arrays: Array) -> tuple[tuple[Array, ...], list[ProfiledStep]]:
         ready = tuple([in_order(one) for one in arrays])
         plan = self.plan(ready)
         outputs, seconds = plan.timed(ready)
-        steps = zip(plan.program.steps, seconds, strict=True)
-        return outputs, [(step.title, str(step.variables[-1].origin), time) for step, time in steps]
+        return outputs, [
+            ProfiledStep(step.title, str(step.variables[-1].origin), time, *step.work(plan.frame.sizes))
+            for step, time in zip(plan.program.steps, seconds, strict=True)
+        ]
 
 
 def in_order(array: Array) -> Array:
@@ -236,14 +246,18 @@ def _products() -> tuple[str, ...]:
     return PRODUCTS if library_path() is not None else ()
 
 
+def partition(graph: Graph) -> Graph:
+    """The graph with everything that can be compiled gathered in regions, as few as the steps that cannot be allow."""
+    return regions_of(graph, _products())
+
+
+NATIVE = Pipeline((SECLUDE, *PASSES, Pass(partition, needed=True)), SHAPED)
+
+
 class Native(Backend):
     """NumPy for the steps that need Python, machine code for everything between them."""
 
     compiles = True
-
-    def prepare(self, graph: Graph) -> Graph:
-        """The graph with all that can be compiled gathered in regions."""
-        return fuse(graph, _products())
 
     def loops(self, variable: Variable) -> bool:
         """Whether a loop can be compiled as a whole."""
@@ -253,5 +267,7 @@ class Native(Backend):
     def kernel(self, variable: Variable, reusable: int | None) -> Kernel:
         """What computes `variable`: compiled, if it is a region or a loop."""
         if isinstance(variable.op, Region):
-            return CompiledRegion(variable.op)
-        return CompiledLoop(variable, CompiledRegion) if isinstance(variable.op, Scan) else super().kernel(variable, reusable)
+            return CompiledRegion(self, variable.op)
+        if isinstance(variable.op, Scan):
+            return CompiledLoop(variable, partial(CompiledRegion, self))
+        return super().kernel(variable, reusable)

@@ -42,7 +42,7 @@ MOST_WORK = 1.5
 """How many times as many windows a gradient may have as the convolution had."""
 
 
-def multiply_windows(graph: Graph) -> Graph:
+def implicit_gemm(graph: Graph) -> Graph:
     """The graph, all of whose sizes are known, with products of windows that read them where they lie."""
     if not has_wide_registers() or not any(isinstance(one.op, Windows | Overlap) for one in graph.variables):
         return graph

@@ -12,7 +12,7 @@ from minigraph.ops.linear.products import MatMul
 from minigraph.ops.loop.loop import Scan
 
 
-def pack_captured(graph: Graph) -> Graph:
+def prepack(graph: Graph) -> Graph:
     """The graph, all of whose sizes are known, with what bodies of loops multiply by packed outside of them."""
     if not any(isinstance(variable.op, Scan) for variable in graph.variables):
         return graph

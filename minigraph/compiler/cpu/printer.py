@@ -18,8 +18,6 @@ from minigraph.compiler.loops.nest import Apply, Fold, Gather, Literal, Load, Lo
 from minigraph.compiler.loops.reductions import Accumulator
 from minigraph.compiler.scalar.namespace import SCALARS, applied
 from minigraph.compiler.scalar.scalar import INT64, DType, Value, select
-from minigraph.compiler.shaped.cost_model import cost
-from minigraph.ops.elementwise.arithmetic import Add, Multiply, MultiplyOrZero, Square, Subtract
 from minigraph.ops.elementwise.requirement import Require
 
 COLUMNS = 16
@@ -35,9 +33,6 @@ bytes that come at once.
 
 PIECE = 1024
 """How many elements are stored before they are folded, where slow values are: they stay in the first cache."""
-
-ALONE = (Add, Subtract, Multiply, MultiplyOrZero, Square)
-"""Ops that are one instruction, which is rounded as NumPy rounds it."""
 
 
 def memory_type(dtype: DType) -> str:
@@ -162,7 +157,7 @@ class Printer:
                 self.note(arguments[1] ^ True)
                 return arguments[0]
             case Apply(op, _, dtype):
-                self.writer.contracts = not isinstance(op, ALONE)
+                self.writer.freedom = "" if op.rounds_alone else " contract"
                 return applied(op, SCALARS, arguments, dtype)
         raise AssertionError("a fold is no expression")
 
@@ -320,7 +315,7 @@ class Printer:
             node = self.nest.nodes[current]
             if current in seen or not self.full[current] or (current in self.written and self.level[current] < stage):
                 continue
-            if isinstance(node, Apply) and cost(node.op) > 1:
+            if isinstance(node, Apply) and node.op.cost > 1:
                 return True
             seen.add(current)
             pending += self.nest.arguments_of(current)
@@ -351,7 +346,7 @@ class Printer:
         LLVM would compute them in as few lanes as the wider floats need.
         """
         stored = {one.node for one in self.nest.stores if one in self.inner and self.level[one.node] == stage}
-        slow = {k for k in stored if isinstance(node := self.nest.nodes[k], Apply) and cost(node.op) > 1}
+        slow = {k for k in stored if isinstance(node := self.nest.nodes[k], Apply) and node.op.cost > 1}
         folded = {one for k in ending for one in self.nest.arguments_of(k)}
         return folded <= slow and self._widens(ending) and not self.nest.by_column
 

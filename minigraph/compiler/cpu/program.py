@@ -10,20 +10,20 @@ from typing import Any
 
 import numpy as np
 
-from minigraph.compiler.cpu.implicit_gemm import multiply_windows
+from minigraph.compiler.cpu.implicit_gemm import implicit_gemm
 from minigraph.compiler.cpu.jit import Code
-from minigraph.compiler.cpu.prepack import pack_captured
+from minigraph.compiler.cpu.prepack import prepack
 from minigraph.compiler.cpu.printer import COLUMNS, kernel_text, module_text
 from minigraph.compiler.cpu.product_calls import CALL_WORDS, call_of
 from minigraph.compiler.cpu.products import product_kernel
 from minigraph.compiler.cpu.runtime import thread_count
 from minigraph.compiler.cpu.scan_runtime import HEADING_WORDS, heading, loop_kernel
 from minigraph.compiler.loops.nest import LoopNest, describe
+from minigraph.compiler.passes import Pass
 from minigraph.compiler.plan.frame import Frame, Outline
 from minigraph.compiler.plan.program import LoopStep, NestStep, Program, Step
-from minigraph.compiler.shaped.cost_model import cost
-from minigraph.compiler.shaped.layout import Packed
-from minigraph.compiler.shaped.rematerialize import recompute_rows
+from minigraph.compiler.shaped.layout import Packed, insert_copies
+from minigraph.compiler.shaped.rematerialize import rematerialize
 from minigraph.compiler.shaped.split_reductions import blocks_for_cores, split_products, split_rows
 from minigraph.core.dimensions import Dimension, Sizes, Template
 from minigraph.core.graph import Constant, Graph
@@ -85,7 +85,7 @@ def work_of(step: NestStep) -> Work:
         one.dtype.itemsize * math.prod([n for n, by in zip(lengths, walked, strict=True) if isinstance(by, Dimension) or by])
         for one, walked in zip(nest.operands, strides, strict=True)
     )
-    return Work(math.prod(lengths) * sum([cost(one.op) for one in step.variables]), moved, kept[0] if kept else 1)
+    return Work(math.prod(lengths) * sum([one.op.cost for one in step.variables]), moved, kept[0] if kept else 1)
 
 
 def parts_of_nests(work: Numbers, by_column: Numbers, in_columns: Numbers) -> Numbers:
@@ -98,16 +98,29 @@ def parts_of_nests(work: Numbers, by_column: Numbers, in_columns: Numbers) -> Nu
     return np.where(few, np.minimum(parts, threads), MANY_PARTS * threads)
 
 
+def split_reductions(graph: Graph) -> Graph:
+    """The graph with folds of long columns done block by block, which the cores share."""
+    return split_rows(graph, blocks_for_cores)
+
+
+SHAPED = (
+    Pass(rematerialize),
+    Pass(implicit_gemm),
+    Pass(split_products),
+    Pass(split_reductions),
+    Pass(prepack),
+    Pass(insert_copies, needed=True),
+)
+"""The passes on known sizes."""
+
+
 class NativeProgram(Program):
     """A program that one native call runs."""
 
     alignment = 64
 
-    def prepared(self, graph: Graph) -> Graph:
-        return pack_captured(split_rows(split_products(multiply_windows(recompute_rows(graph))), blocks_for_cores))
-
     def body_program(self, graph: Graph) -> Program:
-        return NativeProgram(graph)
+        return NativeProgram(graph, (), self.backend)
 
     def is_literal(self, number: Constant) -> bool:
         """Only numbers with which code is faster or shorter: graphs that differ in others share their kernels."""
@@ -201,10 +214,8 @@ class NativeFrame(Frame):
     def lines(self, code: bool) -> Iterator[str]:
         """The program as readable text, with `code` followed by that of its kernels."""
         for k, step in enumerate(self.program.steps):
-            origins = dict.fromkeys(str(one.origin) for one in step.variables)
             parts = f", in {self._steps[k, 2]} parts" if self._steps[k, 2] > 1 else ""
-            yield f"# step {k}: {step.title}{parts}"
-            yield from (f"#   {origin}" for origin in list(origins)[:4])
+            yield f"# step {k}: {step.title}{parts}   {step.places_in_code}"
             yield from self._step_lines(step, code)
         if code:
             kernels = dict.fromkeys(self.native.kernels.values())

@@ -11,15 +11,18 @@ from typing import Any
 import numpy as np
 
 from minigraph.compiler.cuda.plan import Device, DevicePlan
+from minigraph.compiler.cuda.program import SHAPED
 from minigraph.compiler.interpreted import Backend, Kernel
+from minigraph.compiler.passes import Pass, Pipeline, ProfiledStep
+from minigraph.compiler.pipeline import PASSES, SECLUDE
 from minigraph.compiler.shape_cache import CompiledLoop, KernelFailure, PlannedRegion, Shapes, explanation
 from minigraph.core.conversion import check_shape, fit
 from minigraph.core.errors import ExecutionError, InvalidTypeError, OutOfMemoryError
-from minigraph.core.graph import Array, Graph, Variable
+from minigraph.core.graph import Array, Variable
 from minigraph.core.types import TensorType
 from minigraph.ops.loop.loop import Scan
-from minigraph.rewrite.one_pass_variance import gather_moments
-from minigraph.rewrite.partition import Region, fuse, is_compilable_loop
+from minigraph.rewrite.one_pass_variance import one_pass_variance
+from minigraph.rewrite.partition import Region, is_compilable_loop, partition
 from minigraph.rewrite.specialize import follows_from_sizes
 
 VECTORS = 16
@@ -35,12 +38,14 @@ DLPACK_GPUS = (2, 13)
 class DeviceRegion(PlannedRegion[DevicePlan]):
     """What computes a region on a GPU: a plan for each set of input shapes that it meets."""
 
+    language = "cu"
+
     def __init__(self, gpu: Gpu, region: Region) -> None:
-        super().__init__(region)
+        super().__init__(gpu, region)
         self.gpu = gpu
 
     def make(self, shapes: Shapes) -> DevicePlan:
-        return DevicePlan(self.gpu.shared, self.specialized(shapes), self.wanted)
+        return DevicePlan(self.gpu.shared, self.shaped(shapes), self.wanted, self.gpu)
 
     def __call__(self, *arrays: Array) -> tuple[Array, ...]:
         ready = tuple([self.gpu.in_order(one) for one in arrays])
@@ -49,9 +54,12 @@ class DeviceRegion(PlannedRegion[DevicePlan]):
         except KernelFailure as failure:
             raise explanation(self.graph, [self.gpu.store(one) for one in ready]) or failure from None
 
-    def profile(self, *arrays: Array) -> tuple[tuple[Array, ...], list[tuple[str, str, float]]]:
+    def profile(self, *arrays: Array) -> tuple[tuple[Array, ...], list[ProfiledStep]]:
         ready = tuple([self.gpu.in_order(one) for one in arrays])
         return self.plan(ready).timed(ready)
+
+
+CUDA = Pipeline((SECLUDE, Pass(one_pass_variance), *PASSES, Pass(partition, needed=True)), SHAPED)
 
 
 @dataclass(frozen=True)
@@ -62,13 +70,8 @@ class Gpu(Backend):
     """Which GPU."""
     shared: Device
     """What all plans of a function use."""
-    adaptations = (gather_moments,)
     compiles = True
     writes_over_state = True
-
-    def prepare(self, graph: Graph) -> Graph:
-        """The graph with all that can be compiled gathered in regions."""
-        return fuse(graph, PRODUCTS)
 
     @contextmanager
     def running(self) -> Iterator[None]:

@@ -14,6 +14,9 @@ import numpy as np
 from minigraph.compiler.cuda.cublas import WORKSPACE
 from minigraph.compiler.cuda.program import CudaProgram, Gemm, bases_of
 from minigraph.compiler.cuda.runtime import Branches, Module, Task, bodies, capture, cublas, in_branches, tasks_of_command
+from minigraph.compiler.interpreted import Backend
+from minigraph.compiler.passes import ProfiledStep
+from minigraph.compiler.plan.frame import PLAIN
 from minigraph.compiler.shape_cache import KernelFailure
 from minigraph.compiler.shaped.layout import sizes
 from minigraph.core.config import config
@@ -88,12 +91,12 @@ class Piece:
 class DevicePlan:
     """A program, its module and its constants on a GPU."""
 
-    def __init__(self, device: Device, graph: Graph, wanted: Sequence[tuple[int, int]]) -> None:
+    def __init__(self, device: Device, graph: Graph, wanted: Sequence[tuple[int, int]], backend: Backend) -> None:
         """wanted: positions of an input and of the output that shall be written over it, if that is safe."""
         self.device, self.xp = device, device.xp
-        self.program = CudaProgram(graph, wanted)
+        self.program = CudaProgram(graph, wanted, backend)
         if self.program.fails and len(self.program.overwritten) < len(wanted):  # new state is put in its place all at once
-            self.program = CudaProgram(graph)
+            self.program = CudaProgram(graph, (), backend)
         self.frame = self.program.frame
         self.overwritten = self.program.overwritten
         self.module = Module(self.xp, self.program.code)
@@ -122,7 +125,7 @@ class DevicePlan:
         """How many bytes of the GPU it holds once its calls are one launch."""
         return self.frame.arena_bytes + self.frame.output_bytes + self.frame.constants.nbytes
 
-    def lines(self, code: bool) -> Iterator[str]:
+    def lines(self, code: bool = False) -> Iterator[str]:
         """The program as readable text, with `code` followed by that of its kernels."""
         return self.program.lines(code)
 
@@ -179,7 +182,7 @@ class DevicePlan:
         if self.has_failed(piece):
             raise KernelFailure("an index is outside of an array")
 
-    def timed(self, arrays: tuple[Array, ...]) -> tuple[tuple[Array, ...], list[tuple[str, str, float]]]:
+    def timed(self, arrays: tuple[Array, ...]) -> tuple[tuple[Array, ...], list[ProfiledStep]]:
         """The outputs, and what each command is, where its last op was written, and the seconds that it took."""
         arrays, outputs = self.memory(arrays)
         piece, event = self.piece(), self.xp.cuda.Event
@@ -196,8 +199,11 @@ class DevicePlan:
         self.check(piece)
         measured = []
         for command, before, after in zip(self.program.commands, marks, marks[1:], strict=False):
-            line = str(self.program.steps[command.steps[-1]].variables[-1].origin)
-            measured.append((self.program.title(command), line, self.xp.cuda.get_elapsed_time(before, after) / 1000))
+            steps = [self.program.steps[place] for place in command.steps]
+            moved, done = (sum(amounts) for amounts in zip(*(step.work(PLAIN) for step in steps), strict=True))
+            seconds = self.xp.cuda.get_elapsed_time(before, after) / 1000
+            line = str(steps[-1].variables[-1].origin)
+            measured.append(ProfiledStep(self.program.title(command), line, seconds, moved, done))
         return outputs, measured
 
 

@@ -14,9 +14,10 @@ from minigraph.compiler.cuda.launch_geometry import BUSY, THREADS, arrange, spre
 from minigraph.compiler.cuda.printer import NestPrinter, launch_text
 from minigraph.compiler.cuda.scalar_printer import PRELUDE
 from minigraph.compiler.loops.nest import describe
+from minigraph.compiler.passes import Pass
 from minigraph.compiler.plan.frame import Frame, Outline
 from minigraph.compiler.plan.program import ARENA, CONSTANTS, FIRST, LoopStep, NestStep, ProductStep, Program, Step
-from minigraph.compiler.shaped.layout import sizes
+from minigraph.compiler.shaped.layout import insert_copies, sizes
 from minigraph.compiler.shaped.split_reductions import pass_single, split_apart, split_rows
 from minigraph.core.graph import Graph, Variable
 from minigraph.core.record import Record
@@ -87,6 +88,20 @@ def pays_apart(elements: int, results: int) -> bool:
     return elements > BUSY and results * THREADS < 2 * BUSY
 
 
+def split_reductions(graph: Graph) -> Graph:
+    """The graph with folds over axes that lie apart done in two steps, and folds of long columns block by block."""
+    return split_rows(split_apart(graph, pays_apart), blocks_for_gpu)
+
+
+SHAPED = (
+    Pass(convolve_patches),
+    Pass(pass_single),
+    Pass(split_reductions),
+    Pass(insert_copies, needed=True),
+)
+"""The passes on known sizes."""
+
+
 class CudaProgram(Program):
     """A program for a GPU: commands in order, and the text of its kernels."""
 
@@ -94,11 +109,8 @@ class CudaProgram(Program):
     arguments_aligned = True
     """Whether inputs and outputs begin where vectors may."""
 
-    def prepared(self, graph: Graph) -> Graph:
-        return split_rows(split_apart(pass_single(convolve_patches(graph)), pays_apart), blocks_for_gpu)
-
     def body_program(self, graph: Graph) -> Program:
-        return CudaBody(graph)
+        return CudaBody(graph, (), self.backend)
 
     # -- what can run at the same time -------------------------------------------------------------------------------
 
@@ -277,7 +289,7 @@ class CudaProgram(Program):
 
     def _step_lines(self, step: Step, command: Command, code: bool) -> Iterator[str]:
         """One step as readable text."""
-        yield from (f"#   {origin}" for origin in list(dict.fromkeys(str(one.origin) for one in step.variables))[:4])
+        yield f"#   {step.places_in_code}"
         names = [self.frame.name_of(place.storage) for place in step.places]
         match step, command:
             case NestStep(), _:

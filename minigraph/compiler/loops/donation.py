@@ -8,13 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from minigraph.compiler.loops.fusion import Group, Grouping, is_gather
+from minigraph.compiler.loops.fusion import Group, Grouping
 from minigraph.compiler.shaped.layout import Layout, contiguous, sizes
 from minigraph.core.graph import Graph, Variable
-from minigraph.ops.array.indexing import Indexing
 from minigraph.ops.elementwise.base import Elementwise
-from minigraph.ops.elementwise.requirement import Require
-from minigraph.ops.loop.loop import Scan
 
 
 def overwrite(
@@ -72,7 +69,7 @@ def _is_whole(variable: Variable, layout: Layout, space: Sequence[int]) -> bool:
 
 def _can_fail(group: Group) -> bool:
     """Whether a group may meet an index that is outside, or a requirement that does not hold."""
-    return any(is_gather(one) or isinstance(one.op, Indexing | Scan | Require) for one in group.members)
+    return any(one.op.may_fail(*[operand.type for operand in one.inputs]) for one in group.members)
 
 
 def _is_last(group: Group, readers: dict[Variable, list[Group]]) -> bool:

@@ -10,16 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 
-from minigraph.compiler.shaped.cost_model import CHEAP
-from minigraph.compiler.shaped.layout import Layout, is_view, sizes
+from minigraph.compiler.shaped.layout import Layout, is_counted, is_gather, is_view, keeps_order, map_of, sizes
 from minigraph.core.dimensions import plain
 from minigraph.core.graph import Graph, Item, Variable
-from minigraph.ops.array.creation import Arange
-from minigraph.ops.array.indexing import Index, Range
-from minigraph.ops.array.shape import BroadcastTo, Dimshuffle, Reshape
+from minigraph.ops.array.selection import Counting
 from minigraph.ops.elementwise.base import Elementwise
 from minigraph.ops.loop.loop import Scan
-from minigraph.ops.random import RandomBits
 from minigraph.ops.reduce.reduction import Reduction
 
 AxisMap = tuple[int | None, ...]
@@ -59,7 +55,7 @@ class Grouping:
         self.groups: list[Group] = []
         self.group_of: dict[Variable, Group] = {}
         for variable in graph.variables:
-            if variable.inputs and not is_view(variable) and not isinstance(variable.op, Arange):
+            if variable.inputs and not is_view(variable) and not is_counted(variable):
                 self._place(variable)
         self._merge()
         self.stored: set[Variable] = self._needed_in_memory(graph)
@@ -77,11 +73,12 @@ class Grouping:
         producers = [self.group_of[one] for one in storages if one in self.group_of]
         latest = max((one.position for one in producers), default=-1)
         group = None
-        if isinstance(variable.op, Elementwise | Reduction | RandomBits) or is_gather(variable):
+        nested = isinstance(variable.op, Elementwise | Reduction | Counting) or is_gather(variable)
+        if nested:
             group = self._joined(variable, latest, storages)
         if group is None:
             space = () if isinstance(variable.op, Scan) else _squeezed(self._space(variable))
-            group = Group(len(self.groups), space, not isinstance(variable.op, Elementwise | Reduction | RandomBits | Index))
+            group = Group(len(self.groups), space, alone=not nested)
             self.groups.append(group)
             if group.alone:
                 group.members[variable] = ()
@@ -265,7 +262,7 @@ class Grouping:
     def _is_whole(self, variable: Variable) -> bool:
         """Whether a variable runs over the whole space of its group, and is cheap."""
         group = self.group_of[variable]
-        return isinstance(variable.op, CHEAP) and not group.alone and _squeezed(sizes(variable)) == group.space
+        return variable.op.cheap and not group.alone and _squeezed(sizes(variable)) == group.space
 
     def _is_reduced(self, variable: Variable) -> bool:
         """Whether a variable does not vary along the folded axes of its group, so that it is small."""
@@ -337,11 +334,6 @@ def _share(group: Group, other: Group) -> bool:
     return any(plain(math.prod(sizes(one))) >= computed > 1 for one in group.reads & other.reads)
 
 
-def is_gather(variable: Variable) -> bool:
-    """Whether a variable picks elements by arrays of integers."""
-    return isinstance(variable.op, Index) and not is_view(variable)
-
-
 def _squeezed(shape: Sequence[int]) -> tuple[int, ...]:
     """A shape without its axes of size 1."""
     return tuple(size for size in shape if size != 1)
@@ -354,30 +346,11 @@ def _spread(shape: Sequence[int], axes: Iterable[int]) -> AxisMap:
 
 
 def _viewed(view: Variable, axes: AxisMap) -> AxisMap | None:
-    """How a view runs along axes, given how what it shows does; None if it does not go element for element."""
+    """How a view runs along axes, given how the value that it shows does; None if it does not go element for element."""
     shape = sizes(view.inputs[0])
-    match view.op:
-        case Dimshuffle(pattern):
-            return tuple(None if axis is None else axes[axis] for axis in pattern)
-        case BroadcastTo(pattern, _):
-            return (None,) * (len(pattern) - len(axes)) + axes
-        case Reshape():
-            if _squeezed(shape) == _squeezed(sizes(view)) and all(
-                axis is not None for axis, size in zip(axes, shape, strict=True) if size != 1
-            ):
-                return _spread(sizes(view), [axis for axis in axes if axis is not None])
-        case Index(entries):
-            result: list[int | None] = []
-            remaining = list(zip(axes, shape, strict=True))
-            for entry in entries:
-                if entry is None:
-                    result.append(None)
-                    continue
-                axis, size = remaining.pop(0)
-                whole = isinstance(entry, Range) and slice(entry.start, entry.stop, entry.step).indices(size) == (0, size, 1)
-                if axis is not None and not whole:
-                    return None
-                if isinstance(entry, Range):
-                    result.append(axis)
-            return tuple(result)
+    if not keeps_order(view):
+        return map_of(view).along(axes, sizes(view), shape)
+    varying = all(axis is not None for axis, size in zip(axes, shape, strict=True) if size != 1)
+    if _squeezed(shape) == _squeezed(sizes(view)) and varying:
+        return _spread(sizes(view), [axis for axis in axes if axis is not None])
     return None

@@ -22,13 +22,11 @@ from minigraph.compiler.loops.nest import (
     collapse,
     stride_class,
 )
-from minigraph.compiler.shaped.layout import Layout, contiguous, indexed, sizes
-from minigraph.core.dimensions import Dimension
-from minigraph.core.graph import Constant, Variable
+from minigraph.compiler.shaped.layout import Layout, contiguous, is_counted, sizes
+from minigraph.core.graph import Constant, Op, Variable
 from minigraph.core.record import Record
-from minigraph.ops.array.creation import Arange
-from minigraph.ops.array.indexing import Hole, Increment, Index
-from minigraph.ops.random import RandomBits
+from minigraph.ops.array.indexing import Increment
+from minigraph.ops.array.selection import Counting, Selection
 from minigraph.ops.reduce.reduction import Reduction
 
 
@@ -92,10 +90,8 @@ class Builder:
         op = storage.op
         if isinstance(op, Constant) and op.value.size == 1 and self.is_literal(op):
             return self.node(Literal(op.value.dtype, op.value.tobytes()))
-        if isinstance(op, Arange):
-            position = self.node(Load(self.place(layout, np.dtype("int64"), mine, in_memory=False)))
-            scalars = [self.read(one, ()) for one in storage.inputs]
-            return self.node(Apply(op, (position, scalars[0], scalars[2]), op.dtype))
+        if is_counted(storage):
+            return self.count(storage, layout, mine)
         return self.node(Load(self.place(layout, storage.dtype, mine)))
 
     def compute(self, variable: Variable, axes: Sequence[int | None]) -> int:
@@ -105,57 +101,57 @@ class Builder:
             operand = variable.inputs[0]
             argument = self.read(operand, along_space(sizes(operand)))
             node = self.node(Fold(op, argument, dtype))
-        elif isinstance(op, RandomBits):
-            own = Layout(variable, contiguous(sizes(variable)), 0)
-            position = self.node(Load(self.place(own, np.dtype("int64"), axes, in_memory=False)))
-            state = self.layouts[variable.inputs[0]]
-            words = [Layout(state.storage, (), state.offset + k * state.strides[0]) for k in (0, 1)]
-            seed, calls = (self.node(Load(self.place(word, np.dtype("uint64"), ()))) for word in words)
-            node = self.node(Apply(op, (position, seed, calls), dtype))
-        elif isinstance(op, Index):
+        elif isinstance(op, Counting):
+            node = self.count(variable, Layout(variable, contiguous(sizes(variable)), 0), axes)
+        elif isinstance(op, Selection):
             node = self.gather(variable, axes)
         else:
             node = self.node(Apply(op, tuple(self.read(one, axes) for one in variable.inputs), dtype))
         self.computed[variable] = node
         return node
 
+    def count(self, variable: Variable, layout: Layout, axes: Sequence[int | None]) -> int:
+        """The node of an element that follows from its position, and from elements of operands."""
+        op = variable.op
+        assert isinstance(op, Counting)
+        position = self.node(Load(self.place(layout, np.dtype("int64"), axes, in_memory=False)))
+        return self.node(
+            Apply(op, (position, *(self._element(variable.inputs[k], at) for k, at in op.parameters())), variable.dtype)
+        )
+
+    def _element(self, operand: Variable, index: tuple[int, ...]) -> int:
+        """The node of one element of an operand."""
+        if not index:
+            return self.read(operand, ())
+        layout = self.layouts[operand]
+        offset = sum([place * stride for place, stride in zip(index, layout.strides, strict=True)], layout.offset)
+        return self.node(Load(self.place(Layout(layout.storage, (), offset), operand.dtype, ())))
+
     def gather(self, variable: Variable, axes: Sequence[int | None]) -> int:
         """The node of an element that arrays of integers pick."""
-        x, *fillers = variable.inputs
-        layout, indices, picks = self._picking(variable.op, x, fillers, axes)
+        x = variable.inputs[0]
+        layout, indices, picks = self._picking(variable.op, variable.inputs, axes)
         gather = Gather(self.place(layout, x.dtype, axes), indices, x.dtype)
         self._picks[gather] = picks
         return self.node(gather)
 
-    def scatter(self, node: int, op: Any, target: Variable, fillers: Sequence[Variable], axes: Sequence[int | None]) -> None:
-        """Put a node where an index of the target says, or add it."""
-        layout, indices, picks = self._picking(op, target, fillers, axes)
-        scatter = Scatter(self.place(layout, target.dtype, axes), node, indices, not isinstance(op, Increment))
+    def scatter(self, node: int, written: Variable, axes: Sequence[int | None]) -> None:
+        """Put a node where the index of a variable that is being written says, or add it."""
+        layout, indices, picks = self._picking(written.op, (written, *written.inputs[1:]), axes)
+        scatter = Scatter(self.place(layout, written.dtype, axes), node, indices, not isinstance(written.op, Increment))
         self._picks[scatter] = picks
         self.scatters.append(scatter)
 
     def _picking(
-        self, op: Any, x: Variable, fillers: Sequence[Variable], axes: Sequence[int | None]
+        self, op: Op, operands: Sequence[Variable], axes: Sequence[int | None]
     ) -> tuple[Layout, tuple[int, ...], list[tuple[int, int]]]:
-        """The layout of x[...] without what arrays pick, the nodes of the picking indices, and sizes and strides they pick in.
-
-        Known integers beside arrays are part of the offset. The axes of the picks stand where NumPy puts them.
-        """
-        layout = self.layouts[x]
-        strides, offset = indexed(op.entries, sizes(x), layout.strides, layout.offset)
-        width = max((one.ndim for one in fillers), default=0)
-        where = _place_of_picks(op.entries) if fillers else 0
-        walked = (*strides[:where], *(0,) * width, *strides[where:])
-        indices, picks = [], []
-        remaining = iter(fillers)
-        axis = 0
-        for entry in op.entries:
-            if isinstance(entry, Hole):
-                filler = next(remaining)
-                indices.append(self.read(filler, axes[where : where + width]))
-                picks.append((sizes(x)[axis], layout.strides[axis]))
-            axis += entry is not None
-        return Layout(layout.storage, walked, offset), tuple(indices), picks
+        """The layout of a selection but for its picks, the nodes that pick, the counts and strides of what they pick."""
+        shown = op.index_map(*[one.type for one in operands])
+        assert shown is not None
+        layout = self.layouts[operands[0]]
+        indices = tuple([self.read(operands[pick.operand], [axes[axis] for axis in pick.along]) for pick in shown.picks])
+        picks = [(pick.count, pick.step * layout.strides[pick.axis]) for pick in shown.picks]
+        return Layout(layout.storage, *shown.strided(layout.strides, layout.offset)), indices, picks
 
     def store(self, node: int, layout: Layout, dtype: np.dtype[Any], axes: Sequence[int | None]) -> None:
         """Write a node to memory."""
@@ -173,11 +169,3 @@ class Builder:
         nest = LoopNest(folded, accesses, tuple(self.nodes), tuple(self.stores), tuple(self.scatters))
         picking = [one for one in (*self.nodes, *self.scatters) if isinstance(one, Gather | Scatter)]
         return nest, Bindings(lengths, strides, tuple(pick for one in picking for pick in self._picks[one]))
-
-
-def _place_of_picks(entries: Sequence[Any]) -> int:
-    """Where among the axes of x[...] those of the picking arrays stand: in their place if they stand together, else first."""
-    places = [k for k, entry in enumerate(entries) if isinstance(entry, Hole | int | Dimension)]
-    if places[-1] - places[0] + 1 != len(places):
-        return 0
-    return places[0]

@@ -239,56 +239,75 @@ def stride_class(stride: int) -> int:
 
 
 def describe(nest: LoopNest, bindings: Bindings, names: Sequence[str]) -> Iterator[str]:
-    """The nest as readable text, given names for its operands."""
-    level, full = nest.levels(), nest.is_full()
-    kept = [f"i{k} < {size}" for k, (size, fold) in enumerate(zip(bindings.sizes, nest.folded, strict=True)) if not fold]
-    folds = [f"i{k} < {size}" for k, (size, fold) in enumerate(zip(bindings.sizes, nest.folded, strict=True)) if fold]
+    """The nest as readable text, given names for its operands; a value that is only stored stands where it is stored."""
+    text = _Text(nest, bindings, names)
+    axes = [(f"i{k} < {size}", fold) for k, (size, fold) in enumerate(zip(bindings.sizes, nest.folded, strict=True))]
+    kept, folds = ([axis for axis, fold in axes if fold == folded] for folded in (False, True))
     yield f"for {', '.join(kept) or 'once'}:"
-    last = max([*level, 0])
-    for stage in range(last + 1):
+    for stage in range(max([*text.level, 0]) + 1):
         for inside in (False, True):
-            lines = list(
-                _stage_lines(nest, names, bindings, [k for k in range(len(nest.nodes)) if level[k] == stage], full, inside)
-            )
+            lines = list(text.stage(stage, inside))
             if lines and inside:
                 yield f"    for {', '.join(folds)}:"
             yield from (("        " if inside else "    ") + line for line in lines)
 
 
-def _stage_lines(
-    nest: LoopNest, names: Sequence[str], bindings: Bindings, stage: Sequence[int], full: Sequence[bool], inside: bool
-) -> Iterator[str]:
-    """What is computed in one stage, within the folded loops or outside of them."""
-    for k in stage:
-        node = nest.nodes[k]
-        if full[k] == inside:
-            match node:
-                case Load(operand):
-                    yield f"v{k} = {_place(nest, names, bindings, operand)}"
-                case Literal(_, _):
-                    yield f"v{k} = {node.value}"
-                case Apply(op, arguments, _):
-                    yield f"v{k} = {type(op.shown).__name__}({', '.join(f'v{one}' for one in arguments)})"
-                case Gather(operand, indices, _):
-                    yield f"v{k} = {names[operand]}[{', '.join(f'v{one}' for one in indices)}]"
-        for store in nest.stores:
-            if store.node == k and nest.is_inner(store) == inside:
-                yield f"{_place(nest, names, bindings, store.operand)} = v{k}"
+class _Text:
+    """The text of the nodes of a nest."""
+
+    def __init__(self, nest: LoopNest, bindings: Bindings, names: Sequence[str]) -> None:
+        self.nest, self.bindings, self.names = nest, bindings, names
+        self.level, self.full = nest.levels(), nest.is_full()
+        used = [one for k in range(len(nest.nodes)) for one in nest.arguments_of(k)]
+        used += [one for add in nest.scatters for one in (add.node, *add.indices)] + [store.node for store in nest.stores]
+        self.uses = {k: used.count(k) for k in range(len(nest.nodes))}
+
+    def of(self, node: int) -> str:
+        """A node where it is used: the element that is loaded, the number, or the name of what was computed."""
+        match self.nest.nodes[node]:
+            case Load(operand):
+                return self.place(operand)
+            case Literal() as number:
+                return str(number.value)
+        return f"v{node}"
+
+    def stage(self, stage: int, inside: bool) -> Iterator[str]:
+        """The lines of one stage, within the folded loops or outside of them."""
+        nest = self.nest
+        for k, node in enumerate(nest.nodes):
+            if self.level[k] != stage:
+                continue
+            stores = [one for one in nest.stores if one.node == k]
+            text = self._expression(node)
+            alone = text is not None and len(stores) == self.uses[k] == 1 and nest.is_inner(stores[0]) == self.full[k]
+            if text is not None and self.full[k] == inside and not alone:
+                yield f"v{k} = {text}"
+            for store in stores:
+                if nest.is_inner(store) == inside:
+                    yield f"{self.place(store.operand)} = {text if alone else self.of(k)}"
+            for j, other in enumerate(nest.nodes):
+                if isinstance(other, Fold) and other.argument == k and inside:
+                    yield f"v{j} = {type(other.op.shown).__name__} of {self.of(k)}"
         for add in nest.scatters:
-            if add.node == k and full[k] == inside:
-                picked = ", ".join(f"v{one}" for one in add.indices)
-                yield f"{names[add.operand]}[{picked}] {'=' if add.replaces else '+='} v{k}"
-        for j, other in enumerate(nest.nodes):
-            if isinstance(other, Fold) and other.argument == k and inside:
-                yield f"v{j} = {type(other.op).__name__} of v{k}"
+            if self.level[add.node] == stage and self.full[add.node] == inside:
+                picked = ", ".join(self.of(one) for one in add.indices)
+                yield f"{self.names[add.operand]}[{picked}] {'=' if add.replaces else '+='} {self.of(add.node)}"
 
+    def _expression(self, node: Node) -> str | None:
+        """What computes a node, if it is not shown where it is used."""
+        match node:
+            case Apply(op, arguments, _):
+                return f"{type(op.shown).__name__}({', '.join(self.of(one) for one in arguments)})"
+            case Gather(operand, indices, _):
+                return f"{self.names[operand]}[{', '.join(self.of(one) for one in indices)}]"
+        return None
 
-def _place(nest: LoopNest, names: Sequence[str], bindings: Bindings, operand: int) -> str:
-    """An element of an operand, as text."""
-    terms = [
-        f"i{axis}" if stride == 1 else f"{stride} * i{axis}"
-        for axis, stride in enumerate(bindings.strides[operand])
-        if stride and bindings.sizes[axis] > 1
-    ]
-    name = names[operand]
-    return f"{name}[{' + '.join(terms) or '0'}]" if name.isidentifier() else name
+    def place(self, operand: int) -> str:
+        """An element of an operand."""
+        terms = [
+            f"i{axis}" if stride == 1 else f"{stride} * i{axis}"
+            for axis, stride in enumerate(self.bindings.strides[operand])
+            if stride and self.bindings.sizes[axis] > 1
+        ]
+        name = self.names[operand]
+        return f"{name}[{' + '.join(terms) or '0'}]" if name.isidentifier() else name

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from minigraph.compiler.loops.fusion import Grouping
-from minigraph.compiler.shaped.layout import Layout, indexed, is_view, sizes
+from minigraph.compiler.shaped.layout import Layout, is_view, map_of, sizes
 from minigraph.core.graph import Constant, Graph, Variable
 from minigraph.ops.array.arranging import Concatenate
 from minigraph.ops.array.indexing import Assign, Increment
@@ -41,6 +41,6 @@ def parts_of(whole: Variable, layouts: Mapping[Variable, Layout]) -> Iterator[tu
                 start += sizes(part)[axis]
         case Increment():  # what is there counts, too
             return
-        case Assign(entries) if len(whole.inputs) == 2 and isinstance(layouts[whole.inputs[0]].storage.op, Constant):
+        case Assign() if len(whole.inputs) == 2 and isinstance(layouts[whole.inputs[0]].storage.op, Constant):
             own = layouts[whole]
-            yield whole.inputs[1], Layout(whole, *indexed(entries, sizes(whole), own.strides, own.offset))
+            yield whole.inputs[1], Layout(whole, *map_of(whole).strided(own.strides, own.offset))

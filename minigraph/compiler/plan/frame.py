@@ -15,8 +15,8 @@ from minigraph.compiler.plan.program import ARENA, CONSTANTS, FIRST, Program
 from minigraph.compiler.shaped.layout import Layout, sizes
 from minigraph.core.dimensions import Dimension, Sizes, Template
 from minigraph.core.graph import Constant, Variable
+from minigraph.core.static import SizeConstant, value_for
 from minigraph.core.types import as_dtype
-from minigraph.rewrite.specialize import SizeConstant, value_for
 
 PLAIN = Sizes(())
 """The sizes of a program that leaves none open."""

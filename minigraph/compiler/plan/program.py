@@ -14,15 +14,17 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from minigraph.compiler.interpreted import Backend
 from minigraph.compiler.loops.donation import overwrite
 from minigraph.compiler.loops.fusion import AxisMap, Group, Grouping
 from minigraph.compiler.loops.lower import Builder, Place, along_space
-from minigraph.compiler.loops.nest import Apply, Bindings, Literal, Load, LoopNest
+from minigraph.compiler.loops.nest import Apply, Bindings, Fold, Literal, Load, LoopNest
 from minigraph.compiler.loops.subbuffers import parts_in_place, parts_of
-from minigraph.compiler.shaped.cost_model import cost
-from minigraph.compiler.shaped.layout import Layout, Packed, PackedMatMul, ScatteredMatMul, contiguous, sizes, with_copies
+from minigraph.compiler.shaped.layout import Layout, Packed, PackedMatMul, ScatteredMatMul, contiguous, layouts_of, sizes
+from minigraph.core.dimensions import Sizes
 from minigraph.core.graph import Constant, Graph, Input, Variable
 from minigraph.core.record import Record
+from minigraph.core.static import SizeConstant
 from minigraph.core.types import TensorType
 from minigraph.ops.array.arranging import Concatenate
 from minigraph.ops.array.indexing import Assign, Indexing
@@ -31,7 +33,6 @@ from minigraph.ops.elementwise.arithmetic import Add
 from minigraph.ops.linear.products import MatMul
 from minigraph.ops.loop.loop import Scan
 from minigraph.ops.reduce.reduction import Reduction
-from minigraph.rewrite.specialize import SizeConstant
 
 ARENA, CONSTANTS, FIRST = 0, 1, 2
 """The slots of the memory that a program works in: its own, its constants', then inputs and outputs."""
@@ -44,9 +45,18 @@ class Step(Record):
     variables: tuple[Variable, ...]
 
     @property
+    def places_in_code(self) -> str:
+        """Where the user wrote what the kernel computes: the first lines."""
+        return ", ".join(list(dict.fromkeys(f"{one.origin}" for one in self.variables))[:2])
+
+    @property
     def title(self) -> str:
         """The ops that the kernel computes."""
         return ", ".join(dict.fromkeys(type(one.op.shown).__name__ for one in self.variables))
+
+    def work(self, settled: Sizes) -> tuple[int, int]:
+        """The bytes that it moves, each operand once, and its operations, for sizes that are settled."""
+        raise TypeError(f"{type(self).__name__} does not define work")
 
 
 class NestStep(Step):
@@ -55,9 +65,24 @@ class NestStep(Step):
     nest: LoopNest
     bindings: Bindings
 
+    def work(self, settled: Sizes) -> tuple[int, int]:
+        numbers = self.bindings.settled(settled)
+        moved = sum(
+            one.dtype.itemsize * math.prod(size for size, stride in zip(numbers.sizes, strides, strict=True) if stride)
+            for one, strides in zip(self.nest.operands, numbers.strides, strict=True)
+            if one.in_memory
+        )
+        return moved, math.prod(numbers.sizes) * sum(isinstance(node, Apply | Fold) for node in self.nest.nodes)
+
 
 class ProductStep(Step):
     """A product of two matrices into a third, or the packing of one."""
+
+    def work(self, settled: Sizes) -> tuple[int, int]:
+        (result,) = self.variables
+        counts = [math.prod(settled.all(sizes(one))) for one in (*result.inputs, result)]
+        terms = 2 * counts[0] * settled(sizes(result)[-1]) if len(result.inputs) == 2 else 0
+        return sum(counts) * result.dtype.itemsize, terms
 
 
 Where = tuple[Variable, int]
@@ -94,6 +119,11 @@ class LoopStep(Step):
     arguments: tuple[Argument, ...]
     stop: int
 
+    def work(self, settled: Sizes) -> tuple[int, int]:
+        each = [step.work(settled) for step in self.body.steps]
+        times = settled(self.times)
+        return times * sum(moved for moved, _ in each), times * sum(done for _, done in each)
+
 
 class Program(ABC):
     """Kernels in order, the memory they need, and how inputs and outputs are bound to them."""
@@ -101,9 +131,9 @@ class Program(ABC):
     alignment: ClassVar[int]
     """Of the values in its memory, in bytes."""
 
-    def __init__(self, graph: Graph, wanted: Sequence[tuple[int, int]] = ()) -> None:
-        """wanted: positions of an input and of the output that shall be written over it, if that is safe."""
-        self.graph, self.layouts = with_copies(self.prepared(graph))
+    def __init__(self, graph: Graph, wanted: Sequence[tuple[int, int]], backend: Backend) -> None:
+        """graph: one of known sizes, after all passes. wanted: positions of an input and of the output to write over it."""
+        self.graph, self.layouts, self.backend = graph, layouts_of(graph), backend
         self.grouping = Grouping(self.graph, self.layouts, [self.graph.outputs[output] for _, output in wanted])
         groups, self._replaced = overwrite(self.graph, self.grouping, wanted)
         self.overwritten = {output: given for given, output in wanted if self.graph.outputs[output] in self._replaced}
@@ -116,10 +146,6 @@ class Program(ABC):
         for group in groups:
             self.steps += self._steps(group)
         self.assemble()
-
-    @abstractmethod
-    def prepared(self, graph: Graph) -> Graph:
-        """An equal graph that suits the machine."""
 
     @abstractmethod
     def body_program(self, graph: Graph) -> Program:
@@ -158,9 +184,8 @@ class Program(ABC):
             case Overlap():
                 yield from self._overlapping(variable)
             case Indexing() if variable not in [one.storage for one in self._placed.values()]:
-                x, value, *fillers = variable.inputs
-                yield self._copy(x, self.layouts[variable], variable)
-                yield self._write(variable, value, fillers)
+                yield self._copy(variable.inputs[0], self.layouts[variable], variable)
+                yield self._write(variable, variable.inputs[1])
             case Indexing():
                 return
             case _:
@@ -221,7 +246,7 @@ class Program(ABC):
         written = [one for one in members if one in self.grouping.stored and self.grouping.group_of[one] is group]
         for variable, axes in members.items():
             full = any(axis in group.folded for axis in axes)
-            if cost(variable.op) > 1 and last.get(variable, 0) > level[variable] and full:
+            if variable.op.cost > 1 and last.get(variable, 0) > level[variable] and full:
                 like = [
                     one for one in written if (one.dtype, sizes(one), members[one]) == (variable.dtype, sizes(variable), axes)
                 ]
@@ -240,10 +265,10 @@ class Program(ABC):
         builder.store(builder.read(source, axes), target, result.dtype, axes)
         return self._step(builder, (result,))
 
-    def _write(self, variable: Variable, value: Variable, fillers: Sequence[Variable]) -> Step:
+    def _write(self, variable: Variable, value: Variable) -> Step:
         """A nest that puts a value where an index says, or adds it."""
         builder, axes = self._over(value)
-        builder.scatter(builder.read(value, axes), variable.op, variable, fillers, axes)
+        builder.scatter(builder.read(value, axes), variable, axes)
         return self._step(builder, (variable,))
 
     def _overlapping(self, variable: Variable) -> Iterator[Step]:
@@ -305,7 +330,8 @@ class Program(ABC):
                 yield self._copy(state, Layout(result, strides[1:] if kept else strides, start), result)
         if not last:
             return
-        program = self.body_program(op.body)
+        passes, journal = self.backend.pipeline.shaped, self.backend.journal
+        program = self.body_program(journal.run(passes, op.body, "loop body: "))
         arguments = [*self._loop_inputs(variable, results), *self._loop_outputs(variable, results)]
         table = _scratch(8 * (FIRST + len(arguments)), variable)
         memory, done = _scratch(1, variable), results[-1] if op.stops else _scratch(8, variable)

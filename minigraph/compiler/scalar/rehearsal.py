@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from minigraph.compiler.scalar.namespace import SCALARS
-from minigraph.compiler.scalar.scalar import BOOL, DType, Value, Writer
+from minigraph.compiler.scalar.scalar import BOOL, INT64, DType, Value, Writer
 from minigraph.core.errors import InvalidTypeError
 from minigraph.core.graph import Array, Op, Variable
 from minigraph.core.types import broadcast_shapes
+from minigraph.ops.reduce.reduction import Reduction
 
 TOLERANCES = {2: 2e-2, 4: 1e-4, 8: 1e-9}
 """How far results may be apart, relative to them, for floats of each size in bytes."""
@@ -135,6 +136,38 @@ def _difference(op: Op, dtypes: Sequence[DType], result: DType) -> str | None:
     return None if np.allclose(actual, expected, rtol=margin, atol=margin, equal_nan=True) else DIFFERENT
 
 
+def objection_to_fold(op: Reduction, variable: Variable) -> str | None:
+    """Why what a reduction computes cannot be compiled; None if it can."""
+    try:
+        hash(op)
+        return _difference_of_folds(op, variable.inputs[0].dtype, variable.dtype)
+    except Exception as error:  # whatever it is, NumPy may do better
+        return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+
+
+def _difference_of_folds(op: Reduction, dtype: DType, result: DType) -> str | None:
+    """What NumPy and a kernel make of the same columns of numbers, added and merged in another order, where that differs."""
+    rows = _samples([dtype])[0][: 4 * len(FLOATS)].reshape(4, -1)
+    rows = rows[:, np.isfinite(rows).all(0)] if dtype.kind == "f" else rows
+    writer = Rehearsal()
+    with np.errstate(all="ignore"):
+        states = []
+        for begin in (0, 2):
+            state = tuple([writer.of(np.full(rows.shape[1], number), kind) for kind, number in op.states(dtype)])
+            for place in (begin, begin + 1):
+                state = op.add(SCALARS, state, writer.of(rows[place], dtype), writer.of(np.full(rows.shape[1], place), INT64))
+            states.append(state)
+        value = op.result(SCALARS, op.merge(SCALARS, states[1], states[0]), dtype)
+        expected, actual = op.over((0,)).forward(np, rows), writer.array(value.astype(result))
+    if [one.dtype for one in states[0]] != [kind for kind, _ in op.states(dtype)]:
+        return "its add returns other dtypes than its states have"
+    if result.kind != "f":
+        return None if np.array_equal(expected, actual) else FOLDS_DIFFERENTLY
+    margin = 4 * TOLERANCES[result.itemsize]
+    return None if np.allclose(actual, expected, rtol=margin, atol=margin, equal_nan=True) else FOLDS_DIFFERENTLY
+
+
+FOLDS_DIFFERENTLY = "its fold of single values gives something else than its forward"
 DIFFERENT = "its forward computes something else on single values than on arrays"
 
 

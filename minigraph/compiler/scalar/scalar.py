@@ -29,8 +29,10 @@ class Writer(ABC):
 
     def __init__(self) -> None:
         self.lines: list[str] = []
-        self.contracts = False
-        """Whether a product and a sum may be rounded together: within one op they may, lest x * x - x * x be no 0."""
+        self.freedom = ""
+        """How operations on floats may be changed: " contract" rounds a product and a sum together, which is for use within one
+        op alone, lest x * x - x * x be no 0; " reassoc" takes sums in another order.
+        """
         self._count = 0
 
     def fresh(self, stem: str = "v") -> str:
@@ -106,9 +108,8 @@ class Value:
 
     def by_kind(self, other: Any, boolean: str, integer: str, floating: str) -> Value:
         """The result of the instruction that the dtype asks for."""
-        together = " contract" if self.writer.contracts else ""
         one, two = self._matched(other)
-        return one.instruction({"b": boolean, "f": floating + together}.get(one.dtype.kind, integer), two)
+        return one.instruction({"b": boolean, "f": floating + self.writer.freedom}.get(one.dtype.kind, integer), two)
 
     def _matched(self, other: Any) -> tuple[Value, Value]:
         """This value and another operand, a float and a value of another dtype in the dtype that they have in common."""
@@ -125,6 +126,10 @@ class Value:
     def bitcast(self, dtype: DType) -> Value:
         """The same bits as another dtype of that size."""
         return self.writer.bits(self, dtype)
+
+    def view(self, dtype: Any) -> Value:
+        """The same bits as another dtype, as NumPy's arrays show them."""
+        return self.bitcast(np.dtype(dtype))
 
     def astype(self, dtype: Any) -> Value:
         """The value converted as NumPy does it: floats truncated to integers, numbers true unless 0."""

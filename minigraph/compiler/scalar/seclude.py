@@ -11,17 +11,21 @@ from typing import Any
 
 import numpy as np
 
-from minigraph.compiler.scalar.rehearsal import objection
+from minigraph.compiler.scalar.rehearsal import objection, objection_to_fold
 from minigraph.core.errors import InvalidTypeError
 from minigraph.core.graph import Array, Composite, Graph, Item, Leaf, Op, Structural, Types, Variable, items
+from minigraph.core.index_map import IndexMap
 from minigraph.core.origin import carry_on, carry_origin, here, warn
+from minigraph.core.types import TensorType
 from minigraph.core.walks import transform, with_bodies
+from minigraph.ops.array.selection import Selection
 from minigraph.ops.elementwise.base import Elementwise
+from minigraph.ops.reduce.reduction import Reduction, State
 from minigraph.rewrite.partition import derives_from_compiled
 
 WITHOUT_EFFECT = {
     "__annotations__", "__dict__", "__doc__", "__firstlineno__", "__match_args__", "__module__", "__qualname__", "__repr__",
-    "__static_attributes__", "__str__", "__weakref__", "foreign", "gradient",
+    "__static_attributes__", "__str__", "__weakref__", "cheap", "cost", "foreign", "gradient",
 }  # fmt: skip
 """What a class may define anew without computing another value."""
 
@@ -160,6 +164,74 @@ class Rehearsed(Elementwise):
         return result if result.dtype == self.dtype else result.astype(self.dtype)
 
 
+class Folded(Reduction):
+    """A reduction that is compiled, after a rehearsal, by its own fold."""
+
+    op: Reduction
+    kind: TensorType
+
+    def __repr__(self) -> str:
+        return repr(self.op)
+
+    @property
+    def shown(self) -> Op:
+        return self.op
+
+    def infer(self, *types: TensorType) -> Any:
+        return self.op.infer(*types)
+
+    def over(self, axes: tuple[int, ...]) -> Reduction:
+        return Folded(axes, self.op.over(axes), self.kind)
+
+    def states(self, dtype: np.dtype[Any]) -> tuple[tuple[np.dtype[Any], Any], ...]:
+        return self.op.states(dtype)
+
+    def add(self, xp: Any, state: State, x: Array, position: Array) -> State:
+        return self.op.add(xp, state, x, position)
+
+    def merge(self, xp: Any, state: State, other: State) -> State:
+        return self.op.merge(xp, state, other)
+
+    def result(self, xp: Any, state: State, dtype: np.dtype[Any]) -> Array:
+        return self.op.result(xp, state, dtype)
+
+    def forward(self, xp: Any, x: Array) -> Array:
+        return xp.array(self.op.forward(xp, _lent(x)))
+
+
+class Selected(Selection):
+    """A selection that is compiled by its own index map."""
+
+    op: Selection
+
+    def __repr__(self) -> str:
+        return repr(self.op)
+
+    @property
+    def shown(self) -> Op:
+        return self.op
+
+    def infer(self, *types: TensorType) -> Any:
+        return self.op.infer(*types)
+
+    def is_view(self, *types: TensorType) -> bool:
+        return self.op.is_view(*types)
+
+    def shape_inputs(self, inputs: Sequence[Variable]) -> Sequence[Variable] | None:
+        return self.op.shape_inputs(inputs)
+
+    def with_static_shape(self, inputs: tuple[Variable, ...]) -> tuple[Op, tuple[Variable, ...]]:
+        op, kept = self.op.with_static_shape(inputs)
+        assert isinstance(op, Selection)
+        return Selected(op), kept
+
+    def index_map(self, *types: TensorType) -> IndexMap | None:
+        return self.op.index_map(*types)
+
+    def forward(self, xp: Any, *arrays: Array) -> Array:
+        return xp.array(self.op.forward(xp, *(_lent(one) for one in arrays)))
+
+
 class Expandable(Composite):
     """A composite from outside of the package, known by what it expands to alone."""
 
@@ -212,6 +284,11 @@ def _held(op: Op, variable: Variable) -> Op:
     if isinstance(op, Elementwise):
         reason = objection(op, variable)
         return Rehearsed(op, variable.dtype) if reason is None else Opaque(op, kinds, reason)
+    if isinstance(op, Selection) and not op.in_order and not _is_more_derived(type(op), "forward", "index_map"):
+        return Selected(op)
+    if isinstance(op, Reduction) and not _is_more_derived(type(op), "forward", "add"):
+        reason = objection_to_fold(op, variable)
+        return Folded(op.axes, op, variable.type) if reason is None else Opaque(op, kinds, reason)
     reason = f"what {base.__name__} is compiled to does not compute its forward" if derives_from_compiled(variable) else ""
     if isinstance(op, Structural):
         return OpaqueLoop(op=op, kinds=kinds, reason=reason, body=op.body)

@@ -6,15 +6,13 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from minigraph.core.dimensions import taken
 from minigraph.core.graph import Graph, Op, Variable
+from minigraph.core.index_map import IndexMap
 from minigraph.core.record import Record
 from minigraph.core.types import TensorType
 from minigraph.core.walks import transform
-from minigraph.ops.array.creation import Arange
-from minigraph.ops.array.indexing import Hole, Index, Range
-from minigraph.ops.array.shape import BroadcastTo, Dimshuffle, Reshape
-from minigraph.ops.array.windows import Windows
+from minigraph.ops.array.selection import Counting, Selection
+from minigraph.ops.array.shape import BroadcastTo
 from minigraph.ops.elementwise.base import Cotangents, Elementwise
 from minigraph.ops.linear.products import MatMul
 from minigraph.ops.loop.loop import Scan
@@ -24,6 +22,7 @@ class Copy(Elementwise):
     """The same values in memory of their own, in C order."""
 
     kinds = "biuf"
+    cost = 1
 
     def forward(self, xp: Any, x: Any) -> Any:
         return x
@@ -93,12 +92,14 @@ def contiguous(shape: Sequence[int]) -> tuple[int, ...]:
 
 def is_view(variable: Variable) -> bool:
     """Whether a variable shows another's memory."""
-    match variable.op:
-        case Dimshuffle() | BroadcastTo() | Reshape() | Windows():
-            return True
-        case Index():
-            return len(variable.inputs) == 1
-    return False
+    return isinstance(variable.op, Selection) and variable.op.is_view(*[one.type for one in variable.inputs])
+
+
+def map_of(variable: Variable) -> IndexMap:
+    """Where the elements of a selection come from in its first operand."""
+    shown = variable.op.index_map(*[one.type for one in variable.inputs])
+    assert shown is not None
+    return shown
 
 
 def layout_of(variable: Variable, known: dict[Variable, Layout]) -> Layout:
@@ -108,42 +109,24 @@ def layout_of(variable: Variable, known: dict[Variable, Layout]) -> Layout:
     if not is_view(variable):
         return Layout(variable, contiguous(sizes(variable)), 0)
     shown = known[variable.inputs[0]]
-    storage, strides, offset = shown.storage, shown.strides, shown.offset
-    shape = sizes(variable.inputs[0])
-    match variable.op:
-        case Dimshuffle(pattern):
-            return Layout(storage, tuple(0 if axis is None else strides[axis] for axis in pattern), offset)
-        case BroadcastTo(pattern, _):
-            added = len(pattern) - len(strides)
-            kept = [0 if size == 1 else stride for size, stride in zip(shape, strides, strict=True)]
-            return Layout(storage, (0,) * added + tuple(kept), offset)
-        case Windows(axes, _, steps, dilations):
-            own = list(strides)
-            for axis, step in zip(axes, steps, strict=True):
-                own[axis] *= step
-            inner = [strides[axis] * dilation for axis, dilation in zip(axes, dilations, strict=True)]
-            return Layout(storage, (*own, *inner), offset)
-        case Reshape():
-            return Layout(storage, contiguous(sizes(variable)), offset)
-    return Layout(storage, *indexed(variable.op.entries, shape, strides, offset))  # type: ignore[attr-defined]
+    if keeps_order(variable):
+        return Layout(shown.storage, contiguous(sizes(variable)), shown.offset)
+    return Layout(shown.storage, *map_of(variable).strided(shown.strides, shown.offset))
 
 
-def indexed(entries: Sequence[Any], shape: Sequence[int], strides: Sequence[int], offset: int) -> tuple[tuple[int, ...], int]:
-    """Strides and offset of what an index of integers, slices and new axes shows; holes take an axis without a stride."""
-    result: list[int] = []
-    axis = 0
-    for entry in entries:
-        if entry is None:
-            result.append(0)
-            continue
-        if isinstance(entry, Range):
-            start, length, step = taken(entry.start, entry.stop, entry.step, shape[axis])
-            offset += start * strides[axis] if length else 0
-            result.append(step * strides[axis] if length > 1 else 0)
-        elif not isinstance(entry, Hole):
-            offset += (entry + shape[axis] if entry < 0 else entry) * strides[axis]
-        axis += 1
-    return tuple(result), offset
+def is_counted(variable: Variable) -> bool:
+    """Whether a variable is in no memory: each element is computed from its position wherever it is read."""
+    return isinstance(variable.op, Counting) and variable.op.cheap
+
+
+def is_gather(variable: Variable) -> bool:
+    """Whether a variable picks elements of another where integers say."""
+    return isinstance(variable.op, Selection) and not is_view(variable)
+
+
+def keeps_order(variable: Variable) -> bool:
+    """Whether a variable shows all elements of another in C order."""
+    return isinstance(variable.op, Selection) and variable.op.in_order
 
 
 def piece(shape: Sequence[int], strides: Sequence[int]) -> int:
@@ -181,11 +164,19 @@ def _is_one_stride(strides: Sequence[int], shape: Sequence[int], stack: Sequence
     return even and math.prod(shape) == math.prod(stack)
 
 
-def with_copies(graph: Graph) -> tuple[Graph, dict[Variable, Layout]]:
+def layouts_of(graph: Graph) -> dict[Variable, Layout]:
+    """The layout of every variable."""
+    found: dict[Variable, Layout] = {}
+    for variable in graph.variables:
+        found[variable] = layout_of(variable, found)
+    return found
+
+
+def insert_copies(graph: Graph) -> Graph:
     """The graph with copies where strides cannot say what is wanted: reshapes of scattered memory, matrices with gaps.
 
-    What counts positions is in no memory, and is copied where one is needed. Outputs are computed variables, each in memory of
-    its own. Also returns the layout of every variable.
+    A variable that counts positions has no memory, and is copied where some is needed. Outputs are computed variables, each in
+    memory of its own.
     """
     layouts: dict[Variable, Layout] = {}
 
@@ -193,7 +184,7 @@ def with_copies(graph: Graph) -> tuple[Graph, dict[Variable, Layout]]:
         """A variable whose memory is one piece from an axis on, as the bodies of loops take it."""
         layout, shape = layouts[variable], sizes(variable)
         whole = is_contiguous(Layout(layout.storage, layout.strides[axis:], 0), shape[axis:])
-        return variable if whole and not isinstance(layout.storage.op, Arange) else copied(variable)
+        return variable if whole and not is_counted(layout.storage) else copied(variable)
 
     def known(variable: Variable) -> Variable:
         layouts[variable] = layout_of(variable, layouts)
@@ -204,23 +195,23 @@ def with_copies(graph: Graph) -> tuple[Graph, dict[Variable, Layout]]:
 
     def settled(variable: Variable) -> Variable:
         operands = list(variable.inputs)
-        if isinstance(variable.op, Reshape) and not is_contiguous(layouts[operands[0]], sizes(operands[0])):
+        if keeps_order(variable) and not is_contiguous(layouts[operands[0]], sizes(operands[0])):
             operands[0] = copied(operands[0])
         if isinstance(variable.op, MatMul):
             stack = sizes(variable)[:-2]
             for position, one in enumerate(operands):
-                nowhere = isinstance(layouts[one].storage.op, Arange)
+                nowhere = is_counted(layouts[one].storage)
                 if nowhere or not is_multipliable(layouts[one], sizes(one), stack):
                     spread = BroadcastTo((*stack, *sizes(one)[-2:]), ())(one)
                     operands[position] = copied(known(spread))
         if isinstance(variable.op, ScatteredMatMul):
-            if isinstance(layouts[operands[0]].storage.op, Arange):
+            if is_counted(layouts[operands[0]].storage):
                 operands[0] = copied(operands[0])
             if not is_multipliable(layouts[operands[1]], sizes(operands[1]), ()):
                 operands[1] = copied(operands[1])
         if isinstance(variable.op, Packed | PackedMatMul) and not is_multipliable(layouts[operands[0]], sizes(operands[0]), ()):
             operands[0] = copied(operands[0])
-        if isinstance(variable.op, Index) and not is_view(variable) and isinstance(layouts[operands[0]].storage.op, Arange):
+        if is_gather(variable) and is_counted(layouts[operands[0]].storage):
             operands[0] = copied(operands[0])
         if isinstance(variable.op, Scan):
             rows = range(1, 1 + variable.op.sequences)
@@ -231,7 +222,7 @@ def with_copies(graph: Graph) -> tuple[Graph, dict[Variable, Layout]]:
     seen: set[Variable] = set()
     outputs = []
     for root in roots:
-        own = not root.inputs or is_view(root) or isinstance(root.op, Arange) or root in seen
+        own = not root.inputs or is_view(root) or is_counted(root) or root in seen
         outputs.append(copied(root) if own else root)
         seen.add(root)
-    return Graph(graph.inputs, tuple(outputs)), layouts
+    return Graph(graph.inputs, tuple(outputs))

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
-from minigraph.compiler.shaped.cost_model import cost
 from minigraph.compiler.shaped.layout import is_view, sizes
 from minigraph.core.graph import Constant, Graph, Input, Item, Variable, toposort
 from minigraph.core.origin import carry_on, carry_origin, here
@@ -34,7 +33,7 @@ class Rows(Record):
     leaves: tuple[Variable, ...]
 
 
-def recompute_rows(graph: Graph) -> Graph:
+def rematerialize(graph: Graph) -> Graph:
     """The graph, all of whose sizes are known, with rows of loops computed where they are read."""
     roots = list(graph.roots)
     with carry_origin(here()):
@@ -84,7 +83,7 @@ def _rows(stack: Variable, op: Scan) -> Rows | None:
         if one is not row and math.prod(sizes(one)) <= small:
             leaves += [] if isinstance(one.op, Constant) else [one]
             continue
-        if not one.inputs or not (is_view(one) or (isinstance(one.op, Elementwise) and cost(one.op) == 1)):
+        if not one.inputs or not (is_view(one) or (isinstance(one.op, Elementwise) and one.op.cost == 1)):
             return None
         ops += not is_view(one)
         pending += [operand for operand in one.inputs if operand not in seen]

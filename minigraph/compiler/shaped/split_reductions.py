@@ -13,7 +13,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from minigraph.compiler.shaped.cost_model import cost
 from minigraph.compiler.shaped.layout import sizes
 from minigraph.core.graph import Graph, Variable
 from minigraph.core.origin import carry_on, carry_origin, here
@@ -51,7 +50,7 @@ def split_rows(graph: Graph, blocks_of: Callable[[Variable, int, int], int]) -> 
         key = (variable, leading, count)
         if key not in blocks:
             rows = math.prod(shape[:leading])
-            if isinstance(variable.op, Elementwise) and cost(variable.op) == 1 and variable.inputs:
+            if isinstance(variable.op, Elementwise) and variable.op.cost == 1 and variable.inputs:
                 whole = [_operand(one, shape, leading) for one in variable.inputs]
                 if None not in whole:
                     parts = [one if flat else in_blocks(one, leading, count) for one, flat in whole if one is not None]  # type: ignore[misc]

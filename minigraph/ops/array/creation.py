@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,9 @@ import numpy as np
 from minigraph.core.conversion import as_variable, is_weak
 from minigraph.core.errors import InvalidTypeError, InvalidValueError
 from minigraph.core.graph import Array, Constant, Op, Variable
+from minigraph.core.static import fixed_value, integer_of
 from minigraph.core.types import TensorType, as_dtype, as_dtype_or_float, float_dtype
+from minigraph.ops.array.selection import Counting
 from minigraph.ops.array.shape import Sizes, broadcast_to, dimshuffle, shape
 from minigraph.ops.elementwise.base import Operand, cast, promoted
 from minigraph.ops.elementwise.comparison import eq, ge, where
@@ -50,11 +53,18 @@ def ones_like(x: Operand, dtype: Any = None) -> Variable:
     return full_like(x, 1, dtype)
 
 
-class Arange(Op):
+class Arange(Counting):
     """start, start + step, ... up to but without stop; the length where it is known."""
 
     length: int | None
     dtype: np.dtype[Any]
+    cheap = True
+
+    def shape_inputs(self, inputs: Sequence[Variable]) -> Sequence[Variable]:
+        return inputs
+
+    def with_static_shape(self, inputs: tuple[Variable, ...]) -> tuple[Op, tuple[Variable, ...]]:
+        return (self if self.length is not None else Arange(_static_length(inputs), self.dtype)), inputs
 
     def infer(self, *types: TensorType) -> TensorType:
         if any(type.ndim for type in types):
@@ -64,10 +74,22 @@ class Arange(Op):
     def forward(self, xp: Any, start: Array, stop: Array, step: Array) -> Array:
         return xp.arange(start.item(), stop.item(), step.item(), dtype=self.dtype)
 
-    def element(self, xp: Any, position: Any, start: Any, step: Any) -> Any:
-        """The element at a position, for kernels; as in NumPy the step is what the first two elements differ by."""
+    def parameters(self) -> Sequence[tuple[int, tuple[int, ...]]]:
+        return (0, ()), (2, ())
+
+    def element(self, xp: Any, position: Any, *scalars: Any) -> Any:
+        start, step = scalars  # as in NumPy the step is what the first two elements differ by
         first = start.astype(self.dtype)
         return first + position.astype(self.dtype) * ((start + step).astype(self.dtype) - first)
+
+
+def _static_length(bounds: Sequence[Variable]) -> Any:
+    """The number of elements of an arange of these constants."""
+    if all(one.dtype.kind in "iu" for one in bounds):
+        start, stop, step = (integer_of(one) for one in bounds)
+        return max(0, -((start - stop) // step))
+    start, stop, step = (fixed_value(one.op) for one in bounds)  # type: ignore[arg-type]
+    return max(0, math.ceil((stop - start) / step))
 
 
 def arange(start: Operand, stop: Operand = None, step: Operand = 1, dtype: Any = None) -> Variable:

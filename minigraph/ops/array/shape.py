@@ -12,7 +12,10 @@ from minigraph.core.conversion import as_variable
 from minigraph.core.dimensions import Dimension
 from minigraph.core.errors import InvalidTypeError, InvalidValueError
 from minigraph.core.graph import Array, Constant, Op, Variable
+from minigraph.core.index_map import IndexMap
+from minigraph.core.static import filled
 from minigraph.core.types import Shape, TensorType, check_axes, check_axis, tensor_type
+from minigraph.ops.array.selection import Selection
 from minigraph.ops.elementwise.base import Cotangents, Operand, cast
 
 __all__ = [
@@ -48,6 +51,12 @@ class Size(Op):
     def infer(self, *types: TensorType) -> TensorType:
         check_axis(self.axis, types[0].ndim)
         return TensorType(np.dtype("int64"), ())
+
+    def compilable(self, *types: TensorType) -> bool:
+        return True
+
+    def shape_inputs(self, inputs: Sequence[Variable]) -> Sequence[Variable]:
+        return ()
 
     def forward(self, xp: Any, x: Array) -> Array:
         return np.asarray(x.shape[self.axis], "int64")
@@ -104,7 +113,7 @@ def fill_sizes(pattern: Shape, symbolic: Sequence[Array]) -> tuple[int, ...]:
     return tuple(int(next(remaining)) if known is None else known for known in pattern)
 
 
-class Dimshuffle(Op):
+class Dimshuffle(Selection):
     """Axes reordered, left out (if of size 1), or inserted with size 1 (None in the pattern)."""
 
     pattern: tuple[int | None, ...]
@@ -120,6 +129,9 @@ class Dimshuffle(Op):
             if axis not in kept and known != 1:
                 raise InvalidValueError(f"axis {axis} has size {known}: only an axis of static size 1 can be dropped")
         return TensorType(source.dtype, tuple(1 if axis is None else source.shape[axis] for axis in self.pattern))
+
+    def index_map(self, *types: TensorType) -> IndexMap:
+        return IndexMap((0,) * types[0].ndim, tuple([() if axis is None else ((axis, 1),) for axis in self.pattern]))
 
     def forward(self, xp: Any, x: Array) -> Array:
         kept = [axis for axis in self.pattern if axis is not None]
@@ -203,12 +215,22 @@ def shape_padright(x: Operand, n_ones: int = 1) -> Variable:
     return expand_dims(variable, tuple(range(variable.ndim, variable.ndim + n_ones)))
 
 
-class Reshape(Op):
+class Reshape(Selection):
     """The same elements, in the same order, in another shape: None is symbolic, -1 is what remains."""
 
     pattern: tuple[int | None, ...]
     view_of = 0
     of_numbers = True
+    in_order = True
+
+    def shape_inputs(self, inputs: Sequence[Variable]) -> Sequence[Variable]:
+        return inputs[1:]
+
+    def is_view(self, *types: TensorType) -> bool:
+        return True
+
+    def with_static_shape(self, inputs: tuple[Variable, ...]) -> tuple[Op, tuple[Variable, ...]]:
+        return (Reshape(filled(self.pattern, inputs[1:])), inputs[:1]) if None in self.pattern else (self, inputs)
 
     def infer(self, *types: TensorType) -> TensorType:
         source = types[0]
@@ -267,7 +289,7 @@ def misfit(shape: Sequence[int | None], target: Sequence[int | None], kept: Sequ
     return None
 
 
-class BroadcastTo(Op):
+class BroadcastTo(Selection):
     """x stretched to a larger shape along the axes where its size is statically 1."""
 
     pattern: tuple[int | None, ...]
@@ -277,6 +299,24 @@ class BroadcastTo(Op):
 
     def infer(self, *types: TensorType) -> TensorType:
         return tensor_type(types[0].dtype, self.pattern)
+
+    def shape_inputs(self, inputs: Sequence[Variable]) -> Sequence[Variable]:
+        return inputs[1:]
+
+    def is_view(self, *types: TensorType) -> bool:
+        return True
+
+    def with_static_shape(self, inputs: tuple[Variable, ...]) -> tuple[Op, tuple[Variable, ...]]:
+        target = filled(self.pattern, inputs[1:])
+        failure = misfit(inputs[0].type.shape, target, self.kept)
+        if failure is not None:
+            raise InvalidValueError(failure)
+        return BroadcastTo(target, self.kept), inputs[:1]
+
+    def index_map(self, *types: TensorType) -> IndexMap:
+        shape = types[0].shape
+        own = tuple([() if size == 1 else ((axis, 1),) for axis, size in enumerate(shape)])
+        return IndexMap((0,) * len(shape), ((),) * (len(self.pattern) - len(shape)) + own)
 
     def forward(self, xp: Any, x: Array, *symbolic: Array) -> Array:
         target = fill_sizes(self.pattern, symbolic)

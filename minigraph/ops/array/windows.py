@@ -15,7 +15,10 @@ import numpy as np
 from minigraph.core.conversion import as_variable
 from minigraph.core.errors import InvalidValueError
 from minigraph.core.graph import Array, Op, Variable
+from minigraph.core.index_map import IndexMap
+from minigraph.core.static import filled
 from minigraph.core.types import Shape, TensorType, as_ints, check_axes, check_axis
+from minigraph.ops.array.selection import Selection
 from minigraph.ops.array.shape import Sizes, fill_sizes, shape, split_sizes
 from minigraph.ops.elementwise.base import Cotangents, Operand, cast, with_room
 
@@ -55,7 +58,7 @@ class Windowing(Op):
         return tuple(where)
 
 
-class Windows(Windowing):
+class Windows(Windowing, Selection):
     """Every window of an array: along each axis how many there are, and at the end an axis for each of those within."""
 
     view_of = 0
@@ -66,6 +69,13 @@ class Windows(Windowing):
         for axis, count in zip(self.axes, self.counts([sizes[axis] for axis in self.axes]), strict=True):
             sizes[axis] = count
         return TensorType(x.dtype, (*sizes, *self.sizes))
+
+    def index_map(self, *types: TensorType) -> IndexMap:
+        ndim = types[0].ndim
+        steps = dict(zip(self.axes, self.strides, strict=True))
+        windows = [((axis, steps.get(axis, 1)),) for axis in range(ndim)]
+        within = [((axis, dilation),) for axis, dilation in zip(self.axes, self.dilations, strict=True)]
+        return IndexMap((0,) * ndim, (*windows, *within))
 
     def forward(self, xp: Any, x: Array) -> Array:
         self.counts([x.shape[axis] for axis in self.axes])
@@ -87,6 +97,18 @@ class Overlap(Windowing):
     """The array in which every element is the sum of what it is in all windows; the last inputs are lengths of axes."""
 
     lengths: Shape
+
+    def compilable(self, *types: TensorType) -> bool:
+        return True
+
+    def shape_inputs(self, inputs: Sequence[Variable]) -> Sequence[Variable]:
+        return inputs[1:]
+
+    def with_static_shape(self, inputs: tuple[Variable, ...]) -> tuple[Op, tuple[Variable, ...]]:
+        if None not in self.lengths:
+            return self, inputs
+        lengths = filled(self.lengths, inputs[1:])
+        return Overlap(self.axes, self.sizes, self.strides, self.dilations, lengths), inputs[:1]
 
     def infer(self, *types: TensorType) -> TensorType:
         windows = types[0]

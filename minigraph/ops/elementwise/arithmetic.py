@@ -9,6 +9,7 @@ import numpy as np
 from minigraph.core.conversion import as_variable, constant, is_weak
 from minigraph.core.errors import InvalidValueError
 from minigraph.core.graph import Array, Constant, Variable, evaluated
+from minigraph.core.types import TensorType
 from minigraph.ops.elementwise.base import Cast, Cotangents, Elementwise, Floating, Operand, cast
 from minigraph.ops.elementwise.comparison import eq, gt, lt, where
 
@@ -50,6 +51,7 @@ class Stepwise(Elementwise):
 
 class Add(Elementwise):
     kinds = "biuf"
+    cost, cheap, rounds_alone = 1, True, True
 
     def forward(self, xp: Any, a: Array, b: Array) -> Array:
         return xp.add(a, b)
@@ -64,6 +66,8 @@ def add(a: Operand, b: Operand) -> Variable:
 
 
 class Subtract(Elementwise):
+    cost, cheap, rounds_alone = 1, True, True
+
     def forward(self, xp: Any, a: Array, b: Array) -> Array:
         return xp.subtract(a, b)
 
@@ -78,6 +82,7 @@ def subtract(a: Operand, b: Operand) -> Variable:
 
 class Multiply(Elementwise):
     kinds = "biuf"
+    cost, cheap, rounds_alone = 1, True, True
 
     def forward(self, xp: Any, a: Array, b: Array) -> Array:
         return xp.multiply(a, b)
@@ -93,6 +98,8 @@ def multiply(a: Operand, b: Operand) -> Variable:
 
 class MultiplyOrZero(Floating):
     """a * b, but 0 wherever a is 0, even where b is infinite or NaN: how a zero cotangent passes a pole."""
+
+    cost, cheap, rounds_alone = 1, True, True
 
     def forward(self, xp: Any, a: Array, b: Array) -> Array:
         return xp.where(xp.equal(a, 0), 0, a * b)
@@ -126,6 +133,8 @@ def zero_of(dy: Variable) -> Variable:
 
 
 class Divide(Floating):
+    cost, cheap = 1, True
+
     def operand_dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
         return dtype if dtype.kind == "f" else np.dtype("float64")
 
@@ -172,6 +181,9 @@ def divmod(a: Operand, b: Operand) -> tuple[Variable, Variable]:
 
 
 class Power(Elementwise):
+    def compilable(self, *types: TensorType) -> bool:
+        return types[0].dtype.kind == "f"  # an integer to a negative power is an error at run time
+
     def forward(self, xp: Any, a: Array, b: Array) -> Array:
         return xp.power(a, b)
 
@@ -202,6 +214,8 @@ class Log(Floating):
 
 
 class Negative(Elementwise):
+    cost, cheap = 1, True
+
     def forward(self, xp: Any, x: Array) -> Array:
         return xp.negative(x)
 
@@ -218,6 +232,8 @@ neg = negative
 
 
 class Reciprocal(Floating):
+    cost = 1
+
     def operand_dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
         return dtype if dtype.kind == "f" else np.dtype("float64")
 
@@ -234,6 +250,8 @@ def reciprocal(x: Operand) -> Variable:
 
 
 class Square(Elementwise):
+    cost, cheap, rounds_alone = 1, True, True
+
     def forward(self, xp: Any, x: Array) -> Array:
         return xp.square(x)
 
@@ -248,6 +266,7 @@ def square(x: Operand) -> Variable:
 
 class Absolute(Elementwise):
     kinds = "biuf"
+    cost, cheap = 1, True
 
     def forward(self, xp: Any, x: Array) -> Array:
         return xp.abs(x)
@@ -263,6 +282,7 @@ def abs(x: Operand) -> Variable:
 
 class Maximum(Elementwise):
     kinds = "biuf"
+    cost, cheap = 1, True
 
     def forward(self, xp: Any, a: Array, b: Array) -> Array:
         return xp.maximum(a, b)
@@ -278,6 +298,7 @@ def maximum(a: Operand, b: Operand) -> Variable:
 
 class Minimum(Elementwise):
     kinds = "biuf"
+    cost, cheap = 1, True
 
     def forward(self, xp: Any, a: Array, b: Array) -> Array:
         return xp.minimum(a, b)

@@ -35,6 +35,13 @@ class Elementwise(Op):
     """The kinds of dtypes it takes: b(ool), i(nteger), u(nsigned), f(loat)."""
 
     of_numbers = True
+    cost = 12
+
+    def compilable(self, *types: TensorType) -> bool:
+        return True
+
+    def shape_inputs(self, inputs: Sequence[Variable]) -> Sequence[Variable]:
+        return ()
 
     def of(self, *operands: Operand) -> Variable:
         """The op applied to anything array-like, promoted to one dtype."""
@@ -137,6 +144,7 @@ class Cast(Elementwise):
     dtype: np.dtype[Any]
     kinds = "biuf"
     of_numbers = False
+    cost, cheap = 1, True
 
     def result_dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
         return self.dtype

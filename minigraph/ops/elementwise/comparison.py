@@ -51,6 +51,7 @@ class Comparison(Elementwise):
     """An elementwise op from numbers to truth."""
 
     kinds = "biuf"
+    cost, cheap = 1, True
 
     def of(self, *operands: Operand) -> Variable:
         fitting = [_widened(one, operands) for one in operands]
@@ -235,6 +236,7 @@ class Where(Elementwise):
     """The second operand where the first, a boolean, is true, else the third."""
 
     kinds = "biuf"
+    cost, cheap = 1, True
 
     def of(self, *operands: Operand) -> Variable:
         condition, *choices = operands

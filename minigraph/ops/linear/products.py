@@ -35,6 +35,12 @@ class MatMul(Op):
 
     of_numbers = True
 
+    def compilable(self, *types: TensorType) -> bool:
+        return types[0].dtype.kind == "f"
+
+    def shape_inputs(self, inputs: Sequence[Variable]) -> Sequence[Variable]:
+        return ()
+
     def infer(self, *types: TensorType) -> TensorType:
         a, b = types
         if a.ndim < 2 or b.ndim < 2 or a.dtype != b.dtype:

@@ -15,11 +15,11 @@ import numpy as np
 from minigraph.core.conversion import constant
 from minigraph.core.errors import InvalidIndexError, InvalidTypeError, InvalidValueError
 from minigraph.core.graph import Array, Constant, Graph, Identity, Input, Item, Structural, Types, Variable, toposort
-from minigraph.core.types import Shape, TensorType
+from minigraph.core.types import TensorType
 from minigraph.core.walks import rebuild
-from minigraph.ops.array.indexing import WHOLE, Entry, Hole, Index, Indexing, Range, index
+from minigraph.ops.array.indexing import WHOLE, Index, index
 from minigraph.ops.array.shape import BroadcastTo
-from minigraph.ops.control import Assert, DefaultUpdate, computed_by, with_asked
+from minigraph.ops.control import DefaultUpdate, computed_by, with_asked
 
 Body = Callable[..., Sequence[Array]]
 """What computes the roots of a body from the values of its inputs."""
@@ -59,6 +59,12 @@ class Scan(Structural):
         steps = "?" if self.steps is None else self.steps
         way = ", backwards" if self.backwards else ""
         return f"Scan({self.name or 'loop'}: {steps} steps, {self.sequences} sequences, {self.states} states{way})"
+
+    def shape_inputs(self, inputs: Sequence[Variable]) -> Sequence[Variable]:
+        return inputs[:1]
+
+    def may_fail(self, *types: TensorType) -> bool:
+        return any(one.op.may_fail(*[operand.type for operand in one.inputs]) for one in self.body.variables)
 
     @property
     def outputs(self) -> int:
@@ -266,18 +272,7 @@ def captured(
 
 def may_fail(variable: Variable) -> bool:
     """Whether computing a variable may raise for what it is given, so that it must not be done before it is asked for."""
-    op = variable.op
-    return _may_miss(op.entries, variable.inputs[0].type.shape) if isinstance(op, Indexing) else isinstance(op, Assert)
-
-
-def _may_miss(entries: Sequence[Entry], sizes: Shape) -> bool:
-    """Whether an index may be outside of an array, known numbers being checked already where sizes are known."""
-    axes = iter(sizes)
-    for entry in entries:
-        size = None if entry is None or isinstance(entry, Hole) else next(axes)
-        if isinstance(entry, Hole) or (size is None and not isinstance(entry, Range | None)):
-            return True
-    return False
+    return variable.op.may_fail(*[one.type for one in variable.inputs])
 
 
 def _updated(roots: Sequence[Variable], inside: Iterable[Variable], outside: Set[Variable] = frozenset()) -> list[Variable]:

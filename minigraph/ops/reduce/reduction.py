@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -37,11 +37,63 @@ __all__ = [
 Axis = int | Sequence[int] | None
 
 
+State = tuple[Array, ...]
+"""The accumulators of a fold: arrays, or single values in a kernel."""
+
+
 class Reduction(Op):
-    """An op that folds the axes `axes` away."""
+    """An op that folds the axes `axes` away.
+
+    A subclass that states its fold, by `states`, `add`, `merge` and `result`, is compiled, and needs no `forward`. These are
+    written like `forward`, for arrays and for single values alike: with operators, and functions of the namespace `xp`. The
+    order in which elements are added and states merged is not fixed.
+    """
 
     axes: tuple[int, ...]
     of_numbers = True
+
+    def states(self, dtype: np.dtype[Any]) -> tuple[tuple[np.dtype[Any], Any], ...]:
+        """The dtype of each accumulator, and the number that it begins with, for elements of a dtype."""
+        raise TypeError(f"{type(self).__name__} does not define states")
+
+    def add(self, xp: Any, state: State, x: Array, position: Array) -> State:
+        """The state after one more element, which has this position, an int64, along the last of the axes."""
+        raise TypeError(f"{type(self).__name__} does not define add")
+
+    def merge(self, xp: Any, state: State, other: State) -> State:
+        """The state of all elements of two states, either of which may stand for the first of them."""
+        raise TypeError(f"{type(self).__name__} does not define merge")
+
+    def result(self, xp: Any, state: State, dtype: np.dtype[Any]) -> Array:
+        """The result, for elements of a dtype."""
+        raise TypeError(f"{type(self).__name__} does not define result")
+
+    def forward(self, xp: Any, x: Array) -> Array:
+        kept = remaining_axes(x.ndim, self.axes)
+        outer = tuple([x.shape[axis] for axis in kept])
+        rows = xp.transpose(x, (*kept, *self.axes)).reshape((*outer, -1) if x.size else (*outer, 0))
+        count = rows.shape[-1]
+        state = tuple([xp.full((*outer, count or 1), number, dtype) for dtype, number in self.states(x.dtype)])
+        if count:
+            state = self.add(xp, state, rows, xp.arange(count, dtype=np.dtype("int64")) % x.shape[self.axes[-1]])
+        while count > 1:
+            half = count // 2
+            parts = slice(half), slice(half, 2 * half), slice(2 * half, None)
+            first, second, rest = (tuple([one[..., part] for one in state]) for part in parts)
+            merged = self.merge(xp, first, second)
+            state = tuple([xp.concatenate(pair, -1) for pair in zip(merged, rest, strict=True)])
+            count -= half
+        return self.result(xp, tuple([one[..., 0] for one in state]), x.dtype)
+
+    def compilable(self, *types: TensorType) -> bool:
+        return type(self).add is not Reduction.add
+
+    def shape_inputs(self, inputs: Sequence[Variable]) -> Sequence[Variable]:
+        return ()
+
+    def over(self, axes: tuple[int, ...]) -> Reduction:
+        """The same reduction over other axes."""
+        return type(self)(**(vars(self) | {"axes": axes}))
 
     def infer(self, *types: TensorType) -> TensorType:
         return TensorType(self.result_dtype(types[0].dtype), drop_axes(types[0].shape, self.axes))
@@ -52,10 +104,20 @@ class Reduction(Op):
 
     def in_two_steps(self, first: tuple[int, ...], second: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[Op, Op] | None:
         """What folds some axes of elements of a dtype, and what folds those that are left of it; None if that cannot be."""
-        return type(self)(first), type(self)(second)
+        return None
 
     def of_one(self, x: Variable) -> Variable | None:
-        """What the fold of a single element makes of it; None if that is not the element."""
+        """The fold of the single element x; None if nothing is known of it."""
+        return None
+
+
+class Associative(Reduction):
+    """A reduction that may fold some axes first and then the others, and makes a single element of itself."""
+
+    def in_two_steps(self, first: tuple[int, ...], second: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[Op, Op] | None:
+        return self.over(first), self.over(second)
+
+    def of_one(self, x: Variable) -> Variable | None:
         return x
 
 
@@ -66,6 +128,23 @@ class Accumulation(Reduction):
     """
 
     dtype: np.dtype[Any] | None = None
+    unit: ClassVar[int]
+
+    def joined(self, xp: Any, a: Array, b: Array) -> Array:
+        """The sum, or the product, of two numbers."""
+        raise TypeError(f"{type(self).__name__} does not define joined")
+
+    def states(self, dtype: np.dtype[Any]) -> tuple[tuple[np.dtype[Any], Any], ...]:
+        return ((wide_integer(self.accumulator_dtype(dtype)), self.unit),)
+
+    def add(self, xp: Any, state: State, x: Array, position: Array) -> State:
+        return (self.joined(xp, state[0], x.astype(self.accumulator_dtype(x.dtype)).astype(state[0].dtype)),)
+
+    def merge(self, xp: Any, state: State, other: State) -> State:
+        return (self.joined(xp, state[0], other[0]),)
+
+    def result(self, xp: Any, state: State, dtype: np.dtype[Any]) -> Array:
+        return state[0].astype(self.result_dtype(dtype))
 
     def result_dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
         return wide_integer(dtype) if self.dtype is None else self.dtype
@@ -96,7 +175,51 @@ def wider(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return np.dtype({"float16": "float32", "float32": "float64"}.get(dtype.name, dtype))
 
 
-class Extreme(Reduction):
+def ranked(x: Array) -> Array:
+    """The bits of a float as an integer that is ordered as floats are, or back; NaN may rank first or last.
+
+    LLVM folds extremes of integers several at a time, those of floats only if it may forget about NaN.
+    """
+    bits = x.view(np.dtype(f"int{8 * x.dtype.itemsize}"))
+    return bits ^ ((bits >> (8 * bits.dtype.itemsize - 1)) & int(np.iinfo(bits.dtype).max))
+
+
+class Ordering(Reduction):
+    """A reduction that finds the greatest element, or the smallest; NaN outdoes all others."""
+
+    smallest: ClassVar[bool] = False
+
+    def worst(self, dtype: np.dtype[Any]) -> Any:
+        """The number that no element of a dtype is outdone by."""
+        if dtype.kind == "f":
+            return np.inf if self.smallest else -np.inf
+        if dtype.kind == "b":
+            return self.smallest
+        return np.iinfo(dtype).max if self.smallest else np.iinfo(dtype).min
+
+    def states(self, dtype: np.dtype[Any]) -> tuple[tuple[np.dtype[Any], Any], ...]:
+        if dtype.kind != "f":
+            return ((dtype, self.worst(dtype)),)
+        rank = ranked(np.asarray(self.worst(dtype), dtype))
+        return ((rank.dtype, int(rank)),)
+
+    def add(self, xp: Any, state: State, x: Array, position: Array) -> State:
+        if x.dtype.kind == "f":
+            ends = np.iinfo(state[0].dtype)
+            x = xp.where(x != x, ends.min if self.smallest else ends.max, ranked(x))
+        return self.merge(xp, state, (x,))
+
+    def merge(self, xp: Any, state: State, other: State) -> State:
+        best, x = state[0], other[0]
+        if best.dtype.kind == "b":
+            return (best & x if self.smallest else best | x,)
+        return (xp.where(x < best if self.smallest else x > best, x, best),)
+
+    def result(self, xp: Any, state: State, dtype: np.dtype[Any]) -> Array:
+        return ranked(state[0]).view(dtype) if dtype.kind == "f" else state[0]
+
+
+class Extreme(Ordering):
     """The greatest or smallest element; there must be one. Equal ones share the gradient equally."""
 
     def infer(self, *types: TensorType) -> TensorType:
@@ -134,6 +257,11 @@ def keep_axes(result: Variable, axes: tuple[int, ...], ndim: int, keepdims: bool
 
 
 class Sum(Accumulation):
+    unit = 0
+
+    def joined(self, xp: Any, a: Array, b: Array) -> Array:
+        return xp.add(a, b)
+
     def forward(self, xp: Any, x: Array) -> Array:
         return xp.sum(x, axis=self.axes, dtype=self.accumulator_dtype(x.dtype)).astype(self.result_dtype(x.dtype))
 
@@ -148,6 +276,11 @@ def sum(x: Operand, axis: Axis = None, dtype: Any = None, keepdims: bool = False
 
 
 class Prod(Accumulation):
+    unit = 1
+
+    def joined(self, xp: Any, a: Array, b: Array) -> Array:
+        return xp.multiply(a, b)
+
     def forward(self, xp: Any, x: Array) -> Array:
         return xp.prod(x, axis=self.axes, dtype=self.accumulator_dtype(x.dtype)).astype(self.result_dtype(x.dtype))
 
@@ -187,7 +320,7 @@ class ProductOfOthers(Op):
         return (sum(where(itself, 0, multiply_or_zero(expand_dims(dy, -1), others)), -2),)
 
 
-class Max(Extreme):
+class Max(Extreme, Associative):
     def forward(self, xp: Any, x: Array) -> Array:
         return xp.max(x, axis=self.axes)
 
@@ -197,7 +330,7 @@ def max(x: Operand, axis: Axis = None, keepdims: bool = False) -> Variable:
     return _reduced(Max, x, axis, keepdims)
 
 
-class Peak(Reduction):
+class Peak(Ordering, Associative):
     """The greatest element, -inf if there is none: what exponentials are taken relative to."""
 
     def forward(self, xp: Any, x: Array) -> Array:
@@ -206,7 +339,9 @@ class Peak(Reduction):
         return xp.full([size for axis, size in enumerate(x.shape) if axis not in self.axes], -np.inf, x.dtype)
 
 
-class Min(Extreme):
+class Min(Extreme, Associative):
+    smallest = True
+
     def forward(self, xp: Any, x: Array) -> Array:
         return xp.min(x, axis=self.axes)
 
@@ -221,7 +356,19 @@ def ptp(x: Operand, axis: Axis = None, keepdims: bool = False) -> Variable:
     return max(x, axis, keepdims) - min(x, axis, keepdims)
 
 
-class All(Reduction):
+class All(Associative):
+    def states(self, dtype: np.dtype[Any]) -> tuple[tuple[np.dtype[Any], Any], ...]:
+        return ((dtype, True),)
+
+    def add(self, xp: Any, state: State, x: Array, position: Array) -> State:
+        return (state[0] & x,)
+
+    def merge(self, xp: Any, state: State, other: State) -> State:
+        return (state[0] & other[0],)
+
+    def result(self, xp: Any, state: State, dtype: np.dtype[Any]) -> Array:
+        return state[0]
+
     def forward(self, xp: Any, x: Array) -> Array:
         return xp.all(x, axis=self.axes)
 
@@ -231,7 +378,19 @@ def all(x: Operand, axis: Axis = None, keepdims: bool = False) -> Variable:
     return _reduced(All, truth(x), axis, keepdims)
 
 
-class Any_(Reduction):
+class Any_(Associative):
+    def states(self, dtype: np.dtype[Any]) -> tuple[tuple[np.dtype[Any], Any], ...]:
+        return ((dtype, False),)
+
+    def add(self, xp: Any, state: State, x: Array, position: Array) -> State:
+        return (state[0] | x,)
+
+    def merge(self, xp: Any, state: State, other: State) -> State:
+        return (state[0] | other[0],)
+
+    def result(self, xp: Any, state: State, dtype: np.dtype[Any]) -> Array:
+        return state[0]
+
     def forward(self, xp: Any, x: Array) -> Array:
         return xp.any(x, axis=self.axes)
 
@@ -247,11 +406,30 @@ class Position(Extreme):
     def result_dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
         return np.dtype("int64")
 
-    def in_two_steps(self, first: tuple[int, ...], second: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[Op, Op] | None:
-        return None
+    def states(self, dtype: np.dtype[Any]) -> tuple[tuple[np.dtype[Any], Any], ...]:
+        return (dtype, self.worst(dtype)), (np.dtype("int64"), 0)
 
-    def of_one(self, x: Variable) -> Variable | None:
-        return None
+    def _outdoes(self, x: Array, best: Array) -> Array:
+        """Whether an element outdoes another, which a NaN does if the other is none."""
+        if x.dtype.kind == "b":
+            return best & (x ^ True) if self.smallest else x & (best ^ True)
+        better = x < best if self.smallest else x > best
+        return better | ((x != x) & (best == best)) if x.dtype.kind == "f" else better
+
+    def add(self, xp: Any, state: State, x: Array, position: Array) -> State:
+        better = self._outdoes(x, state[0])
+        return xp.where(better, x, state[0]), xp.where(better, position, state[1])
+
+    def merge(self, xp: Any, state: State, other: State) -> State:
+        (best, place), (x, position) = state, other
+        equal = x == best
+        if x.dtype.kind == "f":
+            equal = equal | ((x != x) & (best != best))
+        better = self._outdoes(x, best) | (equal & (position < place))
+        return xp.where(better, x, best), xp.where(better, position, place)
+
+    def result(self, xp: Any, state: State, dtype: np.dtype[Any]) -> Array:
+        return state[1]
 
     def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
         return (None,)
@@ -271,6 +449,8 @@ def argmax(x: Operand, axis: Axis = None, keepdims: bool = False) -> Variable:
 
 
 class ArgMin(Position):
+    smallest = True
+
     def forward(self, xp: Any, x: Array) -> Array:
         return xp.argmin(x, axis=self.axes[0])
 

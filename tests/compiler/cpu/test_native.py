@@ -1038,12 +1038,12 @@ def test_profile_lists_kernels_with_their_lines():
     profile = f.profile(np.eye(3))
     np.testing.assert_array_equal(profile.outputs, f(np.eye(3)))
     assert s.get_value() == 2
-    names = {name for kernel, _, _ in profile.steps for name in kernel.split(", ")}
+    names = {name for kernel, *_ in profile.steps for name in kernel.split(", ")}
     assert names >= {"Tanh", "MatMul", "Exp", "Sum"}
-    lines = {kernel: line for kernel, line, _ in profile.steps}
+    lines = {kernel: line for kernel, line, *_ in profile.steps}
     assert lines["MatMul"] == str(product.origin)
     assert any(re.search(line_of(total), line) for line in lines.values())
-    assert all(seconds >= 0 for *_, seconds in profile.steps)
+    assert all(step.seconds >= 0 for step in profile.steps)
 
 
 def test_scalars_can_be_profiled():

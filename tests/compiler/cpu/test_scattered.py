@@ -13,7 +13,7 @@ if not jit.is_available():
 
 from minigraph.compiler.cpu import implicit_gemm as scattered
 from minigraph.compiler.cpu.gemm import table_of
-from minigraph.compiler.cpu.implicit_gemm import multiply_windows
+from minigraph.compiler.cpu.implicit_gemm import implicit_gemm
 from minigraph.compiler.cpu.products import has_wide_registers
 from minigraph.compiler.shaped.layout import ScatteredMatMul
 from minigraph.core.graph import Graph
@@ -126,7 +126,7 @@ def test_only_the_part_that_is_kept_of_a_gradient_is_computed(of_any_size):
     split = mg.reshape(patches @ filters, (2, 6, 6, 3, 3, 8))
     whole = Overlap((1, 2), (3, 3), (1, 1), (1, 1), (8, 8))(mg.dimshuffle(split, 0, 1, 2, 5, 3, 4))
     for wanted, windows in ((whole, 8 * 8), (whole[:, 1:7, 1:7], 6 * 6), (whole[:, 1:7, 2:6, 3:6], 6 * 4)):
-        graph = multiply_windows(Graph((patches, filters), (wanted,)))
+        graph = implicit_gemm(Graph((patches, filters), (wanted,)))
         (product,) = (one for one in graph.variables if isinstance(one.op, ScatteredMatMul))
         assert product.type.shape == (2 * windows, 8)
         rng = np.random.default_rng(0)
