@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -80,7 +81,7 @@ class Specification(Record):
     name: str | None = None
     trace: bool = False
     passes: tuple[Wish, ...] = ()
-    dump: str | None = None
+    dump: str | Path | None = None
 
     def portable(self) -> Specification:
         """The same without what tells how the graph was made, so that it can be loaded without the code that made it."""
@@ -99,8 +100,10 @@ def as_spec(given: Variable | In, cast: bool) -> In:
     return In(spec.variable, spec.value, spec.name, spec.borrow, spec.cast or cast)
 
 
-def check_inputs(specs: Sequence[In]) -> None:
-    """Raise for an input that is no variable, shared, or given twice."""
+def check_inputs(specs: Sequence[In], on_unused_input: str) -> None:
+    """Raise for an input that is no variable, shared, or given twice, and for another answer than there are to unused ones."""
+    if on_unused_input not in ("raise", "warn", "ignore"):
+        raise InvalidValueError(f"on_unused_input must be 'raise', 'warn' or 'ignore', not {on_unused_input!r}")
     seen: set[Variable] = set()
     for spec in specs:
         variable = spec.variable

@@ -369,7 +369,7 @@ def function(
     givens: replacements made before anything else; a shared variable may be replaced by an input.
     no_default_updates: True, or the shared variables that keep their value whatever the graph recorded.
     on_unused_input: "raise", "warn" or "ignore". backend: "native" (default where llvmlite is installed), "numpy" or "cupy".
-    trace: keep what each pass made of the graph in `.trace`. allow_input_downcast: `cast` for all inputs, see `In`.
+    trace: keep what each pass made in `.trace`. allow_input_downcast: `cast` for all inputs, see `In`.
     passes: names of passes to leave out, after a minus sign ("-merge"), and passes to add: functions from a graph to an equal
     one, which come last, or `mg.After(name, function)`; `.passes` lists the names. Those of `mg.config.passes` come first.
     dump: a folder for the text of every stage and for the code of kernels; without it that of MINIGRAPH_DUMP, if that is set.
@@ -383,9 +383,7 @@ def function(
     array(12., dtype=float32)
     """
     specs = tuple(as_spec(one, allow_input_downcast) for one in inputs)
-    check_inputs(specs)
-    if on_unused_input not in ("raise", "warn", "ignore"):
-        raise InvalidValueError(f"on_unused_input must be 'raise', 'warn' or 'ignore', not {on_unused_input!r}")
+    check_inputs(specs, on_unused_input)
     structure, wanted = structure_of(outputs)
     pairs = checked_updates(updates)
     roots = unite_loops(carry_updates([*wanted, *(value for _, value in pairs)]))
@@ -397,8 +395,7 @@ def function(
     check_leaves(graph, on_unused_input)
     for review in reviews:
         review(graph)
-    folder = None if dump is None else str(dump)
-    return Function(Specification(specs, graph, structure, backend, name, trace, as_wishes(passes), folder))
+    return Function(Specification(specs, graph, structure, backend, name, trace, as_wishes(passes), dump))
 
 
 def evaluate(variable: Variable, inputs: Mapping[Variable, Any] | None = None) -> Array:

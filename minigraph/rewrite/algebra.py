@@ -9,7 +9,8 @@ import numpy as np
 from minigraph.core.graph import Constant, Graph, Variable
 from minigraph.ops.array.arranging import Concatenate
 from minigraph.ops.array.creation import zeros_like
-from minigraph.ops.array.indexing import WHOLE, Increment, Range
+from minigraph.ops.array.entries import WHOLE, Range
+from minigraph.ops.array.indexing import Increment
 from minigraph.ops.array.shape import BroadcastTo, Dimshuffle, Reshape, dimshuffle
 from minigraph.ops.elementwise.arithmetic import (
     Add,

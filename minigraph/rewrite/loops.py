@@ -15,14 +15,16 @@ from minigraph.core.graph import Graph, Item, Variable, toposort
 from minigraph.core.origin import carry_on, carry_origin, here
 from minigraph.core.walks import from_inside, rebuild
 from minigraph.ops.array.arranging import Concatenate
-from minigraph.ops.array.indexing import WHOLE, Hole, Index, index
-from minigraph.ops.array.shape import BroadcastTo, Dimshuffle, Reshape, Size, broadcast_to, dimshuffle, reshape, shape
+from minigraph.ops.array.entries import WHOLE, Hole
+from minigraph.ops.array.indexing import Index, index
+from minigraph.ops.array.shape import BroadcastTo, Dimshuffle, Reshape, broadcast_to, dimshuffle, reshape, shape
+from minigraph.ops.array.sizes import Size
 from minigraph.ops.control import IfElse
 from minigraph.ops.elementwise.arithmetic import Add
 from minigraph.ops.elementwise.base import Elementwise
 from minigraph.ops.linear.products import MatMul
 from minigraph.ops.loop.loop import Scan, may_fail, results_of, stand_in
-from minigraph.ops.reduce.reduction import Reduction
+from minigraph.ops.reduce.base import Reduction
 from minigraph.rewrite.algebra import is_zeros
 from minigraph.rewrite.merge import merge
 from minigraph.rewrite.specialize import follows_from_sizes

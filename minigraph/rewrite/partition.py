@@ -10,12 +10,12 @@ import numpy as np
 from minigraph.core.graph import Array, Composite, Constant, Graph, Identity, Input, Item, Leaf, Op, Types, Variable, reachable
 from minigraph.core.origin import carry_on, carry_origin, here
 from minigraph.ops.array.selection import Selection
-from minigraph.ops.array.shape import Size
+from minigraph.ops.array.sizes import Size
 from minigraph.ops.array.windows import Windows
 from minigraph.ops.control import GradientOp
 from minigraph.ops.linear.products import MatMul
 from minigraph.ops.loop.loop import Scan
-from minigraph.ops.reduce.reduction import Reduction
+from minigraph.ops.reduce.base import Reduction
 from minigraph.rewrite.specialize import is_settled
 
 SMALLEST = 4

@@ -10,8 +10,10 @@ import math
 from minigraph.core.graph import Graph, Variable, toposort
 from minigraph.core.origin import carry_on, carry_origin, here
 from minigraph.core.walks import from_inside, rebuild
-from minigraph.ops.array.indexing import WHOLE, Index, Range
-from minigraph.ops.array.shape import Reshape, Size, reshape
+from minigraph.ops.array.entries import WHOLE, Range
+from minigraph.ops.array.indexing import Index
+from minigraph.ops.array.shape import Reshape, reshape
+from minigraph.ops.array.sizes import Size
 from minigraph.ops.elementwise.base import Elementwise
 from minigraph.rewrite.symbolic_shapes import pattern_sizes, split_axes
 

@@ -12,11 +12,12 @@ from collections.abc import Sequence
 from minigraph.core.graph import Constant, Graph, Variable
 from minigraph.core.origin import carry_on, carry_origin, here
 from minigraph.core.walks import transform
-from minigraph.ops.array.indexing import Assign, Index, Indexing, Range
+from minigraph.ops.array.entries import Indexing, Range
+from minigraph.ops.array.indexing import Assign, Index
 from minigraph.ops.array.shape import BroadcastTo, Dimshuffle, Reshape, broadcast_to, dimshuffle, reshape
 from minigraph.ops.array.windows import Overlap, Windows
 from minigraph.ops.elementwise.base import Elementwise
-from minigraph.ops.reduce.reduction import Reduction
+from minigraph.ops.reduce.base import Reduction
 from minigraph.rewrite.algebra import merge_dimshuffles
 from minigraph.rewrite.symbolic_shapes import pattern_sizes, split_axes
 

@@ -13,8 +13,8 @@ from minigraph.core.errors import InvalidValueError, MinigraphError
 from minigraph.core.graph import Constant, Graph, Input, Variable, describe_type, located, toposort
 from minigraph.core.static import Computed, SizeConstant, integer_of, source_of
 from minigraph.core.types import TensorType
-from minigraph.ops.array.indexing import Indexing
-from minigraph.ops.array.shape import Size
+from minigraph.ops.array.entries import Indexing
+from minigraph.ops.array.sizes import Size
 from minigraph.ops.elementwise.base import Elementwise
 from minigraph.ops.loop.loop import Scan
 

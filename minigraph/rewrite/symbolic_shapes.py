@@ -8,7 +8,8 @@ from typing import Any
 from minigraph.core.graph import Graph, Variable
 from minigraph.core.origin import carry_on, carry_origin, here
 from minigraph.core.walks import transform
-from minigraph.ops.array.shape import Dimshuffle, Size
+from minigraph.ops.array.shape import Dimshuffle
+from minigraph.ops.array.sizes import Size
 from minigraph.ops.elementwise.base import Elementwise
 
 Source = tuple[Variable, int]

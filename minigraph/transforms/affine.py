@@ -13,7 +13,8 @@ from minigraph.core.record import Record
 from minigraph.core.walks import rebuild, with_bodies
 from minigraph.functions.function import function
 from minigraph.layers.core.computation_graph import ComputationGraph
-from minigraph.ops.array.shape import Dimshuffle, Reshape, Size
+from minigraph.ops.array.shape import Dimshuffle, Reshape
+from minigraph.ops.array.sizes import Size
 from minigraph.ops.elementwise.arithmetic import Add, Divide, Multiply, Negative, Subtract
 from minigraph.ops.loop.loop import Scan
 from minigraph.ops.reduce.normalization import NormalizeBy

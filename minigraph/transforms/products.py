@@ -9,7 +9,8 @@ import numpy as np
 
 from minigraph.core.graph import Constant, Variable
 from minigraph.core.record import Record
-from minigraph.ops.array.indexing import Assign, Index, Range
+from minigraph.ops.array.entries import Range
+from minigraph.ops.array.indexing import Assign, Index
 from minigraph.ops.array.shape import BroadcastTo, Dimshuffle, Reshape
 from minigraph.ops.array.windows import Overlap, Windows
 from minigraph.ops.linear.products import MatMul

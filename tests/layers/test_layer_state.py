@@ -15,11 +15,7 @@ from minigraph import dialects, layers
 from minigraph.core.state import Cell
 from minigraph.dialects import gomlx, keras, puzzlelib, torch
 from minigraph.dialects.base import DialectNormalization, TrainableNormalization
-from minigraph.layers import (
-    Layer,
-    get_parameter_values,
-    set_parameter_values,
-)
+from minigraph.layers import Layer, get_parameter_values, set_parameter_values
 from minigraph.layers.core.roles import BATCH_NORM_POPULATION_STATISTICS, PARAMETER, has_roles
 from minigraph.transforms import reset_population_statistics
 from support.layer_table import CASES, MATRIX, RECORDS, assert_equal_steps, batches, stepping

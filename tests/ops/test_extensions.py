@@ -21,7 +21,8 @@ from minigraph.ops.array.shape import restore_axes
 from minigraph.ops.elementwise.arithmetic import Log
 from minigraph.ops.elementwise.base import Cotangents, Floating
 from minigraph.ops.elementwise.transcendental import Exp
-from minigraph.ops.reduce.reduction import Reduction, State, Sum
+from minigraph.ops.reduce.base import Reduction, State
+from minigraph.ops.reduce.reduction import Sum
 from minigraph.testing import verify_grad
 from support import host_cuda
 

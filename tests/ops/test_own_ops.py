@@ -13,14 +13,14 @@ import minigraph as mg
 from minigraph.core.graph import Composite, Leaf, Op, Variable, items
 from minigraph.ops.array.indexing import Index
 from minigraph.ops.array.selection import Selection
-from minigraph.ops.array.shape import Size
+from minigraph.ops.array.sizes import Size
 from minigraph.ops.control import Advance, GradientOp
 from minigraph.ops.elementwise.arithmetic import Multiply, Negative, Round
 from minigraph.ops.elementwise.base import Elementwise, Floating, Loosened
 from minigraph.ops.loop.loop import Continued
 from minigraph.ops.random import Below, RandomBits
 from minigraph.ops.reduce import normalization
-from minigraph.ops.reduce.reduction import Reduction
+from minigraph.ops.reduce.base import Reduction
 from minigraph.ops.reduce.softmax import Softmax
 from minigraph.testing import compute_plainly
 from support import host_cuda

@@ -11,7 +11,7 @@ from minigraph.core.graph import Graph
 from minigraph.layers import Convolutional, Rectifier, Sequence, SpatialBatchNormalization, batch_normalization
 from minigraph.ops.array.shape import Dimshuffle
 from minigraph.ops.elementwise.base import Elementwise
-from minigraph.ops.reduce.reduction import Reduction
+from minigraph.ops.reduce.base import Reduction
 from minigraph.rewrite.sink_transposes import sink_transposes
 from minigraph.testing import compute_plainly
 

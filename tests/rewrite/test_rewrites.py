@@ -7,7 +7,8 @@ import minigraph as mg
 from minigraph.core.graph import Composite, Constant, Graph, Identity, Variable, items
 from minigraph.ops.array.creation import Arange
 from minigraph.ops.array.indexing import Increment
-from minigraph.ops.array.shape import BroadcastTo, Dimshuffle, Reshape, Size, restore_axes
+from minigraph.ops.array.shape import BroadcastTo, Dimshuffle, Reshape, restore_axes
+from minigraph.ops.array.sizes import Size
 from minigraph.ops.control import Assert, GradientOp
 from minigraph.ops.elementwise.arithmetic import Add, Multiply, Negative, Power, Square, Subtract
 from minigraph.ops.random import RandomBits

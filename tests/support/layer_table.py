@@ -8,15 +8,7 @@ import pytest
 import minigraph as mg
 from minigraph import dialects, layers
 from minigraph.dialects import caffe, gomlx, keras, lasagne, onnx, puzzlelib, torch
-from minigraph.layers import (
-    LSTM,
-    Convolutional,
-    Linear,
-    Rectifier,
-    SimpleRecurrent,
-    Tanh,
-    training,
-)
+from minigraph.layers import LSTM, Convolutional, Linear, Rectifier, SimpleRecurrent, Tanh, training
 from minigraph.training import sgd
 from minigraph.transforms import moving_average
 from minigraph.transforms.batch_normalization import normalizations_of

@@ -14,23 +14,16 @@ import numpy as np
 
 from minigraph.compiler.cpu.gemm import REGISTER_BYTES
 from minigraph.compiler.cpu.products import FAST, has_wide_registers
-from minigraph.compiler.shaped.layout import (
-    Layout,
-    ScatteredMatMul,
-    contiguous,
-    is_contiguous,
-    is_view,
-    layout_of,
-    piece,
-    sizes,
-)
+from minigraph.compiler.shaped.layout import Layout, contiguous, is_contiguous, is_view, layout_of, piece, sizes
 from minigraph.compiler.shaped.split_reductions import blocks_of_terms
+from minigraph.compiler.shaped.target_ops import ScatteredMatMul
 from minigraph.core.graph import Graph, Variable
 from minigraph.core.origin import carry_on, carry_origin, here
 from minigraph.core.record import Record
 from minigraph.core.walks import transform
 from minigraph.ops.array.arranging import flip, pad
-from minigraph.ops.array.indexing import Index, Range, index
+from minigraph.ops.array.entries import Range
+from minigraph.ops.array.indexing import Index, index
 from minigraph.ops.array.shape import Dimshuffle, Reshape, dimshuffle, reshape
 from minigraph.ops.array.windows import Overlap, Windows
 from minigraph.ops.linear.products import MatMul

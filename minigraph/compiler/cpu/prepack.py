@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from minigraph.compiler.cpu.gemm import REGISTER_BYTES, packed_size
 from minigraph.compiler.cpu.products import is_worth_packing
-from minigraph.compiler.shaped.layout import Packed, PackedMatMul, sizes
+from minigraph.compiler.shaped.layout import sizes
+from minigraph.compiler.shaped.target_ops import Packed, PackedMatMul
 from minigraph.core.graph import Graph, Input, Variable, toposort
 from minigraph.core.walks import rebuild, transform
 from minigraph.ops.array.shape import Dimshuffle

@@ -11,7 +11,8 @@ import numpy as np
 from minigraph.compiler.cpu.gemm import DEPTH, REGISTER_BYTES, ROWS, packed_size, table_of
 from minigraph.compiler.cpu.products import BLAS, OWN, PACK, PACKED, PLAIN, SCATTERED, SCATTERED_WORDS, TRANSPOSED, is_own
 from minigraph.compiler.cpu.runtime import thread_count
-from minigraph.compiler.shaped.layout import Layout, Packed, PackedMatMul, ScatteredMatMul, piece
+from minigraph.compiler.shaped.layout import Layout, piece
+from minigraph.compiler.shaped.target_ops import Packed, PackedMatMul, ScatteredMatMul
 from minigraph.core.graph import Variable
 from minigraph.core.record import Record
 from minigraph.ops.linear.products import MatMul

@@ -22,9 +22,10 @@ from minigraph.compiler.loops.nest import LoopNest, describe
 from minigraph.compiler.passes import Pass
 from minigraph.compiler.plan.frame import Frame, Outline
 from minigraph.compiler.plan.program import LoopStep, NestStep, Program, Step
-from minigraph.compiler.shaped.layout import Packed, insert_copies
+from minigraph.compiler.shaped.copies import insert_copies
 from minigraph.compiler.shaped.rematerialize import rematerialize
 from minigraph.compiler.shaped.split_reductions import blocks_for_cores, split_products, split_rows
+from minigraph.compiler.shaped.target_ops import Packed
 from minigraph.core.dimensions import Dimension, Sizes, Template
 from minigraph.core.graph import Constant, Graph
 from minigraph.core.record import Record

@@ -17,7 +17,8 @@ from minigraph.compiler.loops.nest import describe
 from minigraph.compiler.passes import Pass
 from minigraph.compiler.plan.frame import Frame, Outline
 from minigraph.compiler.plan.program import ARENA, CONSTANTS, FIRST, LoopStep, NestStep, ProductStep, Program, Step
-from minigraph.compiler.shaped.layout import insert_copies, sizes
+from minigraph.compiler.shaped.copies import insert_copies
+from minigraph.compiler.shaped.layout import sizes
 from minigraph.compiler.shaped.split_reductions import pass_single, split_apart, split_rows
 from minigraph.core.graph import Graph, Variable
 from minigraph.core.record import Record

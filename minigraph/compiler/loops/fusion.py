@@ -16,7 +16,7 @@ from minigraph.core.graph import Graph, Item, Variable
 from minigraph.ops.array.selection import Counting
 from minigraph.ops.elementwise.base import Elementwise
 from minigraph.ops.loop.loop import Scan
-from minigraph.ops.reduce.reduction import Reduction
+from minigraph.ops.reduce.base import Reduction
 
 AxisMap = tuple[int | None, ...]
 """For each axis of a variable the axis of the space that it runs along, None where it does not vary."""

@@ -27,7 +27,7 @@ from minigraph.core.graph import Constant, Op, Variable
 from minigraph.core.record import Record
 from minigraph.ops.array.indexing import Increment
 from minigraph.ops.array.selection import Counting, Selection
-from minigraph.ops.reduce.reduction import Reduction
+from minigraph.ops.reduce.base import Reduction
 
 
 class Place(Record):

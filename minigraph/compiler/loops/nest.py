@@ -18,7 +18,7 @@ from minigraph.core.dimensions import Sizes
 from minigraph.core.graph import Op
 from minigraph.core.record import Record
 from minigraph.ops.elementwise.requirement import Require
-from minigraph.ops.reduce.reduction import Reduction
+from minigraph.ops.reduce.base import Reduction
 
 DType = np.dtype[Any]
 

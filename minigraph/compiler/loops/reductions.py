@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from minigraph.compiler.scalar.namespace import SCALARS
 from minigraph.compiler.scalar.scalar import DType, Value, Writer
-from minigraph.ops.reduce.reduction import Reduction
+from minigraph.ops.reduce.base import Reduction
 
 
 class Accumulator:

@@ -20,19 +20,21 @@ from minigraph.compiler.loops.fusion import AxisMap, Group, Grouping
 from minigraph.compiler.loops.lower import Builder, Place, along_space
 from minigraph.compiler.loops.nest import Apply, Bindings, Fold, Literal, Load, LoopNest
 from minigraph.compiler.loops.subbuffers import parts_in_place, parts_of
-from minigraph.compiler.shaped.layout import Layout, Packed, PackedMatMul, ScatteredMatMul, contiguous, layouts_of, sizes
+from minigraph.compiler.shaped.layout import Layout, contiguous, layouts_of, sizes
+from minigraph.compiler.shaped.target_ops import Packed, PackedMatMul, ScatteredMatMul
 from minigraph.core.dimensions import Sizes
 from minigraph.core.graph import Constant, Graph, Input, Variable
 from minigraph.core.record import Record
 from minigraph.core.static import SizeConstant
 from minigraph.core.types import TensorType
 from minigraph.ops.array.arranging import Concatenate
-from minigraph.ops.array.indexing import Assign, Indexing
+from minigraph.ops.array.entries import Indexing
+from minigraph.ops.array.indexing import Assign
 from minigraph.ops.array.windows import Overlap
 from minigraph.ops.elementwise.arithmetic import Add
 from minigraph.ops.linear.products import MatMul
 from minigraph.ops.loop.loop import Scan
-from minigraph.ops.reduce.reduction import Reduction
+from minigraph.ops.reduce.base import Reduction
 
 ARENA, CONSTANTS, FIRST = 0, 1, 2
 """The slots of the memory that a program works in: its own, its constants', then inputs and outputs."""

@@ -16,7 +16,7 @@ from minigraph.compiler.scalar.scalar import BOOL, INT64, DType, Value, Writer
 from minigraph.core.errors import InvalidTypeError
 from minigraph.core.graph import Array, Op, Variable
 from minigraph.core.types import broadcast_shapes
-from minigraph.ops.reduce.reduction import Reduction
+from minigraph.ops.reduce.base import Reduction
 
 TOLERANCES = {2: 2e-2, 4: 1e-4, 8: 1e-9}
 """How far results may be apart, relative to them, for floats of each size in bytes."""

@@ -20,7 +20,7 @@ from minigraph.core.types import TensorType
 from minigraph.core.walks import transform, with_bodies
 from minigraph.ops.array.selection import Selection
 from minigraph.ops.elementwise.base import Elementwise
-from minigraph.ops.reduce.reduction import Reduction, State
+from minigraph.ops.reduce.base import Reduction, State
 from minigraph.rewrite.partition import derives_from_compiled
 
 WITHOUT_EFFECT = {

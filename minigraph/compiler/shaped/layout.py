@@ -4,65 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
-from minigraph.core.graph import Graph, Op, Variable
+from minigraph.core.graph import Graph, Variable
 from minigraph.core.index_map import IndexMap
 from minigraph.core.record import Record
-from minigraph.core.types import TensorType
-from minigraph.core.walks import transform
 from minigraph.ops.array.selection import Counting, Selection
-from minigraph.ops.array.shape import BroadcastTo
-from minigraph.ops.elementwise.base import Cotangents, Elementwise
-from minigraph.ops.linear.products import MatMul
-from minigraph.ops.loop.loop import Scan
-
-
-class Copy(Elementwise):
-    """The same values in memory of their own, in C order."""
-
-    kinds = "biuf"
-    cost = 1
-
-    def forward(self, xp: Any, x: Any) -> Any:
-        return x
-
-    def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
-        return (dy,)
-
-
-class Packed(Op):
-    """A matrix packed for products with it on the right, once for many of them; only products know what lies where."""
-
-    size: int
-
-    def infer(self, *types: TensorType) -> TensorType:
-        return TensorType(types[0].dtype, (self.size,))
-
-
-class PackedMatMul(Op):
-    """The product with a packed matrix of so many columns."""
-
-    columns: int
-
-    def infer(self, *types: TensorType) -> TensorType:
-        return TensorType(types[0].dtype, (types[0].shape[0], self.columns))
-
-
-class ScatteredMatMul(Op):
-    """The product of a matrix and another, of which the first is an array, so many of whose axes make rows, the others columns;
-    `turned`: of its transposed. Sums of a turned one are left in so many parts, in a stack.
-    """
-
-    rows: int
-    turned: bool
-    parts: int
-
-    def infer(self, *types: TensorType) -> TensorType:
-        shown, matrix = types
-        height = math.prod(size or 0 for size in (shown.shape[self.rows :] if self.turned else shown.shape[: self.rows]))
-        stack = (self.parts,) if self.parts > 1 else ()
-        return TensorType(shown.dtype, (*stack, height, matrix.shape[1]))
 
 
 class Layout(Record):
@@ -170,59 +116,3 @@ def layouts_of(graph: Graph) -> dict[Variable, Layout]:
     for variable in graph.variables:
         found[variable] = layout_of(variable, found)
     return found
-
-
-def insert_copies(graph: Graph) -> Graph:
-    """The graph with copies where strides cannot say what is wanted: reshapes of scattered memory, matrices with gaps.
-
-    A variable that counts positions has no memory, and is copied where some is needed. Outputs are computed variables, each in
-    memory of its own.
-    """
-    layouts: dict[Variable, Layout] = {}
-
-    def in_rows(variable: Variable, axis: int) -> Variable:
-        """A variable whose memory is one piece from an axis on, as the bodies of loops take it."""
-        layout, shape = layouts[variable], sizes(variable)
-        whole = is_contiguous(Layout(layout.storage, layout.strides[axis:], 0), shape[axis:])
-        return variable if whole and not is_counted(layout.storage) else copied(variable)
-
-    def known(variable: Variable) -> Variable:
-        layouts[variable] = layout_of(variable, layouts)
-        return variable
-
-    def copied(variable: Variable) -> Variable:
-        return known(Variable(Copy(), (variable,), variable.type, None, (), variable.origin))
-
-    def settled(variable: Variable) -> Variable:
-        operands = list(variable.inputs)
-        if keeps_order(variable) and not is_contiguous(layouts[operands[0]], sizes(operands[0])):
-            operands[0] = copied(operands[0])
-        if isinstance(variable.op, MatMul):
-            stack = sizes(variable)[:-2]
-            for position, one in enumerate(operands):
-                nowhere = is_counted(layouts[one].storage)
-                if nowhere or not is_multipliable(layouts[one], sizes(one), stack):
-                    spread = BroadcastTo((*stack, *sizes(one)[-2:]), ())(one)
-                    operands[position] = copied(known(spread))
-        if isinstance(variable.op, ScatteredMatMul):
-            if is_counted(layouts[operands[0]].storage):
-                operands[0] = copied(operands[0])
-            if not is_multipliable(layouts[operands[1]], sizes(operands[1]), ()):
-                operands[1] = copied(operands[1])
-        if isinstance(variable.op, Packed | PackedMatMul) and not is_multipliable(layouts[operands[0]], sizes(operands[0]), ()):
-            operands[0] = copied(operands[0])
-        if is_gather(variable) and is_counted(layouts[operands[0]].storage):
-            operands[0] = copied(operands[0])
-        if isinstance(variable.op, Scan):
-            rows = range(1, 1 + variable.op.sequences)
-            operands[1:] = [in_rows(one, int(place in rows)) for place, one in enumerate(operands[1:], 1)]
-        return known(variable.with_inputs(tuple(operands)) if tuple(operands) != variable.inputs else variable)
-
-    roots = transform(graph.roots, settled)
-    seen: set[Variable] = set()
-    outputs = []
-    for root in roots:
-        own = not root.inputs or is_view(root) or is_counted(root) or root in seen
-        outputs.append(copied(root) if own else root)
-        seen.add(root)
-    return Graph(graph.inputs, tuple(outputs))

@@ -22,7 +22,7 @@ from minigraph.ops.array.shape import Dimshuffle, dimshuffle, reshape
 from minigraph.ops.elementwise.arithmetic import multiply
 from minigraph.ops.elementwise.base import Elementwise
 from minigraph.ops.linear.products import MatMul
-from minigraph.ops.reduce.reduction import Reduction
+from minigraph.ops.reduce.base import Reduction
 from minigraph.ops.reduce.reduction import sum as sum_over
 
 BLOCKS = 16

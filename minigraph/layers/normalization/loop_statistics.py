@@ -8,7 +8,8 @@ from minigraph.core.graph import Constant, Variable, is_annotation
 from minigraph.layers.normalization.conventions import Batch, pooled
 from minigraph.ops.array.arranging import concatenate
 from minigraph.ops.array.creation import Arange, arange, full
-from minigraph.ops.array.indexing import Index, Range, index
+from minigraph.ops.array.entries import Range
+from minigraph.ops.array.indexing import Index, index
 from minigraph.ops.array.shape import expand_dims, shape, shape_padright
 from minigraph.ops.elementwise.arithmetic import minimum
 from minigraph.ops.elementwise.base import cast

@@ -11,12 +11,7 @@ from minigraph.core.errors import InvalidTypeError, InvalidValueError
 from minigraph.core.graph import Variable
 from minigraph.layers.core.application import ApplicationCall, application, current_call
 from minigraph.layers.core.modes import is_in_training, is_left_out
-from minigraph.layers.core.roles import (
-    BATCH_NORM_DIVISOR,
-    BATCH_NORM_MINIBATCH_ESTIMATE,
-    BATCH_NORM_OFFSET,
-    Role,
-)
+from minigraph.layers.core.roles import BATCH_NORM_DIVISOR, BATCH_NORM_MINIBATCH_ESTIMATE, BATCH_NORM_OFFSET, Role
 from minigraph.layers.core.settings import Setting
 from minigraph.layers.normalization.apply_options import Freeze, Request, as_freeze, checked_index, held
 from minigraph.layers.normalization.conventions import BLOCKS, Batch, Convention
@@ -26,11 +21,7 @@ from minigraph.layers.normalization.stored_population import Pairs, StoresPopula
 from minigraph.ops.array.shape import broadcast_like
 from minigraph.ops.control import ifelse
 from minigraph.ops.elementwise.comparison import eq, ge, gt, where
-from minigraph.ops.reduce.normalization import (
-    Normalized,
-    Reduction,
-    normalize_by,
-)
+from minigraph.ops.reduce.normalization import Normalized, Reduction, normalize_by
 
 INFERENCE_IS_MEANT = "inference is meant"
 """The tag of an application that was switched to inference, or left out of training, on purpose."""

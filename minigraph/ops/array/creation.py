@@ -14,7 +14,8 @@ from minigraph.core.graph import Array, Constant, Op, Variable
 from minigraph.core.static import fixed_value, integer_of
 from minigraph.core.types import TensorType, as_dtype, as_dtype_or_float, float_dtype
 from minigraph.ops.array.selection import Counting
-from minigraph.ops.array.shape import Sizes, broadcast_to, dimshuffle, shape
+from minigraph.ops.array.shape import broadcast_to, dimshuffle, shape
+from minigraph.ops.array.sizes import Sizes
 from minigraph.ops.elementwise.base import Operand, cast, promoted
 from minigraph.ops.elementwise.comparison import eq, ge, where
 

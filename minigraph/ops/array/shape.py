@@ -6,17 +6,15 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from minigraph.core.conversion import as_variable
-from minigraph.core.dimensions import Dimension
-from minigraph.core.errors import InvalidTypeError, InvalidValueError
-from minigraph.core.graph import Array, Constant, Op, Variable
+from minigraph.core.errors import InvalidValueError
+from minigraph.core.graph import Array, Op, Variable
 from minigraph.core.index_map import IndexMap
 from minigraph.core.static import filled
-from minigraph.core.types import Shape, TensorType, check_axes, check_axis, tensor_type
+from minigraph.core.types import TensorType, check_axes, check_axis, tensor_type
 from minigraph.ops.array.selection import Selection
-from minigraph.ops.elementwise.base import Cotangents, Operand, cast
+from minigraph.ops.array.sizes import Size, Sizes, fill_sizes, known_size, split_sizes
+from minigraph.ops.elementwise.base import Cotangents, Operand
 
 __all__ = [
     "addbroadcast",
@@ -39,28 +37,6 @@ __all__ = [
     "unbroadcast",
 ]
 
-Sizes = Any
-"""A size or a sequence of sizes, each an int or an integer scalar variable."""
-
-
-class Size(Op):
-    """The run-time size of one axis."""
-
-    axis: int
-
-    def infer(self, *types: TensorType) -> TensorType:
-        check_axis(self.axis, types[0].ndim)
-        return TensorType(np.dtype("int64"), ())
-
-    def compilable(self, *types: TensorType) -> bool:
-        return True
-
-    def shape_inputs(self, inputs: Sequence[Variable]) -> Sequence[Variable]:
-        return ()
-
-    def forward(self, xp: Any, x: Array) -> Array:
-        return np.asarray(x.shape[self.axis], "int64")
-
 
 def shape(x: Operand) -> tuple[int | Variable, ...]:
     """The sizes of x: ints where known, integer scalar variables elsewhere."""
@@ -79,38 +55,6 @@ def size(x: Operand, axis: int | Sequence[int] | None = None) -> int | Variable:
         if isinstance(one, Variable):
             result = one if isinstance(result, int) and result == 1 else one * result
     return result
-
-
-def split_sizes(sizes: Sizes) -> tuple[Shape, list[Variable]]:
-    """A shape with None where a size is symbolic, and those sizes as int64 scalars."""
-    sequence = sizes if isinstance(sizes, list | tuple) else (sizes,)
-    pattern: list[int | None] = []
-    symbolic: list[Variable] = []
-    for one in sequence:
-        known = _known_size(one)
-        pattern.append(known)
-        if known is None:
-            symbolic.append(cast(one, "int64"))
-    return tuple(pattern), symbolic
-
-
-def _known_size(one: Any) -> int | None:
-    """A size as an int, or None if it is symbolic; TypeError for anything else."""
-    if isinstance(one, Variable):
-        if one.dtype.kind not in "iu" or one.ndim:
-            raise InvalidTypeError(f"a size must be an integer scalar, not {one!r}")
-        return int(one.op.value) if isinstance(one.op, Constant) else None
-    if isinstance(one, Dimension):
-        return one  # type: ignore[return-value]
-    if isinstance(one, bool) or not isinstance(one, int | np.integer):
-        raise InvalidTypeError(f"a size must be an int or an integer scalar variable, not {one!r}")
-    return int(one)
-
-
-def fill_sizes(pattern: Shape, symbolic: Sequence[Array]) -> tuple[int, ...]:
-    """`pattern` with each None replaced by the next run-time size."""
-    remaining = iter(symbolic)
-    return tuple(int(next(remaining)) if known is None else known for known in pattern)
 
 
 class Dimshuffle(Selection):
@@ -361,7 +305,7 @@ def specify_shape(x: Operand, sizes: Sizes) -> Variable:
         raise InvalidValueError(f"{variable!r} has {variable.ndim} axes, and {len(wanted)} sizes are given: {tuple(wanted)}")
     specified: list[int] = []
     for axis, (size, known) in enumerate(zip(wanted, variable.type.shape, strict=True)):
-        given = None if size is None else _known_size(size)
+        given = None if size is None else known_size(size)
         if None not in (given, known) and given != known:
             raise InvalidValueError(f"{variable!r} has size {known} along axis {axis}, not {given}")
         if size is not None and (given is None or known is None):

@@ -19,7 +19,8 @@ from minigraph.core.index_map import IndexMap
 from minigraph.core.static import filled
 from minigraph.core.types import Shape, TensorType, as_ints, check_axes, check_axis
 from minigraph.ops.array.selection import Selection
-from minigraph.ops.array.shape import Sizes, fill_sizes, shape, split_sizes
+from minigraph.ops.array.shape import shape
+from minigraph.ops.array.sizes import Sizes, fill_sizes, split_sizes
 from minigraph.ops.elementwise.base import Cotangents, Operand, cast, with_room
 
 __all__ = ["overlap", "windows"]

@@ -12,7 +12,8 @@ from minigraph.core.record import Record
 from minigraph.ops.array.arranging import Concatenate
 from minigraph.ops.array.creation import Arange
 from minigraph.ops.array.indexing import Assign, Increment, Index
-from minigraph.ops.array.shape import BroadcastTo, Dimshuffle, Reshape, Size, reshape
+from minigraph.ops.array.shape import BroadcastTo, Dimshuffle, Reshape, reshape
+from minigraph.ops.array.sizes import Size
 from minigraph.ops.control import Advance, DefaultUpdate, GradientOp, IfElse, computed_by
 from minigraph.ops.elementwise.arithmetic import maximum
 from minigraph.ops.elementwise.base import Elementwise
@@ -20,7 +21,7 @@ from minigraph.ops.elementwise.comparison import logical_not, logical_or
 from minigraph.ops.linear.products import MatMul
 from minigraph.ops.loop.loop import chain_of, final_state
 from minigraph.ops.random import RandomBits
-from minigraph.ops.reduce.reduction import Reduction
+from minigraph.ops.reduce.base import Reduction
 
 Accepts = Callable[[Variable], bool]
 Branch = tuple[Variable, bool]

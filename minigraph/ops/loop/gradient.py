@@ -17,8 +17,10 @@ from minigraph.core.types import TensorType
 from minigraph.core.walks import rebuild
 from minigraph.ops.array.arranging import concatenate
 from minigraph.ops.array.creation import Arange, zeros, zeros_like
-from minigraph.ops.array.indexing import WHOLE, Increment, Index, Indexing, Range, index
-from minigraph.ops.array.shape import BroadcastTo, Dimshuffle, Reshape, Size, shape
+from minigraph.ops.array.entries import WHOLE, Indexing, Range
+from minigraph.ops.array.indexing import Increment, Index, index
+from minigraph.ops.array.shape import BroadcastTo, Dimshuffle, Reshape, shape
+from minigraph.ops.array.sizes import Size
 from minigraph.ops.control import GradientOp, with_asked
 from minigraph.ops.elementwise.arithmetic import Add, minimum
 from minigraph.ops.elementwise.base import Elementwise, with_room
@@ -28,7 +30,7 @@ from minigraph.ops.linear.products import MatMul
 from minigraph.ops.loop.loop import Scan, loop, results_of, steps_constant, updates_of
 from minigraph.ops.loop.updates import carried
 from minigraph.ops.random import RandomBits
-from minigraph.ops.reduce.reduction import Reduction
+from minigraph.ops.reduce.base import Reduction
 
 Pull = Callable[[Mapping[Variable, Variable], Sequence[Variable]], Mapping[Variable, Variable]]
 """From cotangents of some variables those of others, for each that they depend on."""

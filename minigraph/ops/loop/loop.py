@@ -17,7 +17,8 @@ from minigraph.core.errors import InvalidIndexError, InvalidTypeError, InvalidVa
 from minigraph.core.graph import Array, Constant, Graph, Identity, Input, Item, Structural, Types, Variable, toposort
 from minigraph.core.types import TensorType
 from minigraph.core.walks import rebuild
-from minigraph.ops.array.indexing import WHOLE, Index, index
+from minigraph.ops.array.entries import WHOLE
+from minigraph.ops.array.indexing import Index, index
 from minigraph.ops.array.shape import BroadcastTo
 from minigraph.ops.control import DefaultUpdate, computed_by, with_asked
 

@@ -6,20 +6,20 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
 from minigraph.core.conversion import as_variable, is_weak
 from minigraph.core.errors import InvalidValueError
 from minigraph.core.graph import Array, Op, Variable
-from minigraph.core.types import TensorType, as_dtype, check_axes, drop_axes
+from minigraph.core.types import TensorType, as_dtype, check_axes
 from minigraph.ops.array.creation import arange
 from minigraph.ops.array.shape import broadcast_like, dimshuffle, expand_dims, moveaxis, reshape, restore_axes, shape, size
 from minigraph.ops.elementwise.arithmetic import multiply_or_zero, reciprocal
 from minigraph.ops.elementwise.base import Cotangents, Operand, cast, truth
 from minigraph.ops.elementwise.comparison import eq, where
+from minigraph.ops.reduce.base import Accumulation, Associative, Axis, Ordering, Reduction, State, remaining_axes, wider
 
 __all__ = [
     "all",
@@ -32,191 +32,6 @@ __all__ = [
     "ptp",
     "sum",
 ]
-
-
-Axis = int | Sequence[int] | None
-
-
-State = tuple[Array, ...]
-"""The accumulators of a fold: arrays, or single values in a kernel."""
-
-
-class Reduction(Op):
-    """An op that folds the axes `axes` away.
-
-    A subclass that states its fold, by `states`, `add`, `merge` and `result`, is compiled, and needs no `forward`. These are
-    written like `forward`, for arrays and for single values alike: with operators, and functions of the namespace `xp`. The
-    order in which elements are added and states merged is not fixed.
-    """
-
-    axes: tuple[int, ...]
-    of_numbers = True
-
-    def states(self, dtype: np.dtype[Any]) -> tuple[tuple[np.dtype[Any], Any], ...]:
-        """The dtype of each accumulator, and the number that it begins with, for elements of a dtype."""
-        raise TypeError(f"{type(self).__name__} does not define states")
-
-    def add(self, xp: Any, state: State, x: Array, position: Array) -> State:
-        """The state after one more element, which has this position, an int64, along the last of the axes."""
-        raise TypeError(f"{type(self).__name__} does not define add")
-
-    def merge(self, xp: Any, state: State, other: State) -> State:
-        """The state of all elements of two states, either of which may stand for the first of them."""
-        raise TypeError(f"{type(self).__name__} does not define merge")
-
-    def result(self, xp: Any, state: State, dtype: np.dtype[Any]) -> Array:
-        """The result, for elements of a dtype."""
-        raise TypeError(f"{type(self).__name__} does not define result")
-
-    def forward(self, xp: Any, x: Array) -> Array:
-        kept = remaining_axes(x.ndim, self.axes)
-        outer = tuple([x.shape[axis] for axis in kept])
-        rows = xp.transpose(x, (*kept, *self.axes)).reshape((*outer, -1) if x.size else (*outer, 0))
-        count = rows.shape[-1]
-        state = tuple([xp.full((*outer, count or 1), number, dtype) for dtype, number in self.states(x.dtype)])
-        if count:
-            state = self.add(xp, state, rows, xp.arange(count, dtype=np.dtype("int64")) % x.shape[self.axes[-1]])
-        while count > 1:
-            half = count // 2
-            parts = slice(half), slice(half, 2 * half), slice(2 * half, None)
-            first, second, rest = (tuple([one[..., part] for one in state]) for part in parts)
-            merged = self.merge(xp, first, second)
-            state = tuple([xp.concatenate(pair, -1) for pair in zip(merged, rest, strict=True)])
-            count -= half
-        return self.result(xp, tuple([one[..., 0] for one in state]), x.dtype)
-
-    def compilable(self, *types: TensorType) -> bool:
-        return type(self).add is not Reduction.add
-
-    def shape_inputs(self, inputs: Sequence[Variable]) -> Sequence[Variable]:
-        return ()
-
-    def over(self, axes: tuple[int, ...]) -> Reduction:
-        """The same reduction over other axes."""
-        return type(self)(**(vars(self) | {"axes": axes}))
-
-    def infer(self, *types: TensorType) -> TensorType:
-        return TensorType(self.result_dtype(types[0].dtype), drop_axes(types[0].shape, self.axes))
-
-    def result_dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
-        """The dtype of the result: by default that of the operand."""
-        return dtype
-
-    def in_two_steps(self, first: tuple[int, ...], second: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[Op, Op] | None:
-        """What folds some axes of elements of a dtype, and what folds those that are left of it; None if that cannot be."""
-        return None
-
-    def of_one(self, x: Variable) -> Variable | None:
-        """The fold of the single element x; None if nothing is known of it."""
-        return None
-
-
-class Associative(Reduction):
-    """A reduction that may fold some axes first and then the others, and makes a single element of itself."""
-
-    def in_two_steps(self, first: tuple[int, ...], second: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[Op, Op] | None:
-        return self.over(first), self.over(second)
-
-    def of_one(self, x: Variable) -> Variable | None:
-        return x
-
-
-class Accumulation(Reduction):
-    """A reduction that adds up or multiplies, in 64 bits if they are integers; `dtype`: that of the result, if it is given.
-
-    Floats are accumulated one size wider than the result is, so that partial results neither overflow nor lose digits.
-    """
-
-    dtype: np.dtype[Any] | None = None
-    unit: ClassVar[int]
-
-    def joined(self, xp: Any, a: Array, b: Array) -> Array:
-        """The sum, or the product, of two numbers."""
-        raise TypeError(f"{type(self).__name__} does not define joined")
-
-    def states(self, dtype: np.dtype[Any]) -> tuple[tuple[np.dtype[Any], Any], ...]:
-        return ((wide_integer(self.accumulator_dtype(dtype)), self.unit),)
-
-    def add(self, xp: Any, state: State, x: Array, position: Array) -> State:
-        return (self.joined(xp, state[0], x.astype(self.accumulator_dtype(x.dtype)).astype(state[0].dtype)),)
-
-    def merge(self, xp: Any, state: State, other: State) -> State:
-        return (self.joined(xp, state[0], other[0]),)
-
-    def result(self, xp: Any, state: State, dtype: np.dtype[Any]) -> Array:
-        return state[0].astype(self.result_dtype(dtype))
-
-    def result_dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
-        return wide_integer(dtype) if self.dtype is None else self.dtype
-
-    def accumulator_dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
-        """The dtype in which elements of a dtype are accumulated."""
-        result = self.result_dtype(dtype)
-        return np.promote_types(wider(result), dtype) if result.kind == "f" else result
-
-    def in_two_steps(self, first: tuple[int, ...], second: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[Op, Op] | None:
-        return type(self)(first, self.accumulator_dtype(dtype)), type(self)(second, self.result_dtype(dtype))
-
-    def of_one(self, x: Variable) -> Variable | None:
-        return cast(x, self.result_dtype(x.dtype))
-
-    def narrowed(self, dy: Variable, x: Variable) -> Variable | None:
-        """A cotangent with the axes and the dtype of the operand; None if it is of integers."""
-        return cast(restore_axes(dy, self.axes, x.ndim), x.dtype) if x.dtype.kind == "f" else None
-
-
-def wide_integer(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """The dtype in which elements of a dtype are added up: 64 bits for integers and booleans, floats their own."""
-    return {"b": np.dtype("int64"), "i": np.dtype("int64"), "u": np.dtype("uint64")}.get(dtype.kind, dtype)
-
-
-def wider(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """The next wider float of 64 bits at most; other dtypes as they are."""
-    return np.dtype({"float16": "float32", "float32": "float64"}.get(dtype.name, dtype))
-
-
-def ranked(x: Array) -> Array:
-    """The bits of a float as an integer that is ordered as floats are, or back; NaN may rank first or last.
-
-    LLVM folds extremes of integers several at a time, those of floats only if it may forget about NaN.
-    """
-    bits = x.view(np.dtype(f"int{8 * x.dtype.itemsize}"))
-    return bits ^ ((bits >> (8 * bits.dtype.itemsize - 1)) & int(np.iinfo(bits.dtype).max))
-
-
-class Ordering(Reduction):
-    """A reduction that finds the greatest element, or the smallest; NaN outdoes all others."""
-
-    smallest: ClassVar[bool] = False
-
-    def worst(self, dtype: np.dtype[Any]) -> Any:
-        """The number that no element of a dtype is outdone by."""
-        if dtype.kind == "f":
-            return np.inf if self.smallest else -np.inf
-        if dtype.kind == "b":
-            return self.smallest
-        return np.iinfo(dtype).max if self.smallest else np.iinfo(dtype).min
-
-    def states(self, dtype: np.dtype[Any]) -> tuple[tuple[np.dtype[Any], Any], ...]:
-        if dtype.kind != "f":
-            return ((dtype, self.worst(dtype)),)
-        rank = ranked(np.asarray(self.worst(dtype), dtype))
-        return ((rank.dtype, int(rank)),)
-
-    def add(self, xp: Any, state: State, x: Array, position: Array) -> State:
-        if x.dtype.kind == "f":
-            ends = np.iinfo(state[0].dtype)
-            x = xp.where(x != x, ends.min if self.smallest else ends.max, ranked(x))
-        return self.merge(xp, state, (x,))
-
-    def merge(self, xp: Any, state: State, other: State) -> State:
-        best, x = state[0], other[0]
-        if best.dtype.kind == "b":
-            return (best & x if self.smallest else best | x,)
-        return (xp.where(x < best if self.smallest else x > best, x, best),)
-
-    def result(self, xp: Any, state: State, dtype: np.dtype[Any]) -> Array:
-        return ranked(state[0]).view(dtype) if dtype.kind == "f" else state[0]
 
 
 class Extreme(Ordering):
@@ -473,8 +288,3 @@ def _position(op: type[Position], x: Operand, axis: Axis, keepdims: bool) -> Var
     sizes = shape(variable)
     joined = reshape(dimshuffle(variable, [*kept, *axes]), [*(sizes[one] for one in kept), size(variable, axes)])
     return keep_axes(op((len(kept),))(joined), axes, variable.ndim, keepdims)
-
-
-def remaining_axes(ndim: int, axes: tuple[int, ...]) -> list[int]:
-    """The axes that a reduction leaves."""
-    return [axis for axis in range(ndim) if axis not in axes]

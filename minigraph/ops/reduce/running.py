@@ -13,7 +13,8 @@ from minigraph.ops.array.shape import dimshuffle, expand_dims, moveaxis, ravel, 
 from minigraph.ops.elementwise.arithmetic import multiply_or_zero
 from minigraph.ops.elementwise.base import Cotangents, Operand, cast
 from minigraph.ops.elementwise.comparison import le, where
-from minigraph.ops.reduce.reduction import ProductOfOthers, sum, wide_integer, wider
+from minigraph.ops.reduce.base import wide_integer, wider
+from minigraph.ops.reduce.reduction import ProductOfOthers, sum
 
 __all__ = [
     "cumprod",

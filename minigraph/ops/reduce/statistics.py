@@ -16,7 +16,8 @@ from minigraph.ops.elementwise.arithmetic import multiply_or_zero, reciprocal, s
 from minigraph.ops.elementwise.base import Cotangents, Operand, cast, floating, fractional, promoted
 from minigraph.ops.elementwise.comparison import eq, gt, le, lt, where
 from minigraph.ops.elementwise.transcendental import exp, log, sqrt
-from minigraph.ops.reduce.reduction import Axis, Peak, Sum, keep_axes, max, min, remaining_axes, sum, wider
+from minigraph.ops.reduce.base import Axis, remaining_axes, wider
+from minigraph.ops.reduce.reduction import Peak, Sum, keep_axes, max, min, sum
 
 __all__ = [
     "logsumexp",

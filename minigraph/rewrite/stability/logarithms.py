@@ -14,7 +14,8 @@ import numpy as np
 from minigraph.core.graph import Constant, Variable
 from minigraph.ops.array.arranging import Concatenate
 from minigraph.ops.array.indexing import Index
-from minigraph.ops.array.shape import BroadcastTo, Dimshuffle, Reshape, Size, broadcast_like, dimshuffle, restore_axes, size
+from minigraph.ops.array.shape import BroadcastTo, Dimshuffle, Reshape, broadcast_like, dimshuffle, restore_axes, size
+from minigraph.ops.array.sizes import Size
 from minigraph.ops.control import GradScale
 from minigraph.ops.elementwise.activation import Relu, Sigmoid, softplus
 from minigraph.ops.elementwise.arithmetic import (

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from minigraph.core.graph import Variable
 from minigraph.core.types import TensorType
-from minigraph.ops.array.indexing import WHOLE, Index
+from minigraph.ops.array.entries import WHOLE
+from minigraph.ops.array.indexing import Index
 from minigraph.ops.array.shape import BroadcastTo, Dimshuffle, Reshape, restore_axes
 from minigraph.ops.elementwise.activation import Sigmoid, sigmoid
 from minigraph.ops.elementwise.arithmetic import Add, Divide, Multiply, Negative, Power, Reciprocal, Subtract

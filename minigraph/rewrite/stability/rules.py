@@ -13,7 +13,8 @@ from minigraph.core.context import holds
 from minigraph.core.graph import Graph, Identity, Op, Structural, Variable, reachable, toposort
 from minigraph.core.origin import carry_on, carry_origin, here
 from minigraph.ops.array.indexing import Increment, Index
-from minigraph.ops.array.shape import BroadcastTo, Dimshuffle, Size
+from minigraph.ops.array.shape import BroadcastTo, Dimshuffle
+from minigraph.ops.array.sizes import Size
 from minigraph.ops.elementwise.activation import Sigmoid, sigmoid, softplus
 from minigraph.ops.elementwise.arithmetic import (
     Add,

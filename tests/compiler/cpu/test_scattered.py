@@ -15,7 +15,7 @@ from minigraph.compiler.cpu import implicit_gemm as scattered
 from minigraph.compiler.cpu.gemm import table_of
 from minigraph.compiler.cpu.implicit_gemm import implicit_gemm
 from minigraph.compiler.cpu.products import has_wide_registers
-from minigraph.compiler.shaped.layout import ScatteredMatMul
+from minigraph.compiler.shaped.target_ops import ScatteredMatMul
 from minigraph.core.graph import Graph
 from minigraph.ops.array.windows import Overlap
 

@@ -1,0 +1,57 @@
+"""Ops that only kernels compute: copies, and products with packed matrices or of windows."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from minigraph.core.graph import Op, Variable
+from minigraph.core.types import TensorType
+from minigraph.ops.elementwise.base import Cotangents, Elementwise
+
+
+class Copy(Elementwise):
+    """The same values in memory of their own, in C order."""
+
+    kinds = "biuf"
+    cost = 1
+
+    def forward(self, xp: Any, x: Any) -> Any:
+        return x
+
+    def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
+        return (dy,)
+
+
+class Packed(Op):
+    """A matrix packed for products with it on the right, once for many of them; only products know what lies where."""
+
+    size: int
+
+    def infer(self, *types: TensorType) -> TensorType:
+        return TensorType(types[0].dtype, (self.size,))
+
+
+class PackedMatMul(Op):
+    """The product with a packed matrix of so many columns."""
+
+    columns: int
+
+    def infer(self, *types: TensorType) -> TensorType:
+        return TensorType(types[0].dtype, (types[0].shape[0], self.columns))
+
+
+class ScatteredMatMul(Op):
+    """The product of a matrix and another, of which the first is an array, so many of whose axes make rows, the others columns;
+    `turned`: of its transposed. Sums of a turned one are left in so many parts, in a stack.
+    """
+
+    rows: int
+    turned: bool
+    parts: int
+
+    def infer(self, *types: TensorType) -> TensorType:
+        shown, matrix = types
+        height = math.prod(size or 0 for size in (shown.shape[self.rows :] if self.turned else shown.shape[: self.rows]))
+        stack = (self.parts,) if self.parts > 1 else ()
+        return TensorType(shown.dtype, (*stack, height, matrix.shape[1]))
