@@ -1023,7 +1023,7 @@ def test_source_shows_the_loops_of_the_shapes_that_were_met():
     source = f.source()
     assert "native" in source.splitlines()[0]
     assert re.search(r"for i0 < 3.*\n(.*\n)*.*for i1 < 5", source)
-    assert re.search(r"v\d+ = Exp\(v\d+\)", source) and re.search(r"v\d+ = Sum of v\d+", source)
+    assert "Exp(" in source and re.search(r"v\d+ = Sum of ", source)
     assert re.search(line_of(y), source)
     assert "define" not in source and "define" in f.source(code=True)
     f(np.ones((4, 6)))
