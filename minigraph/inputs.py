@@ -10,47 +10,11 @@ from minigraph.core.errors import InvalidTypeError
 from minigraph.core.graph import Variable
 
 __all__ = [
-    "scalar",
-    "vector",
-    "matrix",
-    "row",
-    "col",
-    "tensor3",
-    "tensor4",
-    "tensor5",
-    "iscalar",
-    "ivector",
-    "imatrix",
-    "irow",
-    "icol",
-    "itensor3",
-    "itensor4",
-    "itensor5",
-    "lscalar",
-    "lvector",
-    "lmatrix",
-    "lrow",
-    "lcol",
-    "ltensor3",
-    "ltensor4",
-    "ltensor5",
-    "fscalar",
-    "fvector",
-    "fmatrix",
-    "frow",
-    "fcol",
-    "ftensor3",
-    "ftensor4",
-    "ftensor5",
-    "dscalar",
-    "dvector",
-    "dmatrix",
-    "drow",
-    "dcol",
-    "dtensor3",
-    "dtensor4",
-    "dtensor5",
-]
+    "scalar", "vector", "matrix", "row", "col", "tensor3", "tensor4", "tensor5", "iscalar", "ivector", "imatrix", "irow",
+    "icol", "itensor3", "itensor4", "itensor5", "lscalar", "lvector", "lmatrix", "lrow", "lcol", "ltensor3", "ltensor4",
+    "ltensor5", "fscalar", "fvector", "fmatrix", "frow", "fcol", "ftensor3", "ftensor4", "ftensor5", "dscalar", "dvector",
+    "dmatrix", "drow", "dcol", "dtensor3", "dtensor4", "dtensor5",
+]  # fmt: skip
 
 Sizes = Iterable[int | None] | None
 
@@ -73,7 +37,7 @@ def _maker(kind: str, sizes: tuple[int | None, ...], dtype: Any = None) -> Input
 
     make.__name__ = make.__qualname__ = kind
     default = fixed or "the float type"
-    make.__doc__ = f"An input variable of shape {sizes}, unless `shape` is given, and {default}, unless `dtype` is."
+    make.__doc__ = f"An input variable, with a name or None, of shape {sizes} or `shape`, and of {default} or `dtype`."
     return make
 
 

@@ -1,4 +1,4 @@
-"""What `Variable` can do by name: NumPy's methods, and the value of shared variables."""
+"""The methods of `Variable`: those of NumPy's arrays, and access to the value of shared variables."""
 
 from __future__ import annotations
 
@@ -27,14 +27,13 @@ class Methods:
     """The attributes and methods of variables."""
 
     def eval(self, inputs: Mapping[Variable, Any] | None = None) -> Array:
-        """The value, computed now, given values of the inputs that it depends on; recorded updates do not happen.
+        """The value, computed now from values of the inputs by variable, `inputs`; recorded updates do not happen.
 
         >>> x = mg.scalar("x")
         >>> (x + 1).eval({x: 2.0})
         array(3., dtype=float32)
         """
-        value: Array = loaded("functions.function:evaluate")(self, inputs)
-        return value
+        return loaded("functions.function:evaluate")(self, inputs)
 
     # -- state -------------------------------------------------------------------------------------------------------
 
@@ -152,23 +151,23 @@ class Methods:
     # -- reductions and products -------------------------------------------------------------------------------------
 
     def sum(self, axis: Axis = None, dtype: Any = None, keepdims: bool = False) -> Variable:
-        """The sum over `axis`."""
+        """The sum over `axis`, computed in `dtype`; `keepdims` leaves axes of size 1."""
         return reduction.sum(self, axis, dtype, keepdims)
 
     def prod(self, axis: Axis = None, dtype: Any = None, keepdims: bool = False) -> Variable:
-        """The product over `axis`."""
+        """The product over `axis`, computed in `dtype`; `keepdims` leaves axes of size 1."""
         return reduction.prod(self, axis, dtype, keepdims)
 
     def mean(self, axis: Axis = None, dtype: Any = None, keepdims: bool = False) -> Variable:
-        """The mean over `axis`."""
+        """The mean over `axis`, computed in `dtype`; `keepdims` leaves axes of size 1."""
         return statistics.mean(self, axis, dtype, keepdims)
 
     def var(self, axis: Axis = None, ddof: int = 0, keepdims: bool = False) -> Variable:
-        """The variance over `axis`."""
+        """The variance over `axis`, of count - `ddof` degrees of freedom; `keepdims` leaves axes of size 1."""
         return statistics.var(self, axis, ddof, keepdims)
 
     def std(self, axis: Axis = None, ddof: int = 0, keepdims: bool = False) -> Variable:
-        """The standard deviation over `axis`."""
+        """The standard deviation over `axis`, of count - `ddof` degrees of freedom; `keepdims` leaves axes of size 1."""
         return statistics.std(self, axis, ddof, keepdims)
 
     def max(self, axis: Axis = None, keepdims: bool = False) -> Variable:
@@ -196,7 +195,7 @@ class Methods:
         return reduction.all(self, axis, keepdims)
 
     def norm(self, ord: float = 2, axis: Axis = None, keepdims: bool = False) -> Variable:
-        """The vector norm over `axis`."""
+        """The vector norm of order `ord` over `axis`; `keepdims` leaves axes of size 1."""
         return statistics.norm(self, ord, axis, keepdims)
 
     def cumsum(self, axis: int | None = None) -> Variable:
@@ -216,7 +215,7 @@ class Methods:
         return arithmetic.clip(self, a_min, a_max)
 
     def round(self, decimals: int = 0) -> Variable:
-        """With so many decimals, halves to even."""
+        """The elements rounded to a number of decimals, halves to even."""
         return arithmetic.round(self, decimals)
 
     def dot(self, other: Operand) -> Variable:

@@ -30,7 +30,7 @@ def _signature(function: Callable[..., Any]) -> Signature:
 def called_as_numpy(
     theirs: Callable[..., Any], ours: Callable[..., Any], args: Sequence[Any], options: Mapping[str, Any]
 ) -> Any:
-    """The result of our function for a call of NumPy's; TypeError for an argument that it does not take."""
+    """The result of `ours` for a call of NumPy's `theirs` with args and options; TypeError for those that it does not take."""
     given = _signature(theirs).bind(*args, **options)
     own = list(_signature(ours).parameters)
     positional: list[Any] = []

@@ -1,4 +1,4 @@
-"""What `Variable` can do in Python and NumPy: operators, methods, protocols, given to the class once, here."""
+"""Python's operators, methods and NumPy's protocols, which the class `Variable` is given once, here."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ class Operators(Methods):
     def __ge__(self, other: Operand) -> Variable:
         return comparison.greater_equal(self, other)
 
-    # -- what a symbolic value cannot do -----------------------------------------------------------------------------
+    # -- refusals of a value without elements ------------------------------------------------------------------------
 
     def _refuse(self, what: str, instead: str) -> NoReturn:
         """Raise the TypeError for something that needs a value."""

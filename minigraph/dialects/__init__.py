@@ -20,34 +20,9 @@ from minigraph.layers.normalization.conventions import BLOCKS, Convention, Inver
 CONVENTIONS = (BLOCKS, LASAGNE, THEANO, TORCH7, TORCH7_VERSION_1, PYTORCH, CAFFE, PUZZLELIB, GOMLX, KERAS, ONNX)
 
 __all__ = [
-    "BLOCKS",
-    "CAFFE",
-    "CONVENTIONS",
-    "Convention",
-    "GOMLX",
-    "InverseStdev",
-    "KERAS",
-    "LASAGNE",
-    "ONNX",
-    "PUZZLELIB",
-    "PYTORCH",
-    "Stdev",
-    "THEANO",
-    "TORCH7",
-    "TORCH7_VERSION_1",
-    "Variance",
-    "caffe",
-    "convert",
-    "convert_model",
-    "from_list",
-    "gomlx",
-    "keras",
-    "lasagne",
-    "onnx",
-    "puzzlelib",
-    "theano",
-    "to_list",
-    "torch",
-]
+    "BLOCKS", "CAFFE", "CONVENTIONS", "Convention", "GOMLX", "InverseStdev", "KERAS", "LASAGNE", "ONNX", "PUZZLELIB", "PYTORCH",
+    "Stdev", "THEANO", "TORCH7", "TORCH7_VERSION_1", "Variance", "caffe", "convert", "convert_model", "from_list", "gomlx",
+    "keras", "lasagne", "onnx", "puzzlelib", "theano", "to_list", "torch",
+]  # fmt: skip
 
 guard_all(globals(), __all__)

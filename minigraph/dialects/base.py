@@ -1,4 +1,4 @@
-"""What the layers of all dialects share: parameters with one number for each feature, averages that follow by themselves."""
+"""The base of the layers of all dialects: parameters with one number for each feature, averages that calls update."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def as_weight(given: Any, what: str) -> Any:
 
 
 class Followed(DefaultUpdate):
-    """What a layer normalized, with the request that its population follow the minibatch."""
+    """Marks the normalized value of a layer with the request that the population follow the minibatch."""
 
     layer: str
 
@@ -50,7 +50,8 @@ class DialectNormalization(PopulationNormalization):
     an error of `function`; give it the updates `layer.rule(get_batch_normalization_updates(graph, duplicates=...))` then.
 
     features: the number of features, or the sizes of the kept axes; inferred at the first application if left out.
-    kept_axes: the axes of the input that are not averaged over. ranks: how many axes an input may have; any if empty.
+    kept_axes: the axes of the input that are not averaged over. ranks: the numbers of axes that an input may have; any if
+    empty. convention, epsilon, and others: see `PopulationNormalization`.
     """
 
     fixed_when_made = frozenset({"kept_axes", "ranks"})
@@ -79,7 +80,7 @@ class DialectNormalization(PopulationNormalization):
         self.automatic = automatic
 
     def rule(self, pairs: Pairs) -> Pairs:
-        """The updates that the system makes of pairs."""
+        """The updates that the system makes from pairs."""
         raise TypeError(f"{type(self).__name__} does not define rule")
 
     def kept(self, x: Variable) -> tuple[int, ...]:
@@ -130,7 +131,7 @@ class DialectNormalization(PopulationNormalization):
                 raise InvalidValueError(f"{self!r} was made for {self.features} features, not for the {sizes} of {x!r}")
 
     def _check_rank(self, x: Variable) -> None:
-        """ValueError unless x has as many axes as the layer is for, and keeps not all of them, but as many as have sizes."""
+        """ValueError unless x has as many axes as the layer is for, and keeps as many as have sizes, but not all."""
         if self.ranks and x.ndim not in self.ranks:
             wanted = " or ".join(str(rank) for rank in self.ranks)
             raise InvalidValueError(f"{self!r} takes inputs of {wanted} axes, not {x!r}, which has {x.ndim}")
@@ -153,7 +154,10 @@ class DialectNormalization(PopulationNormalization):
 
 
 class TrainableNormalization(DialectNormalization):
-    """A dialect whose layers may be told not to train: training then is inference, and nothing learns."""
+    """A dialect whose layers may be told not to train, by `trainable`: training then is inference, and nothing learns.
+
+    convention, epsilon, and others: see `DialectNormalization`.
+    """
 
     def __init__(self, convention: Convention, epsilon: float, *, trainable: bool = True, **options: Any) -> None:
         super().__init__(convention, epsilon, **options)
@@ -162,7 +166,7 @@ class TrainableNormalization(DialectNormalization):
 
     @property
     def trainable(self) -> bool:
-        """Whether the layer trains, for what is built from then on; False is `freeze = Freeze.EVERYTHING`."""
+        """Whether the layer trains, in graphs that are built from then on; False is `freeze = Freeze.EVERYTHING`."""
         return self.freeze is not Freeze.EVERYTHING
 
     @trainable.setter

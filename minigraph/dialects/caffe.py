@@ -38,9 +38,13 @@ CAFFE = Sums(
 class BatchNorm(DialectNormalization):
     """Caffe's layer over axis 1, without scale and bias: its blobs are sums of means, variances and weights.
 
-    Each minibatch is added to what is left of the sums, `moving_average_fraction`; the sums divided by that of the weights are
-    the population, or 0 while there is none. use_global_stats: None: in inference; True: in training, too, where the blobs
-    then stay as they are; False: never.
+    Each minibatch is added to `moving_average_fraction` of the sums; the sums divided by that of the weights are the
+    population, or 0 before the first minibatch. use_global_stats: None: in inference; True: in training, too, where the blobs
+    then do not change; False: never. eps: added to the variance.
+
+    >>> layer = mg.dialects.caffe.BatchNorm()
+    >>> layer.apply(mg.tensor4("x", shape=(None, 3, 5, 5))).type.shape, layer.listed()
+    ((None, 3, 5, 5), ['mean_sum', 'variance_sum', 'weight_sum'])
     """
 
     fixed_when_made = frozenset({"moving_average_fraction"})
@@ -74,7 +78,12 @@ class BatchNorm(DialectNormalization):
 class Scale(Layer):
     """Caffe's layer that multiplies each feature of `axis` by a scale, and with `bias_term` adds a bias.
 
-    axis: an int, counted from the end if negative. Its blobs, `get_values` and `set_values`, are scale and bias.
+    axis: an int, counted from the end if negative. filler, bias_filler: initializers, 1 and 0 by default. features: the size of
+    the axis, inferred at the first application if left out. Its blobs, `get_values` and `set_values`, are scale and bias.
+
+    >>> layer = mg.dialects.caffe.Scale(bias_term=True)
+    >>> layer.apply(mg.tensor4("x", shape=(None, 3, 5, 5))).type.shape, layer.listed()
+    ((None, 3, 5, 5), ['scale', 'bias'])
     """
 
     fixed_when_made = frozenset({"axis"})

@@ -32,10 +32,9 @@ def convert(
 
     values: arrays by the names of the source; scale and shift may be left out, and then are left out of the result. Shapes
     stay, and dtypes of floats. epsilon: that of the layers, by default each system's own. target_epsilon: that of the target,
-    if it differs.
-    count: how many minibatches the statistics stand for, if the target counts them and the source does not; with 100 or more
-    all rules weigh the next minibatch as after a long training. Averages go on differently in each system: only fixed
-    statistics are converted exactly.
+    if it differs. count: the number of minibatches that the statistics stand for, if the target counts them and the source does
+    not; with 100 or more all rules weigh the next minibatch as after a long training. Averages go on differently in each
+    system: only fixed statistics are converted exactly.
 
     ValueError for unknown or missing names, values that no population can have, and where no variance of the target gives the
     deviation of the source: sqrt(variance + target_epsilon) is never below sqrt(target_epsilon); also for features that were
@@ -80,7 +79,7 @@ def _written(mean: Any, stdev: Any, target: Convention, kind: np.dtype[Any], eps
 
 
 def _counted(seen: Array, source: Convention, target: Convention, shape: tuple[int, ...], kind: np.dtype[Any]) -> Array:
-    """A count of minibatches as a system keeps it, for each feature or for all; ValueError where one for all is none."""
+    """A count of minibatches as a system keeps it, for each feature or for all; ValueError where no number is right for all."""
     if not seen.size or impossible(seen, BATCH_NORM_POPULATION_WEIGHT):
         raise InvalidValueError(f"a count of minibatches is 0 or more, not {seen!r}")
     if target.counts_features:
@@ -117,11 +116,11 @@ def convert_model(
     separator: str = ".",
     **options: Any,
 ) -> dict[str, Any]:
-    """The arrays of a whole model with those of its normalizations converted; all others stay as they are, in their order.
+    """The arrays of a whole model with those of its normalizations converted from `source` to `target`; others do not change.
 
-    values: arrays by names such as 'features.1.running_mean'; what stands before the last `separator` is the layer's path.
-    Numbers of outputs, as in Keras' 'bn/gamma:0', are no part of a name. leave: which layers, by their path, to leave alone.
-    options: those of `convert`, for all layers.
+    values: arrays by names such as 'features.1.running_mean'; the part before the last `separator` is the layer's path. Numbers
+    of outputs, as in Keras' 'bn/gamma:0', are no part of a name. leave: a function from a layer's path that is true for those
+    to leave alone. options: those of `convert`, for all layers.
 
     ValueError, besides those of `convert`, for a model without any normalization of the source, for a layer that has a part of
     one, such as a mean without a variance, and where converted arrays would have the names of others.
@@ -167,7 +166,7 @@ def _converted(
 
 
 def _check_arrays(values: Values, source: Convention, epsilon: float) -> None:
-    """ValueError unless the arrays are the population of a system, and otherwise what may be there, as it can be."""
+    """ValueError unless the arrays are the population of a system, perhaps with scale, shift and count, of possible values."""
     missing = [name for name in source.population if name not in values]
     unknown = [name for name in values if name not in source.order]
     if missing or unknown or not source.population:
@@ -207,7 +206,7 @@ def _with_variance(stdev: Any, kind: np.dtype[Any], epsilon: float, target: Conv
 
 
 def from_list(arrays: Sequence[Any], convention: Convention, *, scale: bool = True, shift: bool = True) -> Values:
-    """Arrays by name, from a list in the order in which a system lists them; without scale or shift, where it has none."""
+    """Arrays by name, from a list, `arrays`, in the order of the convention, with or without its `scale` and `shift`."""
     asked = ((convention.scale, flag(scale, "scale")), (convention.shift, flag(shift, "shift")))
     left_out = {name for name, there in asked if not there}
     names = [name for name in convention.order if name not in left_out]

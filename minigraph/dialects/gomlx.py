@@ -33,9 +33,14 @@ GOMLX = Convention("GoMLX", "scale", "offset", "mean", "variance", Variance(), 1
 class BatchNormalization(TrainableNormalization):
     """GoMLX' layer: the n-th minibatch weighs 1 - min(momentum, 1 - 1 / n), where `avg_weight` counts for each feature.
 
-    feature_axis: what is *not* averaged over; negative counts from the end, several are allowed. center, scale: whether an
-    offset and a scale are learned. frozen_averages: training uses the stored statistics and keeps them. trainable=False:
-    nothing changes, and training is inference; it can also be set later, for what is built from then on.
+    feature_axis: the axis that is *not* averaged over; negative counts from the end, several are allowed. center, scale:
+    whether an offset and a scale are learned. frozen_averages: training uses the stored statistics and keeps them.
+    trainable=False: nothing changes, and training is inference; it can also be set later, for graphs that are built from then
+    on. epsilon: added to the variance.
+
+    >>> layer = mg.dialects.gomlx.BatchNormalization()
+    >>> layer.apply(mg.matrix("x", shape=(None, 3))).type.shape, layer.listed()
+    ((None, 3), ['scale', 'offset', 'mean', 'variance', 'avg_weight'])
     """
 
     momentum = Setting(as_weight)
@@ -73,7 +78,7 @@ class BatchNormalization(TrainableNormalization):
 
 
 def reset_weights(*tops: Layer) -> None:
-    """Forget how many minibatches the averages of all layers at or below `tops` come from: the next one overwrites them."""
+    """Set the counts of minibatches of all layers at or below `tops` to 0, so that the next one overwrites the averages."""
     layers = find_layers(tops, lambda layer: isinstance(layer, BatchNormalization) and layer.allocated)
     cells = [layer.own_variables["avg_weight"].cell for layer in layers]
     assign(cells, [np.zeros_like(one) for one in snapshot(cells)])
@@ -91,6 +96,8 @@ def update_averages(
     In the first pass every layer normalizes by the minibatch, in the second by its averages as they just became. Both passes
     go on with one average, so that with `momentum` below 1 late minibatches weigh more in a long data set; in those of
     `minigraph.transforms.recompute_population_statistics` all elements weigh equally. If anything fails, nothing has changed.
+
+    inputs, backend: as for `minigraph.transforms.recompute_population_statistics`.
 
     Returns whether averages were updated: not where the graph has no such layer, or `batches` is None.
     """
@@ -127,7 +134,7 @@ def update_averages(
 
 
 def _averaging(graph: ComputationGraph, by_averages: bool) -> Pairs:
-    """The updates of all averages in a training-mode graph, in which layers may normalize by what their averages become."""
+    """The updates of all averages in a training-mode graph, in which layers may normalize by the averages after the update."""
     updates: Pairs = []
 
     def averaged(one: Normalization) -> Variable | None:

@@ -15,10 +15,16 @@ KERAS = Convention("Keras", "gamma", "beta", "moving_mean", "moving_variance", V
 
 
 class BatchNormalization(TrainableNormalization):
-    """Keras' layer: `axis` is what is not averaged over, and `momentum` is the weight of the *old* average, which with 1 stays.
+    """Keras' layer: `axis` is not averaged over, and `momentum` is the weight of the *old* average, which with 1 stays.
 
-    trainable=False: training is inference, and nothing learns; it can also be set later, for what is built from then on. Masks
-    are given to `apply`.
+    epsilon: added to the variance. center, scale: whether there are beta and gamma. beta_initializer, gamma_initializer,
+    moving_mean_initializer, moving_variance_initializer: initializers, numbers, arrays or variables. trainable=False: training
+    is inference, and nothing learns; it can also be set later, for graphs that are built from then on. Masks are given to
+    `apply`.
+
+    >>> layer = mg.dialects.keras.BatchNormalization()
+    >>> layer.apply(mg.matrix("x", shape=(None, 3))).type.shape, layer.listed()
+    ((None, 3), ['gamma', 'beta', 'moving_mean', 'moving_variance'])
     """
 
     momentum = Setting(as_weight)

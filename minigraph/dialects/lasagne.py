@@ -31,14 +31,18 @@ class BatchNormLayer(DialectNormalization):
 
     incoming: the shape of the input, or None or the layer before to infer it. axes: those averaged over; 'auto': all but the
     second. mode: 'low_mem' or 'high_mem', which is not looked at, since memory is planned when a function is compiled. beta,
-    gamma: initializers, or None for a fixed 0 or 1. mean, inv_std: what the averages start from. Each of these four may also be
-    an array, a function of the shape, or a variable, which then is the parameter itself: so layers share parameters.
+    gamma: initializers, or None for a fixed 0 or 1. mean, inv_std: initializers of the averages. Each of these four may also be
+    an array, a function of the shape, or a variable, which then is the parameter, and may be shared by layers.
+
+    >>> layer = mg.dialects.lasagne.BatchNormLayer(None)
+    >>> layer.apply(mg.matrix("x", shape=(None, 3))).type.shape, layer.listed()
+    ((None, 3), ['beta', 'gamma', 'mean', 'inv_std'])
     """
 
     fixed_when_made = frozenset({"axes"})
     alpha = Setting(as_weight)
-    beta = State("What is added to a normalized value.")
-    gamma = State("What it is multiplied by.")
+    beta = State("The term that is added to normalized values.")
+    gamma = State("The factor of normalized values.")
     mean = State("The average of means.")
     inv_std = State("The average of 1 / sqrt(variance + epsilon).")
 
@@ -107,8 +111,9 @@ class BatchNormLayer(DialectNormalization):
     ) -> Variable:
         """x normalized, by the stored averages if `deterministic`, else by the minibatch, which the averages then follow.
 
-        The other switches override it one by one. Using and updating averages at once normalizes by the old ones.
-        Others are for other layers, and not looked at: one set of switches is handed to all layers of a network.
+        batch_norm_use_averages, batch_norm_update_averages: override it, each in part. Using and updating averages at once
+        normalizes by the old ones. Others are for other layers, and not looked at: one set of switches is handed to all layers
+        of a network.
         """
         flag(deterministic, "deterministic")
         flag_or_none(batch_norm_use_averages, "batch_norm_use_averages")
@@ -120,7 +125,7 @@ class BatchNormLayer(DialectNormalization):
         if not update and not request.freezes(Freeze.AVERAGES):
             request = Request(freeze=Freeze.AVERAGES)
         if use and not update and not deterministic and not request.freezes(Freeze.STATISTICS):
-            request = Request(freeze=Freeze.STATISTICS)  # training by the averages as they are was asked for
+            request = Request(freeze=Freeze.STATISTICS)  # training by fixed averages was asked for
         if not use or request.freezes(Freeze.AVERAGES):
             return self.scaled(self.normalize(x, current_call(), request, not use or not deterministic), request)
         normalized, statistics = self.normalize_by_population(x, current_call(), request)

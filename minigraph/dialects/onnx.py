@@ -14,7 +14,12 @@ ONNX = Convention("ONNX", "scale", "B", "input_mean", "input_var", Variance(), 1
 
 
 class BatchNormalization(DialectNormalization):
-    """ONNX' operator over axis 1: `momentum` is the weight of the *old* average; the stored variance is biased."""
+    """ONNX' operator over axis 1: `momentum` is the weight of the *old* average; the stored variance is biased.
+
+    >>> layer = mg.dialects.onnx.BatchNormalization()
+    >>> layer.apply(mg.tensor4("x", shape=(None, 3, 5, 5))).type.shape, layer.listed()
+    ((None, 3, 5, 5), ['scale', 'B', 'input_mean', 'input_var'])
+    """
 
     momentum = Setting(as_weight)
 

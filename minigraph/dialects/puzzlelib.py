@@ -31,12 +31,17 @@ def _as_first_factor(given: Any, what: str) -> float:
 class BatchNormND(DialectNormalization):
     """PuzzleLib's module over (batch, maps, *nd spatial axes): the n-th minibatch weighs max(initFactor / n, minFactor).
 
-    maps, or size: the number of features. sscale: scale starts as normal numbers of mean 1 and this deviation. affine: whether
-    scale and bias are learned. empty: nothing is allocated until `set_values`. inplace: accepted for inference, where the input
-    is not overwritten either; in training an error. Arrays have the shape (1, maps, 1, ...).
+    maps, or size: the number of features. epsilon: added to the variance. initFactor, minFactor: see above. sscale: scale
+    starts as normal numbers of mean 1 and this deviation. affine: whether scale and bias are learned. name: that of the layer.
+    empty: nothing is allocated until `set_values`. inplace: accepted for inference, where the input is not overwritten either;
+    in training an error. Arrays have the shape (1, maps, 1, ...).
 
     The count n is `num_of_props`. PuzzleLib does not save it, so that it is not among the arrays of `get_values`, and the first
     minibatch after `set_values` on a new layer counts fully, as it does there. `get_parameter_values` has it.
+
+    >>> layer = mg.dialects.puzzlelib.BatchNormND(2, 3)
+    >>> layer.apply(mg.tensor4("x", shape=(None, 3, 5, 5))).type.shape, layer.listed()
+    ((None, 3, 5, 5), ['scale', 'bias', 'mean', 'var'])
     """
 
     fixed_when_made = frozenset({"nd", "maps"})
@@ -90,7 +95,7 @@ class BatchNormND(DialectNormalization):
 
     @property
     def num_of_props(self) -> Variable:
-        """How many minibatches the averages come from; there once the layer is allocated."""
+        """The number of minibatches that the averages come from; there once the layer is allocated."""
         return self.own_variables["num_of_props"]
 
     @property
@@ -120,7 +125,12 @@ class BatchNormND(DialectNormalization):
 
 
 class BatchNorm(BatchNormND):
-    """PuzzleLib's module for (batch, size); its arrays have the shape (1, size, 1, 1)."""
+    """PuzzleLib's module for (batch, size); its arrays have the shape (1, size, 1, 1). Arguments: see `BatchNormND`.
+
+    >>> layer = mg.dialects.puzzlelib.BatchNorm(3)
+    >>> layer.apply(mg.matrix("x", shape=(None, 3))).type.shape, layer.listed()
+    ((None, 3), ['scale', 'bias', 'mean', 'var'])
+    """
 
     def __init__(
         self,
@@ -140,7 +150,12 @@ class BatchNorm(BatchNormND):
 
 
 class BatchNorm1D(BatchNormND):
-    """PuzzleLib's module for (batch, maps, steps); `size` is another name for maps."""
+    """PuzzleLib's module for (batch, maps, steps); `size` is another name for maps. Arguments: see `BatchNormND`.
+
+    >>> layer = mg.dialects.puzzlelib.BatchNorm1D(3)
+    >>> layer.apply(mg.tensor3("x", shape=(None, 3, 5))).type.shape, layer.listed()
+    ((None, 3, 5), ['scale', 'bias', 'mean', 'var'])
+    """
 
     def __init__(
         self,
@@ -161,7 +176,12 @@ class BatchNorm1D(BatchNormND):
 
 
 class BatchNorm2D(BatchNormND):
-    """PuzzleLib's module for (batch, maps, height, width); `size` is another name for maps."""
+    """PuzzleLib's module for (batch, maps, height, width); `size` is another name for maps. Arguments: see `BatchNormND`.
+
+    >>> layer = mg.dialects.puzzlelib.BatchNorm2D(3)
+    >>> layer.apply(mg.tensor4("x", shape=(None, 3, 5, 5))).type.shape, layer.listed()
+    ((None, 3, 5, 5), ['scale', 'bias', 'mean', 'var'])
+    """
 
     def __init__(
         self,
@@ -182,7 +202,13 @@ class BatchNorm2D(BatchNormND):
 
 
 class BatchNorm3D(BatchNormND):
-    """PuzzleLib's module for (batch, maps, depth, height, width); `size` is another name for maps."""
+    """PuzzleLib's module for (batch, maps, depth, height, width); `size` is another name for maps. Arguments: see
+    `BatchNormND`.
+
+    >>> layer = mg.dialects.puzzlelib.BatchNorm3D(3)
+    >>> layer.apply(mg.tensor5("x", shape=(None, 3, 5, 5, 5))).type.shape, layer.listed()
+    ((None, 3, 5, 5, 5), ['scale', 'bias', 'mean', 'var'])
+    """
 
     def __init__(
         self,

@@ -32,7 +32,7 @@ def _averaged(x: Variable, axes: str | Sequence[int]) -> tuple[int, ...]:
 
 
 class _Layout:
-    """How the parameters of one call are laid out: with all axes of the input, or without those that are averaged over."""
+    """The layout of the parameters of one call: with all axes of the input, or without those that are averaged over."""
 
     def __init__(self, x: Variable, averaged: tuple[int, ...], gamma: Variable) -> None:
         self._x, self._averaged = x, averaged
@@ -78,10 +78,11 @@ def batch_normalization_train(
     running_mean: Variable | None = None,
     running_var: Variable | None = None,
 ) -> tuple[Variable, ...]:
-    """(output, mean, inverse deviation) of the minibatch, and new running averages where the old ones are given.
+    """(output, mean, inverse deviation) of the minibatch `inputs`, and new running averages where the old ones are given.
 
     gamma, beta and the averages have size 1 in `axes`, or lack them; statistics are returned in the same layout. The caller
-    updates: `updates=[(running_mean, new_running_mean), ...]`. The running variance is the unbiased one.
+    updates: `updates=[(running_mean, new_running_mean), ...]`. running_average_factor: the weight of the minibatch.
+    running_mean, running_var: shared variables; the variance is the unbiased one.
 
     ValueError for axes, an epsilon below 1e-5, or parameters that do not fit.
     """
@@ -113,7 +114,8 @@ def batch_normalization_test(
     axes: str | Sequence[int] = "per-activation",
     epsilon: float = 1e-4,
 ) -> Variable:
-    """The inputs normalized by a given mean and variance, times gamma, plus beta; these have size 1 in `axes`, or lack them.
+    """The inputs normalized by a given mean and variance, var, times gamma, plus beta; these have size 1 in `axes`, or lack
+    them.
 
     ValueError for axes, an epsilon below 1e-5, or parameters that do not fit.
     """

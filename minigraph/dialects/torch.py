@@ -47,7 +47,15 @@ UNTRACKED = Untracked("PyTorch, untracked", "weight", "bias", "", "", Variance()
 
 
 class BatchNormalization(DialectNormalization):
-    """Torch7's module for (batch, features); the weight starts uniform in (0, 1). momentum: the weight of the new batch."""
+    """Torch7's module for (batch, features); the weight starts uniform in (0, 1).
+
+    nOutput: the number of features. eps: added to the variance. momentum: the weight of the new batch. affine: whether there
+    are weight and bias.
+
+    >>> layer = mg.dialects.torch.BatchNormalization(3)
+    >>> layer.apply(mg.matrix("x", shape=(None, 3))).type.shape, layer.listed()
+    ((None, 3), ['weight', 'bias', 'running_mean', 'running_var'])
+    """
 
     rank = 2
     momentum = Setting(as_weight)
@@ -72,13 +80,23 @@ class BatchNormalization(DialectNormalization):
 
 
 class SpatialBatchNormalization(BatchNormalization):
-    """Torch7's module for (batch, features, height, width)."""
+    """Torch7's module for (batch, features, height, width).
+
+    >>> layer = mg.dialects.torch.SpatialBatchNormalization(3)
+    >>> layer.apply(mg.tensor4("x", shape=(None, 3, 5, 5))).type.shape, layer.listed()
+    ((None, 3, 5, 5), ['weight', 'bias', 'running_mean', 'running_var'])
+    """
 
     rank = 4
 
 
 class VolumetricBatchNormalization(BatchNormalization):
-    """Torch7's module for (batch, features, depth, height, width)."""
+    """Torch7's module for (batch, features, depth, height, width).
+
+    >>> layer = mg.dialects.torch.VolumetricBatchNormalization(3)
+    >>> layer.apply(mg.tensor5("x", shape=(None, 3, 5, 5, 5))).type.shape, layer.listed()
+    ((None, 3, 5, 5, 5), ['weight', 'bias', 'running_mean', 'running_var'])
+    """
 
     rank = 5
 
@@ -90,6 +108,9 @@ def _as_momentum(given: Any, what: str) -> Any:
 
 class PyTorchNormalization(DialectNormalization):
     """PyTorch's modules. momentum: the weight of the new batch, 0 for averages that stay, None for the mean of all.
+
+    num_features: inferred if left out. eps: added to the variance. affine: whether there are weight and bias; bias: whether
+    there is a bias beside the weight.
 
     track_running_stats=False: there is no population, and the minibatch is used in inference, too. A minibatch with one value
     a channel cannot be trained on: ValueError where that is known, AssertionError when it comes.
@@ -143,7 +164,7 @@ class PyTorchNormalization(DialectNormalization):
         return assert_(normalized, gt(fewest, 1), message), statistics, batch
 
     def _fewest_values(self, x: Variable) -> int | Variable:
-        """How many values a channel has in x; in the last, perhaps smaller, ghost batch if there are such."""
+        """The number of values that a channel has in x, or in its last, perhaps smaller, ghost batch."""
         axes = self.averaged_axes(x)
         if self.virtual_batch_size is None or 0 not in axes:
             return _times([shape(x)[axis] for axis in axes])
@@ -168,18 +189,33 @@ def _times(sizes: Sequence[int | Variable]) -> int | Variable:
 
 
 class BatchNorm1d(PyTorchNormalization):
-    """PyTorch's module for (batch, features) and (batch, features, steps)."""
+    """PyTorch's module for (batch, features) and (batch, features, steps).
+
+    >>> layer = mg.dialects.torch.BatchNorm1d(3)
+    >>> layer.apply(mg.matrix("x", shape=(None, 3))).type.shape, layer.listed()
+    ((None, 3), ['weight', 'bias', 'running_mean', 'running_var', 'num_batches_tracked'])
+    """
 
     allowed_ranks = (2, 3)
 
 
 class BatchNorm2d(PyTorchNormalization):
-    """PyTorch's module for (batch, features, height, width)."""
+    """PyTorch's module for (batch, features, height, width).
+
+    >>> layer = mg.dialects.torch.BatchNorm2d(3)
+    >>> layer.apply(mg.tensor4("x", shape=(None, 3, 5, 5))).type.shape, layer.listed()
+    ((None, 3, 5, 5), ['weight', 'bias', 'running_mean', 'running_var', 'num_batches_tracked'])
+    """
 
     allowed_ranks = (4,)
 
 
 class BatchNorm3d(PyTorchNormalization):
-    """PyTorch's module for (batch, features, depth, height, width)."""
+    """PyTorch's module for (batch, features, depth, height, width).
+
+    >>> layer = mg.dialects.torch.BatchNorm3d(3)
+    >>> layer.apply(mg.tensor5("x", shape=(None, 3, 5, 5, 5))).type.shape, layer.listed()
+    ((None, 3, 5, 5, 5), ['weight', 'bias', 'running_mean', 'running_var', 'num_batches_tracked'])
+    """
 
     allowed_ranks = (5,)

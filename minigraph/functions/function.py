@@ -399,12 +399,7 @@ def function(
 
 
 def evaluate(variable: Variable, inputs: Mapping[Variable, Any] | None = None) -> Array:
-    """The value of a variable, computed now, given values of the inputs it depends on; recorded updates do not happen.
-
-    >>> x = mg.scalar("x")
-    >>> (x + 1).eval({x: 2.0})
-    array(3., dtype=float32)
-    """
+    """The value of a variable, computed now from `inputs`; this is the method `eval` of variables."""
     given = dict(inputs or {})
     compiled = function(list(given), variable, on_unused_input="ignore", no_default_updates=True)
     return compiled(*given.values())

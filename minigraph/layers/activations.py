@@ -19,7 +19,11 @@ from minigraph.ops.reduce.statistics import mean
 
 
 class Tanh(Layer):
-    """The hyperbolic tangent."""
+    """The hyperbolic tangent.
+
+    >>> mg.layers.Tanh().apply(mg.constant([0.0, 30.0])).eval().tolist()
+    [0.0, 1.0]
+    """
 
     @application
     def apply(self, x: Variable) -> Variable:
@@ -28,7 +32,11 @@ class Tanh(Layer):
 
 
 class Logistic(Layer):
-    """The sigmoid."""
+    """The sigmoid.
+
+    >>> mg.layers.Logistic().apply(mg.constant([0.0, 40.0])).eval().tolist()
+    [0.5, 1.0]
+    """
 
     @application
     def apply(self, x: Variable) -> Variable:
@@ -37,7 +45,11 @@ class Logistic(Layer):
 
 
 class Softplus(Layer):
-    """A smooth rectifier."""
+    """A smooth rectifier.
+
+    >>> mg.layers.Softplus().apply(mg.constant([0.0, 40.0])).eval().round(3).astype(str).tolist()
+    ['0.693', '40.0']
+    """
 
     @application
     def apply(self, x: Variable) -> Variable:
@@ -46,7 +58,11 @@ class Softplus(Layer):
 
 
 class Rectifier(Layer):
-    """The rectifier, or ReLU."""
+    """The rectifier, or ReLU.
+
+    >>> mg.layers.Rectifier().apply(mg.constant([-1.0, 2.0])).eval().tolist()
+    [0.0, 2.0]
+    """
 
     @application
     def apply(self, x: Variable) -> Variable:
@@ -55,7 +71,11 @@ class Rectifier(Layer):
 
 
 class LeakyRectifier(Layer):
-    """A rectifier with a slope of `leak` below 0."""
+    """A rectifier with a slope of `leak` below 0.
+
+    >>> mg.layers.LeakyRectifier(leak=0.5).apply(mg.constant([-1.0, 2.0])).eval().tolist()
+    [-0.5, 2.0]
+    """
 
     leak = Setting(finite)
 
@@ -70,7 +90,11 @@ class LeakyRectifier(Layer):
 
 
 class Elu(Layer):
-    """The exponential linear unit."""
+    """The exponential linear unit, whose values go down to -alpha (Clevert et al. 2016).
+
+    >>> mg.layers.Elu(alpha=2.0).apply(mg.constant([-40.0, 2.0])).eval().tolist()
+    [-2.0, 2.0]
+    """
 
     alpha = Setting(finite)
 
@@ -85,7 +109,11 @@ class Elu(Layer):
 
 
 class Gelu(Layer):
-    """The Gaussian error linear unit."""
+    """The Gaussian error linear unit (Hendrycks and Gimpel 2016).
+
+    >>> mg.layers.Gelu().apply(mg.constant([0.0, 40.0])).eval().tolist()
+    [0.0, 40.0]
+    """
 
     @application
     def apply(self, x: Variable) -> Variable:
@@ -94,7 +122,11 @@ class Gelu(Layer):
 
 
 class Silu(Layer):
-    """The sigmoid linear unit."""
+    """The sigmoid linear unit (Elfwing et al. 2018).
+
+    >>> mg.layers.Silu().apply(mg.constant([0.0, 40.0])).eval().tolist()
+    [0.0, 40.0]
+    """
 
     @application
     def apply(self, x: Variable) -> Variable:
@@ -103,7 +135,11 @@ class Silu(Layer):
 
 
 class Softmax(Layer):
-    """Probabilities of classes on the last axis."""
+    """Probabilities of classes on the last axis.
+
+    >>> mg.layers.Softmax().apply(mg.constant([[1.0, 1.0]])).eval().tolist()
+    [[0.5, 0.5]]
+    """
 
     @application
     def apply(self, x: Variable) -> Variable:
@@ -117,9 +153,9 @@ class Softmax(Layer):
 
     @application
     def categorical_cross_entropy(self, targets: Variable, x: Variable, *, ignore_index: int | None = None) -> Variable:
-        """The mean crossentropy of the softmax of x against class indices or distributions.
+        """The mean crossentropy of the softmax of x against `targets`: class indices, or distributions of the shape of x.
 
-        Indices equal to `ignore_index` do not count in the mean, which is NaN if none does, as PyTorch has it.
+        Indices equal to `ignore_index` do not count in the mean, which is NaN if no index counts, as in PyTorch.
         """
         costs = softmax_crossentropy(x, targets, ignore_index=ignore_index)
         return mean(costs) if ignore_index is None else total(costs) / total(cast(neq(targets, ignore_index), costs.dtype))

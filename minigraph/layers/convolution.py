@@ -25,12 +25,15 @@ _TRANSPOSED = {1: conv_transpose1d, 2: conv_transpose2d, 3: conv_transpose3d}
 
 
 class Filtering(Layer):
-    """What convolutional layers have in common: filters, and biases that are tied over space or not.
+    """The base of convolutional layers: filters, and biases that may be tied over space.
 
-    filter_size: an int, or one for each spatial axis. num_channels is inferred at the first application if left out.
-    tied_biases: one bias for each filter, else one for each filter at each place, for which sizes must be known. flip_filters:
-    turn the filters round along all spatial axes, as Theano and Blocks do, and Lasagne by default: the convolution of
-    mathematics in place of the correlation.
+    filter_size: an int, or one int for each spatial axis. num_filters: the number of channels of the result. num_channels: that
+    of the input; inferred at the first application if left out. step, dilation: the distance between windows, and between the
+    elements of a window; an int, or one for each spatial axis. groups: the number of groups of channels that are convolved
+    apart. use_bias: whether biases are added. tied_biases: one bias for each filter, else one for each filter at each place,
+    for which sizes must be known. flip_filters: turn the filters round along all spatial axes, as Theano and Blocks do, and
+    Lasagne by default: the convolution of mathematics in place of the correlation. weights_init, biases_init: initializers,
+    `He()` and zeros by default.
     """
 
     fixed_when_allocated = frozenset(
@@ -127,7 +130,7 @@ class Filtering(Layer):
 
 
 def _as_border(value: Any, name: str) -> Any:
-    """A border mode as it is; TypeError or ValueError if it is none that convolutions know."""
+    """A border mode; TypeError or ValueError for one that convolutions do not know."""
     if isinstance(value, str) and value not in ("valid", "same", "full"):
         raise InvalidValueError(f"{name} must be 'valid', 'same', 'full', or numbers, not {value!r}")
     for one in [] if value is None or isinstance(value, str) else value if isinstance(value, list | tuple) else [value]:
@@ -174,8 +177,12 @@ class ConvolutionalTranspose(Filtering):
     """The input spread by filters, the way back of a `Convolutional` of the same step and border: W of shape
     (num_channels, num_filters / groups, *filter_size).
 
-    border_mode: "valid", or how much is cut off at the ends, as `padding` of `minigraph.conv_transpose2d`. output_padding: how
-    much longer the result is at the end. Other arguments are those of `Filtering`.
+    border_mode: "valid", or how much is cut off at the ends, as `padding` of `minigraph.conv_transpose2d`. output_padding: the
+    number of places that are added at the end of each axis of the result. Other arguments are those of `Filtering`.
+
+    >>> layer = mg.layers.ConvolutionalTranspose((2, 2), num_filters=3, step=2)
+    >>> layer.apply(mg.tensor4("x", shape=(None, 8, 14, 14))).type.shape
+    (None, 3, 28, 28)
     """
 
     border_mode, output_padding = Setting(_as_border), Setting(ints(0))
@@ -206,7 +213,15 @@ class ConvolutionalTranspose(Filtering):
 
 
 class MaxPooling(Layer):
-    """The greatest element of every window; arguments as those of `minigraph.max_pool`."""
+    """The greatest element of every window of (batch, channels, *spatial).
+
+    pooling_size: the size of a window; an int, or one for each spatial axis. step: the distance between windows, the size of
+    a window if left out. padding: the number of places added at both ends. ignore_border: leave out windows that reach beyond
+    the end. See `minigraph.max_pool`.
+
+    >>> mg.layers.MaxPooling((2, 2)).apply(mg.tensor4("x", shape=(None, 3, 28, 28))).type.shape
+    (None, 3, 14, 14)
+    """
 
     pooling_size, step, padding = Setting(ints(1)), Setting(ints(1, optional=True)), Setting(ints(0))
     ignore_border = Setting(flag)
@@ -224,7 +239,14 @@ class MaxPooling(Layer):
 
 
 class AveragePooling(MaxPooling):
-    """The mean of every window; arguments as those of `minigraph.average_pool`, whose `count_padding` is `include_padding`."""
+    """The mean of every window of (batch, channels, *spatial).
+
+    pooling_size, step, and `padding` and `ignore_border`: see `MaxPooling`. include_padding: whether zeros of the padding count
+    in the means. See `minigraph.average_pool`.
+
+    >>> mg.layers.AveragePooling((2, 2)).apply(mg.tensor4("x", shape=(None, 3, 28, 28))).type.shape
+    (None, 3, 14, 14)
+    """
 
     include_padding = Setting(flag)
 
@@ -241,7 +263,11 @@ class AveragePooling(MaxPooling):
 
 
 class GlobalAveragePooling(Layer):
-    """The mean over all spatial axes: (batch, channels)."""
+    """The mean over all spatial axes: (batch, channels).
+
+    >>> mg.layers.GlobalAveragePooling().apply(mg.tensor4("x", shape=(None, 3, 28, 28))).type.shape
+    (None, 3)
+    """
 
     @application
     def apply(self, x: Variable) -> Variable:
@@ -250,7 +276,11 @@ class GlobalAveragePooling(Layer):
 
 
 class Flattener(Layer):
-    """All axes but that of the batch joined: (batch, features)."""
+    """All axes but that of the batch joined: (batch, features).
+
+    >>> mg.layers.Flattener().apply(mg.tensor4("x", shape=(None, 3, 2, 2))).type.shape
+    (None, 12)
+    """
 
     @application
     def apply(self, x: Variable) -> Variable:
@@ -259,11 +289,16 @@ class Flattener(Layer):
 
 
 class ConvolutionalSequence(Sequence):
-    """Convolutional layers and others, one after another, with what the convolutional ones have in common.
+    """Convolutional layers and others, one after another, with the settings that the convolutional ones have in common.
 
-    num_channels, image_size: those of the input, which need not be known from its type then; with both, `allocate` and
-    `initialize` make all parameters without an application.
-    border_mode, tied_biases: for the convolutional layers to which none was given.
+    stages: layers, or bound applications of layers. num_channels, image_size: those of the input, where its type need not tell
+    them; with both, `allocate` and `initialize` make all parameters without an application. border_mode, tied_biases: for the
+    convolutional layers to which none was given.
+
+    >>> stages = [mg.layers.Convolutional(3, 8), mg.layers.Rectifier(), mg.layers.MaxPooling(2)]
+    >>> network = mg.layers.ConvolutionalSequence(stages, num_channels=3, image_size=(28, 28), border_mode="same")
+    >>> network.apply(mg.tensor4("x")).type.shape
+    (None, 8, 14, 14)
     """
 
     num_channels = Setting(size)

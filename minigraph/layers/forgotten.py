@@ -1,4 +1,4 @@
-"""What `function` warns of in graphs that learn: statistics that no population follows, training in inference mode."""
+"""Warnings of `function` about graphs that learn: statistics that no population follows, training in inference mode."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def warn_of_forgotten_population(graph: Graph) -> None:
         return
     variables = graph.variables
     for variable in variables:
-        if isinstance(variable.op, DefaultUpdate):  # a population that follows by itself, unless function was told otherwise
+        if isinstance(variable.op, DefaultUpdate):  # a population that needs no pairs
             targets.update(variable.inputs[1::2])
     kept = {get_layer(target) for target in targets if has_roles(target, [BATCH_NORM_POPULATION_STATISTICS])}
     forgotten = {
@@ -60,7 +60,7 @@ def warn_of_forgotten_training(graph: Graph) -> None:
 
 
 def _differentiable(roots: Sequence[Variable]) -> list[Variable]:
-    """What the roots depend on, inputs first, but not what they depend on behind a `disconnected_grad` alone."""
+    """The variables behind the roots, inputs first, without those that are reached through a `disconnected_grad` alone."""
     reached = reachable(roots, lambda one: () if isinstance(one.op, DisconnectedGrad) else one.inputs)
     return [one for one in toposort(roots) if one in reached]
 
@@ -105,8 +105,8 @@ def _behind_copies(variable: Variable) -> Variable:
 def _read_by_learners(order: Sequence[Variable], untrained: Untrainings, learned: set[Variable]) -> set[ApplicationCall]:
     """The applications whose results layers that learn take in, though no gradient need flow back through them.
 
-    What belongs to a network that is used as it is does not count: what its parameters, which do not learn, are applied to, and
-    what follows them within a layer in which nothing learns.
+    Applications within a network that does not learn do not count: inputs of its parameters, and the results that follow them
+    within a layer in which nothing learns.
     """
     within = set(order)
     depends = _downstream(order, {one for one in order if isinstance(one.op, Input)})

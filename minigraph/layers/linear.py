@@ -27,7 +27,12 @@ def with_last_size(x: Variable, size: int | None) -> list[int | None]:
 class Linear(Layer):
     """x @ W + b over the last axis of x: W of shape (input_dim, output_dim), b of shape (output_dim,).
 
-    input_dim is inferred at the first application if left out.
+    input_dim: inferred at the first application if left out. output_dim: the size of the last axis of the result. use_bias:
+    whether there is b. weights_init, biases_init: initializers, numbers, arrays or variables; `Glorot()` and 0 by default.
+
+    >>> layer = mg.layers.Linear(output_dim=3)
+    >>> layer.apply(mg.matrix("x", shape=(None, 4))).type.shape, layer.variables["W"].type.shape
+    ((None, 3), (4, 3))
     """
 
     fixed_when_allocated = frozenset({"input_dim", "output_dim", "use_bias", "weights_init", "biases_init"})
@@ -80,7 +85,13 @@ class Linear(Layer):
 
 
 class Bias(Layer):
-    """x + b over the last axis of x, b of shape (input_dim,)."""
+    """x + b over the last axis of x, b of shape (input_dim,).
+
+    input_dim: inferred at the first application if left out. biases_init: an initializer, a number, an array or a variable.
+
+    >>> mg.layers.Bias(biases_init=2.0).apply(mg.constant([[1.0, 2.0]])).eval().tolist()
+    [[3.0, 4.0]]
+    """
 
     fixed_when_allocated = frozenset({"input_dim", "biases_init"})
     input_dim = Setting(size)
@@ -113,7 +124,11 @@ class Bias(Layer):
 
 
 class Identity(Layer):
-    """x."""
+    """The input, unchanged.
+
+    >>> mg.layers.Identity().apply(mg.constant([1.0])).eval().tolist()
+    [1.0]
+    """
 
     @application
     def apply(self, x: Variable) -> Variable:

@@ -15,7 +15,12 @@ from minigraph.layers.normalization.batch import BatchNormalization
 
 
 class Sequence(Layer):
-    """Layers, or bound applications of layers, each applied to what the one before it returned."""
+    """Layers, or bound applications of layers, each applied to what the one before it returned.
+
+    >>> network = mg.layers.Sequence([mg.layers.Linear(4, 3), mg.layers.Tanh()])
+    >>> network.apply(mg.matrix("x")).type.shape, list(network.variables)
+    ((None, 3), ['linear.W', 'linear.b'])
+    """
 
     fixed_when_made = frozenset({"stages"})
 
@@ -29,14 +34,14 @@ class Sequence(Layer):
 
     @application
     def apply(self, x: Variable) -> Variable:
-        """The last stage of the ... of the first stage of x."""
+        """The result of the last stage, of a chain that the first stage begins with x."""
         for stage in self.stages:
             x = stage(x)
         return x
 
 
 def _check_dims(activations: Listed[Layer | None], dims: Listed[int | None], name: str) -> None:
-    """ValueError unless there is one more size than activations; TypeError for what is no list."""
+    """ValueError unless there is one more size than activations; TypeError for anything but lists."""
     if len(listed(dims, "dims")) != len(listed(activations, "activations")) + 1:
         raise InvalidValueError(
             f"{name} of {len(activations)} layers needs {len(activations) + 1} dims, not {len(dims)}: {dims}"
@@ -44,9 +49,14 @@ def _check_dims(activations: Listed[Layer | None], dims: Listed[int | None], nam
 
 
 class MLP(Sequence):
-    """Linear layers with activations between: `MLP([Tanh(), Softmax()], [784, 100, 10])`.
+    """Linear layers, each followed by an activation.
 
-    The first of `dims` may be None: it is inferred. An activation of None is none.
+    activations: a layer for each linear layer, or None for no activation. dims: the sizes of the input and of each linear
+    layer's result; the first may be None, and is inferred. use_bias, weights_init, biases_init: those of every `Linear`.
+
+    >>> mlp = mg.layers.MLP([mg.layers.Tanh(), mg.layers.Softmax()], [784, 100, 10])
+    >>> mlp.apply(mg.matrix("x")).type.shape
+    (None, 10)
     """
 
     fixed_when_made = frozenset({"dims"})
@@ -75,9 +85,13 @@ class MLP(Sequence):
 class BatchNormalizedMLP(Sequence):
     """For each activation a Linear, a BatchNormalization, and the activation.
 
-    The linear layers have no bias, which the normalization would undo, unless `use_bias`; without one biases_init is not used.
-    epsilon, mean_only, learn_scale, learn_shift and conserve_memory are those of every normalization; the last can also be set
-    later, on the whole.
+    activations, dims: see `MLP`. use_bias, weights_init, biases_init: those of every `Linear`, which has no bias by default,
+    since the normalization would undo it. epsilon, mean_only, learn_scale, learn_shift, conserve_memory: those of every
+    normalization; the last can also be set later, on the whole.
+
+    >>> network = mg.layers.BatchNormalizedMLP([mg.layers.Rectifier(), None], [4, 8, 2])
+    >>> [layer.name for layer in network.children]
+    ['linear_0', 'batch_normalization_0', 'rectifier', 'linear_1', 'batch_normalization_1']
     """
 
     fixed_when_made = frozenset({"dims"})

@@ -26,15 +26,22 @@ def check_probability(drop_prob: Any) -> float:
 
 
 def drop(x: Variable, drop_prob: float, stream: RandomStream) -> Variable:
-    """x with elements set to 0 at random, the others scaled up to keep the mean (Srivastava et al. 2014)."""
+    """x with elements set to 0, by `stream` with probability `drop_prob`, and the others scaled up to keep the mean."""
     kept = stream.bernoulli(1 - drop_prob, shape(x), dtype="bool")
     return add_role(where(kept, x * (1 / (1 - drop_prob)), 0), DROPOUT)
 
 
 class Dropout(Layer):
-    """Dropout in graph built under `training(...)`; the identity otherwise.
+    """Dropout in graph built under `training(...)` (Srivastava et al. 2014); the identity otherwise.
 
-    stream: what draws; one of the layer's own if left out. Its state is saved with the layer.
+    drop_prob: the probability that an element becomes 0. stream: the stream that draws; one of the layer's own if left out. Its
+    state is saved with the layer.
+
+    >>> layer = mg.layers.Dropout(0.5, seed=1)
+    >>> with mg.training_mode(layer):
+    ...     y = layer.apply(mg.ones((1000,)))
+    >>> sorted(set(y.eval().tolist()))
+    [0.0, 2.0]
     """
 
     fixed_when_allocated = frozenset({"stream"})

@@ -20,8 +20,12 @@ class WeightNormalizedLinear(Linear):
     """x @ (g * W / |W|) + b, with a length g for each output and |W| that of its column (Salimans and Kingma 2016).
 
     g starts as |W|, so that the layer starts as the linear map with the same W. A column of zeros has no direction: it stays 0,
-    and gets no gradient. That paper pairs it with batch normalization
-    that only subtracts the mean: `BatchNormalization(mean_only=True)`.
+    and gets no gradient. The paper pairs it with batch normalization that only subtracts the mean:
+    `BatchNormalization(mean_only=True)`. Arguments are those of `Linear`.
+
+    >>> layer = mg.layers.WeightNormalizedLinear(4, 3)
+    >>> layer.apply(mg.matrix("x")).type.shape, layer.variables["g"].type.shape
+    ((None, 3), (3,))
     """
 
     def __init__(self, input_dim: int | None = None, output_dim: int | None = None, **options: Any) -> None:

@@ -11,23 +11,9 @@ from minigraph.training.rules import adadelta, adagrad, adam, adamw, amsgrad, mo
 from minigraph.training.schedules import cosine_decay, exponential_decay, linear_warmup, step_decay
 
 __all__ = [
-    "adadelta",
-    "adagrad",
-    "adam",
-    "adamw",
-    "amsgrad",
-    "clip_gradient_norm",
-    "clip_gradients",
-    "cosine_decay",
-    "exponential_decay",
-    "linear_warmup",
-    "momentum",
-    "nesterov",
-    "rmsprop",
-    "sgd",
-    "step_decay",
-    "weight_decay",
-]
+    "adadelta", "adagrad", "adam", "adamw", "amsgrad", "clip_gradient_norm", "clip_gradients", "cosine_decay",
+    "exponential_decay", "linear_warmup", "momentum", "nesterov", "rmsprop", "sgd", "step_decay", "weight_decay",
+]  # fmt: skip
 
 guard_all(globals(), __all__)
 

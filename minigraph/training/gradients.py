@@ -1,4 +1,4 @@
-"""What is done to gradients before a rule uses them: clipping, weight decay."""
+"""Changes of gradients before a rule uses them: clipping, weight decay."""
 
 from __future__ import annotations
 

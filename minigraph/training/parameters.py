@@ -1,4 +1,4 @@
-"""What a rule is to update, however it is given: shared variables, layers, or a graph."""
+"""The parameters that a rule updates, given as shared variables, layers, or a graph."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Learned(Record):
 
     variables: tuple[Variable, ...]
     layers: tuple[Layer, ...] = ()
-    """The layers that were given, of which what a cost does not depend on is left out."""
+    """The layers that were given; their variables on which a cost does not depend are left out."""
     named: frozenset[Variable] = frozenset()
     """The variables that were given themselves, on each of which a cost must depend."""
 
@@ -47,7 +47,7 @@ class Learned(Record):
 
 
 def learned(parameters: Parameters) -> Learned:
-    """What `parameters` stands for.
+    """The shared variables that `parameters` stands for.
 
     TypeError for anything that holds no state; ValueError for no parameters, one that is listed twice, or a layer that is not
     allocated.
@@ -73,7 +73,7 @@ def learned(parameters: Parameters) -> Learned:
 
 
 def _entries(parameters: Any) -> list[Any]:
-    """The single things of which parameters are given; TypeError where nothing can be listed."""
+    """The entries of `parameters` as a list; TypeError for anything that cannot be listed."""
     if isinstance(parameters, Variable | Layer | ComputationGraph):
         return [parameters]
     if isinstance(parameters, str | bytes) or not isinstance(parameters, Iterable):

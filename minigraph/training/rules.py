@@ -1,13 +1,15 @@
-"""Gradient descent and its kin.
+"""Update rules: gradient descent, with momentum, and with rates that adapt to each element.
 
-Every rule takes a cost (or a list of gradients, one for each parameter), the parameters, and a learning rate: a number, a
-shared variable, or a schedule, which is a function from the number of steps made to a rate. The parameters are shared
-variables, a layer or several (of which those are updated that the cost depends on), or a `ComputationGraph`; none at all, and
-one that the cost does not depend on, are errors. A rule returns pairs (shared variable, new value) for
-`function(..., updates=...)`; state that a rule keeps is made by it, and is among the pairs.
+cost_or_gradients: the cost, a scalar, or a list of gradients, one for each parameter. parameters: shared variables, a layer or
+several (of which those are updated that the cost depends on), or a `ComputationGraph`; an empty list, and a parameter that the
+cost does not depend on, are errors. learning_rate: a number, a shared variable, or a schedule, which is a function from the
+number of steps made to a rate.
+
+A rule returns pairs (shared variable, new value) for `function(..., updates=...)`, in which p is the parameter, g its gradient,
+and the other letters state that the rule makes. The pairs of that state are among them.
 
 Numbers are checked, TypeError or ValueError by name: rates, decays and epsilons must be finite and 0 or more, momentum, rho and
-betas in [0, 1). Gradient ascent is descent of the negative cost. Variables in their place are used as they are.
+betas in [0, 1). Variables in their place are not checked. Gradient ascent is descent of the negative cost.
 """
 
 from __future__ import annotations
@@ -54,7 +56,7 @@ def _gradients(cost_or_gradients: Any, parameters: Parameters) -> dict[Variable,
 
 
 class Slot(Record):
-    """One parameter as a rule sees it: its value, its gradient and the rate, in 32 bits at least, so that no square is lost."""
+    """The numbers that a rule reads of a parameter, in 32 bits at least, so that no square is lost: value, gradient, rate."""
 
     parameter: Variable
     p: Variable
@@ -91,12 +93,18 @@ def _updates(cost_or_gradients: Any, parameters: Parameters, learning_rate: Rate
 
 
 def sgd(cost_or_gradients: Any, parameters: Parameters, learning_rate: Rate) -> Pairs:
-    """p - rate * g."""
+    """p - rate * g.
+
+    cost_or_gradients, parameters, learning_rate: as the module says.
+    """
     return _updates(cost_or_gradients, parameters, learning_rate, lambda slot: (slot.p - slot.rate * slot.g, []))
 
 
 def momentum(cost_or_gradients: Any, parameters: Parameters, learning_rate: Rate, momentum: float = 0.9) -> Pairs:
-    """v = momentum * v - rate * g; p + v (Polyak 1964)."""
+    """v = momentum * v - rate * g; p + v (Polyak 1964).
+
+    cost_or_gradients, parameters, learning_rate: as the module says.
+    """
     momentum = fraction(momentum, "momentum")
 
     def rule(slot: Slot) -> tuple[Variable, Pairs]:
@@ -108,7 +116,10 @@ def momentum(cost_or_gradients: Any, parameters: Parameters, learning_rate: Rate
 
 
 def nesterov(cost_or_gradients: Any, parameters: Parameters, learning_rate: Rate, momentum: float = 0.9) -> Pairs:
-    """v = momentum * v - rate * g; p + momentum * v - rate * g (Nesterov 1983, in the form of Bengio et al. 2013)."""
+    """v = momentum * v - rate * g; p + momentum * v - rate * g (Nesterov 1983, in the form of Bengio et al. 2013).
+
+    cost_or_gradients, parameters, learning_rate: as the module says.
+    """
     momentum = fraction(momentum, "momentum")
 
     def rule(slot: Slot) -> tuple[Variable, Pairs]:
@@ -121,7 +132,10 @@ def nesterov(cost_or_gradients: Any, parameters: Parameters, learning_rate: Rate
 
 
 def adagrad(cost_or_gradients: Any, parameters: Parameters, learning_rate: Rate = 0.01, epsilon: float = 1e-6) -> Pairs:
-    """s = s + g^2; p - rate * g / sqrt(s + epsilon) (Duchi et al. 2011)."""
+    """s = s + g^2; p - rate * g / sqrt(s + epsilon) (Duchi et al. 2011).
+
+    cost_or_gradients, parameters, learning_rate: as the module says.
+    """
     epsilon = amount(epsilon, "epsilon")
 
     def rule(slot: Slot) -> tuple[Variable, Pairs]:
@@ -135,7 +149,10 @@ def adagrad(cost_or_gradients: Any, parameters: Parameters, learning_rate: Rate 
 def rmsprop(
     cost_or_gradients: Any, parameters: Parameters, learning_rate: Rate = 0.001, rho: float = 0.9, epsilon: float = 1e-6
 ) -> Pairs:
-    """s = rho * s + (1 - rho) * g^2; p - rate * g / sqrt(s + epsilon) (Tieleman and Hinton 2012)."""
+    """s = rho * s + (1 - rho) * g^2; p - rate * g / sqrt(s + epsilon) (Tieleman and Hinton 2012).
+
+    cost_or_gradients, parameters, learning_rate: as the module says.
+    """
     rho, epsilon = fraction(rho, "rho"), amount(epsilon, "epsilon")
 
     def rule(slot: Slot) -> tuple[Variable, Pairs]:
@@ -151,6 +168,8 @@ def adadelta(
 ) -> Pairs:
     """s = rho * s + (1 - rho) * g^2; d = g * sqrt(t + epsilon) / sqrt(s + epsilon); t = rho * t + (1 - rho) * d^2; p - rate * d
     (Zeiler 2012).
+
+    cost_or_gradients, parameters, learning_rate: as the module says.
     """
     rho, epsilon = fraction(rho, "rho"), amount(epsilon, "epsilon")
 
@@ -211,6 +230,8 @@ def adam(
 ) -> Pairs:
     """m = beta1 * m + (1 - beta1) * g; v = beta2 * v + (1 - beta2) * g^2; p - rate * m^ / (sqrt(v^) + epsilon), where ^ means
     divided by 1 - beta^step (Kingma and Ba 2015).
+
+    cost_or_gradients, parameters, learning_rate: as the module says.
     """
     return _adam(cost_or_gradients, parameters, learning_rate, beta1, beta2, epsilon)
 
@@ -226,7 +247,11 @@ def adamw(
     weight_decay: float = 0.01,
     roles: Sequence[type[Role]] = (WEIGHT,),
 ) -> Pairs:
-    """Adam, with parameters of one of `roles` also multiplied by 1 - rate * weight_decay (Loshchilov and Hutter 2019)."""
+    """Adam, with parameters of one of `roles` also multiplied by 1 - rate * weight_decay (Loshchilov and Hutter 2019).
+
+    cost_or_gradients, parameters, learning_rate: as the module says. beta1, beta2, epsilon:
+    see `adam`.
+    """
     return _adam(
         cost_or_gradients,
         parameters,
@@ -247,5 +272,9 @@ def amsgrad(
     beta2: float = 0.999,
     epsilon: float = 1e-8,
 ) -> Pairs:
-    """Adam, with the greatest v so far in place of v (Reddi et al. 2018)."""
+    """Adam, with the greatest v so far in place of v (Reddi et al. 2018).
+
+    cost_or_gradients, parameters, learning_rate: as the module says. beta1, beta2, epsilon:
+    see `adam`.
+    """
     return _adam(cost_or_gradients, parameters, learning_rate, beta1, beta2, epsilon, keep_maximum=True)

@@ -25,28 +25,11 @@ from minigraph.transforms.noise import apply_dropout, apply_noise
 from minigraph.transforms.recomputation import recompute_population_statistics, reset_population_statistics
 
 __all__ = [
-    "Duplicates",
-    "LayerGap",
-    "PopulationGap",
-    "StatisticsAccumulator",
-    "apply_batch_normalization",
-    "apply_dropout",
-    "apply_noise",
-    "apply_population_normalization",
-    "caffe_average",
-    "cumulative_average",
-    "debiased_moving_average",
-    "decayed_sums",
-    "fold_batch_normalization",
-    "freeze_batch_normalization",
-    "gomlx_average",
-    "get_batch_normalization_updates",
-    "moving_average",
-    "overwrite",
-    "population_gap",
-    "puzzlelib_average",
-    "recompute_population_statistics",
-    "reset_population_statistics",
-]
+    "Duplicates", "LayerGap", "PopulationGap", "StatisticsAccumulator", "apply_batch_normalization", "apply_dropout",
+    "apply_noise", "apply_population_normalization", "caffe_average", "cumulative_average", "debiased_moving_average",
+    "decayed_sums", "fold_batch_normalization", "freeze_batch_normalization", "gomlx_average",
+    "get_batch_normalization_updates", "moving_average", "overwrite", "population_gap", "puzzlelib_average",
+    "recompute_population_statistics", "reset_population_statistics",
+]  # fmt: skip
 
 guard_all(globals(), __all__)

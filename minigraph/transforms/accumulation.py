@@ -40,13 +40,13 @@ class Accumulated:
 
     @property
     def batch(self) -> Batch:
-        """What was accumulated so far."""
+        """The statistics of the minibatches so far."""
         count, mean, *variance = self.variables
         return Batch(mean, variance[0] if variance else None, count)
 
     @property
     def known(self) -> Batch:
-        """What was accumulated so far, without finite statistics where there is nothing."""
+        """The statistics of the minibatches so far, not finite where there is no element yet."""
         count, *statistics = self.variables
         mean, *variance = (where(gt(count, 0), one, np.nan) for one in statistics)
         return Batch(mean, variance[0] if variance else None, count)

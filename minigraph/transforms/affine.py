@@ -1,4 +1,4 @@
-"""Affine steps of a graph: what scales and shifts values along one axis by what depends on no input."""
+"""Affine steps of a graph: ops that scale and shift values along one axis, by values that depend on no input."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ class Uses:
     def __init__(self, graph: ComputationGraph) -> None:
         self.users: dict[Variable, list[Variable | None]] = {output: [None] for output in graph.outputs}
         self.sizes: dict[Variable, list[Variable]] = {}
-        """What reads nothing but the shape of a variable, and so would be content with any other of that shape."""
+        """The variables that read nothing but the shape of a variable, and so could read any other of that shape."""
         self.static: set[Variable] = set()
         self._outside: dict[Variable, Variable] = {}
-        """For the inputs of the bodies of loops what they are the same as at every step."""
+        """For the inputs of the bodies of loops the variables outside to which they are equal at every step."""
         everything = with_bodies(graph.variables)
         for variable in everything:
             if isinstance(variable.op, Scan):
@@ -68,7 +68,7 @@ class Uses:
         return np.asarray(function([], variable, no_default_updates=True, backend="numpy")(), np.float64)
 
     def _vector(self, row: Variable) -> np.ndarray[Any, Any]:
-        """The value of what varies along one axis as a vector, or a number."""
+        """The value of a variable that varies along one axis as a vector, or a number."""
         value = self.value(row)
         return value.reshape(-1) if value.ndim else value
 

@@ -1,8 +1,9 @@
 """Rules over pairs: from (population statistic, estimate) to updates.
 
-All but one are averages, and differ only in how much the n-th batch weighs: population + weight(n) * (estimate - population).
+All but one are averages, and differ only in the weight of the n-th batch: population + weight(n) * (estimate - population).
 A population with several estimates follows them one after another, in their order. Where an estimate is not finite, the
-population stays as it is and the batch is not counted.
+population does not change and the batch is not counted. `pairs` are those of
+`minigraph.transforms.get_batch_normalization_updates`; TypeError for anything else.
 """
 
 from __future__ import annotations
@@ -44,14 +45,17 @@ def overwrite(pairs: Estimates) -> Pairs:
 def moving_average(pairs: Estimates, new_weight: Any = None, *, old_weight: Any = None) -> Pairs:
     """Updates to population + new_weight * (estimate - population): an exponential moving average.
 
-    `new_weight` is the weight of the new batch, 0.1 by default: a number in (0, 1], or a scalar variable. `old_weight` is
-    the opposite convention, 1 - new_weight, in [0, 1); give one of them. ValueError outside.
+    pairs: (population, estimate). new_weight: that of the new batch, 0.1 by default: a number in (0, 1], or a scalar variable.
+    old_weight: the opposite convention, 1 - new_weight, in [0, 1); give one of them. ValueError outside.
     """
     return averaged(pairs, _new_weight(new_weight, old_weight))
 
 
 def debiased_moving_average(pairs: Estimates, new_weight: Any = None, *, old_weight: Any = None) -> Pairs:
-    """A moving average without trace of what the population started from: batch n weighs w / (1 - (1 - w)^n), the first 1."""
+    """A moving average without trace of the population's start: batch n weighs w / (1 - (1 - w)^n), and so the first 1.
+
+    pairs, new_weight, old_weight: as for `moving_average`; w is the weight of the new batch.
+    """
     weight = _new_weight(new_weight, old_weight)
     return averaged(pairs, lambda n: weight / (1 - (1 - weight) ** n))
 
@@ -68,21 +72,27 @@ def cumulative_average(pairs: Estimates, count: Variable | None = None) -> Pairs
 def puzzlelib_average(
     pairs: Estimates, initial_factor: float = 1.0, min_factor: float = 0.1, count: Variable | None = None
 ) -> Pairs:
-    """PuzzleLib's average: the n-th batch weighs max(initial_factor / n, min_factor)."""
+    """PuzzleLib's average: the n-th batch weighs max(initial_factor / n, min_factor).
+
+    pairs, count: as for `cumulative_average`.
+    """
     for what, factor, most in (("initial_factor", initial_factor, math.inf), ("min_factor", min_factor, 1)):
         _check_factor(factor, what, most)
     return averaged(pairs, lambda n: minimum(maximum(initial_factor / n, min_factor), 1.0), count)
 
 
 def gomlx_average(pairs: Estimates, momentum: float = 0.99, count: Variable | None = None) -> Pairs:
-    """GoMLX's average: the n-th batch weighs 1 - min(momentum, 1 - 1 / n), so that the first overwrites."""
+    """GoMLX's average: the n-th batch weighs 1 - min(momentum, 1 - 1 / n), so that the first overwrites.
+
+    pairs, count: as for `cumulative_average`.
+    """
     _check_factor(momentum, "momentum", 1)
     return averaged(pairs, lambda n: 1 - minimum(momentum, 1 - 1 / n), count)
 
 
 def caffe_average(pairs: Estimates, fraction: float = 0.999) -> Pairs:
-    """Caffe's average of statistics that are stored as they are: the n-th batch weighs 1 / (1 + fraction + fraction^2 + ...),
-    with n terms. It is what `decayed_sums` comes to when sums are divided by their weight.
+    """Caffe's average, where statistics and not sums are stored: the n-th batch weighs 1 / (1 + fraction + fraction^2 + ...),
+    with n terms. It equals the result of `decayed_sums`, divided by the weight.
     """
     return debiased_moving_average(pairs, old_weight=fraction)
 
@@ -98,7 +108,7 @@ def decayed_sums(pairs: Estimates, fraction: float = 0.999) -> Pairs:
     return list(newest.items())
 
 
-# -- what the averages have in common --------------------------------------------------------------------------------
+# -- parts that the averages share -----------------------------------------------------------------------------------
 
 
 def averaged(pairs: Estimates, weight: Any, count: Variable | None = None) -> Pairs:
@@ -181,12 +191,12 @@ def _one_each(pairs: Pairs) -> list[Pairs]:
 
 
 def _counts(estimate: Variable, raw: Variable) -> Variable:
-    """Where an estimate counts: where it is finite, or everywhere if it was asked for as it is."""
+    """A condition that holds where an estimate counts: where it is finite, or everywhere if `allow_nonfinite` was given."""
     return isfinite(raw) if isinstance(estimate.op, FiniteOr) else ones_like(raw, "bool")
 
 
 def _jointly(known: list[Variable], count: Variable) -> Variable:
-    """Where all estimates that share a count are known; as a scalar if the count is one."""
+    """A condition that holds where all estimates that share a count are known; a scalar if the count is a scalar."""
     joint = known[0]
     for one in known[1:]:
         joint = and_(joint, one)

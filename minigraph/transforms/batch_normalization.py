@@ -29,7 +29,7 @@ def apply_batch_normalization(graph: Roots) -> ComputationGraph:
     """The graph with every inference-mode application of a normalizing layer turned into a training-mode one.
 
     The result equals, node for node, what building under `batch_normalization(...)` would have given; applications in
-    training mode already stay as they are. Switch a cost before it is differentiated: ValueError for a graph that holds
+    training mode already do not change. Switch a cost before it is differentiated: ValueError for a graph that holds
     gradients through what is switched.
     """
     return switched(graph, training=True)
@@ -75,8 +75,8 @@ def rebuilt(
     build: Callable[[Normalization], Variable | None],
     otherwise: Callable[[Variable], Variable] = lambda variable: variable,
 ) -> ComputationGraph:
-    """The graph with each application of a normalizing layer replaced by what `build` makes of it, unless that is None, and
-    any other variable by what `otherwise` makes of it.
+    """The graph with each application of a normalizing layer replaced by the result of `build`, unless this is None, and any
+    other variable by that of `otherwise`.
 
     ValueError if the graph holds a gradient through something that is replaced, which would be that of the former graph.
     """
@@ -102,7 +102,7 @@ def rebuilt(
 
 
 class Duplicates(Enum):
-    """What becomes of the estimates of a layer that is applied several times in one graph."""
+    """The ways to treat the estimates of a layer that is applied several times in one graph."""
 
     ERROR = "error"
     """It is an error."""
@@ -196,7 +196,7 @@ def _step_by_step(one: Normalization) -> list[Batch]:
 
 
 def _mean_of_steps(applications: Sequence[Normalization], allow_nonfinite: bool) -> Pairs:
-    """One pair for each statistic: the mean over all applications and steps, of those that are finite unless that matters."""
+    """A pair for each statistic: the mean over all applications and steps, of finite estimates unless `allow_nonfinite`."""
     layer = applications[0].layer
     stacks: list[Sequence[Variable]] = []
     for one in applications:
@@ -231,7 +231,7 @@ def _by_row(applications: Sequence[Normalization]) -> list[list[Normalization]]:
 def _pairs_together(
     group: Sequence[Normalization], duplicates: Duplicates, allow_nonfinite: bool, before: Sequence[Variable]
 ) -> Pairs:
-    """One pair for each statistic that a group of applications estimates; `before` is what it else is, if not itself."""
+    """A pair for each statistic that a group of applications estimates; `before` stands where there is no estimate."""
     first, layer, population = group[0], group[0].layer, group[0].layer.population
     if len(group) == 1:
         return population.pairs_of(first.aligned, allow_nonfinite, before)

@@ -87,7 +87,7 @@ class _Folder:
         self._uses = Uses(graph)
 
     def fold(self, one: Normalization) -> dict[Variable, Variable] | str:
-        """What to replace by what in order to fold a normalization, or why it cannot be folded."""
+        """The replacements that fold a normalization, or the reason why it cannot be folded."""
         acting, by_minibatch = one.layer.acting(one.request, one.is_training)
         if one.is_training and by_minibatch and not acting.freezes(Freeze.STATISTICS):
             return "it is in training mode; apply_population_normalization first, and what comes of it can be folded"
@@ -111,7 +111,7 @@ class _Folder:
         )
 
     def _into_product_before(self, steps: Sequence[Affine], product: Product) -> dict[Variable, Variable] | str:
-        """What to replace in order that steps become part of the product that they start from."""
+        """The replacements that make steps a part of the product that they start from, or the reason why there are none."""
         scale, shift = self._uses.values(steps)
         bottom, axis = steps[0].inner, steps[0].axis
         matrix = self._uses.value(product.matrix) * product.along_columns(scale)
@@ -125,7 +125,7 @@ class _Folder:
         return {steps[-1].variable: result, **sizes}
 
     def _into_product_after(self, steps: Sequence[Affine], product: Product) -> dict[Variable, Variable] | str:
-        """What to replace in order that steps become part of the product that takes their result."""
+        """The replacements that make steps a part of the product that takes their result, or the reason why there are none."""
         scale, shift = self._uses.values(steps)
         matrix = self._uses.value(product.matrix)
         terms = (product.along_rows(shift) * matrix).sum(-2, keepdims=True)
@@ -144,7 +144,7 @@ class _Folder:
         return {product.matmul: MatMul()(rows, weights) + (bias if terms.ndim == 2 else reshape(bias, terms.shape)), **sizes}
 
     def _without(self, steps: Sequence[Affine], result: Variable) -> tuple[Variable, dict[Variable, Variable]]:
-        """What took the place of the value that steps start from, reshaped as they do it; what to read sizes off instead."""
+        """The value in place of the one that steps start from, reshaped as they do; and new variables that read its sizes."""
         sizes: dict[Variable, Variable] = {}
         for variable, op in [(steps[0].inner, None), *((step.variable, step.variable.op) for step in steps)]:
             if isinstance(op, Reshape | Dimshuffle):
@@ -153,7 +153,7 @@ class _Folder:
         return result, sizes
 
     def _is_plain(self, product: Product) -> bool:
-        """Whether the weights of a product depend on no input, and nothing in it is an op of a user's own."""
+        """Whether the weights of a product depend on no input, and no op in it is a user's own."""
         return product.matrix in self._uses.static and not any(one.op.foreign for one in product.path[1:])
 
     def _is_alone(self, product: Product) -> bool:
@@ -162,7 +162,7 @@ class _Folder:
         return private and self._is_plain(product) and not product.path[0].op.foreign
 
     def _obstacle_below(self, steps: Sequence[Affine], one: Normalization) -> str:
-        """Why steps cannot become part of what they start from."""
+        """The reason why steps cannot become part of the value that they start from."""
         bottom, axis = steps[0].inner, steps[0].axis
         found = _layer_of([bottom, *(step.variable for step in steps)], OUTPUT, one)
         name = found or f"what {bottom.origin} computes"
@@ -180,7 +180,7 @@ class _Folder:
         return f"{name}, which is no product"
 
     def _obstacle_above(self, steps: Sequence[Affine], one: Normalization) -> str:
-        """Why steps cannot become part of what takes their result."""
+        """The reason why steps cannot become part of the op that takes their result."""
         top, axis = steps[-1].variable, outer_axis(steps[-1].variable, steps[-1].axis)
         users = self._uses.users.get(top, [])
         if len(users) != 1 or users[0] is None:
@@ -207,7 +207,7 @@ def _axis_of(one: Normalization) -> int:
 
 
 def _folded(product: Product, matrix: np.ndarray[Any, Any], bias: Any) -> tuple[Variable, Variable] | str:
-    """The new weights and bias of a product as shared variables, or why there are none."""
+    """The new weights and bias of a product as shared variables, or the reason why they cannot be."""
     old = product.matrix
     new, columns = matrix.astype(old.dtype), np.array(bias, old.dtype)
     if not (np.isfinite(new).all() and np.isfinite(columns).all()):

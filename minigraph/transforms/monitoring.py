@@ -1,4 +1,4 @@
-"""How far what a network sees in training is from what it will use in inference."""
+"""The distance between the statistics that a network uses in training and those that it will use in inference."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ from minigraph.transforms.recomputation import call_on
 
 class LayerGap(Record):
     """The gap of one application: for each feature that of the means, in deviations of the population, and the logarithm of the
-    minibatch' deviation over the population's. A layer that only subtracts the mean has the former as it is, and no latter.
+    minibatch' deviation over the population's. For a layer that only subtracts the mean the former is the difference,
+    and the latter is empty.
     """
 
     name: str
@@ -80,8 +81,9 @@ def _largest(values: np.ndarray[Any, Any]) -> float:
 
 
 def population_gap(graph: Roots, batch: Any, *, backend: str | None = None) -> PopulationGap:
-    """How far the statistics of a minibatch are from the population, for each normalization of a graph in either mode.
+    """The distance of a minibatch's statistics from the population, for each normalization of a graph in either mode.
 
+    graph: outputs, or a `ComputationGraph`. backend: as for `minigraph.function`.
     batch: an array, a sequence of arrays in graph order, or a dict by name, for the inputs that the statistics depend on. Large
     gaps tell that inference will not see what training saw: too few batches in an average, or a small or odd batch.
     """

@@ -19,7 +19,10 @@ from minigraph.ops.random import RandomStream
 def apply_dropout(
     graph: Roots, variables: Variable | Sequence[Variable], drop_prob: float, *, stream: RandomStream | None = None
 ) -> ComputationGraph:
-    """The graph with dropout on each of `variables`: elements set to 0 with probability `drop_prob`, the others scaled up."""
+    """The graph with dropout on each of `variables`: elements set to 0 with probability `drop_prob`, the others scaled up.
+
+    stream: the stream that draws, by default a new one.
+    """
     probability = check_probability(drop_prob)
     return _disturbed(graph, variables, stream, lambda variable, source: drop(variable, probability, source))
 
@@ -27,7 +30,10 @@ def apply_dropout(
 def apply_noise(
     graph: Roots, variables: Variable | Sequence[Variable], std: float, *, stream: RandomStream | None = None
 ) -> ComputationGraph:
-    """The graph with normal noise of standard deviation `std`, 0 or more, added to each of `variables`."""
+    """The graph with normal noise of standard deviation `std`, 0 or more, added to each of `variables`.
+
+    stream: the stream that draws, by default a new one.
+    """
     if not isinstance(std, Variable):
         number(std, "std", 0, math.inf)
 
@@ -40,7 +46,7 @@ def apply_noise(
 def _disturbed(
     graph: Roots, variables: Any, stream: RandomStream | None, disturb: Callable[[Variable, RandomStream], Variable]
 ) -> ComputationGraph:
-    """The graph with noise on some variables, by a stream of its own if none is given: seeded by how many it holds already."""
+    """The graph with noise on some variables, drawn by `stream`, or else by a new one, seeded by the number that it holds."""
     listed = list(variables) if isinstance(variables, Iterable) and not isinstance(variables, Variable) else [variables]
     for one in listed:
         if not isinstance(one, Variable):

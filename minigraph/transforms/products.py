@@ -26,7 +26,7 @@ class Product(Record):
     path: tuple[Variable, ...]
     """From what it computes down to the matrix product, or from what it takes up to that."""
     elements: int = 1
-    """How many elements of one channel its filters see, or spread a value to."""
+    """The number of elements of a channel that its filters see, or spread a value to."""
 
     @property
     def matmul(self) -> Variable:
@@ -75,7 +75,10 @@ def product_below(result: Variable, axis: int) -> Product | None:
 
 
 def product_above(taken: Variable, axis: int, only_user: User) -> Product | None:
-    """The product, or the convolution without padding, that alone takes a variable, whose channels lie along an axis of it."""
+    """The product, or the convolution without padding, that alone takes `taken`, whose channels lie along an axis of it.
+
+    only_user: a function from a variable to the only one that uses its elements, or None.
+    """
     user = only_user(taken)
     match user:
         case Variable(MatMul(), (x, matrix)) if x is taken and matrix.ndim == 2 and axis == taken.ndim - 1:
@@ -86,7 +89,7 @@ def product_above(taken: Variable, axis: int, only_user: User) -> Product | None
 
 
 def padded(taken: Variable, axis: int, only_user: User) -> bool:
-    """Whether a convolution takes a variable with something laid around it."""
+    """Whether a convolution takes `taken`, its channels along an axis, with something laid around it; `only_user`: as above."""
     user = only_user(taken)
     while user is not None and isinstance(user.op, BroadcastTo | Assign):
         taken, user = user, only_user(user)
@@ -104,7 +107,7 @@ def spread_out(taken: Variable, only_user: User) -> bool:
 
 
 def _moved(variable: Variable, axis: int) -> tuple[Variable, int] | None:
-    """What a variable has its elements from, beside zeros, and which axis of it is this one; None if it computes them."""
+    """The variable that another has its elements from, beside zeros, and the axis of it; None if it computes them."""
     match variable:
         case Variable(Dimshuffle(pattern), (x,)):
             former = pattern[axis]

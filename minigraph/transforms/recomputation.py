@@ -29,7 +29,7 @@ from minigraph.transforms.averages import raw_estimate
 from minigraph.transforms.batch_normalization import normalizations_of, rebuilt, switched
 
 Batches = Iterable[Any] | Callable[[], Iterable[Any]]
-"""What yields minibatches, or a function that returns such: each an array, a sequence of arrays, or a dict by input name."""
+"""An iterable of minibatches, or a function that returns one; each is an array, a sequence of arrays, or a dict by name."""
 
 
 def recompute_population_statistics(
@@ -44,13 +44,14 @@ def recompute_population_statistics(
     """Set the population of every layer in a graph to the statistics of a data set; return the new values.
 
     All elements weigh equally, in however many minibatches of whatever sizes they come, and the variance contains that between
-    minibatches. They are merged in float64. Frozen applications stay as they are.
+    minibatches. They are merged in float64. Frozen applications do not change.
 
-    graph: a cost or output, in either mode; without gradients. inputs: which variables a minibatch has arrays for, by default
-    those that the statistics depend on. layer_by_layer: take the statistics of a layer only when those before it normalize by
-    their new population, as Ioffe and Szegedy (2015, algorithm 2) do; the data are then gone through once for each layer on the
-    longest path, so that `batches` must be a list, or a function that returns an iterator. Otherwise all layers see what they
-    see in training. progress: show a progress bar (needs the extra `train`).
+    graph: a cost or output, in either mode; without gradients. batches: see `Batches`. inputs: the variables that a minibatch
+    has arrays for, by default those that the statistics depend on. layer_by_layer: take the statistics of a layer only when
+    those before it normalize by their new population, as Ioffe and Szegedy (2015, algorithm 2) do; the data are then gone
+    through once for each layer on the longest path, so that `batches` must be a list, or a function that returns an iterator.
+    Otherwise all layers see what they see in training. progress: show a progress bar (needs the extra `train`). backend: as for
+    `minigraph.function`.
 
     ValueError for a minibatch that is not finite in some layer, or if there is nothing to recompute. Whatever fails, nothing
     has changed.
@@ -178,7 +179,7 @@ def _is_finite(batch: Batch) -> Variable:
 
 
 def call_on(see: Function, batch: Any) -> Any:
-    """What a function makes of a minibatch."""
+    """The results of a function for a minibatch."""
     if isinstance(batch, Mapping):
         return see(**batch)
     return see(*batch) if isinstance(batch, list | tuple) else see(batch)

@@ -31,7 +31,10 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, eq=False)
 class ApplicationCall:
-    """One application of a layer; its inputs, outputs and whatever the layer marks carry it as a tag."""
+    """The tag of an application of a layer, which its inputs, its outputs and all that the layer marks carry.
+
+    layer, application: the layer, and the name of its method. call_id: the name that the user gave to this call.
+    """
 
     layer: Layer
     application: str
@@ -137,12 +140,12 @@ def get_application_call(variable: Variable) -> ApplicationCall | None:
 
 
 def _as_input(given: Any, name: str, call: ApplicationCall) -> Any:
-    """A tagged copy of an input that is an array or a variable; anything else as it is."""
+    """A tagged copy of an input that is an array or a variable; anything else unchanged."""
     return _own_copy(as_variable(given), name, INPUT, call) if isinstance(given, Variable | np.ndarray) else given
 
 
 def _narrowed(given: Any, layer: Layer) -> Any:
-    """The first input of an application, known from here on to have the sizes that the layer takes; anything else as it is."""
+    """The first input of an application, known from here on to have the sizes that the layer takes; anything else unchanged."""
     if not isinstance(given, Variable):
         return given
     sizes = layer.input_shape(given)

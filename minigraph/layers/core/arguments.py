@@ -1,4 +1,4 @@
-"""What a class of layers says to arguments that it does not know."""
+"""Messages about arguments that a class of layers does not know."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from minigraph.core.words import nearest
 
 
 def unknown_arguments(kind: type, unknown: Sequence[str]) -> str:
-    """What a class of layers takes instead of arguments that it does not know."""
+    """A message that names the arguments of a class of layers nearest to those that it does not know."""
     own, known = _own_arguments(kind), _arguments(kind)
     near = dict.fromkeys(one for name in unknown for one in nearest(name, own) or nearest(name, known))
     return f"{kind.__name__} has {', '.join(near or known)}, not {', '.join(unknown)}"
 
 
 def instead_of(kind: type, taken: str) -> str:
-    """What a class of layers takes instead of an argument that it gives to the class above itself."""
+    """A message about an argument that a class of layers sets on its own, with the nearest that it takes."""
     own = _own_arguments(kind)
     return f"{kind.__name__} has {', '.join(nearest(taken, own) or own)}, not {taken}"
 
 
 def taken_argument(kind: type, given: Iterable[str], error: Exception) -> str | None:
-    """The argument that a class gives to the class above itself, and was given as well, if that is what an error says."""
+    """The argument of an error which says that a class `kind` sets it on its own and was given it as well; None for others."""
     found = re.search(r"got multiple values for (?:keyword )?argument '(\w+)'", str(error))
     if found is None or found[1] not in given or found[1] in _own_arguments(kind):
         return None
@@ -31,7 +31,7 @@ def taken_argument(kind: type, given: Iterable[str], error: Exception) -> str | 
 
 
 def _own_arguments(kind: type) -> list[str]:
-    """The arguments that the constructor of a class names itself."""
+    """The arguments that the constructor of a class names."""
     parameters = list(signature(kind.__init__).parameters.values())[1:]  # type: ignore[misc]
     return [one.name for one in parameters if one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL)]
 

@@ -1,4 +1,4 @@
-"""What all layers have: a name, children, sizes that are inferred, and parameters that are made at the first application."""
+"""The base of all layers: a name, children, sizes that are inferred, and parameters that the first application makes."""
 
 from __future__ import annotations
 
@@ -40,6 +40,19 @@ class Layer(Stateful):
     Attributes are made in `__init__`, or while parameters are allocated. Later only such can be set that are there, and that
     have an effect on what is built from then on: not those that a class lists in `fixed_when_made`, nor, once there are
     parameters, in `fixed_when_allocated`. Names that begin with an underscore are free.
+
+    name: the class name with underscores if left out; layers beside each other are numbered then. children: the layers that
+    this one is made of. dtype: that of its parameters; that of the first input of floats if left out. seed: an int.
+
+    >>> class Scaled(mg.layers.Layer):
+    ...     def allocate_parameters(self):
+    ...         self.add_parameter("factor", (), mg.layers.Constant(2.0), mg.layers.roles.WEIGHT)
+    ...
+    ...     @mg.layers.application
+    ...     def apply(self, x):
+    ...         return x * self.parameter("factor")
+    >>> Scaled()(mg.constant([1.0, 2.0])).eval().tolist()
+    [2.0, 4.0]
     """
 
     fixed_when_made: ClassVar[frozenset[str]] = frozenset()
@@ -161,7 +174,7 @@ class Layer(Stateful):
 
     @property
     def parameters(self) -> list[Variable]:
-        """What is learned by this layer and all below it, each variable once; empty before they are applied or allocated."""
+        """The variables that this layer and all below it learn, each once; empty before they are applied or allocated."""
         return list(dict.fromkeys(one for _, layer in paths_below(self) for one in layer.own_parameters))
 
     @property
@@ -176,7 +189,7 @@ class Layer(Stateful):
     def initialize(self, rng: np.random.Generator | int | None = None) -> None:
         """Draw all state of this layer and those below anew, or none; layers that have none yet are allocated first.
 
-        Counts start from 0, and random streams from where they started. Variables that were given stay as they are. ValueError
+        Counts start from 0, and random streams from where they started. Variables that were given keep their values. ValueError
         where a size is not known before an application.
         """
         generator = np.random.default_rng(rng)

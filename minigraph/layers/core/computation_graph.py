@@ -125,7 +125,7 @@ class ComputationGraph:
 
 
 Roots = ComputationGraph | Variable | Sequence[Variable]
-"""What stands for a graph."""
+"""The types that functions of graphs take."""
 
 
 def _outputs_of(given: Any) -> list[Variable]:

@@ -1,4 +1,4 @@
-"""How the parameters of layers with gates start: an initializer is for each gate, what is given is for all of them together."""
+"""Initializers of layers with gates: an initializer draws for each gate, a given value is for all gates together."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from minigraph.layers.core.initialization import Called, Constant, Given, Initia
 
 
 class GatesOf(Initializer):
-    """Matrices side by side, or biases one after the other, each drawn for itself."""
+    """Matrices side by side, or biases one after the other, each drawn apart."""
 
     parts: tuple[Initializer, ...]
 
@@ -50,8 +50,8 @@ def is_whole(initializer: Initializer) -> bool:
 
 
 def for_gates(initializer: Initializer, count: int, shifts: Sequence[float] = ()) -> Initializer:
-    """What starts a parameter of `count` gates: the initializer itself if it stands for the whole parameter; else one that
-    draws each gate for itself, plus the shift of that gate.
+    """The initializer of a parameter of `count` gates: the given one if it stands for the whole parameter; else one that draws
+    each gate apart, and adds the gate's number of `shifts`.
     """
     if is_whole(initializer):
         return initializer

@@ -1,4 +1,4 @@
-"""How parameters start: objects that draw an array of a given shape from a random generator."""
+"""Initializers: objects that draw an array of a given shape from a random generator."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Initializer(Record):
         raise TypeError(f"{type(self).__name__} does not define generate")
 
     def settled(self, shape: Shape) -> Initializer:
-        """What makes a parameter of this shape: itself, unless it only finds out what does."""
+        """The initializer that makes a parameter of this shape, where this one only chooses it."""
         return self
 
 
@@ -93,7 +93,7 @@ class Given(Initializer):
 
 
 class Called(Initializer):
-    """What a function makes of the shape: an array, or a variable."""
+    """The result of a function of the shape: an array, or a variable."""
 
     function: Callable[[Shape], Any]
     what: str

@@ -1,4 +1,4 @@
-"""The class of layer classes: what calling one of them takes, says to arguments that it does not know, and finishes."""
+"""The class of layer classes, which explains unknown arguments, and tells a finished layer from one that is being made."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class LayerType(ABCMeta):
 
     @property
     def __signature__(cls) -> Signature:
-        """The arguments of `__init__`, which is what calling the class takes."""
+        """The signature of a call of the class: the arguments of `__init__`."""
         own = signature(cls.__init__)  # type: ignore[misc]
         return own.replace(parameters=list(own.parameters.values())[1:])
 

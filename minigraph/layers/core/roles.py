@@ -43,11 +43,11 @@ class Role:
 
 
 class INPUT(Role):
-    """What a layer was applied to."""
+    """An input of an application of a layer."""
 
 
 class OUTPUT(Role):
-    """What an application of a layer returned."""
+    """A result of an application of a layer."""
 
 
 class COST(Role):
@@ -79,7 +79,7 @@ class WEIGHT(PARAMETER):
 
 
 class BIAS(PARAMETER):
-    """What is added to each feature."""
+    """A term that is added to each feature."""
 
 
 class FILTER(WEIGHT):
@@ -157,7 +157,7 @@ def has_roles(variable: Variable, roles: Iterable[type[Role]], match_all: bool =
 
 
 def differentiated_inputs(variable: Variable) -> Sequence[Variable]:
-    """Those inputs of a variable through which a gradient may flow."""
+    """The inputs of a variable through which a gradient may flow."""
     if isinstance(variable.op, DisconnectedGrad):
         return ()
     return variable.inputs[:1] if is_annotation(variable.op) else variable.inputs

@@ -74,7 +74,7 @@ class State:
 
 
 def check_attribute(layer: Any, name: str, value: Any, allocated: bool) -> None:
-    """Raise, naming the layer, unless an attribute of a finished layer can be set to this value."""
+    """Raise, naming the layer, unless its attribute `name` can be set to this value, now that it is, or is not, `allocated`."""
     kind = type(layer)
     if name not in vars(layer) and not hasattr(kind, name):
         own = [one for one in vars(layer) if not one.startswith("_")]
@@ -96,7 +96,7 @@ def check_attribute(layer: Any, name: str, value: Any, allocated: bool) -> None:
 
 
 _INNER = {"name_is_final", "allocated", "own_variables", "children"}
-"""What layers keep for themselves."""
+"""Attributes of layers that users do not set."""
 
 
 def _is_setting(kind: type, name: str) -> bool:
@@ -106,7 +106,7 @@ def _is_setting(kind: type, name: str) -> bool:
 
 
 def _listed(kind: type, what: str) -> set[str]:
-    """What a class and those above it list under a name."""
+    """The names that a class and those above it list in an attribute."""
     return {name for one in kind.__mro__ for name in vars(one).get(what, ())}
 
 
@@ -120,7 +120,7 @@ def _is_unchanged(old: Any, new: Any) -> bool:
 
 
 def number(value: Any, name: str, least: float, most: float) -> float:
-    """A finite number within bounds; TypeError for what is none, ValueError for one outside, NaN and infinities included."""
+    """A finite `value` from `least` to `most`; TypeError, with `name`, for other types, ValueError outside, NaN included."""
     if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
         raise InvalidTypeError(f"{name} must be a number, not {value!r}")
     if not (math.isfinite(value) and least <= value <= most):
@@ -142,7 +142,7 @@ def flag(value: Any, name: str) -> bool:
 
 
 def flag_or_none(value: Any, name: str) -> bool | None:
-    """True, False, or None for what something else says; TypeError otherwise."""
+    """True, False, or None; TypeError otherwise."""
     return None if value is None else flag(value, name)
 
 
@@ -185,7 +185,7 @@ def ints(least: int, optional: bool = False) -> Callable[[Any, str], Any]:
 
 
 def listed(value: Any, name: str) -> Sequence[Any]:
-    """A list or tuple as it is; TypeError for anything else."""
+    """A list or tuple, unchanged; TypeError for anything else."""
     if not isinstance(value, list | tuple):
         raise InvalidTypeError(f"{name} must be a list, not {value!r}")
     return value

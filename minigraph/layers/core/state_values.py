@@ -1,4 +1,4 @@
-"""Values for the state of layers: nothing is narrowed, reshaped or impossible without a word."""
+"""Values for the state of layers: what would be narrowed, reshaped or impossible raises."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def real(value: Any, what: str) -> Array:
 
 
 def in_dtype(array: Array, dtype: np.dtype[Any], what: str) -> Array:
-    """A copy in another dtype, in which floats may be rounded; ValueError for numbers that it does not reach."""
+    """A copy of `array` in another dtype, in which floats may be rounded; ValueError, naming `what`, for numbers beyond it."""
     result = quietly(array.astype, dtype)
     back = quietly(result.astype, array.dtype)
     if dtype.kind == "f":
@@ -49,7 +49,7 @@ def in_dtype(array: Array, dtype: np.dtype[Any], what: str) -> Array:
 
 
 def fitted(value: Any, shape: Sequence[int], dtype: np.dtype[Any], what: str) -> Array:
-    """A copy of an array with this shape and dtype, for which axes of size 1 may be added or dropped; errors for all else."""
+    """A copy of `value` with this shape and dtype, for which axes of size 1 may be added or dropped; errors name `what`."""
     array = real(value, what)
     if same_but_for_ones(array.shape, shape):
         return in_dtype(array.reshape(shape), dtype, what)
@@ -57,7 +57,7 @@ def fitted(value: Any, shape: Sequence[int], dtype: np.dtype[Any], what: str) ->
 
 
 def drawn(initializer: Initializer, rng: np.random.Generator, shape: Sequence[int], dtype: np.dtype[Any], what: str) -> Array:
-    """What an initializer gives for a shape and dtype; ValueError, naming `what` and both shapes, where it does not fit."""
+    """The array of a shape and dtype that an initializer draws from `rng`; ValueError, naming `what`, where it does not fit."""
     try:
         array = real(initializer.generate(rng, tuple(shape)), "what it draws")
     except (InvalidTypeError, InvalidValueError) as error:

@@ -49,10 +49,11 @@ class Stateful(metaclass=LayerType):
     def add_parameter(
         self, name: str, shape: Iterable[int], initializer: Initializer, role: type[Role], dtype: Any = None
     ) -> Variable:
-        """Make state of this layer, initialized; called by `allocate_parameters`.
+        """Make state of this layer, or take a given variable as such; called by `allocate_parameters`.
 
-        A variable that was given is that state itself. ValueError or TypeError, naming the layer and the parameter, for what
-        does not fit its shape or its dtype.
+        name: by which the layer has it. shape: sizes that are known. initializer: see `layers/core/initialization.py`. role: a
+        class of `layers.roles`. dtype: the layer's if left out. ValueError or TypeError, naming the layer and the parameter,
+        for a value or a variable that does not fit.
         """
         rng, what = np.random.default_rng(self.own_seed(name)), f"{self!r}: {name}"
         settled, sizes = initializer.settled(tuple(shape)), tuple(shape)
@@ -124,14 +125,14 @@ class Stateful(metaclass=LayerType):
 
     @property
     def own_parameters(self) -> list[Variable]:
-        """What is learned for this layer, without what is for layers below it: its own variables, and the shared variables that
-        expressions which were given in place of such depend on.
+        """The variables that this layer learns, without those of layers below it: its own, and the shared variables that
+        expressions depend on which were given in their place.
         """
         own = [one for name, one in self.own_variables.items() if is_any(self.roles_of_own(name), PARAMETER)]
         return list(dict.fromkeys([*own, *(one for given in self._expressions.values() for one in _learned_behind(given))]))
 
     def start_of(self, name: str, rng: np.random.Generator | None = None) -> Array:
-        """What one of the layer's own variables starts from, drawn anew if it is drawn."""
+        """The value that one of the layer's own variables starts from, drawn anew if it is random."""
         variable = self.own_variables[name]
         owner = get_layer(variable)
         if owner is not None and owner is not self and owner.own_variables.get(variable.name or "") is variable:
@@ -145,12 +146,12 @@ class Stateful(metaclass=LayerType):
         return name in self._roles
 
     def settle_initial_values(self) -> None:
-        """Set what starts from the values that others of the layer's own variables were given just now."""
+        """Set the variables that start from the values which others of the layer's own were just given."""
 
     # -- values ------------------------------------------------------------------------------------------------------
 
     def check_value(self, what: str, role: type[Role], array: Array) -> None:
-        """Raise, naming `what`, if state in this role cannot have this value."""
+        """Raise, naming `what`, if state in this role cannot have the value of `array`."""
 
     def check_values(self, values: Mapping[str, Array]) -> None:
         """Raise if the layer's own variables cannot have these values, given by name, some of them or all."""
@@ -163,7 +164,7 @@ class Stateful(metaclass=LayerType):
         return list(self.own_variables)
 
     def optional(self) -> set[str]:
-        """Which of these `set_values` may be given without."""
+        """The names of those that may be left out in `set_values`."""
         return set()
 
     def get_values(self) -> dict[str, Array]:
@@ -179,7 +180,7 @@ class Stateful(metaclass=LayerType):
 
         Sizes that are not known yet follow from the arrays. A count of minibatches may be left out, and then stays. ValueError
         for a name that lacks or is unknown, for a shape that does not fit, and for values that the dtype does not reach or that
-        cannot be, such as negative variances; TypeError for what is not real numbers. If it fails, nothing has changed.
+        cannot be, such as negative variances; TypeError for anything but real numbers. If it fails, nothing has changed.
         """
         with unchanged_on_failure([self]):
             self.allocate_from(values)
@@ -196,7 +197,7 @@ class Stateful(metaclass=LayerType):
             assign(cells, list(arrays.values()))
 
     def allocate_from(self, values: Mapping[str, Any]) -> None:
-        """Make the variables, with the sizes of arrays that they are about to be set to, where there are none yet."""
+        """Make the variables, with the sizes of arrays that they are about to be set to, unless they exist already."""
 
 
 @contextmanager

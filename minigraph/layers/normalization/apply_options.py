@@ -1,4 +1,4 @@
-"""What an application of a normalization may be asked for besides its input: a mask, an index, a degree of freezing."""
+"""The options of an application of a normalization: a mask, an index, a degree of freezing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from minigraph.ops.reduce.normalization import Replaceable
 
 
 class Freeze(IntEnum):
-    """How much of a normalization stands still in training; each degree includes those before it.
+    """The degrees to which a normalization stands still in training; each includes those before it.
 
     An integer scalar variable may stand for it where it is to change without building the graph anew.
     """
@@ -35,7 +35,7 @@ class Freeze(IntEnum):
 
 
 class Request(Record):
-    """What an application was asked for besides its input."""
+    """The options of an application, besides its input."""
 
     mask: Variable | None = None
     """With as many axes as the input."""
@@ -44,12 +44,12 @@ class Request(Record):
 
     @property
     def options(self) -> tuple[Variable | None, ...]:
-        """Those parts that are variables: mask, index, the flag that freezes."""
+        """The parts that are variables, else None: mask, index, the flag that freezes."""
         return self.mask, self.index, self.freeze if isinstance(self.freeze, Variable) else None
 
     def row(self, rows: int | None) -> int | Variable:
-        """Which of `rows` populations it is about: counted from the end if negative, the last one if beyond it; an IndexError
-        at run time for one before the first.
+        """The number of the population, of `rows`, that it is about: counted from the end if negative, the last one if beyond
+        it; an IndexError at run time for one before the first.
         """
         if rows is None:
             return 0
@@ -85,11 +85,11 @@ def as_freeze(given: Any) -> Freeze | Variable:
 
 
 class Held(Replaceable):
-    """Its first input: a parameter, the second, as it enters an application, where it may be held still."""
+    """Marks its first input as the parameter in its second, as it enters an application that may hold it still."""
 
 
 def held(parameter: Variable, request: Request, call: ApplicationCall) -> Variable:
-    """A parameter as it enters an application; no gradient flows through it where everything stands still."""
+    """A parameter as it enters the application `call`; no gradient flows through it where `request` freezes everything."""
     value = parameter
     if isinstance(request.freeze, Variable):
         value = where(ge(request.freeze, int(Freeze.EVERYTHING)), disconnected_grad(parameter), parameter)
@@ -99,8 +99,8 @@ def held(parameter: Variable, request: Request, call: ApplicationCall) -> Variab
 
 
 def checked_index(index: Any, rows: int | None, may_lack: bool = False) -> Variable | None:
-    """The index of an application among `rows` populations as an integer scalar, a constant if it is known; None if there
-    is one population; errors for an index that is needed, or is out of reach.
+    """The index of an application among `rows` populations as an integer scalar, a constant if it is known; None for one
+    population, or no index where it `may_lack`; errors for one that is out of reach, or needed and not given.
     """
     if index is None and (rows is None or may_lack):
         return None

@@ -28,7 +28,7 @@ def _as_input_dim(given: Any, what: str) -> Shape | None:
 
 
 def _as_rows(given: Any) -> Any:
-    """A number of populations as it is, None for 0."""
+    """A number of populations, None for 0."""
     is_zero = isinstance(given, int | np.integer) and not isinstance(given, bool) and given == 0
     return None if is_zero else given
 
@@ -46,12 +46,13 @@ class BatchNormalization(PopulationNormalization):
     epsilon: added to the variance, inside the root, when statistics are taken.
     mean_only: subtract the mean and divide by nothing; then there is no scale.
     learn_scale, learn_shift: whether there is a learned scale (else 1) and shift (else 0).
+    scale_init, shift_init: initializers, numbers, arrays or variables for these; 1 and 0 by default.
     n_iter: keep that many populations, for time steps or domains; `apply(x, i)` then uses number i, or the last beyond it.
         0 is None, as in Blocks.
     feature_axes: instead of broadcastable, the axes of the input that are not averaged over, by number or name.
     axis_names: names of all axes of the input. Where some are "batch" and "time", lengths are those of the former's rows along
         the latter.
-    convention: what is stored of the population, and under which names. By those of Blocks, the default, the variables also are
+    convention: the statistics that are stored, and their names. By those of Blocks, the default, the variables also are
         attributes: `layer.scale`, `.shift`, `.population_mean`, `.population_stdev`.
     freeze, virtual_batch_size, all_reduce: see `PopulationNormalization`.
 
@@ -64,8 +65,8 @@ class BatchNormalization(PopulationNormalization):
     fixed_when_made = frozenset({"broadcastable", "feature_axes", "axis_names"})
     fixed_when_allocated = frozenset({"input_dim"})
     input_dim, conserve_memory = Setting(_as_input_dim), Setting(flag)
-    scale = State("What a normalized value is multiplied by.")
-    shift = State("What is added to it.")
+    scale = State("The factor of normalized values.")
+    shift = State("The term that is added to them.")
     population_mean = State("The mean of the population.")
     population_stdev = State("The deviation of the population.")
 
@@ -192,7 +193,14 @@ def _as_axes(given: Any) -> list[Axis]:
 
 
 class SpatialBatchNormalization(BatchNormalization):
-    """Batch normalization of (channels, *spatial) that averages over the batch and all spatial axes."""
+    """Batch normalization of (channels, *spatial) that averages over the batch and all spatial axes.
+
+    input_dim: the shape without the batch axis, in which spatial sizes may be None. Other arguments: see `BatchNormalization`.
+
+    >>> layer = mg.layers.SpatialBatchNormalization()
+    >>> layer.apply(mg.tensor4("x", shape=(None, 3, 28, 28))).type.shape, layer.scale.type.shape
+    ((None, 3, 28, 28), (3, 1, 1))
+    """
 
     def __init__(self, input_dim: Sequence[int] | None = None, **options: Any) -> None:
         if input_dim is not None and len(as_sizes(input_dim, "input_dim")) < 2:

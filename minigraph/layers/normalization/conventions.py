@@ -1,4 +1,4 @@
-"""What each system stores of a population, under which names, and how it is read: the data in which systems differ.
+"""Conventions: the arrays in which each system stores a population, their names, and how they are read.
 
 Everything here is written for arrays and for variables alike: layers build graphs with it, converters compute with it.
 """
@@ -68,14 +68,14 @@ def pooled(groups: Batch) -> Batch:
 
 
 class Storage(Record):
-    """How the spread of a population is kept. `unbiased`: estimated with m - 1 in place of m."""
+    """The form in which the spread of a population is stored. `unbiased`: estimated with m - 1 in place of m."""
 
     unbiased: bool = False
 
     role: ClassVar[type[Role]]
 
     def keep(self, variance: Values, epsilon: float) -> Values:
-        """What is stored for a variance."""
+        """The number that is stored for a variance."""
         raise TypeError(f"{type(self).__name__} does not define keep")
 
     def stdev(self, stored: Values, epsilon: float) -> Values:
@@ -128,7 +128,7 @@ class Stored(Record):
 
 
 class Convention(Record):
-    """How a system keeps a normalization: the names of its arrays, what they hold, and its default epsilon.
+    """The arrays in which a system keeps a normalization, their names, and its default epsilon.
 
     count: the array that counts batches, None if there is none; it has one number, or, with `counts_features`, one for each
     feature. listed: the names as the system lists them, if that is not scale, shift, mean, spread and count.
@@ -162,7 +162,7 @@ class Convention(Record):
         return [mean, *(self.storage.stdev(one, epsilon) for one in spread)]
 
     def estimate(self, batch: Batch, epsilon: float) -> list[Values]:
-        """What a minibatch says about each array that holds the population; NaN for the spread of a single element."""
+        """The estimate from a minibatch of each array that holds the population; NaN for the spread of a single element."""
         if batch.variance is None:
             return [batch.mean]
         spread = self.storage.keep(batch.variance_by(self.storage.unbiased), epsilon)
@@ -170,15 +170,15 @@ class Convention(Record):
         return [batch.mean, np.where(several, spread, np.nan)]
 
     def settled(self, estimates: Sequence[Values], batches: int) -> list[Values]:
-        """What is to be stored after so many minibatches, all of which together gave these estimates."""
+        """The arrays to be stored after a number of minibatches, from the estimates of all of them together."""
         return list(estimates)
 
     def inconsistent(self, values: Mapping[str, np.ndarray[Any, Any]]) -> str | None:
-        """Why arrays cannot stand beside each other, each of which could be there, None if they can."""
+        """The reason why arrays, each possible, cannot stand beside each other; None if they can."""
         return None
 
     def write(self, mean: Values, stdev: Values, epsilon: float) -> list[Values]:
-        """The arrays that make `read` return these statistics."""
+        """The arrays from which `read` gets this mean and stdev, with this epsilon."""
         return [mean, self.storage.keep(stdev * stdev - epsilon, epsilon)]
 
 
@@ -187,7 +187,7 @@ class Sums(Convention):
 
     weight: str = ""
     fraction: float = 0.999
-    """What is left of a batch after the next."""
+    """The share of a batch that is left after the next."""
 
     @property
     def population(self) -> dict[str, Stored]:

@@ -57,7 +57,7 @@ def _behind_copies(variable: Variable) -> Variable:
 
 
 def in_rows(steps: Batch, rows: int) -> Batch:
-    """Statistics of the steps 0, 1, ... as those of so many populations, the last of which stands for all later steps.
+    """Statistics of the steps 0, 1, ... as those of `rows` populations, the last of which stands for all later steps.
 
     Where there is no step they are not finite, and the count is 0.
     """
@@ -76,7 +76,7 @@ def in_rows(steps: Batch, rows: int) -> Batch:
 
 
 def by_row(steps: Batch, numbers: Variable, rows: int) -> Batch:
-    """Statistics of steps, each of which is about the population of some number, as those of so many populations."""
+    """Statistics of steps, each about the population of its number in `numbers`, as those of `rows` populations."""
     mine = eq(expand_dims(arange(rows), 0), expand_dims(numbers, 1))
     mine = shape_padright(mine, steps.mean.ndim - 1)
     counts = where(mine, expand_dims(steps.count, 1), 0)

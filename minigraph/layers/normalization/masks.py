@@ -1,4 +1,4 @@
-"""Which elements of an input count: masks and lengths, laid out along the axes that a layer averages over."""
+"""Masks and lengths, which say what elements of an input count, laid out along the axes that a layer averages over."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a minibatch is normalized by its own statistics: as a whole, or in ghost batches."""
+"""Normalization of a minibatch by its own statistics: as a whole, or in ghost batches."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ class GhostBatches:
 
 
 class ByMinibatch(Record):
-    """How values are normalized by their own statistics, taken over `axes`.
+    """Normalization of values by their own statistics, taken over `axes`.
 
-    mean_only: the deviation is left as it is. rows: how many rows each ghost batch has, None for one batch. all_reduce: a
+    mean_only: nothing is divided. rows: the number of rows of each ghost batch, None for one batch. all_reduce: a
     function from an array to the sum of such arrays over processes.
     """
 

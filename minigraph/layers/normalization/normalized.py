@@ -1,4 +1,4 @@
-"""What an application of a normalization leaves in the graph, and how it is found again."""
+"""Applications of normalizations as a graph holds them, and how they are found there."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from minigraph.ops.reduce.normalization import Normalized
 
 
 class Normalization(Record):
-    """One application of a layer, as a graph holds it; `statistics` are those in use, and what is known about their batch."""
+    """An application of a layer, as a graph holds it; `statistics` are those in use, then variance and count of the batch."""
 
     variable: Variable
     layer: PopulationNormalization
@@ -59,7 +59,7 @@ class Normalization(Record):
     @property
     def forgets_training(self) -> bool:
         """Whether it was built in inference mode where training mode would have made a difference, and nothing says that this
-        is meant: it is not frozen, not switched to inference, and its population does not follow by itself.
+        is meant: it is not frozen, not switched to inference, and its population does not follow without pairs.
         """
         followed = isinstance(self.variable.inputs[0].op, DefaultUpdate)
         if self.is_training or followed or not self.population or INFERENCE_IS_MEANT in self.variable.tags:
@@ -79,7 +79,7 @@ class Normalization(Record):
         return [self] if self.rest is None else [self, *self.rest.parts]
 
     def outside(self, values: Callable[[Normalization], Sequence[Variable]]) -> list[Variable]:
-        """What is computed where an application stands, outside of all loops, one row for each step of each loop."""
+        """Values that are computed where an application stands, outside of all loops, a row for each step of each loop."""
         listed = list(values(self))
         for whole in reversed(self.loops):
             listed = exposed(whole, listed)
@@ -148,7 +148,7 @@ def find_normalizations(variables: Iterable[Variable]) -> list[Normalization]:
 
 
 def normalization_of(variable: Variable) -> Normalization | None:
-    """The application of a normalizing layer that a variable is the result of, None if it is none."""
+    """The application of a normalizing layer that a variable is the result of, None if there is none."""
     op, call = variable.op, get_application_call(variable)
     if not isinstance(op, Normalized) or call is None or not isinstance(call.layer, PopulationNormalization):
         return None

@@ -37,10 +37,17 @@ def _as_reduction(given: Any, what: str) -> Reduction | None:
 class PopulationNormalization(StoresPopulation):
     """A layer that normalizes by the minibatch in training and by a stored population in inference, the default.
 
-    convention, epsilon, and more: see `StoresPopulation`. freeze: what stands still in training, unless an application says
-    otherwise. virtual_batch_size: normalize that many rows at a time ("ghost batches", Hoffer et al. 2017); the population
-    follows all of them together. all_reduce: a function from an array to the sum of such arrays over the processes that each
-    hold a part of the batch.
+    convention, epsilon, and more: see `StoresPopulation`. freeze: the parts that stand still in training, unless an
+    application says otherwise. virtual_batch_size: normalize that many rows at a time ("ghost batches", Hoffer et al. 2017);
+    the population follows all of them together. all_reduce: a function from an array to the sum of such arrays over the
+    processes that each hold a part of the batch.
+
+    >>> x, layer = mg.matrix("x"), mg.layers.BatchNormalization(4)
+    >>> isinstance(layer, mg.layers.PopulationNormalization), [one.name for one in layer.population_statistics]
+    (True, [])
+    >>> layer.allocate()
+    >>> [one.name for one in layer.population_statistics]
+    ['population_mean', 'population_stdev']
     """
 
     fixed_when_made = frozenset({"virtual_batch_size", "all_reduce"})
@@ -65,7 +72,7 @@ class PopulationNormalization(StoresPopulation):
                 "virtual batches are parts of one process' batch; leave out virtual_batch_size or all_reduce"
             )
 
-    # -- what a subclass decides -------------------------------------------------------------------------------------
+    # -- for subclasses to define ------------------------------------------------------------------------------------
 
     def averaged_axes(self, x: Variable) -> tuple[int, ...]:
         """The axes of the input that statistics are taken over."""
@@ -76,7 +83,7 @@ class PopulationNormalization(StoresPopulation):
         raise TypeError(f"{type(self).__name__} does not define stretched")
 
     def acting(self, request: Request, in_training: bool) -> tuple[Request, bool]:
-        """What a layer does, request and mode, when it is asked for something: that, unless it has a mind of its own."""
+        """The request and the mode that an application follows; a subclass may follow others than it is given."""
         return request, in_training
 
     @property
@@ -85,7 +92,7 @@ class PopulationNormalization(StoresPopulation):
         return True
 
     def followed(self, normalized: Variable, pairs: Pairs) -> Variable:
-        """What was normalized by the minibatch, perhaps with a request to update the population when it is computed."""
+        """A value normalized by the minibatch, perhaps with a request to update the population when it is computed."""
         return normalized
 
     def axes_of_lengths(self) -> tuple[int, int] | None:
@@ -146,7 +153,7 @@ class PopulationNormalization(StoresPopulation):
         return result
 
     def normalize(self, x: Variable, call: ApplicationCall, request: Request, in_training: bool) -> Variable:
-        """x normalized as the mode says, with all that is needed to find it, and to build it anew, in the graph."""
+        """x normalized as `request` and `in_training` say, with all by which the application `call` is found in a graph."""
         acting, by_minibatch = self.acting(request, in_training)
         if not by_minibatch or acting.freezes(Freeze.STATISTICS):
             normalized, statistics = self.normalize_by_population(x, call, acting)
@@ -158,7 +165,7 @@ class PopulationNormalization(StoresPopulation):
         return recorded(normalized, x, call, request, in_training, self.population_statistics, statistics)
 
     def normalize_by_population(self, x: Variable, call: ApplicationCall, request: Request) -> tuple[Variable, list[Variable]]:
-        """x normalized by the stored statistics, and these, marked as those in use."""
+        """x normalized by the stored statistics, where the mask of `request` is set; and these, marked as in use by `call`."""
         in_use = _in_use(self.population_in(x, request), call)
         normalized = normalize_by(x, *in_use)
         for weights in request.weights:
@@ -168,11 +175,11 @@ class PopulationNormalization(StoresPopulation):
     def population_in(self, x: Variable, request: Request) -> list[Variable]:
         """The mean and perhaps deviation of the population that an application is about, with the axes of its input."""
         mean, *spread = (self.stretched(one, x) for one in self.population.read(request))
-        # where nothing deviates, and epsilon does not help, x is normalized to 0, as it is in training
+        # where nothing deviates, and epsilon does not help, x is normalized to 0, like in training
         return [mean, *(spread if self.epsilon else (where(eq(one, 0), np.inf, one) for one in spread))]
 
     def normalize_by_minibatch(self, x: Variable, call: ApplicationCall, request: Request) -> tuple[Variable, list[Variable]]:
-        """x normalized by its own statistics, and these: those in use, marked as such, the variance, the count."""
+        """x normalized by its own statistics, and these: those in use by `call`, the variance, the count; as `request` says."""
         normalized, statistics, batch = self.estimate(x, request)
         in_use = _in_use(statistics, call, BATCH_NORM_MINIBATCH_ESTIMATE)
         own = Batch(in_use[0], batch.variance, batch.count)
@@ -195,7 +202,7 @@ def recorded(
     population: Sequence[Variable],
     statistics: Sequence[Variable],
 ) -> Variable:
-    """A normalized value that carries its request, the variables of the population, and the statistics of its minibatch."""
+    """The value `normalized` of x in an application `call`, with request, mode `in_training`, population and statistics."""
     flag = request.freeze if isinstance(request.freeze, Variable) else None
     options = [one for one in request.options if one is not None]
     op = Normalized(
@@ -210,7 +217,7 @@ def recorded(
 
 
 def _in_use(statistics: Sequence[Variable], call: ApplicationCall, *roles: type[Role]) -> list[Variable]:
-    """Copies of a mean and perhaps a deviation, marked as what an application subtracts and divides by."""
+    """Copies of a mean and perhaps a deviation, marked as those that an application subtracts and divides by."""
     own = (("offset", BATCH_NORM_OFFSET), ("divisor", BATCH_NORM_DIVISOR))
     return [
         one.copy(f"{call.layer.name}_{name}", tags=(role, *roles, call))

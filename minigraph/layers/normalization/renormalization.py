@@ -33,6 +33,14 @@ class BatchRenormalization(BatchNormalization):
     d = (mean - population_mean) / population_stdev limited to [-d_max, d_max]; no gradient flows through them. r_max = 1 and
     d_max = 0 make it batch normalization; the paper relaxes them slowly, by schedules, to 3 and 5. A schedule needs the
     number of steps, which any function that computes a training-mode output counts in the layer's `steps`.
+
+    input_dim and others: see `BatchNormalization`. r_max, d_max: numbers, scalar variables, or schedules.
+
+    >>> x, layer = mg.matrix("x"), mg.layers.BatchRenormalization(4, r_max=1.5, d_max=0.5)
+    >>> with mg.batch_normalization(layer):
+    ...     y = layer.apply(x)
+    >>> round(float(y.eval({x: [[0.0] * 4, [4.0] * 4]}).max()), 2)  # 1 * 1.5 + 0.5
+    2.0
     """
 
     r_max = Setting(lambda given, name: given if _is_open(given) else _at_least(1.0, given, name))
@@ -72,7 +80,7 @@ class BatchRenormalization(BatchNormalization):
         return corrected, [mean, stdev], batch
 
     def _now(self, limit: Limit) -> Any:
-        """A limit as it is at the current step."""
+        """The value of a limit at the current step."""
         return limit(self.own_variables["steps"]) if callable(limit) else limit
 
 

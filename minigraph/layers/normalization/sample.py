@@ -21,10 +21,11 @@ from minigraph.ops.reduce.normalization import DivideByLength, check_epsilon, st
 
 
 class SampleNormalization(Layer):
-    """What these have in common: x normalized, times a scale, plus a shift, which vary along some axes of x.
+    """The base of layers that normalize each sample apart, times a scale, plus a shift, which vary along some axes of x.
 
     input_dim: the sizes of those axes, inferred at the first application if left out. epsilon: added to the variance.
-    learn_scale, learn_shift: whether there is a scale, else 1, and a shift, else 0.
+    scale_init, shift_init: initializers, numbers, arrays or variables; 1 and 0 by default. learn_scale, learn_shift: whether
+    there is a scale, else 1, and a shift, else 0.
     """
 
     fixed_when_allocated = frozenset({"input_dim", "scale_init", "shift_init", "learn_scale", "learn_shift"})
@@ -99,7 +100,14 @@ class SampleNormalization(Layer):
 
 
 class LayerNormalization(SampleNormalization):
-    """Each sample normalized over its features, the last axes (Ba et al. 2016); `axes` says over which."""
+    """Each sample normalized over its features (Ba et al. 2016).
+
+    input_dim: the sizes of the axes that are normalized over; inferred at the first application if left out. axes: these axes,
+    the last one by default. Other arguments: see `SampleNormalization`.
+
+    >>> mg.layers.LayerNormalization(epsilon=0.0).apply(mg.constant([[1.0, 3.0], [2.0, 8.0]])).eval().tolist()
+    [[-1.0, 1.0], [-1.0, 1.0]]
+    """
 
     fixed_when_allocated = frozenset({"axes"})
 
@@ -115,7 +123,13 @@ class LayerNormalization(SampleNormalization):
 
 
 class RMSNormalization(LayerNormalization):
-    """Each sample divided by the root of its features' mean square plus epsilon (Zhang and Sennrich 2019)."""
+    """Each sample divided by the root of its features' mean square plus epsilon (Zhang and Sennrich 2019).
+
+    Arguments are those of `LayerNormalization`; there is no shift by default.
+
+    >>> mg.layers.RMSNormalization(epsilon=0.0).apply(mg.constant([[1.0, 7.0]])).eval().round(2).astype(str).tolist()
+    [['0.2', '1.4']]
+    """
 
     def __init__(self, input_dim: int | Sequence[int] | None = None, *, learn_shift: bool = False, **options: Any) -> None:
         super().__init__(input_dim, learn_shift=learn_shift, **options)
@@ -128,7 +142,7 @@ class ChannelNormalization(SampleNormalization):
     """(batch, channels, *spatial) normalized over positions, and perhaps over channels, of each sample."""
 
     least_axes = 3
-    """How many axes an input must have."""
+    """The smallest number of axes that an input may have."""
 
     def scaled_axes(self, x: Variable) -> tuple[int, ...]:
         if x.ndim < self.least_axes:
@@ -152,7 +166,15 @@ class ChannelNormalization(SampleNormalization):
 
 
 class GroupNormalization(ChannelNormalization):
-    """(batch, channels, *spatial) normalized over each of `groups` groups of channels and all positions (Wu and He 2018)."""
+    """(batch, channels, *spatial) normalized over each group of channels and all positions (Wu and He 2018).
+
+    groups: the number of groups. channels: the number of channels, inferred at the first application if left out. Other
+    arguments: see `SampleNormalization`.
+
+    >>> layer = mg.layers.GroupNormalization(2)
+    >>> layer.apply(mg.tensor4("x", shape=(None, 6, 8, 8))).type.shape, layer.variables["scale"].type.shape
+    ((None, 6, 8, 8), (6,))
+    """
 
     fixed_when_allocated = frozenset({"groups"})
     least_axes = 2
@@ -184,7 +206,12 @@ class GroupNormalization(ChannelNormalization):
 
 
 class InstanceNormalization(ChannelNormalization):
-    """(batch, channels, *spatial) normalized over the positions of each channel of each sample (Ulyanov et al. 2016)."""
+    """(batch, channels, *spatial) normalized over the positions of each channel of each sample (Ulyanov et al. 2016).
+
+    >>> layer = mg.layers.InstanceNormalization()
+    >>> layer.apply(mg.tensor4("x", shape=(None, 6, 8, 8))).type.shape, layer.variables["scale"].type.shape
+    ((None, 6, 8, 8), (6,))
+    """
 
     def normalized_where(self, x: Variable, mask: Variable | None) -> Variable:
         return standardize(x, tuple(range(2, x.ndim)), self.epsilon, mask=mask)[0]

@@ -45,13 +45,18 @@ class Population(Record):
         return self.convention.read(stored, self.epsilon)
 
     def pairs(self, batch: Batch, request: Request, allow_nonfinite: bool = False, otherwise: Sequence[Variable] = ()) -> Pairs:
-        """Pairs of each variable and its estimate from a minibatch. Where the minibatch says nothing, or nothing finite unless
-        that is allowed, the estimate is the value of `otherwise` in its place, by default the variable itself.
+        """Pairs of each variable and its estimate from the minibatch `batch` of an application that was asked for `request`.
+
+        Where it has no estimate, or none that is finite unless `allow_nonfinite`, the value of `otherwise` in its place stands
+        there, by default the variable.
         """
         return self.pairs_of(self.aligned(batch, request), allow_nonfinite, otherwise)
 
     def pairs_of(self, batch: Batch, allow_nonfinite: bool = False, otherwise: Sequence[Variable] = ()) -> Pairs:
-        """Pairs from statistics that are laid out as the population is, with a count of 0 where they say nothing."""
+        """The same from a batch that is `aligned`, with a count of 0 where it has no estimate; see `pairs` for the arguments.
+
+        ValueError for `allow_nonfinite` where sums are stored; `otherwise` is as for `pairs`.
+        """
         if allow_nonfinite and isinstance(self.convention, Sums):
             raise InvalidValueError(
                 f"{self.convention.name} keeps sums, to which nothing can be added in vain: leave out allow_nonfinite"
@@ -85,7 +90,7 @@ class Population(Record):
         return Batch(mean, variance, reshape(batch.count, row) if batch.count.ndim else batch.count)
 
     def _is_estimated(self, request: Request, ndim: int) -> Variable | None:
-        """Where an application says something about the population: in its row, unless a flag freezes it; None: everywhere."""
+        """A condition that holds where an application estimates the population: in its row, unless frozen; None: everywhere."""
         conditions = []
         if self.rows is not None:
             mine = eq(arange(self.rows), request.row(self.rows))
@@ -112,7 +117,7 @@ def _as_convention(given: Any, what: str) -> Convention:
 
 
 def _population_starts(convention: Convention, given: Any) -> dict[str, Initializer]:
-    """How arrays that hold a population start, by their names in a convention; TypeError or ValueError for anything else."""
+    """The initializers of arrays that hold a population, by their names in a convention; errors for anything else."""
     if given is not None and not isinstance(given, Mapping):
         raise InvalidTypeError(f"population_init must be a dict of initializers, not {given!r}")
     unknown = [name for name in given or {} if name not in convention.population]
@@ -124,11 +129,11 @@ def _population_starts(convention: Convention, given: Any) -> dict[str, Initiali
 class StoresPopulation(Layer):
     """A layer that stores a population, scale and shift, as a system keeps them.
 
-    convention: which statistics are stored, how, and under which names. epsilon: added to the variance, inside the root; the
-    convention's if left out. scale_init, shift_init: what scale and shift start from. population_init: what statistics start
-    from, by name. mean_only: store and subtract means, and divide by nothing. learn_scale, learn_shift: whether there are
-    scale and shift. n_iter: how many populations are kept, for time steps or domains; each application then names one by its
-    index.
+    convention: the statistics that are stored, and their names. epsilon: added to the variance, inside the root; the
+    convention's if left out. scale_init, shift_init, and population_init, a dict by name: initializers, numbers, arrays or
+    variables for scale, shift and statistics. mean_only: store and subtract means, and divide by nothing. learn_scale,
+    learn_shift: whether there are scale and shift. n_iter: the number of populations that are kept, for time steps or domains;
+    each application then names one by its index.
     """
 
     fixed_when_made = frozenset({"convention"})

@@ -31,7 +31,14 @@ def _slices(x: Variable, count: int, size: int) -> list[Variable]:
 
 
 class SimpleRecurrent(Recurrent):
-    """states = activation(inputs + states @ W), Elman's network; tanh unless another activation is given."""
+    """states = activation(inputs + states @ W), Elman's network.
+
+    activation: a layer, `Tanh()` if left out. dim, input_dim and others: see `Recurrent`.
+
+    >>> layer = mg.layers.SimpleRecurrent(dim=3, input_dim=2)
+    >>> layer.apply(mg.tensor("x", shape=(None, None, 2))).type.shape  # (time, batch, dim)
+    (None, None, 3)
+    """
 
     def __init__(self, dim: int, input_dim: int | None = None, activation: Layer | None = None, **options: Any) -> None:
         self.activation = Tanh() if activation is None else activation
@@ -54,9 +61,10 @@ class LSTM(Recurrent):
 
     The gates stand in the order input, forget, cell, output: with z = inputs + states @ W,
     cells = sigmoid(z_forget) * cells + sigmoid(z_input) * tanh(z_cell), states = sigmoid(z_output) * tanh(cells).
-    peepholes: let the gates see the cells, as Blocks does, by weights that start as `peepholes_init` says. forget_bias: what is
-    added to the bias of the forget gate at first, where the layer has a bias, that is, with `input_dim` (Jozefowicz et al.
-    2015).
+    dim, input_dim and others: see `Recurrent`. activation, gate_activation: layers in the place of tanh and the sigmoid.
+    peepholes: let the gates see the cells, as Blocks does, by weights that start as `peepholes_init` says. forget_bias: the
+    term that is added to the bias of the forget gate at first, where the layer has a bias, that is, with `input_dim`
+    (Jozefowicz et al. 2015).
 
     >>> lstm = mg.layers.LSTM(dim=3, input_dim=2)
     >>> x = mg.tensor("x", shape=(None, None, 2))
@@ -122,7 +130,10 @@ class LSTM(Recurrent):
         mask: Variable | None,
         seen: Callable[[Variable], Variable],
     ) -> tuple[Variable, Variable]:
-        """The next states and cells from what enters the gates; `seen` is what the output sees of the cells."""
+        """The next states and cells, old ones where `mask` is 0, from the values `z` that enter the gates.
+
+        seen: a function from the cells to the value of them that the output reads.
+        """
         first, forget, candidate, last = _slices(z, 4, self.dim)
         if self.peepholes:
             first = first + cells * self.parameter("W_cell_to_input")
@@ -140,7 +151,12 @@ class GRU(Recurrent):
 
     The gates stand in the order update, reset, candidate: with u and r the sigmoids of the first two, states =
     u * tanh(inputs_candidate + (r * states) @ W_candidate) + (1 - u) * states, as in Blocks' GatedRecurrent. Weights that are
-    given are (dim, 3 * dim), for the gates and the candidate; a variable then is the parameter `W`.
+    given are (dim, 3 * dim), for the gates and the candidate; a variable then is the parameter `W`. dim, input_dim and others:
+    see `Recurrent`. activation, gate_activation: layers in the place of tanh and the sigmoid.
+
+    >>> layer = mg.layers.GRU(dim=3, input_dim=2)
+    >>> layer.apply(mg.tensor("x", shape=(None, None, 2))).type.shape  # (time, batch, dim)
+    (None, None, 3)
     """
 
     gates = 3
@@ -190,13 +206,13 @@ class GRU(Recurrent):
 class BatchNormalizedLSTM(LSTM):
     """An LSTM that normalizes over the batch at every step (Cooijmans et al. 2016, Recurrent Batch Normalization).
 
-    z = BN(inputs) + BN(states @ W), the gates as in an LSTM, and the output sees tanh(BN(cells)). What comes from the inputs,
-    from the states, and the cells are normalized apart, by `normalize_input`, `normalize_states` and `normalize_cells`, whose
-    scales start at 0.1; the states' has no shift, and that of the inputs stands for the bias, and starts as it does, by
-    `biases_init` and `forget_bias`.
+    z = BN(inputs) + BN(states @ W), the gates as in an LSTM, and the output sees tanh(BN(cells)). The parts from the inputs
+    and from the states, and the cells, are normalized apart, by `normalize_input`, `normalize_states` and
+    `normalize_cells`, whose scales start at 0.1; the one of the states has no shift, and the shift of the one of the inputs
+    takes the place of the bias, and starts like it, by `biases_init` and `forget_bias`.
 
     n_iter: for how many steps there are populations of their own, the last one of which serves for all later steps; None
-    for one population of all steps. Other arguments are those of an LSTM.
+    for one population of all steps. epsilon, scale_init: those of the normalizations. Other arguments are those of an LSTM.
 
     >>> lstm = mg.layers.BatchNormalizedLSTM(dim=3, n_iter=5, input_dim=2)
     >>> x = mg.tensor("x", shape=(None, None, 2))
@@ -247,7 +263,7 @@ class BatchNormalizedLSTM(LSTM):
     ) -> tuple[Variable, Variable]:
         """The next states and cells, (batch, dim) both, from inputs (batch, features) and perhaps a mask (batch,).
 
-        step: the number of the step, which says whose statistics are meant; a loop gives it by itself.
+        step: the number of the step, which says whose statistics are meant; loops hand it over.
         """
         which = None if self.n_iter is None else step
 

@@ -32,7 +32,10 @@ __all__ = [
 
 @dataclass(frozen=True, repr=False)
 class RecurrentApplication(Application[..., Any]):
-    """A method that does one step, applied to every row of its sequences, or with `iterate=False` once."""
+    """A method that does one step, applied to every row of its sequences, or with `iterate=False` once.
+
+    layer, or None of the class; sequences, states, outputs: names, as for `recurrent`.
+    """
 
     sequences: tuple[str, ...] = ()
     states: tuple[str, ...] = ()
@@ -59,8 +62,8 @@ class RecurrentApplication(Application[..., Any]):
         inputs: sequences, states before the first step, and others, by position or name; states that are not given are the
         layer's own. iterate=False: do one step, for which all states must be given. reverse: begin with the last row; results
         come in the order of the steps. return_sequences=False: the states and outputs after the last step alone.
-        return_initial_states: with the states before the first step as first rows. truncate_gradient: through how many of
-        the last steps gradients flow, -1 for all. n_steps and batch_size: needed only without sequences.
+        return_initial_states: with the states before the first step as first rows. truncate_gradient: the number of
+        last steps that gradients flow through, -1 for all. n_steps and batch_size: needed only without sequences.
         """
         check_flags(reverse=reverse, return_sequences=return_sequences, return_initial_states=return_initial_states)
         if not flag(iterate, "iterate"):
@@ -83,7 +86,7 @@ def recurrent(
     """Mark a method as one that does one step of a recurrent layer.
 
     sequences, states: the names of its arguments of which it takes a row at each step, and of those that are its own results
-    of the step before; other arguments are the same at every step. outputs: the names of what it returns, the states if left
+    of the step before; other arguments are the same at every step. outputs: the names of its results, the states if left
     out. A method that takes `step` is given the number of the step, counted from 0. The layer's `initial_states(batch_size)`
     gives the states before the first step.
     """
@@ -100,7 +103,7 @@ def recurrent(
 
 
 class _Loop:
-    """One application of a recurrent layer to whole sequences."""
+    """A recurrent layer that is being applied to whole sequences."""
 
     def __init__(self, applied: RecurrentApplication, given: Mapping[str, Any], n_steps: Any, batch_size: Any) -> None:
         assert applied.layer is not None
@@ -166,12 +169,17 @@ def _fitting(sequence: Variable, steps: Any, batch: Any, what: str) -> Variable:
 
 
 class Recurrent(Layer):
-    """What recurrent layers have in common: a size, states before the first step, which are learned, and perhaps a matrix for
-    the inputs.
+    """The base of recurrent layers: a size, learned states before the first step, and perhaps a matrix for the inputs.
 
     dim: the size of a state. input_dim: the size of inputs that the layer multiplies by a matrix of its own, `W_input`, and
-    adds `b` to; without it inputs have `gates * dim` features already, as in Blocks. An initializer, or a number, is for each
-    gate; what else is given, such as a variable, is the whole parameter, with the gates side by side along the last axis.
+    adds `b` to; without it inputs have `gates * dim` features already, as in Blocks. weights_init, input_weights_init,
+    biases_init, initial_state_init: for the matrix of the states, the matrix and bias of the inputs, and the states before the
+    first step. An initializer, or a number, is for each gate; a variable, an array or a function is for the whole parameter,
+    with the gates side by side along the last axis.
+
+    >>> layer = mg.layers.SimpleRecurrent(3, input_dim=2)
+    >>> isinstance(layer, mg.layers.Recurrent), layer.features
+    (True, 2)
     """
 
     fixed_when_made = frozenset({"dim", "activation", "gate_activation"})
@@ -189,7 +197,7 @@ class Recurrent(Layer):
     )
     dim, input_dim = Setting(count), Setting(size)
     gates = 1
-    """How many times `dim` features a step takes."""
+    """The number of features that a step takes, divided by `dim`."""
     _initial_names: tuple[str, ...] = ()
     """The parameters that are states before the first step, in the order of the states, whether variables or expressions."""
 
@@ -257,5 +265,5 @@ class Recurrent(Layer):
 
 
 def masked(new: Variable, old: Variable, mask: Variable | None) -> Variable:
-    """New states where a mask is set, old ones elsewhere."""
+    """The states `new` where a mask is set, `old` ones elsewhere."""
     return new if mask is None else where(gt(expand_dims(mask, 1), 0), new, old)

@@ -23,7 +23,14 @@ __all__ = [
 
 
 class Bidirectional(Layer):
-    """A recurrent layer and a copy of it that begins with the last row; their results are joined along the last axis."""
+    """A recurrent layer and a copy of it that begins with the last row; their results are joined along the last axis.
+
+    prototype: a recurrent layer without parameters yet; it becomes `forward`, and its copy `backward`.
+
+    >>> layer = mg.layers.Bidirectional(mg.layers.SimpleRecurrent(3, input_dim=2))
+    >>> layer.apply(mg.tensor("x", shape=(None, None, 2))).type.shape
+    (None, None, 6)
+    """
 
     fixed_when_made = frozenset({"forward", "backward"})
 
@@ -57,7 +64,11 @@ class Bidirectional(Layer):
 
     @application
     def apply(self, inputs: Variable, mask: Variable | None = None, *, truncate_gradient: int = -1) -> Any:
-        """The states (and cells, if there are any) of both directions at every row, (time, batch, 2 * dim)."""
+        """The states (and cells, if there are any) of both directions at every row, (time, batch, 2 * dim).
+
+        inputs: (time, batch, features). mask: (time, batch); rows where it is 0 leave the states unchanged. truncate_gradient:
+        the number of last steps that gradients flow through, -1 for all.
+        """
         options: dict[str, Any] = {"mask": mask, "truncate_gradient": truncate_gradient}
         both = [layer.apply(inputs, reverse=layer is self.backward, **options) for layer in (self.forward, self.backward)]  # type: ignore[attr-defined]
         pairs = zip(*both, strict=True) if isinstance(both[0], list) else [both]
@@ -67,9 +78,14 @@ class Bidirectional(Layer):
 
 class RecurrentStack(Layer):
     """Recurrent layers one upon the other: each takes the states of the one below, through a `Linear` unless it has an
-    `input_dim`. A layer may be `Bidirectional`; the stack then goes over whole sequences alone.
+    `input_dim`.
 
+    transitions: the layers, from the lowest on; one may be `Bidirectional`, and the stack then goes over whole sequences alone.
     skip_connections: every layer takes the inputs, too, through a `Linear`.
+
+    >>> stack = mg.layers.RecurrentStack([mg.layers.GRU(3, input_dim=2), mg.layers.GRU(4)])
+    >>> [states.type.shape for states in stack.apply(mg.tensor("x", shape=(None, None, 2)))]
+    [(None, None, 3), (None, None, 4)]
     """
 
     fixed_when_made = frozenset({"transitions", "forks", "skips"})
@@ -118,9 +134,10 @@ class RecurrentStack(Layer):
         truncate_gradient: int = -1,
         **states: Any,
     ) -> Any:
-        """All states of all layers, from the lowest on; arguments are those of a recurrent layer.
+        """All states of all layers, from the lowest on.
 
-        States before the first step are given by the names in `names`; with iterate=False all of them must be.
+        inputs, mask, iterate, reverse, return_sequences, truncate_gradient: as a recurrent layer takes them. states: those
+        before the first step, by the names in `names`; with iterate=False all of them must be given.
         """
         check_flags(iterate=iterate, reverse=reverse, return_sequences=return_sequences)
         unknown = set(states) - {name for own in self.names for name in own}

@@ -38,7 +38,7 @@ __all__ = ["foldl", "foldr", "map", "reduce", "scan", "scan_checkpoints", "until
 
 Step = Callable[..., Any]
 Asked = Mapping[Variable, tuple[DefaultUpdate, Variable]]
-"""What is to be updated, how, and with which values."""
+"""Shared variables that are to be updated, each with the op that asks for it and the new value."""
 
 
 def scan(
@@ -54,15 +54,16 @@ def scan(
 ) -> Any:
     """Call `fn` at every step of a loop, which becomes one op, and return the stacked outputs: one variable, or a list.
 
-    sequences: what has a row for each step on its first axis: a variable, a list of them, or of dict(input=x, taps=[-1, 0]),
+    sequences: variables with a row for each step on their first axis: one, a list of them, or of dict(input=x, taps=[-1, 0]),
     which hands the rows t - 1 and t to step t. The shortest decides on the number of steps, unless `n_steps` is given.
     outputs_info: for each output its first value if it is fed back to the next step, dict(initial=x, taps=[-2, -1]) with the
     rows of x before the first step (the oldest first) for earlier steps, or None for one that is not fed back.
-    non_sequences: what is handed on as it is; anything else that `fn` uses is found by itself, unless `strict`.
+    non_sequences: variables that every step takes whole; others that `fn` uses need not be listed, unless `strict`.
     `fn` takes a row of each sequence, then earlier outputs, then non_sequences. It returns the new outputs, and may add a dict
     of updates of shared variables, and `until(condition)`, which ends the loop after that step. Updates made inside, by `fn`,
     random streams or layers, are applied step after step, and are one update of whatever function computes an output.
-    truncate_gradient: through how many of the last steps gradients flow; -1 for all. go_backwards: take the last rows first.
+    truncate_gradient: the number of last steps that gradients flow through; -1 for all. go_backwards: take the last rows first.
+    name: that of the loop, in messages and printed graphs.
 
     Returns for each output a variable with a row for each step that was done, none for zero steps.
     TypeError or ValueError: outputs that do not fit `outputs_info`, a state that changes its type, a loop without an end.
@@ -84,10 +85,12 @@ def scan_checkpoints(
     save_every_N: int | None = None,
     name: str | None = None,
 ) -> Any:
-    """`scan`, of which gradients keep the states of every N-th step alone, and compute what lies between again.
+    """`scan`, whose gradients keep the states of every N-th step alone, and compute those between them again.
 
-    With N = sqrt(T), the default, a gradient takes the memory of 2 sqrt(T) steps instead of T, and one more pass forwards.
-    Outputs are stacked as ever. ValueError for a step function that returns `until`.
+    fn, sequences, outputs_info, non_sequences, n_steps, name: as for `scan`, and so is the result. save_every_N: with sqrt(T)
+    of T steps, the default, a gradient takes the memory of 2 sqrt(T) steps instead of T, and one more pass forwards.
+
+    ValueError for a step function that returns `until`.
     """
     if save_every_N is not None and (isinstance(save_every_N, bool) or not isinstance(save_every_N, int) or save_every_N < 1):
         raise InvalidValueError(f"save_every_N must be a number of steps, 1 or more, not {save_every_N!r}")
@@ -102,7 +105,10 @@ def map(
     go_backwards: bool = False,
     name: str | None = None,
 ) -> Any:
-    """`fn` of each row of the sequences, stacked."""
+    """The results of `fn` for each row of the sequences, stacked.
+
+    non_sequences, truncate_gradient, go_backwards, name: as for `scan`.
+    """
     return scan(fn, sequences, None, non_sequences, None, truncate_gradient, go_backwards, name=name)
 
 
@@ -116,23 +122,23 @@ def reduce(
 ) -> Any:
     """The last outputs of `fn`, which takes rows of the sequences and its former outputs, first those in `outputs_info`.
 
-    Of no rows: the first outputs.
+    Without rows it returns these. non_sequences, go_backwards, name: as for `scan`.
     """
     return _Loop(fn, sequences, outputs_info, non_sequences, None, go_backwards, False, name).last()
 
 
 def foldl(fn: Step, sequences: Any, outputs_info: Any, non_sequences: Any = None, name: str | None = None) -> Any:
-    """`reduce` from the first row to the last."""
+    """`reduce` from the first row to the last; fn, sequences, outputs_info, non_sequences and name are those of `scan`."""
     return reduce(fn, sequences, outputs_info, non_sequences, False, name)
 
 
 def foldr(fn: Step, sequences: Any, outputs_info: Any, non_sequences: Any = None, name: str | None = None) -> Any:
-    """`reduce` from the last row to the first."""
+    """`reduce` from the last row to the first; fn, sequences, outputs_info, non_sequences and name are those of `scan`."""
     return reduce(fn, sequences, outputs_info, non_sequences, True, name)
 
 
 class _Loop:
-    """The loop that `scan` is asked for, step function applied, ready to be computed in one way or another."""
+    """The loop of a call of `scan`: its step function is applied, and its results can be computed in several ways."""
 
     def __init__(
         self, fn: Step, sequences: Any, outputs_info: Any, non_sequences: Any, n_steps: Any, backwards: bool, strict: bool,
@@ -185,7 +191,7 @@ class _Loop:
         return states, roots
 
     def _refuse_captured(self, extra: Sequence[Variable]) -> None:
-        """ValueError if the body uses what was not handed to it."""
+        """ValueError if the body uses variables that were not handed to it."""
         allowed, outside = set(extra), self._outside
         outer, _, _ = captured(self._body.inputs, self._body.outputs, outside=outside)
         asking = {one for one in outside if isinstance(one.op, DefaultUpdate)}
@@ -302,8 +308,8 @@ def _continued(whole: Variable, reached: Mapping[Variable, Variable]) -> Variabl
 def _made_outside(
     roots: Sequence[Variable], made: Set[Variable], extra: Sequence[Variable], inside: Sequence[Variable]
 ) -> set[Variable]:
-    """What a step takes from outside as it is: the computed `extra` that were handed over; and what asks for updates or may
-    fail, was not `made` by the step function, and does not follow state that the steps update.
+    """The variables that a step does not compute again: the computed `extra` that were handed over; and those that ask for
+    updates or may fail, were not `made` by the step function, and do not follow state that the steps update.
     """
     order = toposort(roots)
     targets = {target for one in order if isinstance(one.op, DefaultUpdate) for target in one.inputs[1::2]}
@@ -330,5 +336,5 @@ def _at_least_one(size: Variable) -> Variable:
 
 
 def _element(variable: Variable, name: str | None, dropped: int = 0) -> Variable:
-    """What a step sees of a variable, without its first axis if one is to be dropped."""
+    """The input of a step for a variable, without its first axes if some are to be dropped."""
     return Variable(Input(), (), TensorType(variable.dtype, variable.type.shape[dropped:]), name, (), variable.origin)

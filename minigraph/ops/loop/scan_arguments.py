@@ -20,7 +20,7 @@ from minigraph.ops.loop.loop import steps_constant
 
 
 class until(Record):
-    """What a step function returns, alone or last, to end the loop after the step in which the condition is true."""
+    """The condition that a step function returns, alone or last, to end the loop after the step in which it is true."""
 
     condition: Variable
 
@@ -33,7 +33,7 @@ class SequenceTaps(Record):
 
 
 class StateTaps(Record):
-    """An output that is fed back: what came before the first step, and which former values a step takes.
+    """An output that is fed back, with its values before the first step, and the former values that a step takes.
 
     `initial` is one value, or for `taps` that reach further back the values as rows, the oldest first.
     """
@@ -44,7 +44,7 @@ class StateTaps(Record):
 
     @property
     def depth(self) -> int:
-        """How many steps back the farthest tap reaches."""
+        """The number of steps that the farthest tap reaches back."""
         return -min(self.taps)
 
     def firsts(self) -> list[Variable]:
@@ -53,7 +53,7 @@ class StateTaps(Record):
 
 
 def listed(given: Any) -> list[Any]:
-    """What `scan` takes as one thing or as a list of them, as a list."""
+    """An argument of `scan`, which takes one or a list of them, as a list."""
     if given is None:
         return []
     return list(given) if isinstance(given, list | tuple) else [given]
@@ -70,7 +70,7 @@ def _as_taps(given: Any, default: int, what: str) -> tuple[int, ...]:
 
 
 def as_sequence(given: Any) -> SequenceTaps:
-    """One of the `sequences`."""
+    """An entry of `sequences` with its taps; TypeError or ValueError for one without rows, or with taps that do not fit."""
     if isinstance(given, Mapping):
         unknown = set(given) - {"input", "taps"}
         if unknown or "input" not in given:
@@ -83,7 +83,7 @@ def as_sequence(given: Any) -> SequenceTaps:
 
 
 def as_state(given: Any, others: Sequence[Variable]) -> StateTaps | None:
-    """One of the `outputs_info`; a Python number takes the dtype that it would have beside the other operands of the loop."""
+    """An entry of `outputs_info`; a Python number takes the dtype that it would have beside the other operands of the loop."""
     if given is None:
         return None
     taps = None
@@ -113,7 +113,10 @@ def as_state(given: Any, others: Sequence[Variable]) -> StateTaps | None:
 def rows_of(
     given: Sequence[SequenceTaps], n_steps: Any, backwards: bool
 ) -> tuple[Variable, list[tuple[Variable, SequenceTaps, int]]]:
-    """The number of steps, and for each tap of each sequence its rows as a sequence of exactly that length."""
+    """The number of steps, and for each tap of each `given` sequence its rows, reversed if `backwards`, of that length.
+
+    It is `n_steps`, or the length of the shortest; ValueError if there is neither, or a sequence is shorter.
+    """
     views: list[tuple[Variable, SequenceTaps, int]] = []
     for one in given:
         lowest, highest = min(0, *one.taps, 0), max(0, *one.taps, 0)
@@ -178,7 +181,7 @@ def length_of(count: Variable) -> int | None:
 
 
 def kept_type(position: int, state: Variable, new: Variable) -> TensorType:
-    """The type that a state keeps, given what a step makes of it; TypeError if there is none."""
+    """The type that fits the state at `position` and the `new` value after a step; TypeError if none does."""
     one_sided = state.ndim == new.ndim and any(
         (a == 1) != (b == 1) or (a != b and None not in (a, b)) for a, b in zip(state.type.shape, new.type.shape, strict=True)
     )
@@ -192,7 +195,7 @@ def kept_type(position: int, state: Variable, new: Variable) -> TensorType:
 
 
 def understood(returned: Any) -> tuple[list[Variable], Mapping[Variable, Operand], Variable | None]:
-    """What a step function returned: outputs, updates, and the condition to end."""
+    """The outputs, the updates, and the condition to end, from the result of a step function."""
     outputs: list[Variable] = []
     updates: Mapping[Variable, Operand] = {}
     condition: Variable | None = None
@@ -210,7 +213,7 @@ def understood(returned: Any) -> tuple[list[Variable], Mapping[Variable, Operand
 
 
 def _flat(returned: Any) -> list[Any]:
-    """What a step function returned as one list: outputs may come in a list of their own, before updates and the condition."""
+    """The result of a step function as one list: outputs may come in a list of their own, before updates and the condition."""
     flat: list[Any] = []
     for one in listed(returned):
         flat += list(one) if isinstance(one, list | tuple) else [one]
