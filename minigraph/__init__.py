@@ -19,10 +19,8 @@ from minigraph.inputs import *
 from minigraph.ops import random
 from minigraph.ops.array.arranging import *
 from minigraph.ops.array.creation import *
-from minigraph.ops.array.entries import *
 from minigraph.ops.array.indexing import *
 from minigraph.ops.array.shape import *
-from minigraph.ops.array.sizes import *
 from minigraph.ops.array.windows import *
 from minigraph.ops.control import *
 from minigraph.ops.elementwise.activation import *
@@ -36,7 +34,6 @@ from minigraph.ops.linear.convolution import *
 from minigraph.ops.linear.pooling import *
 from minigraph.ops.linear.products import *
 from minigraph.ops.loop.scan import *
-from minigraph.ops.reduce.base import *
 from minigraph.ops.reduce.crossentropy import *
 from minigraph.ops.reduce.normalization import *
 from minigraph.ops.reduce.reduction import *

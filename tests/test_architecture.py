@@ -225,3 +225,5 @@ def test_public_names_are_those_that_are_listed():
     assert len(modules) >= 15
     assert {name for module in [*modules, mg.inputs] for name in module.__all__} <= set(mg.__all__)
     assert {name for name, kind in vars(mg.errors).items() if isinstance(kind, type)} <= set(mg.__all__)
+    starred = [node.module for node in ast.walk(TREES[""]) if isinstance(node, ast.ImportFrom) and node.names[0].name == "*"]
+    assert {name for name in starred if not hasattr(sys.modules[name], "__all__")} == set(), "a star would bring all its names"

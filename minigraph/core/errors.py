@@ -7,6 +7,11 @@ import numpy as np
 from minigraph.core.origin import place as place_of_call
 from minigraph.core.origin import without_contents
 
+__all__ = [
+    "ExecutionError", "FailedAssertionError", "ImmutableError", "InvalidAttributeError", "InvalidIndexError",
+    "InvalidTypeError", "InvalidValueError", "LinearAlgebraError", "MinigraphError", "MissingExtraError", "OutOfMemoryError",
+]  # fmt: skip
+
 
 class MinigraphError(Exception):
     """The base of all errors of minigraph: what is wrong, and where: what was called, on what, on which line of the user's."""

@@ -6,7 +6,6 @@ Every walk here is iterative, so that a graph may be as deep as memory allows.
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
@@ -365,8 +364,7 @@ def reachable(roots: Iterable[Variable], inputs_of: Callable[[Variable], Iterabl
     return found
 
 
-@dataclass(frozen=True)
-class Graph:
+class Graph(Record):
     """The roots of a computation: its inputs, its outputs, and updates as pairs (shared variable, new value)."""
 
     inputs: tuple[Variable, ...]

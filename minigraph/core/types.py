@@ -6,8 +6,7 @@ A size of `None` is unknown, and never 1: only a static 1 broadcasts.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -46,12 +45,31 @@ def _dtype_names() -> str:
     return ", ".join(dtype.name for dtype in DTYPES)
 
 
-@dataclass(frozen=True, slots=True)
 class TensorType:
     """A dtype and a shape; a size of None is unknown until run time, and is then never broadcast."""
 
+    __slots__ = __match_args__ = ("dtype", "shape")  # as a frozen dataclass has it, which takes long to import
     dtype: np.dtype[Any]
     shape: Shape
+
+    def __init__(self, dtype: np.dtype[Any], shape: Shape) -> None:
+        object.__setattr__(self, "dtype", dtype)
+        object.__setattr__(self, "shape", shape)
+
+    def __setattr__(self, name: str, value: Any) -> NoReturn:
+        raise AttributeError(f"types are immutable: {name!r} cannot be set")
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is TensorType and (self.dtype, self.shape) == (other.dtype, other.shape)
+
+    def __hash__(self) -> int:
+        return hash((self.dtype, self.shape))
+
+    def __repr__(self) -> str:
+        return f"TensorType(dtype={self.dtype!r}, shape={self.shape!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return TensorType, (self.dtype, self.shape)
 
     @property
     def ndim(self) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 
 THEANO: Mapping[str, str] = {
     "sqr(x)": "mg.square(x)",
@@ -114,4 +113,6 @@ def instead_of_argument(function: str, name: str, known: Sequence[str]) -> str:
 
 def nearest(name: str, known: Sequence[str]) -> list[str]:
     """The names that are most like one: as it is spelt, or since one occurs in the other."""
+    from difflib import get_close_matches  # which is needed for messages alone
+
     return get_close_matches(name, known, 1) or [one for one in known if name in one or one in name]

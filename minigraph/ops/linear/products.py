@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from string import ascii_letters
 from typing import Any
 
 from minigraph.core.errors import InvalidTypeError, InvalidValueError
@@ -28,6 +27,8 @@ from minigraph.ops.elementwise.base import Cotangents, Operand, promoted
 from minigraph.ops.reduce.reduction import sum as sum_over
 
 __all__ = ["batched_dot", "dot", "einsum", "matmul", "tensordot"]
+
+_LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 class MatMul(Op):
@@ -202,7 +203,7 @@ def _subscripts_of_lists(given: Sequence[Any]) -> tuple[str, tuple[Operand, ...]
             raise InvalidTypeError(
                 f"einsum takes subscripts and operands, or each operand before a list of its axes, not {axes!r}"
             )
-        texts.append("".join("..." if one is Ellipsis else ascii_letters[one] for one in listed))
+        texts.append("".join("..." if one is Ellipsis else _LETTERS[one] for one in listed))
     arrow = f"->{texts.pop()}" if len(given) % 2 else ""
     return ",".join(texts) + arrow, tuple(operands)
 
