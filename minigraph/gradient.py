@@ -207,14 +207,14 @@ class _Branches:
     def __init__(self, order: Sequence[Variable], start: Iterable[Variable]) -> None:
         self._homes: dict[Variable, _Branch | None] = {}
         self._sides: dict[tuple[Variable, int], _Branch] = {}
-        if not any(isinstance(variable.op, IfElse) for variable in order):
+        if not any(variable.op.lazy_from is not None for variable in order):
             return
         self._homes = dict.fromkeys(start)
         for variable in reversed(order):
             home = self.of(variable)
             for place, one in enumerate(variable.inputs):
                 side = home
-                if isinstance(variable.op, IfElse) and place:
+                if variable.op.lazy_from is not None and place:
                     depth = 1 + (home.depth if home else 0)
                     side = self._sides[variable, place] = _Branch(variable.inputs[0], place == 1, home, depth)
                 self._homes[one] = _innermost_common(self._homes[one], side) if one in self._homes else side

@@ -1,6 +1,7 @@
 """The house: layers of modules that import downwards only, nothing heavy behind `import minigraph`, modules of one sitting."""
 
 import ast
+import importlib
 import pickle
 import re
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import minigraph as mg
+from minigraph.core.graph import Op
 
 ROOT = Path(__file__).parents[1] / "minigraph"
 
@@ -201,6 +203,84 @@ def test_sizes(capsys):
     found = {name: lines for kind, name, lines in listed if lines > LONGEST[kind]}
     assert set(found) <= STILL_LONGER, f"longer than {LONGEST}: { {name: found[name] for name in found.keys() - STILL_LONGER} }"
     assert set(found) == STILL_LONGER, f"no longer too long, so take them off STILL_LONGER: {STILL_LONGER - set(found)}"
+
+
+# -- who may ask for the class of an op ------------------------------------------------------------------------------
+
+RULES = {
+    "ops", "rewrite", "compiler.shaped.rematerialize", "compiler.shaped.split_reductions", "compiler.cpu.implicit_gemm",
+    "compiler.cpu.prepack", "transforms.affine", "transforms.products", "transforms.folding",
+}  # fmt: skip
+"""Ops themselves, and modules of patterns: what they look for is one arrangement of certain ops."""
+
+INTERFACES = {
+    "Elementwise", "Reduction", "Selection", "Counting", "Composite", "Structural", "Identity", "Leaf", "Op", "Item",
+    "SizeConstant",
+}  # fmt: skip
+"""Classes that state what is asked of ops of a kind; one from outside of the package that fulfils them is taken for one."""
+
+EXCEPTIONS = {
+    "a backend compiles loops and regions itself": """
+        compiler.cpu.backend: Region Scan, compiler.cuda.backend: Region Scan""",
+    "errors within a region name the op already": "compiler.interpreted: Region",
+    "loops are control flow, which no kernel computes": """
+        compiler.schedule: Scan, compiler.loops.fusion: Scan, compiler.plan.program: Scan, compiler.shaped.copies: Scan,
+        gradient: Scan, layers.core.computation_graph: Scan""",
+    "each kind of product has a call of its own": """
+        compiler.cpu.product_calls: MatMul Packed PackedMatMul ScatteredMatMul, compiler.cpu.program: Packed,
+        compiler.shaped.copies: MatMul Packed PackedMatMul ScatteredMatMul""",
+    "what is written piece by piece takes several kernels": """
+        compiler.loops.subbuffers: Assign Concatenate, compiler.plan.program: Assign Concatenate Overlap""",
+    "annotations of a graph are found by their ops": """
+        layers.core.roles: DisconnectedGrad, layers.forgotten: DefaultUpdate DisconnectedGrad FlowedThrough Untrained,
+        layers.normalization.normalized: DefaultUpdate Normalized, transforms.averages: FiniteOr,
+        transforms.batch_normalization: FlowedThrough, transforms.freezing: Held""",
+    "rows that count steps are a pattern": "layers.normalization.loop_statistics: Arange Index Scan",
+    "weak numbers are cast in 64 bits by the reference": "testing: Cast",
+}
+"""Where else the class of an op is asked for, and why."""
+
+MOST_EXCEPTIONS = 40
+
+
+def classes_of_ops(module):
+    """The names under which a module knows classes of ops, other than its own."""
+    known = {}
+    for node, _ in imports(TREES[module]):
+        if isinstance(node, ast.ImportFrom) and node.module in {f"minigraph.{name}" for name in SOURCES if name}:
+            home = importlib.import_module(node.module)
+            for alias in node.names:
+                kind = vars(home).get(alias.name)
+                if isinstance(kind, type) and issubclass(kind, Op) and kind.__module__ != "minigraph.core.graph":
+                    known[alias.asname or alias.name] = kind
+    return known
+
+
+def asked_for(module):
+    """The classes of ops that a module asks for, in `isinstance` or in a pattern."""
+    known = classes_of_ops(module)
+    for node in ast.walk(TREES[module]):
+        asked = []
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("isinstance", "issubclass"):
+            asked = [one.id for one in ast.walk(node.args[1]) if isinstance(one, ast.Name)]
+        if isinstance(node, ast.MatchClass):
+            asked = [one.id for one in ast.walk(node.cls) if isinstance(one, ast.Name)]
+        yield from (name for name in asked if name in known and name not in INTERFACES)
+
+
+def test_ops_answer_for_themselves():
+    """Outside of rules nothing asks an op for its class, so that a new op is one class, and one from outside like any other."""
+    found = {
+        f"{module} {name}"
+        for module in ORDER
+        if not any(module == one or module.startswith(f"{one}.") for one in RULES)
+        for name in asked_for(module)
+    }
+    places = [place.split(":") for several in EXCEPTIONS.values() for place in several.split(",")]
+    allowed = [f"{module.strip()} {name}" for module, names in places for name in names.split()]
+    assert found - set(allowed) == set(), "ask the op, by a method or an attribute with a default that is safe"
+    assert set(allowed) - found == set(), "no longer needed"
+    assert len(allowed) == len(set(allowed)) <= MOST_EXCEPTIONS
 
 
 def test_the_package_says_that_it_is_typed():

@@ -9,7 +9,6 @@ from typing import Any
 from minigraph.compiler.interpreted import Backend, Kernel, at_users_line
 from minigraph.core.graph import Array, Constant, Graph, Input, Item, Shared, Variable, reachable
 from minigraph.core.types import TensorType
-from minigraph.ops.control import IfElse
 from minigraph.ops.loop.loop import Scan
 from minigraph.rewrite.specialize import has_settled_sizes, specialize
 
@@ -69,7 +68,7 @@ def schedule(graph: Graph, backend: Backend) -> Schedule:
             slot[variable],
             tuple(slot[one] for one in dies.get(position, ())) if unconditional else (),
             reused,
-            _branches(variable, always, built) if isinstance(variable.op, IfElse) else None,
+            _branches(variable, always, built) if variable.op.lazy_from is not None else None,
         )
         if unconditional:
             steps.append(built[variable])
@@ -157,7 +156,7 @@ def _last_uses(
     for variable in order:
         if variable not in always:  # run on demand, at a time not known here
             kept += [variable, *variable.inputs]
-        elif isinstance(variable.op, IfElse):
+        elif variable.op.lazy_from is not None:
             kept += variable.inputs
     for variable in kept:
         last[storage[variable]] = -1

@@ -52,6 +52,12 @@ class Op(Record):
     rounds_alone: ClassVar[bool] = False
     """Whether the result is that of one operation, rounded: no other op's operations may be contracted with it."""
 
+    requires: ClassVar[int | None] = None
+    """The position of an operand that must be true throughout; where it is not, a kernel notes that, and goes on."""
+
+    multiplies: ClassVar[bool] = False
+    """Whether it is a product of matrices, or prepares one, for which machines have code of its own."""
+
     lazy_from: ClassVar[int | None] = None
     """The position of the first input that is computed only if `forward` turns out to need it."""
 

@@ -18,7 +18,6 @@ from minigraph.compiler.loops.nest import Apply, Fold, Gather, Literal, Load, Lo
 from minigraph.compiler.loops.reductions import Accumulator
 from minigraph.compiler.scalar.namespace import SCALARS, applied
 from minigraph.compiler.scalar.scalar import INT64, DType, Value, select
-from minigraph.ops.elementwise.requirement import Require
 
 COLUMNS = 16
 """Parts of a kernel that folds columns get a multiple of so many."""
@@ -153,8 +152,8 @@ class Printer:
             case Gather(operand, _, dtype) as gather:
                 place = self.picked(gather, operand, arguments)
                 return self._element(place, dtype)
-            case Apply(Require(), _, _):
-                self.note(arguments[1] ^ True)
+            case Apply(op, _, _) if op.requires is not None:
+                self.note(arguments[op.requires] ^ True)
                 return arguments[0]
             case Apply(op, _, dtype):
                 self.writer.freedom = "" if op.rounds_alone else " contract"

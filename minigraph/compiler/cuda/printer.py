@@ -20,7 +20,6 @@ from minigraph.compiler.loops.nest import Apply, Bindings, Fold, Gather, Literal
 from minigraph.compiler.loops.reductions import Accumulator
 from minigraph.compiler.scalar.namespace import applied
 from minigraph.compiler.scalar.scalar import INT64, DType, Value, select
-from minigraph.ops.elementwise.requirement import Require
 
 SCRATCH_STATES = 16
 """How many states of folds are merged at a time, each in shared memory of its own."""
@@ -140,8 +139,8 @@ class NestPrinter:
                 return self.writer.constant(0, dtype)
             case Gather(operand, _, dtype) as gather:
                 return self.element(f"p{operand}[{self.picked(gather, operand, arguments, lane)}]", dtype)
-            case Apply(Require(), _, _):
-                self.writer.write(f"if (!{arguments[1].text}) *failed = 1;")
+            case Apply(op, _, _) if op.requires is not None:
+                self.writer.write(f"if (!{arguments[op.requires].text}) *failed = 1;")
                 return arguments[0]
             case Apply(op, _, dtype):
                 return applied(op, CUDA_SCALARS, arguments, dtype)

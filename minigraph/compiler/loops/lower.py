@@ -25,7 +25,6 @@ from minigraph.compiler.loops.nest import (
 from minigraph.compiler.shaped.layout import Layout, contiguous, is_counted, sizes
 from minigraph.core.graph import Constant, Op, Variable
 from minigraph.core.record import Record
-from minigraph.ops.array.indexing import Increment
 from minigraph.ops.array.selection import Counting, Selection
 from minigraph.ops.reduce.base import Reduction
 
@@ -135,10 +134,10 @@ class Builder:
         self._picks[gather] = picks
         return self.node(gather)
 
-    def scatter(self, node: int, written: Variable, axes: Sequence[int | None]) -> None:
+    def scatter(self, node: int, written: Variable, axes: Sequence[int | None], replaces: bool) -> None:
         """Put a node where the index of a variable that is being written says, or add it."""
         layout, indices, picks = self._picking(written.op, (written, *written.inputs[1:]), axes)
-        scatter = Scatter(self.place(layout, written.dtype, axes), node, indices, not isinstance(written.op, Increment))
+        scatter = Scatter(self.place(layout, written.dtype, axes), node, indices, replaces)
         self._picks[scatter] = picks
         self.scatters.append(scatter)
 

@@ -17,7 +17,6 @@ import numpy as np
 from minigraph.core.dimensions import Sizes
 from minigraph.core.graph import Op
 from minigraph.core.record import Record
-from minigraph.ops.elementwise.requirement import Require
 from minigraph.ops.reduce.base import Reduction
 
 DType = np.dtype[Any]
@@ -116,7 +115,7 @@ class LoopNest(Record):
     def fails(self) -> bool:
         """Whether the kernel may report an index that is outside, or a requirement that does not hold."""
         return bool(self.scatters) or any(
-            isinstance(node, Gather) or (isinstance(node, Apply) and isinstance(node.op, Require)) for node in self.nodes
+            isinstance(node, Gather) or (isinstance(node, Apply) and node.op.requires is not None) for node in self.nodes
         )
 
     def is_full(self) -> list[bool]:

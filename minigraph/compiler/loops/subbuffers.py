@@ -8,7 +8,7 @@ from minigraph.compiler.loops.fusion import Grouping
 from minigraph.compiler.shaped.layout import Layout, is_view, map_of, sizes
 from minigraph.core.graph import Constant, Graph, Variable
 from minigraph.ops.array.arranging import Concatenate
-from minigraph.ops.array.indexing import Assign, Increment
+from minigraph.ops.array.indexing import Assign
 
 
 def parts_in_place(graph: Graph, grouping: Grouping) -> dict[Variable, Layout]:
@@ -39,8 +39,6 @@ def parts_of(whole: Variable, layouts: Mapping[Variable, Layout]) -> Iterator[tu
             for part in whole.inputs:
                 yield part, Layout(whole, own.strides, own.offset + start * own.strides[axis])
                 start += sizes(part)[axis]
-        case Increment():  # what is there counts, too
-            return
-        case Assign() if len(whole.inputs) == 2 and isinstance(layouts[whole.inputs[0]].storage.op, Constant):
+        case Assign(adds=False) if len(whole.inputs) == 2 and isinstance(layouts[whole.inputs[0]].storage.op, Constant):
             own = layouts[whole]
             yield whole.inputs[1], Layout(whole, *map_of(whole).strided(own.strides, own.offset))

@@ -21,18 +21,15 @@ from minigraph.compiler.loops.lower import Builder, Place, along_space
 from minigraph.compiler.loops.nest import Apply, Bindings, Fold, Literal, Load, LoopNest
 from minigraph.compiler.loops.subbuffers import parts_in_place, parts_of
 from minigraph.compiler.shaped.layout import Layout, contiguous, layouts_of, sizes
-from minigraph.compiler.shaped.target_ops import Packed, PackedMatMul, ScatteredMatMul
 from minigraph.core.dimensions import Sizes
 from minigraph.core.graph import Constant, Graph, Input, Variable
 from minigraph.core.record import Record
 from minigraph.core.static import SizeConstant
 from minigraph.core.types import TensorType
 from minigraph.ops.array.arranging import Concatenate
-from minigraph.ops.array.entries import Indexing
 from minigraph.ops.array.indexing import Assign
 from minigraph.ops.array.windows import Overlap
 from minigraph.ops.elementwise.arithmetic import Add
-from minigraph.ops.linear.products import MatMul
 from minigraph.ops.loop.loop import Scan
 from minigraph.ops.reduce.base import Reduction
 
@@ -177,7 +174,7 @@ class Program(ABC):
         match variable.op:
             case Scan():
                 yield from self._loop(variable, results)
-            case MatMul() | Packed() | PackedMatMul() | ScatteredMatMul():
+            case op if op.multiplies:
                 yield self._product(variable)
             case Concatenate():
                 for part, place in parts_of(variable, self.layouts):
@@ -185,10 +182,10 @@ class Program(ABC):
                         yield self._copy(part, place, variable)
             case Overlap():
                 yield from self._overlapping(variable)
-            case Indexing() if variable not in [one.storage for one in self._placed.values()]:
+            case Assign(adds=adds) if variable not in [one.storage for one in self._placed.values()]:
                 yield self._copy(variable.inputs[0], self.layouts[variable], variable)
-                yield self._write(variable, variable.inputs[1])
-            case Indexing():
+                yield self._write(variable, replaces=not adds)
+            case Assign():
                 return
             case _:
                 raise AssertionError(f"no kernel for {variable!r}")
@@ -267,10 +264,11 @@ class Program(ABC):
         builder.store(builder.read(source, axes), target, result.dtype, axes)
         return self._step(builder, (result,))
 
-    def _write(self, variable: Variable, value: Variable) -> Step:
+    def _write(self, variable: Variable, replaces: bool) -> Step:
         """A nest that puts a value where an index says, or adds it."""
+        value = variable.inputs[1]
         builder, axes = self._over(value)
-        builder.scatter(builder.read(value, axes), variable, axes)
+        builder.scatter(builder.read(value, axes), variable, axes, replaces)
         return self._step(builder, (variable,))
 
     def _overlapping(self, variable: Variable) -> Iterator[Step]:

@@ -23,7 +23,13 @@ class Copy(Elementwise):
         return (dy,)
 
 
-class Packed(Op):
+class TargetProduct(Op):
+    """A product, or what prepares one, as a kind of machine computes it."""
+
+    multiplies = True
+
+
+class Packed(TargetProduct):
     """A matrix packed for products with it on the right, once for many of them; only products know what lies where."""
 
     size: int
@@ -32,7 +38,7 @@ class Packed(Op):
         return TensorType(types[0].dtype, (self.size,))
 
 
-class PackedMatMul(Op):
+class PackedMatMul(TargetProduct):
     """The product with a packed matrix of so many columns."""
 
     columns: int
@@ -41,7 +47,7 @@ class PackedMatMul(Op):
         return TensorType(types[0].dtype, (types[0].shape[0], self.columns))
 
 
-class ScatteredMatMul(Op):
+class ScatteredMatMul(TargetProduct):
     """The product of a matrix and another, of which the first is an array, so many of whose axes make rows, the others columns;
     `turned`: of its transposed. Sums of a turned one are left in so many parts, in a stack.
     """

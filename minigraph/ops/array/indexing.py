@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -55,6 +55,8 @@ class Assign(Indexing):
     """x with x[...] replaced by the second input; the later inputs fill the holes."""
 
     first_filler = 2
+    adds: ClassVar[bool] = False
+    """Whether the value is added to what is there, instead of replacing it."""
 
     def infer(self, *types: TensorType) -> TensorType:
         x, value, *fillers = types
@@ -93,6 +95,8 @@ class Assign(Indexing):
 
 class Increment(Assign):
     """x with the second input added to x[...]; elements picked more than once are added to each time."""
+
+    adds = True
 
     def write(self, xp: Any, result: Array, index: tuple[Any, ...], value: Array, repeats: bool) -> None:
         if repeats:

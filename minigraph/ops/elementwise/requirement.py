@@ -23,6 +23,7 @@ class Require(Elementwise):
     kinds = "biuf"
     view_of = 0
     cost, cheap = 1, True
+    requires = 1
 
     def may_fail(self, *types: TensorType) -> bool:
         return True

@@ -35,6 +35,7 @@ class MatMul(Op):
     """The product of matrices on the last two axes; leading axes broadcast where they are statically 1."""
 
     of_numbers = True
+    multiplies = True
 
     def compilable(self, *types: TensorType) -> bool:
         return types[0].dtype.kind == "f"
