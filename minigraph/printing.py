@@ -233,7 +233,7 @@ def _short(op: Op) -> str:
     if isinstance(op, Structural):
         return type(op).__name__
     given = {name: _parameter(value) for name, value in op.particulars().items()}
-    listed = [f"{name}={value}" for name, value in given.items()] if len(given) > 1 else list(given.values())
+    listed = [f"{name}={value}" for name, value in given.items()] if len(given) > 1 else [*map(_bare, given.values())]
     return f"{type(op).__name__}[{', '.join(listed)}]" if listed else type(op).__name__
 
 
@@ -243,8 +243,13 @@ def _parameter(value: Any) -> str:
         return f"{len(value.variables)} variables"
     if isinstance(value, type):
         return value.__name__
-    text = ", ".join(str(one) for one in value) if isinstance(value, tuple) and value else str(value)
+    text = f"({', '.join(str(one) for one in value)})" if isinstance(value, tuple) else str(value)
     return text if len(text) <= MOST_LETTERS else f"{text[: MOST_LETTERS - 3]}..."
+
+
+def _bare(text: str) -> str:
+    """A text without the parentheses around it."""
+    return text[1:-1] if text.startswith("(") and text.endswith(")") else text
 
 
 MOST_LETTERS = 40

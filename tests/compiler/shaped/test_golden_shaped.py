@@ -1,0 +1,98 @@
+"""Each pass over graphs of known sizes: the text of a graph before and after it, and what it leaves alone."""
+
+from __future__ import annotations
+
+import minigraph as mg
+from minigraph.compiler.cpu import implicit_gemm, prepack
+from minigraph.compiler.cpu.program import split_reductions as split_for_cores
+from minigraph.compiler.cuda.program import split_reductions as split_for_gpu
+from minigraph.compiler.shaped import rematerialize
+from minigraph.compiler.shaped.copies import insert_copies
+from minigraph.compiler.shaped.split_reductions import pass_single, split_products
+from support.golden import assert_golden, change, graph, nothing, static, tensor
+
+
+def test_split_reductions_for_cores():
+    x, few = tensor("x", 16384, 6), tensor("few", 8191, 6)
+    assert_golden("split_reductions_cores", change(split_for_cores, graph([x], mg.sum(x * 2, 0), mg.max(x, 0))))
+    assert nothing(split_for_cores, graph([few], few.sum(0)))
+    assert nothing(split_for_cores, graph([x], x.sum(1), x.sum(), mg.argmax(x, 0)))
+    wide = tensor("wide", 8192, 513)
+    assert nothing(split_for_cores, graph([wide], wide.sum(0)))
+
+
+def test_split_reductions_for_gpus():
+    x = tensor("x", 300, 4, 300, 2)
+    assert_golden("split_reductions_gpu", change(split_for_gpu, graph([x], x.sum((0, 2)))))
+    small = tensor("small", 30, 4, 30, 2)
+    assert nothing(split_for_gpu, graph([small], small.sum((0, 2))))
+
+
+def test_split_products():
+    a, b = tensor("a", 1, 600), tensor("b", 600, 900)
+    assert_golden("split_products_rows", change(split_products, graph([a, b], a @ mg.exp(b))))
+    assert nothing(split_products, graph([a, b], a @ b))
+    c, d = tensor("c", 8, 5000), tensor("d", 5000, 8)
+    assert_golden("split_products_terms", change(split_products, graph([c, d], c @ d)))
+    e, f = tensor("e", 8, 4095), tensor("f", 4095, 8)
+    assert nothing(split_products, graph([e, f], e @ f))
+
+
+def test_pass_single():
+    x = tensor("x", 5, 1, 3)
+    assert_golden("pass_single", change(pass_single, graph([x], x.sum(1), mg.max(x, 1), mg.argmax(x, 1), x.sum((0, 1)))))
+
+
+def test_insert_copies():
+    x = tensor("x", 4, 6)
+    assert_golden("insert_copies_views", change(insert_copies, graph([x], mg.reshape(x.T, (24,)) * 2, x.T, mg.arange(5))))
+    a, b = tensor("a", 4, 6), tensor("b", 6, 4)
+    products = graph([a, b], a @ b, a[:, ::2] @ b[::2], a.T @ b.T)
+    assert_golden("insert_copies_products", change(insert_copies, products))
+    assert nothing(insert_copies, graph([x], mg.reshape(x, (24,)) * 2, mg.exp(x.T)))
+
+
+def looped(rows, columns):
+    """A loop that reads rows computed by another, and multiplies by a matrix that it captures."""
+    x, w = tensor("x", None, rows, columns), tensor("w", columns, columns)
+    first = mg.scan(lambda row: row * 2 + 1, sequences=[x])
+    zero = mg.zeros((rows, columns), "float32")
+    second = mg.scan(lambda row, state: mg.tanh(state @ w + row), sequences=[first], outputs_info=[zero])
+    return static(graph([x, w], second), (5, rows, columns), (columns, columns))
+
+
+def test_rematerialize(monkeypatch):
+    monkeypatch.setattr(rematerialize, "MANY_BYTES", 0)
+    monkeypatch.setattr(rematerialize, "TIMES_SMALLER", 0.1)
+    assert_golden("rematerialize", change(rematerialize.rematerialize, looped(2, 3)))
+
+
+def test_rows_of_little_memory_stay():
+    assert nothing(rematerialize.rematerialize, looped(2, 3))
+
+
+def test_prepack(monkeypatch):
+    monkeypatch.setattr(prepack, "is_worth_packing", lambda rows, columns, depth, steps: steps > 4)
+    assert_golden("prepack", change(prepack.prepack, looped(4, 8)))
+
+
+def convolution(channels):
+    """A convolution of images whose channels lie last in memory."""
+    images, filters = tensor("images", None, 12, 12, channels), tensor("filters", 16, channels, 3, 3)
+    y = mg.conv2d(images.transpose(0, 3, 1, 2), filters)
+    return static(graph([images, filters], y), (8, 12, 12, channels), (16, channels, 3, 3))
+
+
+def test_implicit_gemm(monkeypatch):
+    monkeypatch.setattr(implicit_gemm, "has_wide_registers", lambda: True)
+    assert_golden("implicit_gemm", change(implicit_gemm.implicit_gemm, convolution(32)))
+    assert nothing(implicit_gemm.implicit_gemm, convolution(3))
+    monkeypatch.setattr(implicit_gemm, "has_wide_registers", lambda: False)
+    assert nothing(implicit_gemm.implicit_gemm, convolution(32))
+
+
+def test_convolve_patches():
+    images, filters = tensor("images", None, 32, 12, 12), tensor("filters", 16, 32, 3, 3)
+    slope = mg.grad(mg.conv2d(images, filters).sum(), images)
+    before = static(graph([images, filters], slope), (2, 32, 12, 12), (16, 32, 3, 3))
+    assert_golden("convolve_patches", change(implicit_gemm.convolve_patches, before))
