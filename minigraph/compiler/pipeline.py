@@ -25,6 +25,7 @@ PASSES = (
     Pass(simplify),
     Pass(tidy_loops),
     Pass(lift_loops),
+    Pass(fold),
     Pass(simplify),
     Pass(push_slices),
     Pass(sink_transposes),

@@ -24,6 +24,7 @@ from minigraph.ops.elementwise.arithmetic import (
     square,
 )
 from minigraph.ops.elementwise.base import Cast, cast
+from minigraph.ops.elementwise.comparison import Where
 from minigraph.ops.elementwise.transcendental import sqrt
 from minigraph.ops.linear.products import MatMul
 from minigraph.rewrite.engine import Rule, rewrite
@@ -111,6 +112,15 @@ def multiply_by_constant(variable: Variable) -> Variable | None:
                 return zeros_like(x)
             if factor.op.value.all() and not np.isnan(factor.op.value).any():
                 return factor * x
+    return None
+
+
+def take_known_choice(variable: Variable) -> Variable | None:
+    """where(True, a, b) -> a, where(False, a, b) -> b, if that has the type of both together."""
+    match variable:
+        case Variable(Where(), (condition, chosen, other)) if isinstance(condition.op, Constant) and not condition.ndim:
+            kept = chosen if condition.op.value else other
+            return kept if kept.type == variable.type else None
     return None
 
 
@@ -208,6 +218,7 @@ RULES: tuple[Rule, ...] = (
     negate_for_minus_one,
     simplify_power,
     multiply_by_constant,
+    take_known_choice,
     merge_casts,
     merge_dimshuffles,
     merge_reshapes,

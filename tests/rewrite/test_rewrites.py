@@ -131,6 +131,11 @@ FIRES = {
         (mg.multiply_or_zero(-0.0, x), mg.zeros_like(x)),
         (mg.multiply_or_zero(np.inf, x), mg.constant(np.inf, dtype="float64") * x),
     ],
+    algebra.take_known_choice: [
+        (mg.where(True, x, x * 2), x),
+        (mg.where(False, x, y), y),
+        (mg.where(mg.constant(True), m, 0.0), m),
+    ],
     algebra.merge_casts: [
         (short.astype("float64").astype("float32"), short.astype("float32")),
         (single.astype("float64").astype("float32"), single),
@@ -268,6 +273,11 @@ LEAVES = {
         mg.multiply_or_zero(np.nan, x),
         mg.multiply_or_zero(mg.constant(np.array([[0.0, 1.0, 2.0]])), m),
         mg.multiply_or_zero(mg.constant(np.zeros((2, 1))), row),
+    ],
+    algebra.take_known_choice: [
+        mg.where(truth, x, x * 2),
+        mg.where(True, scalar, m),  # the other one gives the shape
+        mg.where(mg.constant(np.array([True, True, True])), m, 0.0),
     ],
     algebra.merge_casts: [
         whole.astype("float64").astype("int64"),  # 2**53 + 1 is no float64
