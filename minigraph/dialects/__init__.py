@@ -1,4 +1,4 @@
-"""Batch normalization in the manner of other systems, one module for each, and conversions between what they store.
+"""Batch normalization in the manner of other systems, one module for each, and conversions between their arrays.
 
 The layers share one implementation; a module states a system's names, defaults, initial values, axes, errors, switches, and the
 rule by which its averages follow. Layers are in inference mode unless built under `batch_normalization(...)`, like all others.

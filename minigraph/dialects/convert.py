@@ -28,7 +28,7 @@ def convert(
     target_epsilon: float | None = None,
     count: int = 100,
 ) -> Values:
-    """The arrays that make a layer of the `target` system compute, in inference, what one of the `source` system did.
+    """The arrays that make a layer of the `target` system compute, in inference, the same as one of the `source` system.
 
     values: arrays by the names of the source; scale and shift may be left out, and then are left out of the result. Shapes
     stay, and dtypes of floats. epsilon: that of the layers, by default each system's own. target_epsilon: that of the target,

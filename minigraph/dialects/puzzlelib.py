@@ -106,7 +106,7 @@ class BatchNormND(DialectNormalization):
         return (1, self.maps, *(1 for _ in range(self.nd)))
 
     def allocate_from(self, values: Mapping[str, Any]) -> None:
-        self.empty = False  # unless what follows fails
+        self.empty = False  # unless the next line fails
         super().allocate_from(values)
 
     def allocate_parameters(self) -> None:

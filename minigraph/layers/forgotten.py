@@ -66,7 +66,7 @@ def _differentiable(roots: Sequence[Variable]) -> list[Variable]:
 
 
 Untrainings = dict[ApplicationCall, Variable]
-"""The applications that were built in inference mode without being meant to stay there, with what each returned."""
+"""The applications that were built in inference mode without being meant to stay there, with the result of each."""
 
 
 def _untrained(order: Sequence[Variable]) -> Untrainings:
@@ -130,7 +130,7 @@ def _read_by_learners(order: Sequence[Variable], untrained: Untrainings, learned
 
 
 def _downstream(order: Sequence[Variable], sources: set[Variable]) -> set[Variable]:
-    """The sources, and what depends on them."""
+    """The sources, and the variables that depend on them."""
     found = set(sources)
     for variable in order:
         if any(one in found for one in variable.inputs):

@@ -15,7 +15,7 @@ from minigraph.layers.normalization.batch import BatchNormalization
 
 
 class Sequence(Layer):
-    """Layers, or bound applications of layers, each applied to what the one before it returned.
+    """Layers, or bound applications of layers, each applied to the result of the one before.
 
     >>> network = mg.layers.Sequence([mg.layers.Linear(4, 3), mg.layers.Tanh()])
     >>> network.apply(mg.matrix("x")).type.shape, list(network.variables)

@@ -28,7 +28,7 @@ class Learned(Record):
     """The variables that were given themselves, on each of which a cost must depend."""
 
     def differentiated(self, cost: Variable) -> dict[Variable, Variable]:
-        """The gradients of a cost by what it depends on; ValueError for a named variable, or a layer, that it does not."""
+        """The gradients of a cost; ValueError if it does not depend on a variable that was given, or on a layer."""
         found = grad(cost, list(self.variables), disconnected_inputs="ignore", return_disconnected="none")
         gradients = {one: gradient for one, gradient in zip(self.variables, found, strict=True) if gradient is not None}
         for variable in self.variables:

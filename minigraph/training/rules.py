@@ -36,7 +36,7 @@ Rate = float | Variable | Callable[[Variable], Variable]
 
 
 def _gradients(cost_or_gradients: Any, parameters: Parameters) -> dict[Variable, Variable]:
-    """The gradient for each parameter that is updated; TypeError or ValueError for what cannot be."""
+    """The gradient for each parameter that is updated; TypeError or ValueError for gradients that do not fit."""
     targets = learned(parameters)
     if isinstance(cost_or_gradients, Variable):
         return targets.differentiated(cost_or_gradients)

@@ -87,7 +87,7 @@ class StatisticsAccumulator:
     """
 
     def __init__(self, graph: Roots, layers: Layer | Iterable[Layer] | None = None) -> None:
-        """layers: those at or below which statistics are to be accumulated; all if left out."""
+        """layers: statistics are accumulated of these and of all below them; of all layers if left out."""
         chosen = None if layers is None else set(find_layers(layers))
         found = [one for one in normalizations_of(graph) if one.estimates and one.population]
         self.applications = [one for one in found if chosen is None or one.layer in chosen]
@@ -100,5 +100,5 @@ class StatisticsAccumulator:
 
     @property
     def reset(self) -> Pairs:
-        """The updates that forget what was accumulated."""
+        """The updates that set the accumulated statistics back to none."""
         return [(variable, zeros_like(variable)) for one in self._accumulated for variable in one.variables]

@@ -88,7 +88,7 @@ class Uses:
         return users[0] if len(users) == 1 else None
 
     def steps_below(self, variable: Variable, axis: int) -> list[Affine]:
-        """The affine steps that lead to a variable, last one first, as far as nothing else uses what they start from."""
+        """The affine steps that lead to a variable, last one first, as far as nothing else uses their operands."""
         steps: list[Affine] = []
         while (step := self._as_step(variable, axis)) is not None:
             steps.append(step)
@@ -152,7 +152,7 @@ class Uses:
 
 
 def inner_axis(variable: Variable, axis: int) -> int | None:
-    """The axis of what a step starts from that becomes this axis of its result; None if it does not stay one."""
+    """The axis of a step's operand that becomes this axis of its result; None if no single axis does."""
     x = variable.inputs[0]
     if isinstance(variable.op, Dimshuffle):
         return variable.op.pattern[axis]
@@ -164,7 +164,7 @@ def inner_axis(variable: Variable, axis: int) -> int | None:
 
 
 def outer_axis(variable: Variable, axis: int) -> int | None:
-    """The axis of a step's result that an axis of what it starts from becomes."""
+    """The axis of a step's result that an axis of its operand becomes; None if no single axis does."""
     x = variable.inputs[0]
     if isinstance(variable.op, Dimshuffle):
         return variable.op.pattern.index(axis) if axis in variable.op.pattern else None

@@ -206,5 +206,5 @@ def _jointly(known: list[Variable], count: Variable) -> Variable:
 def _towards(population: Variable, estimate: Variable, weight: Any) -> Variable:
     """The population moved towards an estimate."""
     scale = cast(weight, population.dtype)
-    # in this form a population that equals the estimate stays what it is, and a weight of 1 overwrites, to the bit
+    # in this form a population that equals the estimate does not change, and a weight of 1 overwrites, to the bit
     return where(eq(scale, 1), estimate, population + (estimate - population) * scale)

@@ -49,7 +49,7 @@ def _as_meant(variable: Variable) -> Variable:
 
 
 def outputs_of(graph: Roots) -> list[Variable]:
-    """The outputs of a computation graph, or of what one can be made of."""
+    """The outputs of a computation graph, or of variables that one can be made of."""
     return ComputationGraph(graph).outputs
 
 

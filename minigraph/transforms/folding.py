@@ -57,7 +57,7 @@ def fold_batch_normalization(graph: Roots, layers: Layer | Iterable[Layer] | Non
         replacements: dict[Variable, Variable] = {}
         for outcome in outcomes.values():
             if not isinstance(outcome, str) and not outcome.keys() & replacements.keys():
-                # all at once, so that what is computed and what its sizes are read off stay one variable
+                # all at once, so that a value and the variable that its sizes are read from stay the same
                 values = rebuild(list(outcome.values()), replacements)
                 replacements |= dict(zip(outcome, values, strict=True))
         if not replacements:
@@ -157,7 +157,7 @@ class _Folder:
         return product.matrix in self._uses.static and not any(one.op.foreign for one in product.path[1:])
 
     def _is_alone(self, product: Product) -> bool:
-        """Whether a product below may be changed: its weights depend on no input, and nothing else uses what it computes."""
+        """Whether a product below may be changed: its weights depend on no input, and nothing else uses its result."""
         private = all(self._uses.only_user(inner) is outer for outer, inner in pairwise(product.path))
         return private and self._is_plain(product) and not product.path[0].op.foreign
 

@@ -1,4 +1,4 @@
-"""Matrix products and convolutions as a graph holds them, seen from what they compute and from what they take."""
+"""Matrix products and convolutions as a graph holds them, found from their results and from their operands."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Product(Record):
     """A matrix product, or a convolution, which is one of patches: for groups a product of stacks of matrices."""
 
     path: tuple[Variable, ...]
-    """From what it computes down to the matrix product, or from what it takes up to that."""
+    """The variables from its result down to the matrix product, or from its operand up to that."""
     elements: int = 1
     """The number of elements of a channel that its filters see, or spread a value to."""
 
@@ -39,13 +39,13 @@ class Product(Record):
         return self.matmul.inputs[1]
 
     def along_columns(self, vector: Any) -> Matrix:
-        """A number for each channel that is computed, as what broadcasts against the matrix."""
+        """A number for each channel that is computed, in a shape that broadcasts against the matrix."""
         *stack, _, columns = self.matrix.type.shape
         count = (stack[0] or 0 if stack else 1) * (columns or 0) // self.elements
         return np.repeat(np.broadcast_to(vector, (count,)), self.elements).reshape([*stack, 1, columns])
 
     def along_rows(self, vector: Any) -> Matrix:
-        """A number for each channel that is taken, as what broadcasts against the matrix."""
+        """A number for each channel that is taken, in a shape that broadcasts against the matrix."""
         *stack, rows, _ = self.matrix.type.shape
         groups = stack[0] or 0 if stack else 1
         channels = np.broadcast_to(vector, (groups * (rows or 0) // self.elements,)).reshape(groups, -1)
@@ -97,7 +97,7 @@ def padded(taken: Variable, axis: int, only_user: User) -> bool:
 
 
 def spread_out(taken: Variable, only_user: User) -> bool:
-    """Whether what takes a variable is a transposed convolution."""
+    """Whether a transposed convolution takes a variable."""
     user = only_user(taken)
     multiplied = False
     while user is not None and isinstance(user.op, Dimshuffle | Reshape | MatMul) and not (multiplied and user.op == MatMul()):

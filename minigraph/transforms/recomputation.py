@@ -146,12 +146,12 @@ def _statistics(
 
 
 def _where_known(value: Array, population: Variable) -> Array:
-    """A new value of a population statistic, which stays what it is where nothing was seen."""
+    """A new value of a population statistic; the old one where no element was seen."""
     return np.asarray(np.where(np.isfinite(value), value, population.get_value(borrow=True)), population.dtype)
 
 
 def state_of_normalizations(graph: ComputationGraph) -> list[Variable]:
-    """The variables that hold the populations, and what else normalizing layers keep, in a graph."""
+    """The variables that hold the populations, and other state of normalizing layers that nobody learns, in a graph."""
     layers = dict.fromkeys(one.layer for one in normalizations_of(graph))
     return [
         variable
@@ -199,9 +199,7 @@ def _shown(batches: Batches, title: str | None) -> Iterable[Any]:
 
 
 def reset_population_statistics(tops: Layer | Iterable[Layer]) -> None:
-    """Set the population of every layer at or below `tops` to what it starts from, and its counts, of minibatches or of steps
-    that schedules go by, to 0.
-    """
+    """Set the population of every layer at or below `tops` to its start, and counts of minibatches and of steps to 0."""
     cells, values = [], []
     for layer in find_layers(tops):
         if not isinstance(layer, PopulationNormalization) or not layer.allocated:

@@ -1,4 +1,4 @@
-"""`ComputationGraph`: what can be asked of the graph behind some outputs, and how to change it."""
+"""`ComputationGraph`: the graph behind some outputs, to look at and to change."""
 
 from __future__ import annotations
 

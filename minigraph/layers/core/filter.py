@@ -1,4 +1,4 @@
-"""Finding variables of a graph by what they are: roles, layers, names, applications."""
+"""Filters, which find variables of a graph by roles, layers, names and applications."""
 
 from __future__ import annotations
 

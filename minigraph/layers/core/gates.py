@@ -31,7 +31,7 @@ class Shifted(Initializer):
 
 
 class GatesFrom(Initializer):
-    """Some of the gates, from `start` to before `stop`, of what starts all `count` of them together."""
+    """Some of the gates, from `start` to before `stop`, of an initializer of all `count` together."""
 
     of: Initializer
     count: int
@@ -45,7 +45,7 @@ class GatesFrom(Initializer):
 
 
 def is_whole(initializer: Initializer) -> bool:
-    """Whether an initializer stands for a whole parameter: a variable, an array with axes, or what a function makes."""
+    """Whether an initializer stands for a whole parameter: a variable, an array with axes, or the result of a function."""
     return isinstance(initializer, Given | Called) or (isinstance(initializer, Constant) and np.ndim(initializer.constant) > 0)
 
 

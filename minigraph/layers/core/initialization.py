@@ -28,8 +28,8 @@ class Initializer(Record):
 
 
 def as_initializer(given: Any, what: str) -> Initializer:
-    """An initializer; a constant one from a number or array; one that hands on a variable, which then is the parameter, or what
-    a function makes of the shape: an array or a variable. TypeError otherwise.
+    """The initializer that an argument stands for: an initializer itself, a number, an array, a variable, which then is the
+    parameter, or a function from a shape to an array or a variable. TypeError, naming `what`, for anything else.
     """
     if isinstance(given, Initializer):
         return given

@@ -39,11 +39,11 @@ def is_left_out(layer: Layer) -> bool:
 
 
 class Untrained(Replaceable):
-    """Its input: what an application returned in inference, which in training would be something else."""
+    """Marks its input as the result of an application in inference, which would differ in training."""
 
 
 def untrained(x: Variable) -> Variable:
-    """x, which a layer with two modes returns in inference, marked as that: `function` warns where parameters learn from it.
+    """The result x of a layer with two modes in inference, marked so that `function` warns where parameters learn from it.
 
     It is not marked where the user left the layer out of training by a predicate.
     """

@@ -1,4 +1,4 @@
-"""Roles: what a variable is in a model. A role is a class, and a subclass of a role is a special case of it."""
+"""Roles, which variables have in a model. A role is a class, and a subclass of a role is a special case of it."""
 
 from __future__ import annotations
 

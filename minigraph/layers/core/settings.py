@@ -174,7 +174,7 @@ def size(value: Any, name: str) -> int | None:
 
 
 def ints(least: int, optional: bool = False) -> Callable[[Any, str], Any]:
-    """A check for an int, or a sequence of ints, of at least `least`, and with `optional` for None; what is given is kept."""
+    """A check for an int, or a sequence of ints, of at least `least`, and None if `optional`; the value is kept as given."""
 
     def check(value: Any, name: str) -> Any:
         if value is not None or not optional:

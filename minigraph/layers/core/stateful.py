@@ -86,7 +86,7 @@ class Stateful(metaclass=LayerType):
         return variable
 
     def _keep(self, name: str, variable: Variable, initializer: Initializer) -> None:
-        """Take a variable, and what it starts from, as state of this layer."""
+        """Take a variable, with its initializer, as state of this layer."""
         self.own_variables = {**self.own_variables, name: variable}
         self._initializers = {**self._initializers, name: initializer}
 
@@ -164,14 +164,14 @@ class Stateful(metaclass=LayerType):
         return list(self.own_variables)
 
     def optional(self) -> set[str]:
-        """The names of those that may be left out in `set_values`."""
+        """The names that may be left out in `set_values`."""
         return set()
 
     def get_values(self) -> dict[str, Array]:
         """Copies of the layer's own arrays by name; of normalizations those that their system lists, in its order.
 
-        These are exchanged with other systems; what a layer has besides, such as a count of minibatches that a system does not
-        save, is in `get_parameter_values` alone.
+        These are exchanged with other systems; further state, such as a count of minibatches that a system does not save, is in
+        `get_parameter_values` alone.
         """
         return {name: self.own_variables[name].get_value() for name in self.listed()}
 

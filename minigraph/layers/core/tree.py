@@ -1,4 +1,4 @@
-"""Layers, and what they have, found at and below others."""
+"""Layers and their state, found at and below others."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def set_parameter_values(tops: Layer | Iterable[Layer], values: Mapping[str, Any
 
 
 def _allocated_as_far_as_possible(tops: Iterable[Layer]) -> str:
-    """Allocate the layers whose sizes are known; what to do about the others, for a message."""
+    """Allocate the layers whose sizes are known; return advice about the others, for a message."""
     hints = []
     for top in tops:
         try:

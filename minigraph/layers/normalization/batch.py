@@ -114,7 +114,7 @@ class BatchNormalization(PopulationNormalization):
         self._settle_axes()
 
     def _settle_axes(self) -> None:
-        """Settle which axes are averaged over, as soon as the number of axes is known; ValueError for what does not fit."""
+        """Settle which axes are averaged over, as soon as their number is known; ValueError for axes that do not fit."""
         if self.input_dim is None:
             return
         ndim = len(self.input_dim) + 1

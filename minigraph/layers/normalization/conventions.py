@@ -37,7 +37,7 @@ class Batch(Record):
 
 
 def merged(first: Batch, second: Batch) -> Batch:
-    """The statistics of two batches together, by the law of total variance; what is not finite does not count.
+    """The statistics of two batches together, by the law of total variance; statistics that are not finite do not count.
 
     Stable for any number of merges: nothing but means of means and of variances is ever kept (after Chan et al. 1979).
     """
@@ -79,7 +79,7 @@ class Storage(Record):
         raise TypeError(f"{type(self).__name__} does not define keep")
 
     def stdev(self, stored: Values, epsilon: float) -> Values:
-        """sqrt(variance + epsilon), from what was stored."""
+        """sqrt(variance + epsilon), from the number that was stored."""
         raise TypeError(f"{type(self).__name__} does not define stdev")
 
 
@@ -120,7 +120,7 @@ class Variance(Storage):
 
 
 class Stored(Record):
-    """An array that holds a part of a population: its role, what it starts from, its shape if that is not a parameter's."""
+    """An array that holds a part of a population: its role, its start, and its shape if that is not a parameter's."""
 
     role: type[Role]
     start: float
@@ -157,7 +157,7 @@ class Convention(Record):
         return {self.mean: Stored(BATCH_NORM_POPULATION_MEAN, 0.0), self.spread: Stored(self.storage.role, 1.0)}
 
     def read(self, stored: Sequence[Values], epsilon: float) -> list[Values]:
-        """The mean and the deviation to normalize by, or the mean alone, from what is stored."""
+        """The mean and the deviation to normalize by, or the mean alone, from the stored arrays."""
         mean, *spread = stored
         return [mean, *(self.storage.stdev(one, epsilon) for one in spread)]
 

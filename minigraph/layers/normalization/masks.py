@@ -1,4 +1,4 @@
-"""Masks and lengths, which say what elements of an input count, laid out along the axes that a layer averages over."""
+"""Masks and lengths, which choose the elements of an input that count, along the axes that a layer averages over."""
 
 from __future__ import annotations
 

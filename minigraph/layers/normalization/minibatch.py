@@ -42,7 +42,7 @@ class GhostBatches:
         return reshape(normalized, self._filled)[: self._sizes[0]]
 
     def pooled(self, statistics: Sequence[Variable]) -> Batch:
-        """The statistics of x as a whole, from those of the groups: mean, and perhaps deviation and variance."""
+        """The statistics of x as a whole, from the mean, and perhaps deviation and variance, of each group."""
         mean, *spread = statistics
         count = Sample(self.x, self.axes, None, self.weights).count
         return pooled(Batch(mean, spread[1] if spread else None, count))

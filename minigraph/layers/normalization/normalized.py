@@ -37,7 +37,7 @@ class Normalization(Record):
     """The same application in a loop that goes on where the one in which it stands ended."""
 
     def within(self, loop: Variable) -> Normalization:
-        """The application as it stands in a loop around those that it is known to stand in."""
+        """The application, with one more loop around the loops in which it stands."""
         rest = None if self.rest is None else self.rest.within(loop)
         return Normalization(**(vars(self) | {"loops": (loop, *self.loops), "rest": rest}))
 

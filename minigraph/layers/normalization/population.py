@@ -96,7 +96,7 @@ class PopulationNormalization(StoresPopulation):
         return normalized
 
     def axes_of_lengths(self) -> tuple[int, int] | None:
-        """The axis whose rows have lengths and that of their steps, where those that are averaged over do not tell."""
+        """The axis whose rows have lengths, and the axis of their steps; None to take them from the averaged axes."""
         return None
 
     def check_inputs(self, *inputs: Variable) -> None:

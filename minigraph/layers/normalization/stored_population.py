@@ -1,4 +1,4 @@
-"""Layers that store a population: their state, how it is read, and what minibatches say about it."""
+"""Layers that store a population: their state, how it is read, and its estimates from minibatches."""
 
 from __future__ import annotations
 

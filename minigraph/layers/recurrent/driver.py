@@ -143,7 +143,7 @@ class _Loop:
         fixed = [one for one in self.fixed.values() if isinstance(one, Variable)]
 
         def step(*elements: Variable) -> Any:
-            named = dict(zip([*rows, *fed], elements, strict=False))  # what is fixed comes after these
+            named = dict(zip([*rows, *fed], elements, strict=False))  # fixed arguments come after these
             return Application.__call__(applied, **self.fixed, **named)
 
         infos = [self.first.get(name) for name in applied.outputs]
@@ -160,7 +160,7 @@ class _Loop:
 
 
 def _fitting(sequence: Variable, steps: Any, batch: Any, what: str) -> Variable:
-    """A sequence, provided that it has a row for every step, and each of those one for every element of the batch."""
+    """A sequence of shape (steps, batch, ...), broadcast to it; ValueError, naming `what`, for other sizes."""
     for given, wanted, of in zip(shape(sequence), (steps, batch), ("rows", "elements of the batch"), strict=False):
         known = isinstance(given, int) and isinstance(wanted, int)
         if (known and given != wanted) or (given == 1 and not isinstance(wanted, int)):

@@ -46,7 +46,7 @@ class Bidirectional(Layer):
 
     @property
     def dim(self) -> int:
-        """The size of its results: those of both directions."""
+        """The size of the last axis of its results, which joins both directions."""
         return 2 * self.forward.dim
 
     @property

@@ -1,4 +1,4 @@
-"""The arguments of `scan`, and what a step function returns, as records: sequences and states with their taps, lengths."""
+"""The arguments of `scan`, and the results of step functions, checked: sequences and states with their taps, lengths."""
 
 from __future__ import annotations
 
