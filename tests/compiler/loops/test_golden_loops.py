@@ -62,6 +62,13 @@ def test_cheap_values_are_computed_again():
     assert_golden("fusion_repeated", [*planned.text, *planned.groups()])
 
 
+def test_a_square_that_is_read_transposed_is_in_memory():
+    x = tensor("x", 4, 4)
+    part = mg.exp(x)
+    planned = Planned([x], part + part.T)
+    assert_golden("fusion_square", [*planned.text, *planned.groups()])
+
+
 def test_folds_over_other_axes_are_groups_of_their_own():
     x = tensor("x", 4, 6)
     planned = Planned([x], (x - x.sum(0)).sum(1), mg.argmax(x, 0))
@@ -88,6 +95,14 @@ def test_what_can_fail_comes_before_state_is_written_over():
     s, x, i = tensor("s", 4, 6), tensor("x", 9, 6), tensor("i", 4, dtype="int64")
     picked = Planned([s, x, i], s - x[i], new=[0])
     assert not [line for line in picked.donated((0, 0)) if " over s" in line]
+
+
+def test_state_that_must_come_before_what_can_fail_is_not_written_over():
+    s, x, i = tensor("s", 4, 4), tensor("x", 4, 4), tensor("i", 4, dtype="int64")
+    beside = mg.exp(x)
+    planned = Planned([s, x, i], s - beside, beside[i] * 2, new=[0])
+    assert len(planned.grouping.groups) == 2
+    assert not [line for line in planned.donated((0, 0)) if " over s" in line]
 
 
 def test_parts_are_written_in_place():

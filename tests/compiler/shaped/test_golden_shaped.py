@@ -13,12 +13,12 @@ from support.golden import assert_golden, change, graph, nothing, static, tensor
 
 
 def test_split_reductions_for_cores():
-    x, few = tensor("x", 16384, 6), tensor("few", 8191, 6)
+    x, few = tensor("x", 16384, 6), tensor("few", 4096, 6)
     assert_golden("split_reductions_cores", change(split_for_cores, graph([x], mg.sum(x * 2, 0), mg.max(x, 0))))
     assert nothing(split_for_cores, graph([few], few.sum(0)))
     assert nothing(split_for_cores, graph([x], x.sum(1), x.sum(), mg.argmax(x, 0)))
-    wide = tensor("wide", 8192, 513)
-    assert nothing(split_for_cores, graph([wide], wide.sum(0)))
+    wide, apart = tensor("wide", 8192, 513), tensor("apart", 8192, 4, 3)
+    assert nothing(split_for_cores, graph([wide, apart], wide.sum(0), apart.sum((0, 2))))
 
 
 def test_split_reductions_for_gpus():
@@ -74,6 +74,9 @@ def test_rows_of_little_memory_stay():
 def test_prepack(monkeypatch):
     monkeypatch.setattr(prepack, "is_worth_packing", lambda rows, columns, depth, steps: steps > 4)
     assert_golden("prepack", change(prepack.prepack, looped(4, 8)))
+    x = tensor("x", None, 8, 8)
+    squares = mg.scan(lambda row, state: state @ row, sequences=[x], outputs_info=[x[0]])
+    assert nothing(prepack.prepack, static(graph([x], squares), (5, 8, 8)))
 
 
 def convolution(channels):
@@ -87,6 +90,9 @@ def test_implicit_gemm(monkeypatch):
     monkeypatch.setattr(implicit_gemm, "has_wide_registers", lambda: True)
     assert_golden("implicit_gemm", change(implicit_gemm.implicit_gemm, convolution(32)))
     assert nothing(implicit_gemm.implicit_gemm, convolution(3))
+    images, filters = tensor("images", None, 32, 12, 12), tensor("filters", 16, 32, 3, 3)
+    scattered = static(graph([images, filters], mg.conv2d(images, filters)), (8, 32, 12, 12), (16, 32, 3, 3))
+    assert nothing(implicit_gemm.implicit_gemm, scattered)
     monkeypatch.setattr(implicit_gemm, "has_wide_registers", lambda: False)
     assert nothing(implicit_gemm.implicit_gemm, convolution(32))
 
