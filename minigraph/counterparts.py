@@ -1,4 +1,4 @@
-"""Which of our functions stands for each of NumPy's and SciPy's."""
+"""The functions of minigraph that stand for those of NumPy and SciPy."""
 
 from __future__ import annotations
 

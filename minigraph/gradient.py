@@ -193,7 +193,7 @@ def _backpropagate(
 
 @dataclass(frozen=True, eq=False)
 class _Branch:
-    """One side of an `ifelse`, within a side of another or within none."""
+    """A side of an `ifelse`, perhaps within a side of another."""
 
     condition: Variable
     taken_if_true: bool
@@ -301,7 +301,8 @@ def _sum_to(cotangent: Variable, variable: Variable, op: Op) -> Variable:
 def vjp(outputs: Variable | Several, wrt: Variable | Several, cotangents: Any) -> Any:
     """Cotangents of `wrt` from those of the outputs: the product of a row vector with the Jacobian.
 
-    A variable or a list, as `wrt` is; zero where nothing depends on it.
+    cotangents: one for each output, of its shape and dtype. Returns a variable or a list, as `wrt` is; zeros where no output
+    depends on it. ValueError for another number of cotangents.
     """
     heads = _variables(outputs, "an output")
     rows = list(cotangents) if isinstance(cotangents, list | tuple) and isinstance(outputs, list | tuple) else [cotangents]
@@ -317,7 +318,8 @@ def vjp(outputs: Variable | Several, wrt: Variable | Several, cotangents: Any) -
 def jvp(outputs: Variable | Several, wrt: Variable | Several, tangents: Any) -> Any:
     """Tangents of the outputs from those of `wrt`: the product of the Jacobian with a column vector.
 
-    The transpose of a vjp, which is linear in its cotangent. A variable or a list, as `outputs` is.
+    It is computed as the transpose of a vjp, which is linear in its cotangent. tangents: one for each of `wrt`, of its shape
+    and dtype. Returns a variable or a list, as `outputs` is. ValueError for another number of tangents.
     """
     heads, sources = _variables(outputs, "an output"), _variables(wrt, "wrt")
     columns = list(tangents) if isinstance(tangents, list | tuple) and isinstance(wrt, list | tuple) else [tangents]
@@ -357,5 +359,5 @@ def hessian(cost: Variable, wrt: Variable | Several) -> Any:
 
 
 def hessian_vector_product(cost: Variable, wrt: Variable | Several, vectors: Any) -> Any:
-    """The product of the Hessian of a scalar with vectors shaped like `wrt`, without building the Hessian."""
+    """The product of the Hessian of a scalar `cost` with vectors shaped like `wrt`, without building the Hessian."""
     return vjp(grad(cost, wrt, disconnected_inputs="ignore"), wrt, vectors)

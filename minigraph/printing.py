@@ -66,7 +66,7 @@ def pprint(variable: Variable) -> str:
 
 
 def _formula(variable: Variable, operands: Sequence[str]) -> str:
-    """One op written over the texts of its operands."""
+    """An op written over the texts of its operands."""
     name = type(variable.op.shown).__name__
     if not operands:
         return label(variable)
@@ -155,7 +155,7 @@ class Names:
         return name
 
     def _key(self, variable: Variable) -> Any:
-        """What is equal for variables that compute the same: the op, and the names of what it is applied to."""
+        """A key that variables share which compute the same: the op, and the names of its operands."""
         op, inputs = variable.op, tuple([self._names[one] for one in variable.inputs])
         if isinstance(op, Constant):
             return "constant", op.value.dtype, op.value.shape, op.value.tobytes(), variable.name
@@ -167,7 +167,7 @@ class Names:
             return id(variable), inputs
 
     def _likeness(self, variable: Variable) -> Any:
-        """What variables have in common of which one may stand in the place of the other."""
+        """A key that variables share of which one may stand in the place of the other."""
         kind: Any = variable.type
         shape = len(kind) if isinstance(kind, tuple) else (kind.dtype, kind.ndim)
         return type(variable.op), variable.origin, variable.name, len(variable.inputs), shape

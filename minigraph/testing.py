@@ -22,7 +22,7 @@ __all__ = ["assert_rewrites", "compute_plainly", "numeric_gradient", "verify_gra
 
 
 def numeric_gradient(f: Callable[..., Any], points: Sequence[np.ndarray[Any, Any]], step: float = 1e-6) -> list[Any]:
-    """The gradient of a scalar-valued function of float64 arrays by central differences; `step` is relative."""
+    """The gradient of a scalar-valued function f of float64 arrays at `points` by central differences; `step` is relative."""
     gradients = []
     for which, point in enumerate(points):
         slope = np.zeros_like(point)
@@ -49,11 +49,12 @@ def verify_grad(
     atol: float = 1e-7,
     backend: str | None = None,
 ) -> None:
-    """Check the gradient of what `build` makes of inputs, at `points`, against finite differences in float64.
+    """Check the gradient of the result of `build`, a function of variables, at `points` against finite differences in float64.
 
-    The result is projected on a random direction; with order 2 the gradient itself is checked like this, too. `backend`, as
-    for `function`, computes the gradients; the differences are those of values that NumPy computes.
-    Raises AssertionError, saying where and by how much, if they differ.
+    The result is projected on a random direction, drawn from `seed`; with order 2 the gradient is checked likewise. step: that
+    of the differences, relative to the points. rtol, atol: the tolerated relative and absolute error. backend: as for
+    `function`, computes the gradients; the differences are those of values that NumPy computes.
+    AssertionError, which says where and by how much, if they differ.
 
     >>> mg.testing.verify_grad(lambda x: x**2, [[1.0, 2.0]])
     """
