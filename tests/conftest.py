@@ -21,18 +21,21 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(20240501)
 
 
-SHIPPED = jit.CODE_LEVEL
+SHIPPED = (jit.CODE_LEVEL, dict(jit.TUNING))
+QUICK = (0, {**dict.fromkeys(jit.TUNING, False), "speed_level": 0})
+"""How code is made: a level of choosing instructions, and how modules are optimized."""
 
 
 @pytest.fixture(autouse=True)
 def machine_code(request: pytest.FixtureRequest) -> None:
-    """What is compiled is what users get; but where the machine code is not what is tested, it is chosen quickly.
+    """Kernels are optimized as for users where the machine code is what is tested, else translated as they are written.
 
-    That halves LLVM's time, which is most of the suite's; in a sweep all is compiled as for users.
+    That takes a tenth of LLVM's time, which is most of the suite's; in a sweep all is optimized.
     """
-    quick = request.node.get_closest_marker("quick_code") is not None
-    level = 0 if quick and not IS_SWEEP else SHIPPED
-    if level != jit.CODE_LEVEL:
+    shipped = IS_SWEEP or request.node.get_closest_marker("shipped_code") is not None
+    level, tuning = SHIPPED if shipped else QUICK
+    if (level, tuning) != (jit.CODE_LEVEL, jit.TUNING):
         jit.CODE_LEVEL = level
+        jit.TUNING.update(tuning)
         native_program._recent.clear()
         native_program._kernels.clear()

@@ -16,9 +16,12 @@ from minigraph.compiler import cache as disk
 from minigraph.compiler.cpu import jit
 from support.places import ROOT
 
-pytestmark = pytest.mark.skipif(
-    not jit.is_available() or not hasattr(os, "geteuid"), reason="llvmlite is not installed, or nobody owns files here"
-)
+pytestmark = [
+    pytest.mark.shipped_code,
+    pytest.mark.skipif(
+        not jit.is_available() or not hasattr(os, "geteuid"), reason="llvmlite is not installed, or nobody owns files here"
+    ),
+]
 as_root = pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can give files to others")
 
 SCRIPT = """

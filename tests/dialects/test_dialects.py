@@ -34,8 +34,6 @@ from minigraph.transforms import (
 )
 from support.places import ROOT
 
-pytestmark = pytest.mark.quick_code
-
 C = np.arange(12.0).reshape(3, 4).astype("float32")
 """The canonical batch: column 0 is [0, 4, 8], of mean 4, biased variance 32 / 3 and unbiased variance 16."""
 

@@ -8,6 +8,8 @@ import pytest
 
 from support.sweep import rounds
 
+pytestmark = pytest.mark.shipped_code
+
 pytest.importorskip("llvmlite")
 
 MODULES = """

@@ -16,9 +16,10 @@ from minigraph.compiler.cpu import jit
 from minigraph.core import state
 from minigraph.core.errors import ExecutionError
 from minigraph.core.graph import Op
+from support.sweep import rounds
 
 BACKENDS = ["numpy", "native"] if jit.is_available() else ["numpy"]
-STEPS = 3000
+STEPS = rounds(1000, 3000)
 
 
 class Finalized:

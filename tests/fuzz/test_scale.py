@@ -13,8 +13,6 @@ import minigraph as mg
 from minigraph.compiler.cpu import jit
 from support.sweep import rounds
 
-pytestmark = pytest.mark.quick_code
-
 DEPTH = rounds(20_000)
 CALLS_A_VARIABLE = 1_500
 """How many calls it takes at most to build, differentiate and compile one variable: their number is the same on any machine."""

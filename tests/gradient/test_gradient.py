@@ -12,8 +12,6 @@ from minigraph.core.graph import Composite, Graph, Op, items
 from minigraph.ops.elementwise.base import Floating
 from minigraph.testing import numeric_gradient, verify_grad
 
-pytestmark = pytest.mark.quick_code
-
 x, y = mg.vector("x", dtype="float64"), mg.vector("y", dtype="float64")
 m = mg.matrix("m", dtype="float64")
 s, t = mg.scalar("s", dtype="float64"), mg.scalar("t", dtype="float64")

@@ -14,8 +14,6 @@ from minigraph.core.graph import Variable
 from support.op_table import RECORDS
 from support.op_table.records import Array, Record
 
-pytestmark = pytest.mark.quick_code
-
 BAD = np.array(
     [np.inf, -np.inf, np.nan, 0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 2.0, -2.0, -3.5, 1000.0, -1000.0, 1e30, 5e-324], "float64"
 )

@@ -32,8 +32,6 @@ from minigraph.layers import (
 from minigraph.training import sgd
 from minigraph.transforms import freeze_batch_normalization, reset_population_statistics
 
-pytestmark = pytest.mark.quick_code
-
 C = np.arange(12, dtype="float32").reshape(3, 4)
 
 LAYERS = {

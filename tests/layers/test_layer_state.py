@@ -20,8 +20,6 @@ from minigraph.layers.core.roles import BATCH_NORM_POPULATION_STATISTICS, PARAME
 from minigraph.transforms import reset_population_statistics
 from support.layer_table import CASES, MATRIX, RECORDS, assert_equal_steps, batches, stepping
 
-pytestmark = pytest.mark.quick_code
-
 ABSTRACT = {
     Layer,
     layers.PopulationNormalization,

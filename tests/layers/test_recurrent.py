@@ -41,8 +41,6 @@ from minigraph.transforms import (
     recompute_population_statistics,
 )
 
-pytestmark = pytest.mark.quick_code
-
 BACKENDS = ["numpy", "native"] if jit.is_available() else ["numpy"]
 on_each = pytest.mark.parametrize("backend", BACKENDS)
 

@@ -47,8 +47,6 @@ from minigraph.transforms import (
     moving_average,
 )
 
-pytestmark = pytest.mark.quick_code
-
 C = np.arange(12.0).reshape(3, 4).astype("float32")
 
 

@@ -17,8 +17,6 @@ from minigraph.layers import (
 )
 from minigraph.layers.normalization.masks import checked_mask
 
-pytestmark = pytest.mark.quick_code
-
 BACKENDS = ["numpy", "native"]
 CHANNELS, STEPS = 4, 4
 """As many of the one as of the other, so that nothing but the layout tells them apart."""

@@ -28,8 +28,6 @@ from minigraph.transforms import (
     get_batch_normalization_updates,
 )
 
-pytestmark = pytest.mark.quick_code
-
 BACKENDS = ["numpy", "native"]
 DTYPES = {"float16": 5e-3, "float32": 2e-5, "float64": 1e-11}
 MASK = np.array([1, 1, 0, 1, 1, 1, 0, 1], "float32")

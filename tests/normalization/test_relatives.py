@@ -20,8 +20,6 @@ from minigraph.layers import (
 from minigraph.layers.core.roles import BIAS, WEIGHT, has_roles
 from minigraph.transforms import apply_batch_normalization, get_batch_normalization_updates, moving_average
 
-pytestmark = pytest.mark.quick_code
-
 BACKENDS = ["numpy", "native"]
 
 

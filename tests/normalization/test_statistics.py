@@ -23,8 +23,6 @@ from minigraph.transforms import (
     reset_population_statistics,
 )
 
-pytestmark = pytest.mark.quick_code
-
 BACKENDS = ["numpy", "native"]
 
 

@@ -11,6 +11,8 @@ import minigraph as mg
 from minigraph.core.graph import Variable
 from support import host_cuda
 
+pytestmark = pytest.mark.shipped_code
+
 FLOATS = ("float16", "float32", "float64")
 INTEGERS = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64")
 

@@ -30,6 +30,8 @@ from minigraph.layers.normalization.renormalization import BatchRenormalization
 from minigraph.training import clip_gradient_norm
 from minigraph.transforms import Duplicates, get_batch_normalization_updates
 
+pytestmark = pytest.mark.shipped_code
+
 BACKENDS = ("numpy", "native")
 FLOATS = ("float16", "float32", "float64")
 SIZES = {"float16": (3e2, 1e-4, 6e4), "float32": (1e20, 1e-23, 3e38, 1e-38), "float64": (1e200, 1e-200, 1.5e308, 1e-300)}

@@ -16,6 +16,8 @@ import pytest
 
 import minigraph as mg
 
+pytestmark = pytest.mark.shipped_code
+
 BACKENDS = ("numpy", "native")
 AXES = [(0,), (1,), (2,), (0, 1), (1, 2), (0, 2), (0, 1, 2)]
 

@@ -16,6 +16,8 @@ from minigraph.core.graph import Shared, Variable, toposort
 from minigraph.ops.random import RandomStream, philox
 from minigraph.testing import compute_plainly
 
+pytestmark = pytest.mark.shipped_code
+
 FLOATS = ("float16", "float32", "float64")
 MANY = 20_000
 UNLIKELY = 1e-4  # the level of every test of a distribution: at fixed seeds it passes always or never

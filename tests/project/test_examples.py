@@ -10,6 +10,8 @@ import pytest
 from minigraph.core.config import BACKENDS
 from support.places import EXAMPLES
 
+pytestmark = pytest.mark.shipped_code
+
 
 def load(name):
     """An example as a dict of its names."""

@@ -15,8 +15,6 @@ from minigraph.ops.reduce.base import Reduction
 from minigraph.rewrite.sink_transposes import sink_transposes
 from minigraph.testing import compute_plainly
 
-pytestmark = pytest.mark.quick_code
-
 BACKENDS = ["numpy", "native"] if jit.is_available() else ["numpy"]
 ORDERS = [(0, 3, 1, 2), (3, 2, 1, 0), (1, 0, 2, 3), (2, 0, 3, 1)]
 

@@ -11,6 +11,8 @@ from minigraph.ops.reduce.normalization import Standardize
 from minigraph.rewrite.lower import lower
 from minigraph.rewrite.one_pass_variance import one_pass_variance
 
+pytestmark = pytest.mark.shipped_code
+
 EPSILON = 1e-4
 
 

@@ -12,10 +12,9 @@ import minigraph as mg
 from minigraph.core.graph import Input, Shared
 from support.graph_generator import wild_graph
 from support.loop_generator import random_loop
+from support.op_table import RECORDS
 from support.op_table.cases import HARD, VALUES, inputs_like, variables_of
-
-GRAPHS, LOOPS = 320, 32
-"""How many random ones there are."""
+from support.op_table.records import Record
 
 Case = tuple[str, Callable[[], Any], Callable[[Any], None]]
 """A name, a call, and the check of its results."""
@@ -61,10 +60,32 @@ def op_case(record: Any, call: Any, operands: Sequence[Any], name: str) -> Case:
     return name, lambda: f(*operands), lambda found: assert_equal(on_host(found), expected, record.tolerance)
 
 
-def op_cases(start: int, step: int) -> list[Case]:
-    """Every so many of the op table's calls, in all dtypes the first ones, with ordinary and with special values."""
+def op_calls(thin: bool) -> list[tuple[Record, int, int]]:
+    """The op table's calls, in all dtypes the first ones.
+
+    Elementwise ops are computed in loops that they share: if `thin`, each of them is called with two shapes beside the first,
+    others from op to op, and in dtypes in which it does not meet special values.
+    """
+    calls = [case for case in VALUES if not (case[1] and case[2])]
+    if not thin:
+        return calls
+    places = {record.name: place for place, record in enumerate(RECORDS)}
+    met = {record.name: {operands[0].dtype.name for operands in record.hard} for record in RECORDS}
+
+    def is_kept(record: Record, position: int, which: int) -> bool:
+        if not record.elementwise or not (position or which):
+            return True
+        if position:
+            return position % 3 == 1 + places[record.name] % 2 or len(record.calls[position].options) > 0
+        return record.dtypes[which] not in met[record.name]
+
+    return [case for case in calls if is_kept(*case)]
+
+
+def op_cases(start: int, step: int, thin: bool) -> list[Case]:
+    """Some of the op table's calls, with ordinary and with special values."""
     cases = []
-    for record, position, which in [case for case in VALUES if not (case[1] and case[2])][start::step]:
+    for record, position, which in op_calls(thin)[start::step]:
         call = record.calls[position]
         cases.append(op_case(record, call, record.draw(call, record.dtypes[which]), f"{record.name}-{position}-{which}"))
     for record, position in HARD[start::step]:
@@ -230,13 +251,13 @@ def stage_cases(dtype: str) -> list[Case]:
     ]
 
 
-def groups(chunks: int) -> Iterator[tuple[str, Callable[[], list[Case]]]]:
-    """All cases, in groups that have names; ops and random graphs in so many each."""
+def groups(chunks: int, graphs: int, loops: int, thin: bool) -> Iterator[tuple[str, Callable[[], list[Case]]]]:
+    """All cases, in groups that have names; ops and as many random graphs as are asked for in `chunks` groups each."""
     for k in range(chunks):
-        yield f"ops {k}", partial(op_cases, k, chunks)
-        yield f"random graphs {k}", partial(graph_cases, range(k * GRAPHS // chunks, (k + 1) * GRAPHS // chunks))
+        yield f"ops {k}", partial(op_cases, k, chunks, thin)
+        yield f"random graphs {k}", partial(graph_cases, range(k * graphs // chunks, (k + 1) * graphs // chunks))
     for k in range(4):
-        yield f"random loops {k}", partial(loop_cases, range(k * LOOPS // 4, (k + 1) * LOOPS // 4))
+        yield f"random loops {k}", partial(loop_cases, range(k * loops // 4, (k + 1) * loops // 4))
     yield "random numbers", random_number_cases
     for dtype in REDUCTIONS:
         yield f"folds {dtype}", partial(fold_cases, dtype)

@@ -43,8 +43,6 @@ from minigraph.transforms import (
     moving_average,
 )
 
-pytestmark = pytest.mark.quick_code
-
 RULES = [sgd, momentum, nesterov, adagrad, rmsprop, adadelta, adam, adamw, amsgrad]
 
 

@@ -32,8 +32,6 @@ from minigraph.training import (
 )
 from minigraph.transforms import get_batch_normalization_updates, moving_average
 
-pytestmark = pytest.mark.quick_code
-
 START = np.array([1.0, -2.0, 3.0])
 TARGET = np.array([0.5, 0.25, -1.0])
 

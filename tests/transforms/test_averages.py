@@ -21,8 +21,6 @@ from minigraph.transforms import (
     puzzlelib_average,
 )
 
-pytestmark = pytest.mark.quick_code
-
 C = np.arange(12.0).reshape(3, 4).astype("float32")
 
 

@@ -34,8 +34,6 @@ from minigraph.transforms import (
     recompute_population_statistics,
 )
 
-pytestmark = pytest.mark.quick_code
-
 
 def counted(graph, kind):
     """How many variables of a graph are computed by a kind of op."""

@@ -20,8 +20,6 @@ from minigraph.transforms import (
     moving_average,
 )
 
-pytestmark = pytest.mark.quick_code
-
 C = np.arange(12.0).reshape(3, 4).astype("float32")
 BATCH, STORED = -1.22473913, 0.0
 DEGREES = {

@@ -23,7 +23,10 @@ from minigraph.rewrite.partition import Region
 from support.compare import assert_same_values, computed_in
 from support.graph_generator import chosen_outputs, fusion_graph
 from support.places import ROOT
+from support.sweep import rounds
 from support.threads import in_threads
+
+pytestmark = pytest.mark.shipped_code
 
 pytest.importorskip("llvmlite")
 
@@ -68,7 +71,7 @@ def kernels(monkeypatch):
 
 # -- the values of the interpreter -----------------------------------------------------------------------------------
 
-CHUNKS, EACH = 16, 20
+CHUNKS, EACH = 16, rounds(8, 20)
 
 
 def check_against_interpreter(graph, seed):

@@ -19,7 +19,10 @@ from minigraph.compiler.shaped.target_ops import ScatteredMatMul
 from minigraph.core.graph import Graph
 from minigraph.ops.array.windows import Overlap
 
-pytestmark = pytest.mark.skipif(not has_wide_registers(), reason="products of our own need AVX-512")
+pytestmark = [
+    pytest.mark.shipped_code,
+    pytest.mark.skipif(not has_wide_registers(), reason="products of our own need AVX-512"),
+]
 
 
 @pytest.fixture

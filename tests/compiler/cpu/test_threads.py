@@ -14,6 +14,8 @@ from minigraph.compiler.cpu.blas import blas
 from minigraph.core.locks import once
 from support.threads import in_threads
 
+pytestmark = pytest.mark.shipped_code
+
 THREADS, CALLS = 8, 500
 
 

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.gpu
 
 CALLS = 3
 """The first call launches kernel after kernel, the second captures them, the third runs what was captured."""
-GROUPS = dict(groups(64))
+GROUPS = dict(groups(64, graphs=320, loops=32, thin=False))
 
 
 @pytest.mark.parametrize("group", GROUPS)

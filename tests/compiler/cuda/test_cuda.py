@@ -9,10 +9,11 @@ import pytest
 
 from support import host_cuda
 from support.gpu_cases import Case, groups
+from support.sweep import IS_SWEEP, rounds
 
 pytestmark = pytest.mark.skipif(host_cuda.COMPILER is None, reason="kernels are run on the host with g++")
 
-GROUPS = dict(groups(16))
+GROUPS = dict(groups(8, graphs=rounds(160, 320), loops=rounds(16, 32), thin=not IS_SWEEP))
 
 
 @pytest.fixture(autouse=True)

@@ -14,6 +14,8 @@ from support.compare import assert_same_values, computed_in
 from support.graph_generator import fusion_graph
 from support.sweep import rounds
 
+pytestmark = pytest.mark.shipped_code
+
 pytest.importorskip("llvmlite")
 CHUNKS, EACH = 6, rounds(6)
 

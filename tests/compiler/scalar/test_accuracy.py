@@ -16,6 +16,8 @@ import pytest
 import minigraph as mg
 from support.sweep import rounds
 
+pytestmark = pytest.mark.shipped_code
+
 Array = np.ndarray[Any, Any]
 
 

@@ -11,8 +11,6 @@ from minigraph.dialects import caffe, gomlx, keras, lasagne, onnx, puzzlelib, to
 from minigraph.layers import BatchNormalization, BatchRenormalization, Dropout, Freeze, batch_normalization, training
 from minigraph.transforms import Duplicates, apply_dropout, fold_batch_normalization, get_batch_normalization_updates
 
-pytestmark = pytest.mark.quick_code
-
 BACKENDS = ["numpy", "native"] if jit.is_available() else ["numpy"]
 on_each = pytest.mark.parametrize("backend", BACKENDS)
 

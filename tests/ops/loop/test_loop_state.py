@@ -15,8 +15,6 @@ from minigraph.dialects import keras, lasagne, onnx, puzzlelib, torch
 from minigraph.layers import Recurrent, batch_normalization, recurrent
 from minigraph.testing import verify_grad
 
-pytestmark = pytest.mark.quick_code
-
 BACKENDS = ["numpy", "native"] if jit.is_available() else ["numpy"]
 on_each = pytest.mark.parametrize("backend", BACKENDS)
 

@@ -23,14 +23,12 @@ from minigraph.testing import compute_plainly, verify_grad
 from support.loop_generator import random_loop
 from support.sweep import rounds
 
-pytestmark = pytest.mark.quick_code
-
 BACKENDS = ["numpy", "native"] if jit.is_available() else ["numpy"]
 compiled = pytest.mark.skipif("native" not in BACKENDS, reason="llvmlite is not installed")
 on_each = pytest.mark.parametrize("backend", BACKENDS)
 
 
-@pytest.mark.parametrize("seed", range(rounds(60)))
+@pytest.mark.parametrize("seed", range(rounds(32, 60)))
 def test_random_loops_equal_their_steps_written_out(seed, monkeypatch):
     """In half of them rows are computed again wherever that can be, however large what they are computed from."""
     if seed % 4 > 1:

@@ -303,10 +303,10 @@ NVCC = shutil.which("nvcc")
 """CUDA's own compiler, where it is installed."""
 ARCHITECTURES = (80, 90)
 """Of the GPUs that kernels are compiled for, of the generations of A100 and of H100."""
-SAMPLE = 8
-"""One kernel of so many is compiled down to machine code, which takes longest; all of them are to PTX."""
-TURNS = 1 if IS_SWEEP else len(ARCHITECTURES)
-"""The generations take turns in what is compiled to PTX; in a sweep all of it is compiled for each."""
+SAMPLE = 8 if IS_SWEEP else 64
+"""One kernel of this many is compiled down to machine code, which takes longest."""
+TURNS = 1 if IS_SWEEP else 2 * len(ARCHITECTURES)
+"""One kernel of this many is compiled to PTX for each generation, another one for each; in a sweep all are."""
 _compiled_for_gpus: set[str] = set()
 
 
