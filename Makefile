@@ -22,11 +22,12 @@ test: $(READY)
 	$(RUN) -m pytest --numprocesses 2 --dist worksteal tests
 	$(RUN) -m pytest README.md docs
 
-# Longer: ten times the interrupts, forks, random graphs and loops, and extremes that `test` tries; all kernels to PTX for each GPU.
+# Longer: ten times the interrupts, forks, finalizers, random graphs and loops, and extremes, in machine code as users get it; all
+# calls of all ops; all kernels to PTX for each GPU.
 sweep: $(READY)
 	MINIGRAPH_SWEEP=10 $(RUN) -m pytest tests/fuzz tests/functions/test_interrupts.py tests/functions/test_forks.py \
-		tests/functions/test_dropped_functions.py tests/ops/loop/test_loops.py tests/compiler/scalar/test_accuracy.py \
-		tests/compiler/plan/test_open_sizes.py tests/compiler/cuda/test_cuda.py
+		tests/functions/test_reentry.py tests/functions/test_dropped_functions.py tests/ops/test_ops.py tests/ops/loop/test_loops.py \
+		tests/specification tests/compiler/scalar tests/compiler/plan tests/compiler/cpu/test_native.py tests/compiler/cuda/test_cuda.py
 
 lint: $(READY)
 	$(RUN) -m ruff check .

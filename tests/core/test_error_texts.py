@@ -10,8 +10,8 @@ import pytest
 import minigraph as mg
 from minigraph.layers import MLP, Layer, Linear, Tanh, application
 from support import mistakes
+from support.backends import on_each
 
-BACKENDS = ["numpy", "native"]
 FORBIDDEN = re.compile(r"0x[0-9a-f]{6}|<function|<bound method|array\(|Application\(")
 
 
@@ -32,7 +32,7 @@ def chain(weights):
     return x, helper(second, weights[2])
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@on_each
 @pytest.mark.parametrize("when", ["build", "call"])
 def test_of_several_calls_of_a_helper_the_error_says_which(backend, when):
     sizes = [(4, 5), (6, 7), (7, 2)]
@@ -51,7 +51,7 @@ def test_of_several_calls_of_a_helper_the_error_says_which(backend, when):
     assert "(6, 7)" in text
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@on_each
 def test_the_layer_is_named(backend):
     class Scaled(Layer):
         @application

@@ -25,6 +25,7 @@ from minigraph.layers.core.roles import (
     has_roles,
 )
 from minigraph.transforms import fold_batch_normalization, reset_population_statistics
+from support.backends import on_each
 
 NEVER_NEGATIVE = [
     BATCH_NORM_POPULATION_INVERSE_STDEV,
@@ -279,7 +280,7 @@ def test_caffes_scale_has_blobs_and_a_checked_axis():
         caffe.Scale(features=3).set_values({"scale": np.ones(3), "bias": np.ones(3)})
 
 
-@pytest.mark.parametrize("backend", ["numpy", "native"])
+@on_each
 def test_an_index_before_the_first_population_is_an_error_whenever_it_is_known(backend):
     layer = BatchNormalization(1, n_iter=3)
     x, i = mg.matrix("x", shape=(None, 1)), mg.lscalar("i")

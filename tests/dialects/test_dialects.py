@@ -32,16 +32,12 @@ from minigraph.transforms import (
     get_batch_normalization_updates,
     moving_average,
 )
+from support.backends import on_each
+from support.layers import trained
 from support.places import ROOT
 
 C = np.arange(12.0).reshape(3, 4).astype("float32")
 """The canonical batch: column 0 is [0, 4, 8], of mean 4, biased variance 32 / 3 and unbiased variance 16."""
-
-
-def trained(layer, x):
-    """The layer's training-mode output."""
-    with batch_normalization(layer):
-        return layer.apply(x)
 
 
 # -- the tables ------------------------------------------------------------------------------------------------------
@@ -89,7 +85,7 @@ def stored(layer):
     return [value.flat[0] for name, value in layer.get_values().items() if name not in learned]
 
 
-@pytest.mark.parametrize("backend", ["numpy", "native"])
+@on_each
 @pytest.mark.parametrize("dialect", TABLE)
 def test_two_steps_on_the_canonical_batch(dialect, backend):
     row = TABLE[dialect]
@@ -108,7 +104,7 @@ def test_two_steps_on_the_canonical_batch(dialect, backend):
     assert stored(layer) == pytest.approx(row.second, rel=1e-6)
 
 
-@pytest.mark.parametrize("backend", ["numpy", "native"])
+@on_each
 def test_theano_gives_new_averages_to_the_caller(backend):
     x = mg.matrix("x", shape=(None, 4))
     mean, var = (mg.shared(np.full((1, 4), start, "float32"), name) for start, name in ((0, "mean"), (1, "var")))

@@ -18,10 +18,10 @@ import minigraph as mg
 from minigraph.compiler.cpu import jit
 from minigraph.core import locks
 from minigraph.core.errors import ExecutionError
+from support.backends import on_each
 from support.places import ROOT
 from support.sweep import rounds
 
-BACKENDS = ["numpy", "native"] if jit.is_available() else ["numpy"]
 SCRIPT = "import sys; sys.path += ['tests', 'tests/functions']; import test_forks; test_forks.run({!r}, {})"
 
 pytestmark = [
@@ -114,7 +114,7 @@ def run(backend, forks):
     print("fine", forks)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@on_each
 def test_forks_at_any_moment(backend):
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "2", "MINIGRAPH_NUM_THREADS": "2"}
     command = [sys.executable, "-W", "ignore", "-c", SCRIPT.format(backend, rounds(80, 200))]
@@ -186,7 +186,7 @@ def test_a_child_of_a_fork_within_a_compilation_says_that_it_cannot_compile(monk
     assert in_child(lambda: compiled_anew("native"))
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@on_each
 def test_a_fork_by_a_signal_handler_in_the_middle_of_calls(backend, monkeypatch):
     n = mg.shared(np.zeros(4), "n")
     f = mg.function([], n.sum(), updates=[(n, n + 1)], backend=backend)

@@ -10,12 +10,10 @@ import numpy as np
 import pytest
 
 import minigraph as mg
-from minigraph.compiler.cpu import jit
 from minigraph.compiler.interpreted import Backend
 from minigraph.compiler.passes import Journal, Pipeline
 from minigraph.compiler.schedule import run, schedule
-
-BACKENDS = ["numpy", "native"] if jit.is_available() else ["numpy"]
+from support.backends import on_each
 
 
 def value(s):
@@ -431,7 +429,7 @@ def test_borrowing_trades_safety_for_copies():
 # -- a function as an object -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@on_each
 def test_what_a_function_knows(backend):
     x, s = mg.vector("x"), mg.shared(1.0, "s")
     y = x * s
@@ -489,7 +487,7 @@ def test_functions_pickled_together_share_state():
     assert (read(), read2(), s2.get_value()) == (0, 1, 1)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@on_each
 def test_profile_measures_one_call(backend):
     x, s = mg.vector("x"), mg.shared(0.0)
     y = mg.exp(x) + mg.tanh(x)

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 import minigraph as mg
-
-BACKENDS = ["numpy", "native"]
+from support.backends import on_each
 
 
 def test_two_inputs_of_one_name_are_given_by_position_or_by_variable():
@@ -21,7 +20,7 @@ def test_two_inputs_of_one_name_are_given_by_position_or_by_variable():
     assert named(x=3.0, other=1.0) == 2
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@on_each
 @pytest.mark.parametrize("by", ["In", "function"])
 def test_floats_are_rounded_where_that_is_allowed(backend, by):
     x, n = mg.vector("x"), mg.lvector("n")

@@ -12,13 +12,12 @@ import numpy as np
 import pytest
 
 import minigraph as mg
-from minigraph.compiler.cpu import jit
 from minigraph.core import state
 from minigraph.core.errors import ExecutionError
 from minigraph.core.graph import Op
+from support.backends import on_each
 from support.sweep import rounds
 
-BACKENDS = ["numpy", "native"] if jit.is_available() else ["numpy"]
 STEPS = rounds(1000, 3000)
 
 
@@ -72,7 +71,7 @@ def in_time(work):
 
 
 @pytest.mark.parametrize("kind", ["get_value", "set_value", "call", "another function"])
-@pytest.mark.parametrize("backend", BACKENDS)
+@on_each
 def test_finalizers_use_state_at_any_time(backend, kind):
     f, n = counter(backend)
     reads = mg.function([], n * 2, backend=backend)
@@ -135,7 +134,7 @@ def test_an_attempt_that_raises_leaves_the_old_values():
     assert n.get_value() == 1
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@on_each
 def test_callbacks_of_weak_references_use_state(backend):
     f, n = counter(backend)
     seen = []
@@ -149,7 +148,7 @@ def test_callbacks_of_weak_references_use_state(backend):
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="there are no timers here")
-@pytest.mark.parametrize("backend", BACKENDS)
+@on_each
 def test_a_call_in_a_signal_handler_is_counted(backend):
     f, n = counter(backend)
     calls = itertools.count(1)

@@ -10,18 +10,16 @@ import numpy as np
 import pytest
 
 import minigraph as mg
-from minigraph.compiler.cpu import jit
 from minigraph.compiler.cpu.backend import CompiledRegion, Plan
 from minigraph.compiler.plan.program import NestStep
 from minigraph.rewrite.partition import Region
+from support.backends import compiled, on_each
 from support.sweep import rounds
 
 SHAPE = (3, 3)
 GRAPHS = rounds(16, 36)
 APART = {"numpy": 3, "native": 1}
 """Every so many steps one fails in a graph; with the first one other from graph to graph."""
-BACKENDS = ["numpy", "native"] if jit.is_available() else ["numpy"]
-compiled = pytest.mark.skipif("native" not in BACKENDS, reason="llvmlite is not installed")
 
 
 class Injected(Exception):
@@ -127,7 +125,7 @@ def same(one, other):
 
 
 @pytest.mark.parametrize("seed", range(GRAPHS))
-@pytest.mark.parametrize("backend", BACKENDS)
+@on_each
 def test_a_failure_in_any_step_changes_nothing(backend, seed):
     f, shared, given = updating_function(seed, backend)
     kept = given.copy()

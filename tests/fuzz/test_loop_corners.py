@@ -6,14 +6,11 @@ import numpy as np
 import pytest
 
 import minigraph as mg
-from minigraph.compiler.cpu import jit
 from minigraph.layers import BatchNormalization, Linear, SimpleRecurrent, batch_normalization
 from minigraph.ops.loop.loop import Scan
 from minigraph.testing import verify_grad
 from minigraph.transforms import Duplicates, fold_batch_normalization, get_batch_normalization_updates
-
-BACKENDS = ["numpy", "native"] if jit.is_available() else ["numpy"]
-on_each = pytest.mark.parametrize("backend", BACKENDS)
+from support.backends import on_each
 
 
 def cube(name="x", shape=(None, None, None)):

@@ -11,6 +11,7 @@ import pytest
 
 import minigraph as mg
 from minigraph.core.graph import Variable
+from support.backends import on_each
 from support.op_table import RECORDS
 from support.op_table.records import Array, Record
 
@@ -88,7 +89,7 @@ def built(record: Record, *operands: Variable) -> Variable:
     return record.build(record.calls[0], operands)
 
 
-@pytest.mark.parametrize("backend", ["numpy", "native"])
+@on_each
 def test_folds_pass_no_gradient_where_the_cost_does_not_look(backend: str) -> None:
     """The same for rows of which the cost leaves out all that folds make of them."""
     order = 2 if backend == "numpy" else 1

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 import minigraph as mg
-from minigraph.compiler.cpu import jit
 from minigraph.layers import (
     AveragePooling,
     Constant,
@@ -30,9 +29,7 @@ from minigraph.transforms import (
     moving_average,
 )
 from support import convolution_reference as by_hand
-
-BACKENDS = ["numpy", "native"] if jit.is_available() else ["numpy"]
-on_each = pytest.mark.parametrize("backend", BACKENDS)
+from support.backends import on_each
 
 
 @on_each

@@ -7,7 +7,6 @@ import pytest
 
 import minigraph as mg
 from minigraph import dialects
-from minigraph.compiler.cpu import jit
 from minigraph.layers import (
     GRU,
     LSTM,
@@ -40,9 +39,7 @@ from minigraph.layers import (
     get_parameter_values,
     set_parameter_values,
 )
-
-BACKENDS = ["numpy", "native"] if jit.is_available() else ["numpy"]
-on_each = pytest.mark.parametrize("backend", BACKENDS)
+from support.backends import on_each
 
 # -- of a variable ---------------------------------------------------------------------------------------------------
 
@@ -311,7 +308,7 @@ def test_nothing_that_keeps_a_population_is_nothing_to_switch(layers):
             assert mg.debugprint(layer.apply(x)) != plain
 
 
-@pytest.mark.parametrize("backend", ["numpy", "native"])
+@on_each
 def test_an_axis_of_unknown_size_is_split_into_equal_parts(backend):
     x = mg.tensor("x", dtype="float64", shape=(None, None, 2))
     for axis, parts in ((0, 2), (1, 3), (-2, 1)):

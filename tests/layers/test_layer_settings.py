@@ -28,6 +28,7 @@ from minigraph.layers import (
 )
 from minigraph.printing import debugprint
 from minigraph.transforms import get_batch_normalization_updates, recompute_population_statistics
+from support.backends import on_each
 from support.layer_table import RECORDS
 
 OPTIONS = {
@@ -350,7 +351,7 @@ def test_layers_may_be_abstract():
         Abstract()
 
 
-@pytest.mark.parametrize("backend", ["numpy", "native"])
+@on_each
 @pytest.mark.parametrize("make", [keras.BatchNormalization, lambda **options: gomlx.BatchNormalization(**options)])
 def test_trainable_is_what_the_constructor_means_by_it(make, backend):
     x = mg.matrix("x", shape=(None, 1))

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 import minigraph as mg
-from minigraph.compiler.cpu import jit
 from minigraph.core.walks import with_bodies
 from minigraph.layers import (
     GRU,
@@ -40,9 +39,7 @@ from minigraph.transforms import (
     population_gap,
     recompute_population_statistics,
 )
-
-BACKENDS = ["numpy", "native"] if jit.is_available() else ["numpy"]
-on_each = pytest.mark.parametrize("backend", BACKENDS)
+from support.backends import on_each
 
 
 def sigmoid(x):

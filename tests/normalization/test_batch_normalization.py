@@ -46,14 +46,9 @@ from minigraph.transforms import (
     get_batch_normalization_updates,
     moving_average,
 )
+from support.layers import trained
 
 C = np.arange(12.0).reshape(3, 4).astype("float32")
-
-
-def trained(layer, x):
-    """The layer's training-mode output."""
-    with batch_normalization(layer):
-        return layer.apply(x)
 
 
 def normalized_in_double(x, dy, epsilon):

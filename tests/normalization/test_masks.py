@@ -16,8 +16,8 @@ from minigraph.layers import (
     batch_normalization,
 )
 from minigraph.layers.normalization.masks import checked_mask
+from support.backends import BACKENDS
 
-BACKENDS = ["numpy", "native"]
 CHANNELS, STEPS = 4, 4
 """As many of the one as of the other, so that nothing but the layout tells them apart."""
 

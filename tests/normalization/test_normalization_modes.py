@@ -27,8 +27,8 @@ from minigraph.transforms import (
     freeze_batch_normalization,
     get_batch_normalization_updates,
 )
+from support.backends import on_each
 
-BACKENDS = ["numpy", "native"]
 DTYPES = {"float16": 5e-3, "float32": 2e-5, "float64": 1e-11}
 MASK = np.array([1, 1, 0, 1, 1, 1, 0, 1], "float32")
 LAYERS = {
@@ -109,7 +109,7 @@ def shaken(network, x, rng):
         one.set_value((one.get_value() * 1.5 + rng.uniform(0.1, 0.6, one.get_value().shape)).astype(one.dtype))
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@on_each
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("kind", LAYERS)
 def test_both_modes_by_both_switches_equal_the_textbook(kind, dtype, backend, rng):
@@ -172,7 +172,7 @@ def test_replaced_and_noisy_graphs_are_switched_as_they_are_now(kind, rng):
             np.testing.assert_allclose(ours[width], theirs[width] * 10 + 1, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@on_each
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("kind", [kind for kind in LAYERS if kind != "renormalized"])
 def test_gradients_of_both_orders_through_every_kind(kind, training, backend, rng):
@@ -190,7 +190,7 @@ def test_gradients_of_both_orders_through_every_kind(kind, training, backend, rn
     mg.testing.verify_grad(build, [values], order=2, rtol=1e-3, atol=1e-5, backend=backend)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@on_each
 def test_a_spatial_layer_under_all_of_it_at_once(backend, rng):
     """Channels averaged over space, with a mask of rows, ghost batches, and a flag that freezes."""
     values = rng.normal(3, 2, (7, 2, 3, 4)).astype("float32")

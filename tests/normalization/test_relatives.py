@@ -19,8 +19,8 @@ from minigraph.layers import (
 )
 from minigraph.layers.core.roles import BIAS, WEIGHT, has_roles
 from minigraph.transforms import apply_batch_normalization, get_batch_normalization_updates, moving_average
-
-BACKENDS = ["numpy", "native"]
+from support.backends import on_each
+from support.layers import trained
 
 
 def standardized(x, axes, epsilon=1e-5):
@@ -52,7 +52,7 @@ SAMPLES = {
 PRECISION = {"float16": 4e-3, "float32": 1e-5, "float64": 1e-12}
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@on_each
 @pytest.mark.parametrize("dtype", PRECISION)
 @pytest.mark.parametrize("kind", SAMPLES)
 def test_each_sample_is_normalized_for_itself(kind, dtype, backend, rng):
@@ -144,13 +144,7 @@ def test_no_gradient_lengthens_a_direction(rng):
 # -- batch renormalization -------------------------------------------------------------------------------------------
 
 
-def trained(layer, x):
-    """The layer's training-mode output."""
-    with batch_normalization(layer):
-        return layer.apply(x)
-
-
-@pytest.mark.parametrize("backend", BACKENDS)
+@on_each
 def test_renormalized_minibatches_are_corrected_within_limits(backend, rng):
     values = rng.normal(3, 2, (8, 3)).astype("float32")
     layer = BatchRenormalization(3, r_max=1.5, d_max=0.5)

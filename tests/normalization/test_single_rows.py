@@ -7,7 +7,7 @@ import pytest
 
 import minigraph as mg
 from minigraph.dialects import caffe, gomlx, keras, lasagne, onnx, puzzlelib, theano, torch
-from minigraph.layers import BatchNormalization, SpatialBatchNormalization, batch_normalization
+from minigraph.layers import BatchNormalization, SpatialBatchNormalization
 from minigraph.transforms import (
     Duplicates,
     cumulative_average,
@@ -16,6 +16,8 @@ from minigraph.transforms import (
     overwrite,
     recompute_population_statistics,
 )
+from support.backends import on_each
+from support.layers import trained
 
 LAYERS = {
     "torch7": lambda: torch.BatchNormalization(2),
@@ -29,12 +31,6 @@ LAYERS = {
     "torch7, ghosts": lambda: torch.BatchNormalization(2, virtual_batch_size=1),
 }
 ROW, BATCH = np.float32([[3.0, -5.0]]), np.float32([[0, 1], [2, 5], [4, 0]])
-
-
-def trained(layer, x, **options):
-    """The layer's training-mode output."""
-    with batch_normalization(layer):
-        return layer.apply(x, **options)
 
 
 def stepping(layer, backend="numpy", rule=overwrite, **options):
@@ -55,7 +51,7 @@ def mean(layer):
     return layer.variables[layer.convention.mean].get_value()
 
 
-@pytest.mark.parametrize("backend", ["numpy", "native"])
+@on_each
 @pytest.mark.parametrize("name", LAYERS)
 def test_a_row_alone_moves_the_mean_and_no_spread(name, backend):
     layer = LAYERS[name]()

@@ -22,14 +22,8 @@ from minigraph.transforms import (
     recompute_population_statistics,
     reset_population_statistics,
 )
-
-BACKENDS = ["numpy", "native"]
-
-
-def trained(layer, x, *args, **options):
-    """The layer's training-mode output."""
-    with batch_normalization(layer):
-        return layer.apply(x, *args, **options)
+from support.backends import on_each
+from support.layers import trained
 
 
 def populations(layer):
@@ -47,7 +41,7 @@ def normalized(values, axes, epsilon=1e-4):
 # -- masks -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@on_each
 @pytest.mark.parametrize("padding", [0.0, 1e6, np.nan, np.inf])
 def test_masked_elements_count_for_nothing_whatever_they_are(backend, padding, rng):
     values = rng.normal(5, 3, (6, 4, 3)).astype("float32")
@@ -167,7 +161,7 @@ def test_keeping_all_axes_leaves_nothing_to_average():
 # -- rows: time steps and domains ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@on_each
 @pytest.mark.parametrize("rule", [list, moving_average, cumulative_average])
 def test_an_index_moves_its_row_alone(rule, backend, rng):
     layer = BatchNormalization(2, n_iter=3)
@@ -339,7 +333,7 @@ def test_a_size_is_at_least_one(size):
 # -- ghost batches ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@on_each
 @pytest.mark.parametrize("rows", [1, 4, 5, 8, 11])
 def test_ghost_batches_are_normalized_each_for_itself(rows, backend, rng):
     """The last one may be smaller; the population gets the statistics of all rows together."""
@@ -435,7 +429,7 @@ class Replicas:
         return results
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@on_each
 @pytest.mark.parametrize("sizes", [(5, 11), (1, 8, 3)])
 def test_shards_equal_the_whole_batch(sizes, backend, rng):
     """Outputs, gradients with respect to inputs and parameters, and populations, weighed by the sizes of the shards."""
@@ -508,7 +502,7 @@ def test_a_reduction_must_keep_the_shape():
 
 
 @pytest.mark.parametrize("mean_only", [False, True])
-@pytest.mark.parametrize("backend", BACKENDS)
+@on_each
 def test_accumulated_minibatches_are_one_large_batch(backend, mean_only, rng):
     values = rng.normal(5, 3, (40, 3)).astype("float32")
     layer = BatchNormalization(3, mean_only=mean_only)
@@ -564,7 +558,7 @@ def double_network(values, network, data):
 CUTS = [1, 2, 10, 50, 51, 1000, 3999]
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@on_each
 @pytest.mark.parametrize("layer_by_layer", [False, True])
 def test_recomputed_statistics_are_those_of_one_huge_batch(layer_by_layer, backend, rng):
     """For batches from 1 row to 2,999: always in the first layer, and layer by layer in the deeper ones."""

@@ -10,6 +10,7 @@ import pytest
 import minigraph as mg
 from minigraph.core.graph import Variable
 from support import host_cuda
+from support.backends import on_each
 
 pytestmark = pytest.mark.shipped_code
 
@@ -61,7 +62,7 @@ def check(backend: str, singles: slice) -> None:
         np.testing.assert_array_equal(ours if isinstance(ours, np.ndarray) else ours.get(), theirs)
 
 
-@pytest.mark.parametrize("backend", ["numpy", "native"])
+@on_each
 def test_casts_to_integers_are_those_of_numpys_arrays(backend: str) -> None:
     """NaN, infinities and what is out of range become the same integer in arrays, scalars, constants and fused kernels."""
     check(backend, slice(0, 17, 3))

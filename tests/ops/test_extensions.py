@@ -11,7 +11,6 @@ import pytest
 import scipy.special
 
 import minigraph as mg
-from minigraph.compiler.cpu import jit
 from minigraph.core.graph import Array
 from minigraph.core.index_map import IndexMap, Pick
 from minigraph.core.types import TensorType
@@ -25,10 +24,10 @@ from minigraph.ops.reduce.base import Reduction, State
 from minigraph.ops.reduce.reduction import Sum
 from minigraph.testing import verify_grad
 from support import host_cuda
+from support.backends import BACKENDS, on_each
 
-BACKENDS = [
-    "numpy",
-    pytest.param("native", marks=pytest.mark.skipif(not jit.is_available(), reason="llvmlite is not installed")),
+EVERYWHERE = [
+    *BACKENDS,
     pytest.param("cupy", marks=pytest.mark.skipif(host_cuda.COMPILER is None, reason="kernels are run on the host with g++")),
 ]
 
@@ -146,7 +145,7 @@ ADDED: dict[str, tuple[Callable[[mg.Variable], mg.Variable], Array]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", EVERYWHERE)
 def test_it_is_right_and_compiled(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if backend == "cupy":
         host_cuda.install(monkeypatch)
@@ -171,7 +170,7 @@ def test_its_gradients_are_right(name: str) -> None:
     verify_grad(lambda x: mg.grad((build(x) ** 2).sum(), x), [X])
 
 
-@pytest.mark.parametrize("backend", BACKENDS[:2])
+@on_each
 def test_a_place_that_is_outside_is_an_error(backend: str) -> None:
     x, numbers = mg.matrix("x"), mg.lvector("numbers")
     f = mg.function([x, numbers], Blocks(3)(x, numbers) * 2, backend=backend)

@@ -29,10 +29,10 @@ from minigraph.layers.normalization.conventions import InverseStdev
 from minigraph.layers.normalization.renormalization import BatchRenormalization
 from minigraph.training import clip_gradient_norm
 from minigraph.transforms import Duplicates, get_batch_normalization_updates
+from support.backends import on_each
 
 pytestmark = pytest.mark.shipped_code
 
-BACKENDS = ("numpy", "native")
 FLOATS = ("float16", "float32", "float64")
 SIZES = {"float16": (3e2, 1e-4, 6e4), "float32": (1e20, 1e-23, 3e38, 1e-38), "float64": (1e200, 1e-200, 1.5e308, 1e-300)}
 SHAPES: dict[str, Sequence[float]] = {
@@ -114,7 +114,7 @@ def close(ours: Any, exact: Any, dtype: str, ulps: float = 8) -> None:
     np.testing.assert_allclose(wide, rounded(exact, dtype), rtol=ulps * info.eps, atol=4 * float(info.smallest_subnormal))
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@on_each
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_statistics_of_numbers_of_any_size_are_right_and_their_gradients(dtype: str, backend: str) -> None:
     rows = rows_of(dtype)
@@ -177,7 +177,7 @@ LAYERS: dict[str, tuple[Callable[[float], Any], Callable[[mg.Variable], mg.Varia
 }
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@on_each
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("epsilon", [1e-5, 0.0])
 def test_normalizations_of_numbers_of_any_size_are_right_and_their_gradients(dtype: str, epsilon: float, backend: str) -> None:
@@ -276,7 +276,7 @@ def test_an_epsilon_that_cannot_be_is_refused_when_a_layer_is_made(epsilon: Any)
             make(epsilon)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@on_each
 @pytest.mark.parametrize("make", [
     lambda: BatchNormalization(2, epsilon=0.0),
     lambda: torch.BatchNorm1d(2, eps=0.0), lambda: torch.BatchNormalization(2, 0.0),
@@ -315,7 +315,7 @@ NORMS: list[Callable[[mg.Variable], mg.Variable]] = [
 ]
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@on_each
 @pytest.mark.parametrize(("dtype", "size"), [("float16", 300.0), ("float32", 1e25), ("float64", 1e200), ("float64", 1e-200)])
 @pytest.mark.parametrize("way", NORMS)
 def test_norms_have_room_for_squares_however_they_are_spelt(way: Any, dtype: str, size: float, backend: str) -> None:
@@ -331,7 +331,7 @@ def test_norms_have_room_for_squares_however_they_are_spelt(way: Any, dtype: str
 ENDS = np.array([-np.inf, -1e30, -300, -50, 50, 300, 1e30, np.inf])
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@on_each
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 @pytest.mark.parametrize("function", [mg.gelu, lambda x: mg.gelu(x, approximate=True), mg.silu, mg.softplus, mg.elu])
 def test_activations_are_lines_at_both_ends_to_the_second_order(function: Any, dtype: str, backend: str) -> None:
@@ -347,7 +347,7 @@ def test_activations_are_lines_at_both_ends_to_the_second_order(function: Any, d
     np.testing.assert_allclose(curvatures, 0, atol=1e-15 if dtype == "float64" else 1e-7)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@on_each
 @pytest.mark.parametrize(
     ("values", "value", "slopes"),
     [

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 
 import minigraph as mg
+from support.backends import BACKENDS, on_each
 
 pytestmark = pytest.mark.shipped_code
 
-BACKENDS = ("numpy", "native")
 AXES = [(0,), (1,), (2,), (0, 1), (1, 2), (0, 2), (0, 1, 2)]
 
 
@@ -56,7 +56,7 @@ def wide(shape: tuple[int, ...], dtype: str, seed: int = 0) -> Any:
     return (np.exp2(exponents) * rng.choice([-1, 1], exponents.shape)).astype(dtype)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@on_each
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 def test_sums_and_products_stay_in_range_on_the_way(dtype: str, backend: str) -> None:
     tolerance = 4 * np.finfo(dtype).eps
@@ -103,7 +103,7 @@ def test_positions_in_long_columns_of_integers_are_no_elements() -> None:
             np.testing.assert_array_equal(called(backend, lambda x: fold(x, 0), value), vars(np)[fold.__name__](value, 0))  # noqa: B023
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@on_each
 @pytest.mark.parametrize("dtype, count", [("float16", 5000), ("float32", 10**6)])
 def test_running_sums_do_not_stall(dtype: str, count: int, backend: str) -> None:
     step = np.full((2, count), 0.1, dtype)
@@ -117,7 +117,7 @@ def test_running_sums_do_not_stall(dtype: str, count: int, backend: str) -> None
         np.testing.assert_array_equal(slope, np.tile(np.arange(count, 0, -1).astype(dtype), (2, 1)))
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@on_each
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 def test_running_products_come_back_into_range(dtype: str, backend: str) -> None:
     large = float(np.finfo(dtype).max) / 2
@@ -129,7 +129,7 @@ def test_running_products_come_back_into_range(dtype: str, backend: str) -> None
     np.testing.assert_allclose(slope * value, np.full(5, -1), rtol=4 * np.finfo(dtype).eps)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@on_each
 def test_folds_within_loops_and_among_other_work_are_accumulated_alike(backend: str) -> None:
     value = np.asarray([[256, 256, 1 / 256, 1 / 256], [1 / 8192, 1 / 8192, 8192, 8192]], "float16")
 
@@ -205,7 +205,7 @@ MANY = {
 }
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@on_each
 @pytest.mark.parametrize("case", MANY)
 def test_gradients_that_come_from_many_places_do_not_stall(case: str, backend: str) -> None:
     """In float16, 2048 + 1 is 2048: cotangents of loops, of picks and of windows are added up in 32 bits."""
@@ -215,7 +215,7 @@ def test_gradients_that_come_from_many_places_do_not_stall(case: str, backend: s
     assert slope[0, 0] in (5000, 10_000)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@on_each
 def test_increments_of_one_place_do_not_stall(backend: str) -> None:
     v = mg.vector("v", dtype="float16")
     total = mg.inc_subtensor(mg.zeros((1,), "float16")[np.zeros(5000, int)], v)

@@ -11,6 +11,7 @@ import pytest
 
 import minigraph as mg
 from minigraph import testing
+from support.backends import on_each
 
 verify_grad = partial(testing.verify_grad, backend="numpy")
 RNG = np.random.default_rng(0)
@@ -156,7 +157,7 @@ def test_a_singular_matrix_does_not_spoil_the_stack_that_it_is_in() -> None:
         assert np.isfinite(slope[1]).all()
 
 
-@pytest.mark.parametrize("backend", ["numpy", "native"])
+@on_each
 @pytest.mark.parametrize("kind", [np.linalg.LinAlgError, ValueError, mg.errors.LinearAlgebraError])
 def test_what_numpy_raises_is_caught_as_numpys_and_as_ours(kind: type[Exception], backend: str) -> None:
     x = mg.dmatrix("x")

@@ -24,6 +24,7 @@ from minigraph.ops.linear import products as linear
 from minigraph.ops.reduce import crossentropy, normalization, reduction, running, softmax, statistics
 from minigraph.printing import graph_lines
 from minigraph.testing import compute_plainly, verify_grad
+from support.compare import assert_all_equal
 from support.op_table import RECORDS
 from support.op_table.cases import (
     COUNTERPARTS,
@@ -81,18 +82,7 @@ PRECISION = {"float64": 1e-13, "float32": 1e-6, "float16": 4e-3}
 
 def check(actual: Sequence[Array], expected: Sequence[Array], factor: float = 1.0, exact_zeros: bool = False) -> None:
     """Results equal to the reference: dtype, shape, NaN, infinities, and numbers up to rounding."""
-    assert len(actual) == len(expected)
-    for ours, theirs in zip(actual, expected, strict=True):
-        assert ours.dtype == theirs.dtype
-        assert ours.shape == theirs.shape
-        if theirs.dtype.kind != "f":
-            np.testing.assert_array_equal(ours, theirs)
-            continue
-        margin = PRECISION[theirs.dtype.name] * factor
-        np.testing.assert_allclose(ours, theirs, rtol=margin, atol=0 if exact_zeros else margin)
-        if exact_zeros:
-            zeros = (theirs == 0) & (ours == 0)
-            np.testing.assert_array_equal(np.signbit(ours[zeros]), np.signbit(theirs[zeros]))
+    assert_all_equal(actual, expected, PRECISION, factor, exact_zeros)
 
 
 def check_static_types(results: Sequence[Variable], values: Sequence[Array]) -> None:

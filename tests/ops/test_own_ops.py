@@ -24,6 +24,7 @@ from minigraph.ops.reduce.base import Reduction
 from minigraph.ops.reduce.softmax import Softmax
 from minigraph.testing import compute_plainly
 from support import host_cuda
+from support.backends import on_each
 from support.op_table import RECORDS
 from support.op_table.cases import inputs_like, variables_of
 from support.op_table.records import Array
@@ -198,7 +199,7 @@ def check_cases(cases: Sequence[Case], backend: str) -> list[str]:
     return [str(one.message) for one in caught]
 
 
-@pytest.mark.parametrize("backend", ["numpy", "native"])
+@on_each
 @pytest.mark.parametrize("start", range(0, len(PUBLIC), 20))
 def test_a_class_that_derives_from_an_op_computes_what_it_says(start: int, backend: str) -> None:
     messages = check_cases([Case(kind) for kind in PUBLIC[start : start + 20]], backend)
@@ -220,8 +221,6 @@ def test_on_a_gpu_it_is_computed_there(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 # -- what forward may do -----------------------------------------------------------------------------------------------
-
-BACKENDS = ["numpy", "native"]
 
 
 class Median(Reduction):
@@ -337,7 +336,7 @@ QUIET = (Cubic, Equality, Mixed, Wider)
 """Those that are compiled."""
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@on_each
 @pytest.mark.parametrize(("op", "reference"), VECTORS, ids=lambda one: type(one).__name__)
 def test_forward_may_be_any_code(op: Floating, reference: Callable[[Array], Array], backend: str) -> None:
     x, given = mg.vector("x"), np.array([-1.5, 0, 1, 2.5], "float32")
@@ -358,7 +357,7 @@ def test_forward_may_be_any_code(op: Floating, reference: Callable[[Array], Arra
     assert {one.dtype for one in (*results, state.get_value())} == {np.dtype("float32")}
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@on_each
 @pytest.mark.parametrize(("op", "points"), [(Branching(), {-1.5: 1.5, 2.0: 2.0}), (Chained(), {0.5: 1.0, 2.0: 6.0})])
 @pytest.mark.filterwarnings("ignore:.* is not compiled")
 def test_a_truth_test_is_made_at_the_call_or_raises_at_the_line(op: Floating, points: dict[float, float], backend: str) -> None:
@@ -398,7 +397,7 @@ class Itself(Negative):
         return x
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@on_each
 @pytest.mark.filterwarnings("ignore:.* is not compiled")
 def test_what_infer_did_not_say_raises_at_the_line(backend: str) -> None:
     x = mg.vector("x", dtype="int32")
@@ -411,7 +410,7 @@ def test_what_infer_did_not_say_raises_at_the_line(backend: str) -> None:
         mg.function([y], Shorter()(y), backend=backend)([1, 2, 3])
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@on_each
 @pytest.mark.filterwarnings("ignore:.* is not compiled")
 def test_operands_are_never_changed_nor_shared(backend: str) -> None:
     x, given, state = mg.vector("x"), np.array([1, 2], "float32"), mg.shared(np.array([3, 4], "float32"))
@@ -457,7 +456,7 @@ class Doubled(Softmax):
         return mg.exp(inputs[0]) * 2
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@on_each
 @pytest.mark.filterwarnings("ignore:.* is not compiled")
 def test_a_composite_is_what_it_says_last(backend: str) -> None:
     x, given = mg.vector("x"), np.array([0, 1], "float32")

@@ -12,6 +12,7 @@ from minigraph.ops.array import arranging, shape
 from minigraph.ops.elementwise import activation, arithmetic, comparison, special, transcendental
 from minigraph.ops.elementwise import base as elementwise
 from minigraph.ops.reduce import reduction
+from support.backends import BACKENDS
 from support.op_table import RECORDS
 from support.op_table.records import as_list
 
@@ -56,7 +57,7 @@ def test_what_meets_float64_is_what_float64_gives(record, k):
 def both(build):
     """What a graph over a float64 input computes on both backends."""
     x = mg.dscalar("x")
-    return [mg.function([x], build(x), backend=backend, on_unused_input="ignore")(0.0) for backend in ("numpy", "native")]
+    return [mg.function([x], build(x), backend=backend, on_unused_input="ignore")(0.0) for backend in BACKENDS]
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import minigraph as mg
 from minigraph.core.graph import Variable
 from minigraph.ops.random import RandomStream
 from support import host_cuda
+from support.backends import BACKENDS, on_each
 
 LABELS = ("int64", "int8", "uint8", "uint64")
 
@@ -35,7 +36,7 @@ def to_classes(name: str, x: Variable, labels: Any, **options: Any) -> Variable:
 
 TAKERS = ("softmax_crossentropy", "categorical_crossentropy", "one_hot")
 HOST_CUDA = pytest.param(TAKERS[0], "cupy", marks=pytest.mark.skipif(host_cuda.COMPILER is None, reason="needs g++"))
-EVERYWHERE = [*((name, backend) for name in TAKERS for backend in ("numpy", "native")), HOST_CUDA]
+EVERYWHERE = [*((name, backend) for name in TAKERS for backend in BACKENDS), HOST_CUDA]
 DATA = np.array([[1.0, 0.0, 2.0], [0.5, 0.0, -1.0]], "float32")
 
 
@@ -113,7 +114,7 @@ DRAWS: dict[str, tuple[Callable[[RandomStream, Any], Variable], Any, list[Any]]]
 }
 
 
-@pytest.mark.parametrize("backend", ["numpy", "native"])
+@on_each
 @pytest.mark.parametrize("name", DRAWS)
 def test_parameters_of_no_distribution_are_refused(name: str, backend: str) -> None:
     """Known ones when the graph is built, others when the function is called, which then draws nothing."""
@@ -144,7 +145,7 @@ def test_a_choice_needs_something_to_choose_from() -> None:
 RANGES = [(1, 2), (0, 0.1), (10, 11), (1000, 1001), (-1, 0), (-2, -1), (-1e-6, 0), (0, 1), (5, 5)]
 
 
-@pytest.mark.parametrize("backend", ["numpy", "native"])
+@on_each
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 def test_uniform_never_gives_its_upper_bound(dtype: str, backend: str) -> None:
     """Rounding makes no number `high`, of known bounds or others, unless both bounds are equal."""

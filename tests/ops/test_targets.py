@@ -10,6 +10,7 @@ import pytest
 
 import minigraph as mg
 from minigraph.core.graph import Variable
+from support.backends import on_each
 
 LOGITS = np.float32([[1, 2, 3], [3, 2, 1]])
 LOSSES: dict[str, Callable[..., Variable]] = {
@@ -50,7 +51,7 @@ GATHERS: dict[str, Callable[[Variable, Variable], Variable]] = {
 }
 
 
-@pytest.mark.parametrize("backend", ["numpy", "native"])
+@on_each
 @pytest.mark.parametrize("name", GATHERS)
 def test_one_label_by_chance_is_not_that_of_all_rows(name: str, backend: str) -> None:
     """Indices of unknown size must be as many as the rows; a single one that is known to be one is stretched."""

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 import minigraph as mg
-from minigraph.compiler.cpu import jit
 from minigraph.core.graph import Graph
 from minigraph.layers import Convolutional, Rectifier, Sequence, SpatialBatchNormalization, batch_normalization
 from minigraph.ops.array.shape import Dimshuffle
@@ -14,8 +13,8 @@ from minigraph.ops.elementwise.base import Elementwise
 from minigraph.ops.reduce.base import Reduction
 from minigraph.rewrite.sink_transposes import sink_transposes
 from minigraph.testing import compute_plainly
+from support.backends import BACKENDS
 
-BACKENDS = ["numpy", "native"] if jit.is_available() else ["numpy"]
 ORDERS = [(0, 3, 1, 2), (3, 2, 1, 0), (1, 0, 2, 3), (2, 0, 3, 1)]
 
 

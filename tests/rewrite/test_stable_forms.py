@@ -11,6 +11,7 @@ import pytest
 import minigraph as mg
 from minigraph.core.graph import Variable
 from minigraph.testing import compute_plainly
+from support.backends import on_each
 
 Array = np.ndarray[Any, Any]
 Way = Callable[[Variable], Variable]
@@ -214,7 +215,7 @@ def costs(ways: Sequence[Way], z: Variable, weights: Array) -> list[tuple[Variab
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("backend", ["numpy", "native"])
+@on_each
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_way_is_exact_and_so_is_its_gradient(kind: str, backend: str, dtype: str) -> None:
     ways, points, value, slope = KINDS[kind]

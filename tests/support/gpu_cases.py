@@ -10,6 +10,7 @@ import numpy as np
 
 import minigraph as mg
 from minigraph.core.graph import Input, Shared
+from support.compare import assert_all_equal
 from support.graph_generator import wild_graph
 from support.loop_generator import random_loop
 from support.op_table import RECORDS
@@ -32,15 +33,7 @@ def on_host(results: Any) -> Any:
 
 def assert_equal(actual: Sequence[Any], expected: Sequence[Any], factor: float = 1.0) -> None:
     """Results equal to the reference: dtype, shape, NaN, infinities, and numbers up to rounding."""
-    assert len(actual) == len(expected)
-    for ours, theirs in zip(actual, expected, strict=True):
-        assert ours.dtype == theirs.dtype
-        assert ours.shape == theirs.shape
-        if theirs.dtype.kind != "f":
-            np.testing.assert_array_equal(ours, theirs)
-            continue
-        margin = PRECISION[theirs.dtype.name] * factor
-        np.testing.assert_allclose(ours, theirs, rtol=margin, atol=margin)
+    assert_all_equal(actual, expected, PRECISION, factor)
 
 
 def assert_same_bits(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) -> None:

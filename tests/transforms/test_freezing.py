@@ -9,7 +9,7 @@ import pytest
 
 import minigraph as mg
 from minigraph.dialects import caffe, lasagne, torch
-from minigraph.layers import BatchNormalization, BatchNormalizedMLP, Freeze, Tanh, batch_normalization
+from minigraph.layers import BatchNormalization, BatchNormalizedMLP, Freeze, Tanh
 from minigraph.training import sgd
 from minigraph.transforms import (
     StatisticsAccumulator,
@@ -19,6 +19,8 @@ from minigraph.transforms import (
     get_batch_normalization_updates,
     moving_average,
 )
+from support.backends import on_each
+from support.layers import trained
 
 C = np.arange(12.0).reshape(3, 4).astype("float32")
 BATCH, STORED = -1.22473913, 0.0
@@ -29,12 +31,6 @@ DEGREES = {
     Freeze.EVERYTHING: (STORED, 0, 0),
 }
 """For each degree the training output at x00, the number of pairs, and the number of parameters that learn."""
-
-
-def trained(layer, x, **options):
-    """The layer's training-mode output."""
-    with batch_normalization(layer):
-        return layer.apply(x, **options)
 
 
 def check(y, x, degree):
@@ -87,7 +83,7 @@ def test_only_the_layers_that_are_named_are_frozen():
     assert set(network.stages[4].parameters) <= set(graph.parameters) and not set(first.parameters) & set(graph.parameters)
 
 
-@pytest.mark.parametrize("backend", ["numpy", "native"])
+@on_each
 def test_a_shared_flag_switches_without_building_anew(backend):
     x = mg.matrix("x")
     flag = mg.shared(0, "flag")

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import minigraph as mg
+from support.backends import on_each
 from support.sweep import rounds
 
 pytestmark = pytest.mark.shipped_code
@@ -187,7 +188,7 @@ def check(name: str, backend: str) -> None:
         assert off[worst] <= bound, f"{ours.dtype}: {off[worst]} units off at {[one[worst] for one in case]}"
 
 
-@pytest.mark.parametrize("backend", ["numpy", "native"])
+@on_each
 @pytest.mark.parametrize("name", [*UNARY, *BINARY])
 def test_ops_are_exact_to_a_few_units_of_the_last_place(name: str, backend: str) -> None:
     """Tails, subnormal numbers, what overflows or almost does, and large arguments are as exact as anything else."""

@@ -6,13 +6,10 @@ import numpy as np
 import pytest
 
 import minigraph as mg
-from minigraph.compiler.cpu import jit
 from minigraph.dialects import caffe, gomlx, keras, lasagne, onnx, puzzlelib, torch
 from minigraph.layers import BatchNormalization, BatchRenormalization, Dropout, Freeze, batch_normalization, training
 from minigraph.transforms import Duplicates, apply_dropout, fold_batch_normalization, get_batch_normalization_updates
-
-BACKENDS = ["numpy", "native"] if jit.is_available() else ["numpy"]
-on_each = pytest.mark.parametrize("backend", BACKENDS)
+from support.backends import on_each
 
 FOLLOWING = {
     "Lasagne": lambda **options: lasagne.BatchNormLayer(**options),

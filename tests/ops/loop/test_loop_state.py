@@ -9,14 +9,11 @@ import numpy as np
 import pytest
 
 import minigraph as mg
-from minigraph.compiler.cpu import jit
 from minigraph.core.walks import with_bodies
 from minigraph.dialects import keras, lasagne, onnx, puzzlelib, torch
 from minigraph.layers import Recurrent, batch_normalization, recurrent
 from minigraph.testing import verify_grad
-
-BACKENDS = ["numpy", "native"] if jit.is_available() else ["numpy"]
-on_each = pytest.mark.parametrize("backend", BACKENDS)
+from support.backends import BACKENDS, on_each
 
 
 def counted(value=0):

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 import minigraph as mg
-from minigraph.compiler.cpu import jit
 from minigraph.compiler.cpu.backend import CompiledRegion
 from minigraph.compiler.shape_cache import CompiledLoop
 from minigraph.compiler.shaped import rematerialize as recompute
@@ -20,12 +19,9 @@ from minigraph.core.walks import with_bodies
 from minigraph.ops.linear.products import MatMul
 from minigraph.ops.loop.loop import Scan
 from minigraph.testing import compute_plainly, verify_grad
+from support.backends import BACKENDS, compiled, on_each
 from support.loop_generator import random_loop
 from support.sweep import rounds
-
-BACKENDS = ["numpy", "native"] if jit.is_available() else ["numpy"]
-compiled = pytest.mark.skipif("native" not in BACKENDS, reason="llvmlite is not installed")
-on_each = pytest.mark.parametrize("backend", BACKENDS)
 
 
 @pytest.mark.parametrize("seed", range(rounds(32, 60)))
