@@ -57,7 +57,8 @@ SIGNATURES = {
     mg.function: [
         *[("inputs", EMPTY, False), ("outputs", None, False), ("updates", (), False), ("givens", (), False)],
         *[("no_default_updates", False, True), ("on_unused_input", "raise", True), ("backend", None, True)],
-        *[("name", None, True), ("trace", False, True), ("allow_input_downcast", False, True)],
+        *[("name", None, True), ("trace", False, True), ("passes", (), True), ("dump", None, True)],
+        ("allow_input_downcast", False, True),
     ],
     mg.grad: [
         *[("cost", EMPTY, False), ("wrt", EMPTY, False), ("consider_constant", (), True)],

@@ -1096,6 +1096,6 @@ def test_without_openblas_products_are_steps_of_their_own():
     f = mg.function([x], mg.exp(mg.tanh(x) @ x).sum(1), backend="native")
     a = np.arange(9.0).reshape(3, 3) / 10
     np.testing.assert_allclose(f(a), np.exp(np.tanh(a) @ a).sum(1), rtol=1e-12)
-    print(f.source().count("Region("), f.source().count("MatMul("))
+    print(f.source().count("Region["), f.source().count("MatMul("))
     """
     assert in_a_process(script) == "2 1\n"
