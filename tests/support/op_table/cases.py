@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import minigraph as mg
 from minigraph.core.conversion import as_variable
 from minigraph.core.graph import Variable
 from minigraph.operators import Operators
+from support.compare import assert_all_equal
 from support.op_table import RECORDS
 from support.op_table.records import Array, Call, Record, as_list
 
@@ -111,3 +112,11 @@ def smooth_dtypes(record: Record) -> str | tuple[str, ...]:
     """float64 for all that is a float in the first dtypes of a record."""
     first = record.dtypes[0]
     return first if isinstance(first, tuple) else "float64"
+
+
+PRECISION = {"float64": 1e-13, "float32": 1e-6, "float16": 4e-3}
+
+
+def check(actual: Sequence[Array], expected: Sequence[Array], factor: float = 1.0, exact_zeros: bool = False) -> None:
+    """Results equal to the reference: dtype, shape, NaN, infinities, and numbers up to rounding."""
+    assert_all_equal(actual, expected, PRECISION, factor, exact_zeros)

@@ -1,0 +1,98 @@
+"""Products of any size, in any number of parts."""
+
+import ctypes
+from itertools import product
+
+import numpy as np
+import pytest
+
+import minigraph as mg
+from minigraph.compiler.cpu import products
+from minigraph.compiler.cpu.gemm import DEPTH, ROWS, TALL, WIDE
+from support.native import native
+
+pytestmark = pytest.mark.shipped_code
+
+pytest.importorskip("llvmlite")
+
+
+def multiply(a, b, own, parts, split):
+    """The product of two matrices, or of stacks of them, in parts one after the other, by one of the two kernels."""
+    transposed = [one.strides[-1] != one.itemsize for one in (a, b)]
+    plain = [one.mT if turned else one for one, turned in zip((a, b), transposed, strict=True)]
+    leading = [max(one.strides[-2] // one.itemsize, one.shape[-1]) for one in plain]
+    height = a.shape[0] if a.ndim == 3 else 1
+    stack = [one.strides[0] // one.itemsize if one.ndim == 3 else 0 for one in (a, b)]
+    (rows, depth), columns = a.shape[-2:], b.shape[-1]
+    result = np.full((height + 1, rows, columns), 7, a.dtype)
+    flags = [112 if turned else 111 for turned in transposed]
+    words = [0, 0, 1, 0, 2, 0, *flags, rows, columns, depth, *leading, max(columns, 1), height, *stack, rows * columns, split]
+    words, bases = np.array(words), np.array([one.ctypes.data for one in (a, b, result)])
+    address = products.product_kernel(a.dtype.name, products.OWN if own else products.BLAS)
+    kernel = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
+    for part in range(parts):
+        assert kernel(address)(bases.ctypes.data, words.ctypes.data, part, parts) == 0
+    assert (result[-1] == 7).all(), "written beyond the end"
+    return result[:-1] if a.ndim == 3 else result[0]
+
+
+def matrix(rng, rows, columns, dtype, height=None):
+    """A random matrix, or a stack of them: as it is, transposed, or with room after each row."""
+    shape = (rows, columns) if height is None else (height, rows, columns)
+    match rng.integers(3):
+        case 0:
+            return rng.normal(size=shape).astype(dtype)
+        case 1:
+            return rng.normal(size=(*shape[:-2], columns, rows)).astype(dtype).mT
+    return rng.normal(size=(*shape[:-1], columns + 5)).astype(dtype)[..., :columns]
+
+
+BLOCK_EDGES = {
+    "rows": (1, ROWS - 1, ROWS, ROWS + 1, 2 * ROWS + 1, TALL + 1),
+    "columns": (1, 15, 16, 17, 33, 64 * WIDE // 4 + 1),
+    "depth": (1, 2, DEPTH - 1, DEPTH, DEPTH + 1, 2 * DEPTH + 1),
+}
+"""Sizes at the edges of tiles and blocks, which both dtypes share or pass by one."""
+
+
+@pytest.mark.parametrize("own", [True, False])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_products_of_any_size_in_any_number_of_parts(dtype, own):
+    rng = np.random.default_rng(5)
+    sizes = [*product(*BLOCK_EDGES.values()), (700, 900, 600)]
+    for k, (rows, columns, depth) in enumerate(sizes):
+        height = int(rng.integers(1, 5)) if k % 5 == 0 and rows * columns * depth < 10**6 else None
+        a, b = matrix(rng, rows, depth, dtype, height), matrix(rng, depth, columns, dtype, height)
+        exact = a.astype(float) @ b.astype(float)
+        wholes = [multiply(a, b, own, parts, 0 if height else split) for parts, split in ((1, 1), (3, 1), (7, 2))]
+        tolerance = 4 * np.finfo(dtype).eps * (np.abs(a).astype(float) @ np.abs(b).astype(float))
+        for whole in wholes:
+            assert (np.abs(whole - exact) <= tolerance * np.sqrt(depth)).all(), (rows, columns, depth)
+            if own:
+                np.testing.assert_array_equal(whole, wholes[0])
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_products_keep_nan_and_infinity_where_they_are(own):
+    rng = np.random.default_rng(6)
+    a, b = rng.normal(size=(33, 70)).astype("float32"), rng.normal(size=(70, 45)).astype("float32")
+    a[3, 5], a[20, 69], b[7, 44], b[0, 0] = np.nan, np.inf, -np.inf, np.nan
+    with np.errstate(invalid="ignore"):
+        expected = a @ b
+    ours = multiply(a, b, own, 2, 1)
+    np.testing.assert_array_equal(np.isnan(ours), np.isnan(expected))
+    np.testing.assert_array_equal(np.isposinf(ours), np.isposinf(expected))
+
+
+def test_a_product_without_terms_is_zero():
+    a, b = np.zeros((5, 1), "float32")[:, :0], np.zeros((0, 40), "float32")
+    assert not multiply(a, b, True, 2, 1).any()
+    x, y = mg.fmatrix("x"), mg.fmatrix("y")
+    assert not native([x, y], x @ y)(a, b).any()
+
+
+def test_both_kernels_are_used():
+    wide = products.has_wide_registers()
+    assert products.is_own(128, 512, 784, False) == products.is_own(128, 512, 10, True) == wide
+    assert not products.is_own(128, 512, 10, False)
+    assert not any(products.is_own(size, size, size, turned) for size in (2, 5000) for turned in (False, True))
