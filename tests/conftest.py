@@ -7,6 +7,7 @@ from collections import deque
 import numpy as np
 import pytest
 
+import minigraph as mg
 from minigraph.compiler.cpu import jit
 from minigraph.compiler.cpu import program as native_program
 from support.sweep import IS_SWEEP
@@ -39,3 +40,14 @@ def machine_code(request: pytest.FixtureRequest) -> None:
         jit.TUNING.update(tuning)
         native_program._recent.clear()
         native_program._kernels.clear()
+
+
+VERIFIED = ("rewrite", "functions", "gradient", "loop", "test_random_graphs")
+"""Folders and files whose tests check every pass on the way, which takes a quarter more time; sweeps do so in all tests."""
+
+
+@pytest.fixture(autouse=True)
+def verified_passes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every pass keeps types, leaves and outputs."""
+    if IS_SWEEP or not {*request.path.parts, request.path.stem}.isdisjoint(VERIFIED):
+        monkeypatch.setattr(mg.config, "verify", True)
