@@ -326,7 +326,15 @@ def test_ctrl_c_leaves_two_variables_in_step():
     np.testing.assert_array_equal(one.get_value(), first + 1)
 
 
-def test_ctrl_c_at_any_step_releases_the_locks():
+@pytest.fixture
+def interruptible():
+    """Ctrl-C raises, also in a process that was started in the background, where it is ignored."""
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, previous)
+
+
+def test_ctrl_c_at_any_step_releases_the_locks(interruptible):
     def interrupt(message):
         signal.raise_signal(signal.SIGINT)
         time.sleep(10)  # until Python has seen it
