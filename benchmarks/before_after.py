@@ -11,19 +11,19 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 from run import HERE, Worker, all_cases
 
 
-def ratios(case: list[Any], trees: list[Path], rounds: int, seconds: float) -> tuple[list[float], float]:
-    """The ratio for each round, sorted, and the microseconds of a call after."""
-    workers = [Worker("minigraph", tree=tree) for tree in trees]
-    for worker in workers:
-        worker.ask(make=case)
+def ratios(workers: Sequence[Worker], rounds: int, seconds: float) -> tuple[list[float], float]:
+    """The ratio of the second of two workers to the first for each round, sorted, and the microseconds of a call of the second.
+
+    Both have made the case; a turn takes about `seconds`.
+    """
     counts = [max(3, min(2000, int(seconds / max(min(worker.ask(time=5)), 1e-6)))) for worker in workers]
     found: list[float] = []
     fastest = 1e9
@@ -32,9 +32,12 @@ def ratios(case: list[Any], trees: list[Path], rounds: int, seconds: float) -> t
         times = {one: min(workers[one].ask(time=counts[one])) for one in order}
         found.append(times[1] / times[0])
         fastest = min(fastest, times[1])
-    for worker in workers:
-        worker.close()
     return sorted(found), fastest * 1e6
+
+
+def summary(found: Sequence[float]) -> str:
+    """The median of sorted ratios, and their quartiles."""
+    return f"{statistics.median(found):5.3f} ({found[len(found) // 4]:.3f} ... {found[-1 - len(found) // 4]:.3f})"
 
 
 def main() -> None:
@@ -47,11 +50,13 @@ def main() -> None:
     options = parser.parse_args()
     for title, case, _ in all_cases(quick=False):
         if options.only in title:
-            found, microseconds = ratios(case, [options.before.resolve(), HERE.parent], options.rounds, options.seconds)
-            low, high = found[len(found) // 4], found[-1 - len(found) // 4]
-            print(
-                f"{title:48} {microseconds:10.1f} us   {statistics.median(found):5.3f} ({low:.3f} ... {high:.3f})", flush=True
-            )
+            workers = [Worker("minigraph", tree=tree) for tree in (options.before.resolve(), HERE.parent)]
+            for worker in workers:
+                worker.ask(make=case)
+            found, microseconds = ratios(workers, options.rounds, options.seconds)
+            print(f"{title:48} {microseconds:10.1f} us   {summary(found)}", flush=True)
+            for worker in workers:
+                worker.close()
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """One framework in a process of its own: reads requests as lines of JSON, answers in lines of JSON.
 
 {"make": ["mlp_step", arguments...]} builds a case and reports the seconds to the end of its first call, {"time": n} reports the
-seconds of n calls, {"memory": 0} the greatest resident memory in bytes so far.
+seconds of n calls, {"memory": 0} the greatest resident memory in bytes so far. Of minigraph, {"make": ...,
+"passes": ["-merge"]} leaves passes out, and {"code": 0} reports the code of what was made last.
 """
 
 from __future__ import annotations
@@ -43,6 +44,8 @@ def answer(offered: Any, state: dict[str, Any], request: dict[str, Any]) -> Any:
         kind, *arguments = request["make"]
         start = time.perf_counter()
         made = [tuple(one) if isinstance(one, list) else one for one in arguments]
+        if "passes" in request:
+            offered.mg.config.passes = request["passes"]
         state["call"] = None  # what the last case held is free before the next is made
         state["call"] = getattr(offered, kind)(*made)
         if request.get("first", True):
@@ -55,6 +58,8 @@ def answer(offered: Any, state: dict[str, Any], request: dict[str, Any]) -> Any:
             call()
             seconds.append(time.perf_counter() - start)
         return seconds
+    if "code" in request:
+        return offered.made[-1].source(code=True)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 

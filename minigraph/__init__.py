@@ -14,6 +14,7 @@ from minigraph.core.guard import guard_all, guarded
 from minigraph.core.loading import loaded
 from minigraph.core.version import __version__
 from minigraph.core.walks import clone, replace
+from minigraph.core.wishes import After
 from minigraph.core.words import instead_of_word
 from minigraph.inputs import *
 from minigraph.ops import random
@@ -43,8 +44,8 @@ from minigraph.ops.reduce.statistics import *
 
 if TYPE_CHECKING:
     from minigraph import dialects, layers, testing, training, transforms
+    from minigraph.compiler.choose import register_rule, unregister_rule
     from minigraph.compiler.doctor import doctor
-    from minigraph.compiler.passes import After, register_rule, unregister_rule
     from minigraph.functions.build import In, Out
     from minigraph.functions.function import Function, function
     from minigraph.functions.reports import Memory, Profile, Trace, Transfers
@@ -100,7 +101,7 @@ __all__ = [
 _LATER = {
     **{name: name for name in ("dialects", "layers", "testing", "training", "transforms")},
     "doctor": "compiler.doctor:doctor",
-    **{name: f"compiler.passes:{name}" for name in ("After", "register_rule", "unregister_rule")},
+    **{name: f"compiler.choose:{name}" for name in ("register_rule", "unregister_rule")},
     **{name: f"functions.build:{name}" for name in ("In", "Out")},
     **{name: f"functions.function:{name}" for name in ("Function", "function")},
     **{name: f"functions.reports:{name}" for name in ("Memory", "Profile", "Trace", "Transfers")},

@@ -1,4 +1,4 @@
-"""Graphs as text, as pictures, and as networkx graphs; nothing here recurses."""
+"""Graphs as text, as pictures, and as networkx graphs; nothing here recurses, but into the bodies of loops."""
 
 from __future__ import annotations
 
@@ -113,7 +113,6 @@ class Names:
         self._known: dict[Any, list[str]] = {}
         self._used: dict[str, Any] = {}
         self._gone: dict[Any, list[str]] = {}
-        self._met: dict[Any, int] = {}
         self._latest: list[Variable] = []
         self._count = 0
 
@@ -125,7 +124,7 @@ class Names:
             if one not in present and one in self._names:
                 self._gone.setdefault(self._likeness(one), []).append(self._names[one])
         self._used = {self._names[one]: one for one in order if one in self._names}
-        self._met, self._latest = {}, order
+        self._latest = order
 
     def of(self, variable: Variable) -> str:
         """The name of a variable, whose inputs have names already."""
@@ -191,7 +190,7 @@ def type_text(variable: Variable) -> str:
 
 
 def graph_lines(graph: Graph, names: Names | None = None, origins: bool = True) -> Iterator[str]:
-    """A graph as text, one line a variable in the order of computation: `%3 = Sum[axes=(1,)](%2) : float32[?]`.
+    """A graph as text, one line a variable in the order of computation: `%3 = Sum[1](%2) : float32[?]`.
 
     Small constants stand where they are used, results of an op with several are its name and their number. `names` keeps names
     from one text to the next; with `origins` each line ends with the place in the user's code. A loop's body follows it.

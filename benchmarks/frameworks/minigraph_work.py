@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,15 @@ import minigraph as mg
 from frameworks import work
 from minigraph import layers, training
 from minigraph.transforms import get_batch_normalization_updates, moving_average
+
+made: deque[mg.Function] = deque(maxlen=1)
+"""The function that was made last."""
+
+
+def compiled(*arguments: Any, **options: Any) -> mg.Function:
+    """`mg.function`, whose result is kept."""
+    made.append(mg.function(*arguments, **options))
+    return made[-1]
 
 
 def network(sizes: tuple[int, ...]) -> Any:
@@ -36,7 +46,7 @@ def training_function(sizes: tuple[int, ...], optimizer: str) -> Any:
         (population, (1 - work.AVERAGING) * population + work.AVERAGING * estimate)
         for population, estimate in get_batch_normalization_updates(cost)
     ]
-    return mg.function([x, t], cost, updates=[*updates, *averages])
+    return compiled([x, t], cost, updates=[*updates, *averages])
 
 
 def mlp_step(sizes: tuple[int, ...], count: int, optimizer: str) -> Callable[[], Any]:
@@ -49,7 +59,7 @@ def mlp_step(sizes: tuple[int, ...], count: int, optimizer: str) -> Callable[[],
 def mlp_inference(sizes: tuple[int, ...], count: int) -> Callable[[], Any]:
     """The logits of the same network."""
     x = mg.matrix("x")
-    f = mg.function([x], network(sizes).apply(x))
+    f = compiled([x], network(sizes).apply(x))
     inputs, _ = work.batch(sizes, count)
     return lambda: f(inputs)
 
@@ -72,7 +82,7 @@ def lstm_step(hidden: int, normalized: bool) -> Callable[[], Any]:
     updates = training.momentum(cost, mg.ComputationGraph(cost).parameters, work.RATE, work.MOMENTUM)
     if normalized:
         updates += moving_average(get_batch_normalization_updates(cost), work.AVERAGING)
-    step = mg.function([x, t], cost, updates=updates)
+    step = compiled([x, t], cost, updates=updates)
     inputs, classes = work.sequences()
     return lambda: float(step(inputs, classes))
 
@@ -81,7 +91,7 @@ def lstm_inference(hidden: int, normalized: bool) -> Callable[[], Any]:
     """The logits of the same network."""
     x = mg.tensor("x", shape=(None, None, 1))
     lstm, classify = _lstm(hidden, normalized)
-    f = mg.function([x], classify.apply(lstm.apply(x, return_sequences=False)[0]))
+    f = compiled([x], classify.apply(lstm.apply(x, return_sequences=False)[0]))
     inputs, _ = work.sequences()
     return lambda: f(inputs)
 
@@ -103,7 +113,7 @@ def cnn_function(channels: int, size: int) -> Any:
         cost = mg.softmax_crossentropy(net.apply(x), t).mean()
     updates = training.momentum(cost, mg.ComputationGraph(cost).parameters, work.RATE, work.MOMENTUM)
     averages = moving_average(get_batch_normalization_updates(cost), work.AVERAGING)
-    return mg.function([x, t], cost, updates=[*updates, *averages])
+    return compiled([x, t], cost, updates=[*updates, *averages])
 
 
 def cnn_step(channels: int, size: int) -> Callable[[], Any]:
@@ -116,7 +126,7 @@ def cnn_step(channels: int, size: int) -> Callable[[], Any]:
 def cnn_inference(channels: int, size: int) -> Callable[[], Any]:
     """The logits of the same network."""
     x = mg.tensor4("x", shape=(None, channels, size, size))
-    f = mg.function([x], _cnn().apply(x))
+    f = compiled([x], _cnn().apply(x))
     inputs, _ = work.images(channels, size)
     return lambda: f(inputs)
 
@@ -128,14 +138,14 @@ def micro_function(name: str, elements: int) -> tuple[Any, ...]:
         m = work.BETA1 * first + (1 - work.BETA1) * gradient
         v = work.BETA2 * second + (1 - work.BETA2) * gradient**2
         step = work.ADAM_RATE * m / (mg.sqrt(v) + work.ADAM_EPSILON)
-        return (mg.function([], None, updates={parameter: parameter - step, first: m, second: v}),)
+        return (compiled([], None, updates={parameter: parameter - step, first: m, second: v}),)
     x = mg.matrix("x")
     results = {
         "layer_norm": lambda: mg.standardize(x, -1, 1e-5)[0],
         "softmax": lambda: mg.softmax(x),
         "gelu": lambda: mg.gelu(x),
     }
-    return mg.function([x], results[name]()), work.rows(elements)
+    return compiled([x], results[name]()), work.rows(elements)
 
 
 def micro(name: str, elements: int) -> Callable[[], Any]:

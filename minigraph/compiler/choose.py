@@ -1,8 +1,9 @@
-"""Which backend runs a function."""
+"""Which backend runs a function, through which passes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import wraps
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,64 @@ from minigraph.compiler.cpu.backend import NATIVE, Native
 from minigraph.compiler.cuda.backend import CUDA, Gpu
 from minigraph.compiler.cuda.plan import Device
 from minigraph.compiler.interpreted import Backend
-from minigraph.compiler.passes import Journal, Pipeline, Wish
+from minigraph.compiler.passes import GraphPass, Journal, Pipeline, check_name
 from minigraph.compiler.pipeline import PASSES, SECLUDE
 from minigraph.core.config import BACKENDS, config
-from minigraph.core.errors import ExecutionError, InvalidValueError, MissingExtraError
+from minigraph.core.errors import ExecutionError, InvalidTypeError, InvalidValueError, MissingExtraError
+from minigraph.core.graph import Graph
+from minigraph.core.wishes import After, Wish
+from minigraph.rewrite.engine import Rule, rewrite
 
 INTERPRETED = Pipeline((SECLUDE, *PASSES))
+
+PIPELINES = {"numpy": INTERPRETED, "native": NATIVE, "cupy": CUDA}
+"""The passes of each backend."""
+
+NAMES = tuple(dict.fromkeys(name for one in PIPELINES.values() for name in one.names))
+"""The names of all passes, whatever backend they are of."""
+
+_registered: list[After] = []
+
+
+def register_rule(rule: Rule, after: str) -> None:
+    """Let a rewrite rule run in every function that is compiled from now on, after each run of the pass called `after`.
+
+    rule: a function that takes a variable and returns an equal one of the same type, or None where it does not apply.
+    after: the name of a pass; functions that leave it out, or whose backend lacks it, do without the rule.
+    TypeError if `rule` cannot be called; ValueError if no backend has a pass of this name.
+
+    >>> from minigraph.ops.elementwise.arithmetic import Log
+    >>> from minigraph.ops.elementwise.transcendental import Exp
+    >>> def cancel_log_of_exp(variable):
+    ...     match variable:
+    ...         case mg.Variable(Log(), (mg.Variable(Exp(), (x,)),)):
+    ...             return x
+    >>> mg.register_rule(cancel_log_of_exp, after="simplify")
+    >>> mg.unregister_rule(cancel_log_of_exp)
+    """
+    if not callable(rule):
+        raise InvalidTypeError(f"a rule is a function from a variable to a variable or None, not {rule!r}")
+    check_name(after, NAMES)
+    _registered.append(After(after, _applying(rule)))
+
+
+def unregister_rule(rule: Rule) -> None:
+    """Leave out a rule that `register_rule` added; ValueError if it was not."""
+    found = [one for one in _registered if getattr(one.run, "__wrapped__", None) is rule]
+    if not found:
+        raise InvalidValueError(f"{rule!r} is no rule that was registered")
+    for one in found:
+        _registered.remove(one)
+
+
+def _applying(rule: Rule) -> GraphPass:
+    """The pass that applies a rule wherever it can."""
+
+    @wraps(rule)
+    def apply(graph: Graph) -> Graph:
+        return rewrite(graph, [rule])
+
+    return apply
 
 
 def choose(name: str | None, wishes: Iterable[Wish] = (), journal: Journal | None = None) -> Backend:
@@ -30,15 +83,16 @@ def choose(name: str | None, wishes: Iterable[Wish] = (), journal: Journal | Non
     """
     wanted = name or config.backend or ("native" if jit.is_available() else "numpy")
     journal = journal or Journal()
-    if wanted == "numpy":
-        return Backend("numpy", np, INTERPRETED.changed(wishes), journal)
+    if wanted not in PIPELINES:
+        raise InvalidValueError(f"there is no backend {wanted!r}; use one of {BACKENDS}")
+    pipeline = PIPELINES[wanted].changed((*_registered, *wishes), NAMES)
     if wanted == "native":
         jit.llvm()
-        return Native("native", np, NATIVE.changed(wishes), journal)
+        return Native("native", np, pipeline, journal)
     if wanted == "cupy":
         cupy = usable_cupy()
-        return Gpu("cupy", cupy, CUDA.changed(wishes), journal, config.device, Device(cupy))
-    raise InvalidValueError(f"there is no backend {wanted!r}; use one of {BACKENDS}")
+        return Gpu("cupy", cupy, pipeline, journal, config.device, Device(cupy))
+    return Backend("numpy", np, pipeline, journal)
 
 
 def usable_cupy() -> Any:

@@ -74,7 +74,7 @@ class Backend:
 
     def partitioned(self, graph: Graph) -> Graph:
         """The optimized body of a loop as this backend takes it, compiled parts gathered in regions if it has such."""
-        return self.journal.run([one for one in self.pipeline.whole if one.name == "partition"], graph, "loop body: ")
+        return self.journal.run(self.pipeline.regions, graph, "loop body: ")
 
     def loops(self, variable: Variable) -> bool:
         """Whether `kernel` has something better for this loop than a plain one over its body."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, ClassVar, Generic, Protocol, TypeVar, cast
 
 import numpy as np
@@ -33,8 +33,11 @@ class Planned(Protocol):
     def held_bytes(self) -> int:
         """How many bytes it holds as long as it is kept."""
 
-    def lines(self, code: bool = False) -> Iterator[str]:
-        """What it does as readable text, with `code` followed by that of its kernels."""
+    def lines(self) -> Iterator[str]:
+        """What it does as readable text."""
+
+    def code(self) -> Iterable[str]:
+        """The text of each of its kernels."""
 
 
 PlanT = TypeVar("PlanT", bound=Planned)
@@ -103,9 +106,9 @@ class PlannedRegion(ABC, Generic[PlanT]):
 
     def _tell(self, key: Shapes, plan: PlanT) -> None:
         """Note the steps of a plan, and the code of its kernels."""
-        journal, steps = self.backend.journal, list(plan.lines())
+        journal = self.backend.journal
         journal.note(f"{title_of(key)}program", plan)
-        journal.write(f"{title_of(key)}code", self.language, list(plan.lines(code=True))[len(steps) :])
+        journal.write(f"{title_of(key)}code", self.language, plan.code())
 
     @abstractmethod
     def __call__(self, *arrays: Array) -> tuple[Array, ...]:
@@ -119,7 +122,8 @@ class PlannedRegion(ABC, Generic[PlanT]):
         """Every plan as readable text, with `code` that of its kernels, too."""
         for key, plan in self.plans.items():
             yield f"## inputs of shapes {', '.join(map(str, key))}; {plan.frame.arena_bytes} bytes of working memory"
-            yield from plan.lines(code)
+            yield from plan.lines()
+            yield from (line for text in plan.code() if code for line in text.splitlines())
 
 
 def explanation(graph: Graph, arrays: Sequence[Array]) -> Exception | None:

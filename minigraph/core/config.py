@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 from minigraph.core.errors import InvalidTypeError, InvalidValueError
+from minigraph.core.wishes import Wish, as_wishes
 
 BACKENDS = ("native", "numpy", "cupy")
 FLOAT_TYPES = ("float32", "float64")
@@ -73,13 +74,14 @@ class Config:
         self._values["device"] = number
 
     @property
-    def passes(self) -> tuple[Any, ...]:
+    def passes(self) -> tuple[Wish, ...]:
         """The passes that functions leave out and add."""
-        return tuple(self._values["passes"])
+        wishes: tuple[Wish, ...] = self._values["passes"]
+        return wishes
 
     @passes.setter
     def passes(self, wishes: Any) -> None:
-        self._values["passes"] = (wishes,) if isinstance(wishes, str) or callable(wishes) else tuple(wishes)
+        self._values["passes"] = as_wishes(wishes)
 
     @property
     def verify(self) -> bool:

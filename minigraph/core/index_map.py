@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from minigraph.core.record import Record
 
 Size = Any
@@ -64,7 +62,7 @@ class IndexMap(Record):
     def take(self, xp: Any, shape: Sequence[int], operands: Sequence[Any]) -> Any:
         """The result, of this shape, from arrays of the namespace `xp`, as a copy. IndexError for a pick that is outside."""
         x = operands[0]
-        index = [np.asarray(start) for start in self.starts]
+        index = [xp.asarray(start) for start in self.starts]
         for place, (size, terms) in enumerate(zip(shape, self.axes, strict=True)):
             own = xp.arange(size).reshape([size if k == place else 1 for k in range(len(shape))])
             for axis, step in terms:

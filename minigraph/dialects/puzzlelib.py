@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -149,7 +149,32 @@ class BatchNorm(BatchNormND):
         self.ranks = (2,)
 
 
-class BatchNorm1D(BatchNormND):
+class _SpatialNormalization(BatchNormND):
+    """A module for a number of spatial axes of its own; `size` is another name for maps."""
+
+    axes: ClassVar[int]
+
+    def __init__(
+        self,
+        maps: int | None = None,
+        epsilon: float = 1e-5,
+        initFactor: float = 1.0,
+        minFactor: float = 0.1,
+        sscale: float = 0.01,
+        affine: bool = True,
+        name: str | None = None,
+        empty: bool = False,
+        inplace: bool = False,
+        *,
+        size: int | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(
+            self.axes, maps, epsilon, initFactor, minFactor, sscale, affine, name, empty, inplace, size=size, **options
+        )
+
+
+class BatchNorm1D(_SpatialNormalization):
     """PuzzleLib's module for (batch, maps, steps); `size` is another name for maps. Arguments: see `BatchNormND`.
 
     >>> layer = mg.dialects.puzzlelib.BatchNorm1D(3)
@@ -157,25 +182,10 @@ class BatchNorm1D(BatchNormND):
     ((None, 3, 5), ['scale', 'bias', 'mean', 'var'])
     """
 
-    def __init__(
-        self,
-        maps: int | None = None,
-        epsilon: float = 1e-5,
-        initFactor: float = 1.0,
-        minFactor: float = 0.1,
-        sscale: float = 0.01,
-        affine: bool = True,
-        name: str | None = None,
-        empty: bool = False,
-        inplace: bool = False,
-        *,
-        size: int | None = None,
-        **options: Any,
-    ) -> None:
-        super().__init__(1, maps, epsilon, initFactor, minFactor, sscale, affine, name, empty, inplace, size=size, **options)
+    axes = 1
 
 
-class BatchNorm2D(BatchNormND):
+class BatchNorm2D(_SpatialNormalization):
     """PuzzleLib's module for (batch, maps, height, width); `size` is another name for maps. Arguments: see `BatchNormND`.
 
     >>> layer = mg.dialects.puzzlelib.BatchNorm2D(3)
@@ -183,25 +193,10 @@ class BatchNorm2D(BatchNormND):
     ((None, 3, 5, 5), ['scale', 'bias', 'mean', 'var'])
     """
 
-    def __init__(
-        self,
-        maps: int | None = None,
-        epsilon: float = 1e-5,
-        initFactor: float = 1.0,
-        minFactor: float = 0.1,
-        sscale: float = 0.01,
-        affine: bool = True,
-        name: str | None = None,
-        empty: bool = False,
-        inplace: bool = False,
-        *,
-        size: int | None = None,
-        **options: Any,
-    ) -> None:
-        super().__init__(2, maps, epsilon, initFactor, minFactor, sscale, affine, name, empty, inplace, size=size, **options)
+    axes = 2
 
 
-class BatchNorm3D(BatchNormND):
+class BatchNorm3D(_SpatialNormalization):
     """PuzzleLib's module for (batch, maps, depth, height, width); `size` is another name for maps. Arguments: see
     `BatchNormND`.
 
@@ -210,19 +205,4 @@ class BatchNorm3D(BatchNormND):
     ((None, 3, 5, 5, 5), ['scale', 'bias', 'mean', 'var'])
     """
 
-    def __init__(
-        self,
-        maps: int | None = None,
-        epsilon: float = 1e-5,
-        initFactor: float = 1.0,
-        minFactor: float = 0.1,
-        sscale: float = 0.01,
-        affine: bool = True,
-        name: str | None = None,
-        empty: bool = False,
-        inplace: bool = False,
-        *,
-        size: int | None = None,
-        **options: Any,
-    ) -> None:
-        super().__init__(3, maps, epsilon, initFactor, minFactor, sscale, affine, name, empty, inplace, size=size, **options)
+    axes = 3

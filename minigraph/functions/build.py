@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from minigraph.compiler.passes import Wish
 from minigraph.core.conversion import as_variable, fit
 from minigraph.core.errors import InvalidTypeError, InvalidValueError
 from minigraph.core.graph import Array, Constant, Graph, Input, Shared, Variable
 from minigraph.core.origin import warn
 from minigraph.core.record import Record
 from minigraph.core.walks import rebuild, replace
+from minigraph.core.wishes import Wish
 from minigraph.ops.control import computed_by, updated_value
 from minigraph.ops.loop.asked import asked_updates
 from minigraph.rewrite.anonymous import anonymous

@@ -16,7 +16,7 @@ from minigraph.compiler.cpu.fast_call import Direct
 from minigraph.compiler.cuda.backend import DeviceRegion, Gpu
 from minigraph.compiler.cuda.cuda_graph import Replay
 from minigraph.compiler.interpreted import Backend
-from minigraph.compiler.passes import Journal, ProfiledStep, Wish, as_wishes, dump_folder
+from minigraph.compiler.passes import Journal, ProfiledStep, dump_folder
 from minigraph.compiler.scalar.seclude import warn_of_opaque
 from minigraph.compiler.schedule import Schedule, run, run_step, schedule
 from minigraph.compiler.shape_cache import PlannedRegion
@@ -29,6 +29,7 @@ from minigraph.core.locks import holding, inside
 from minigraph.core.state import Cell, locks_of, move, replace_unchanged, snapshot
 from minigraph.core.version import Stamp
 from minigraph.core.walks import check_replacement, rebuild
+from minigraph.core.wishes import Wish, as_wishes
 from minigraph.functions.build import (
     In,
     Specification,
@@ -83,7 +84,8 @@ class Function:
         self.name = specification.name
         if self._journal.is_open:
             self._journal.note("given", graph)
-        self.graph = without_collector(self._journal.run, self._backend.pipeline.whole, graph)
+        pipeline = self._backend.pipeline
+        self.graph = without_collector(self._journal.run, (*pipeline.whole, *pipeline.regions), graph)
         if self._backend.compiles:
             warn_of_opaque(self.graph, self._backend.xp.__name__)
         self._plan: Schedule = without_collector(schedule, self.graph, self._backend)

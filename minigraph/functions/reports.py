@@ -20,8 +20,8 @@ __all__ = [
 class Trace(Record):
     """What each pass made of a graph: (name of the pass, what it made); the first entry is what it began with.
 
-    What passes made are graphs, and then, for each region and set of sizes that calls have met, groups, steps and kernels. As
-    text a stage is the lines that it changed.
+    What passes made are graphs, and then, for each region and set of sizes that calls have met, graphs of known sizes and the
+    steps of a program. As text a stage is the lines that it changed.
     """
 
     stages: tuple[tuple[str, Graph | Printable], ...]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,15 +11,16 @@ import numpy as np
 import pytest
 
 import minigraph as mg
-from minigraph.compiler.choose import INTERPRETED
+from minigraph.compiler.choose import INTERPRETED, PIPELINES
 from minigraph.compiler.cpu import jit
 from minigraph.compiler.cpu.backend import NATIVE
 from minigraph.compiler.cuda.backend import CUDA
 from minigraph.compiler.passes import Pass, Pipeline, verify
+from minigraph.core.walks import rebuild
 from minigraph.ops.elementwise.arithmetic import Log, Negative
 from minigraph.ops.elementwise.transcendental import Exp
+from minigraph.ops.loop.loop import Scan
 
-PIPELINES = {"numpy": INTERPRETED, "native": NATIVE, "cupy": CUDA}
 needs_jit = pytest.mark.skipif(not jit.is_available(), reason="llvmlite is not installed")
 
 
@@ -47,9 +50,11 @@ def cancel_log_of_exp(variable: mg.Variable) -> mg.Variable | None:
 
 @pytest.mark.parametrize("backend", PIPELINES)
 def test_each_pass_says_what_it_does(backend: str) -> None:
-    for step in (*PIPELINES[backend].whole, *PIPELINES[backend].shaped):
+    pipeline = PIPELINES[backend]
+    for step in (*pipeline.whole, *pipeline.regions, *pipeline.shaped):
         assert step.name.isidentifier()
-        assert step.summary.endswith(".") or step.summary.count(" ") > 5, step.name
+        assert step.summary.endswith(".") and "\n" not in step.summary, step.name
+        assert len(step.summary.split()) > 5, step.name
 
 
 def test_names_come_in_order() -> None:
@@ -78,7 +83,31 @@ def test_settings_come_first(settings: mg.config.__class__) -> None:
     settings.passes = "-merge"
     f = mg.function([x], mg.exp(x) + mg.exp(x), backend="numpy", passes="-fold")
     assert not {"merge", "fold"} & set(f.passes)
-    assert {"merge", "fold"} <= set(mg.function([x], x, backend="numpy", passes=()).passes) | {"merge"}
+    assert set(INTERPRETED.names) - set(mg.function([x], x, backend="numpy").passes) == {"merge"}
+    settings.passes = ()
+    assert mg.function([x], x, backend="numpy").passes == INTERPRETED.names
+
+
+@pytest.mark.parametrize("wish", [mg.After("merge", lambda graph: graph), [lambda graph: graph], "-merge", ("-merge", "-fold")])
+def test_settings_may_be_one_wish_or_several(wish: object, settings: mg.config.__class__) -> None:
+    x = mg.vector("x")
+    settings.passes = wish
+    assert mg.function([x], x, backend="numpy").passes == INTERPRETED.changed(settings.passes).names
+
+
+@pytest.mark.parametrize("wish", [3, "merge", ["-merge", None], {"-merge"}])
+def test_settings_that_are_no_passes_are_refused_at_once(wish: object, settings: mg.config.__class__) -> None:
+    before = settings.passes
+    with pytest.raises(TypeError, match="after a minus sign"):
+        settings.passes = wish
+    assert settings.passes == before
+
+
+def test_names_of_another_backends_passes_are_known(settings: mg.config.__class__) -> None:
+    """Settings hold for all backends, whatever passes each of them has."""
+    x = mg.vector("x")
+    settings.passes = ["-insert_copies", "-one_pass_variance", mg.After("partition", mg.Graph.with_roots)]
+    assert mg.function([x], x, backend="numpy").passes == INTERPRETED.names
 
 
 @needs_jit
@@ -108,8 +137,20 @@ def test_a_pass_of_ones_own_runs_last_or_where_it_says() -> None:
     assert seen == [("logs", 1), ("logs", 1)]
     assert f.passes.index("count_logs") == f.passes.index("strip") + 1
     assert f.passes[-1] == "count_logs"
-    native = mg.function([x], x, backend="native", passes=count_logs) if jit.is_available() else None
-    assert native is None or native.passes.index("count_logs") == native.passes.index("partition") - 1
+
+
+@needs_jit
+def test_a_pass_of_ones_own_runs_before_regions_are_gathered_or_in_them() -> None:
+    x = mg.vector("x")
+
+    def look(graph: mg.Graph) -> mg.Graph:
+        """Leave a graph as it is."""
+        return graph
+
+    f = mg.function([x], x, backend="native", passes=look)
+    assert f.passes.index("look") == f.passes.index("partition") - 1
+    g = mg.function([x], x, backend="native", passes=mg.After("partition", functools.partial(look)))
+    assert g.passes.index("partial") == g.passes.index("partition") + 1
 
 
 @pytest.mark.parametrize(
@@ -147,6 +188,8 @@ def test_a_rule_of_ones_own_runs_once_it_is_registered() -> None:
         mg.unregister_rule(cancel_log_of_exp)
     with pytest.raises(TypeError, match="a rule is a function"):
         mg.register_rule("merge", after="lower")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"no pass 'simplified'.*simplify"):
+        mg.register_rule(cancel_log_of_exp, after="simplified")
 
 
 # -- verified --------------------------------------------------------------------------------------------------------
@@ -174,6 +217,31 @@ def wrong_inside(graph: mg.Graph) -> mg.Graph:
     return graph.with_roots([mg.Variable(root.op, (wrong.sum(0),), root.type)])
 
 
+def wrong_loop(graph: mg.Graph) -> mg.Graph:
+    """A loop whose body reads an input from nowhere."""
+    (loop,) = (one for one in graph.variables if isinstance(one.op, Scan))
+    roots = [one + mg.scalar("other") for one in loop.op.body.roots]
+    changed = mg.Variable(loop.op.altered(body=mg.Graph(loop.op.body.inputs, tuple(roots))), loop.inputs, loop.type)
+    return graph.with_roots(rebuild(graph.roots, {loop: changed}))
+
+
+def test_the_verifier_looks_into_loops() -> None:
+    x = mg.vector("x")
+    graph = mg.Graph((x,), (mg.scan(lambda one: mg.exp(one), sequences=[x]),))
+    verify("strip", graph, graph)
+    with pytest.raises(mg.ExecutionError, match=r"the pass 'wrong_loop' made.*comes from nowhere"):
+        verify("wrong_loop", graph, wrong_loop(graph))
+
+
+def test_the_verifier_compares_each_of_several_results() -> None:
+    x = mg.vector("x")
+    graph = mg.Graph((x,), tuple(mg.scan(lambda one: [mg.exp(one), mg.isnan(one)], sequences=[x])))
+    (both,) = {one.inputs[0] for one in graph.roots}
+    wrong = mg.Variable(both.op, both.inputs, (both.type[1], both.type[0]))
+    with pytest.raises(mg.ExecutionError, match="another type"):
+        verify("swap", graph, graph.with_roots(rebuild(graph.roots, {both: wrong})))
+
+
 @pytest.mark.parametrize(
     ("step", "words"),
     [(wrong_type, "float64"), (foreign_leaf, "comes from nowhere"), (lost_output, "0 roots"), (wrong_inside, "another type")],
@@ -192,6 +260,29 @@ def test_a_right_pass_is_not_blamed() -> None:
         verify(step.name, graph, step.run(graph))
 
 
+@needs_jit
+def test_the_code_of_a_loop_stands_apart_from_its_steps(tmp_path: Path) -> None:
+    x, w = mg.matrix("x"), mg.matrix("w")
+    rows = mg.scan(lambda row, state: mg.tanh(row + state @ w), sequences=[x], outputs_info=[x[0]])
+    f = mg.function([x, w], mg.exp(rows), backend="native", dump=tmp_path)
+    f(np.ones((3, 2), "float32"), np.ones((2, 2), "float32"))
+    *_, program, code = sorted(next(tmp_path.iterdir()).iterdir())
+    steps, source = f.source(), f.source(code=True)
+    assert "3 times:" in program.read_text() and "3 times:" in steps
+    assert "define" not in program.read_text() and "define" not in steps
+    assert source.startswith(steps)
+    assert source[len(steps) :].strip() == code.read_text().strip()
+    kernels = re.findall(r"^define \w+ @\w+", code.read_text(), re.MULTILINE)
+    assert len(kernels) == steps.count("for i0 <"), "one for each nest, those of the body included"
+
+
+def test_names_do_not_lead_out_of_the_folder(tmp_path: Path) -> None:
+    x = mg.vector("x")
+    mg.function([x], x, backend="numpy", name="../a/b c", dump=tmp_path / "inside")
+    assert [one.name for one in tmp_path.iterdir()] == ["inside"]
+    assert [one.name for one in (tmp_path / "inside").iterdir()] == ["000_.._a_b_c"]
+
+
 # -- told ------------------------------------------------------------------------------------------------------------
 
 
@@ -199,7 +290,7 @@ def test_a_right_pass_is_not_blamed() -> None:
 def test_the_trace_goes_on_to_the_kernels() -> None:
     x = mg.matrix("x")
     f = mg.function([x], mg.log(mg.softmax(x)).sum(), backend="native", trace=True)
-    assert [name for name, _ in f.trace.stages] == ["given", *[one.name for one in NATIVE.whole]]
+    assert [name for name, _ in f.trace.stages] == ["given", *[one.name for one in (*NATIVE.whole, *NATIVE.regions)]]
     f(np.ones((4, 3), "float32"))
     names = [name for name, _ in f.trace.stages]
     assert names[-1] == "region 4x3: program"

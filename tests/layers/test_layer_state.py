@@ -26,6 +26,7 @@ ABSTRACT = {
     layers.Recurrent,
     DialectNormalization,
     TrainableNormalization,
+    puzzlelib._SpatialNormalization,
     torch.PyTorchNormalization,
 }
 

@@ -269,8 +269,8 @@ LAYERS = [one for one in vars(mg.layers).values() if isinstance(one, type) and i
     one
     for module in vars(mg.dialects).values()
     if isinstance(module, type(mg))
-    for one in vars(module).values()
-    if isinstance(one, type) and issubclass(one, Layer) and one.__module__ == module.__name__
+    for name, one in vars(module).items()
+    if isinstance(one, type) and issubclass(one, Layer) and one.__module__ == module.__name__ and name[0] != "_"
 ]
 NEEDED = {
     "Sequence": ([],),

@@ -16,7 +16,7 @@ from minigraph.core.index_map import IndexMap, Pick
 from minigraph.core.types import TensorType
 from minigraph.layers import Layer, application
 from minigraph.ops.array.selection import Selection
-from minigraph.ops.array.shape import restore_axes
+from minigraph.ops.array.shape import Dimshuffle, restore_axes
 from minigraph.ops.elementwise.arithmetic import Log
 from minigraph.ops.elementwise.base import Cotangents, Floating
 from minigraph.ops.elementwise.transcendental import Exp
@@ -216,7 +216,13 @@ class Branching(LogMeanExp):
         return state[0] if np.all(state[0] > 0) else state[1]
 
 
-@pytest.mark.parametrize("kind", [Doubled, Branching, Unfaithful])
+class Drawn(LogMeanExp):
+    """A fold that must not be computed twice, nor left out."""
+
+    pure = False
+
+
+@pytest.mark.parametrize("kind", [Doubled, Branching, Unfaithful, Drawn])
 def test_a_fold_that_kernels_would_get_wrong_is_left_to_numpy(kind: type[Reduction]) -> None:
     x = mg.dmatrix("x")
     y = kind((1,))(x)
@@ -224,3 +230,59 @@ def test_a_fold_that_kernels_would_get_wrong_is_left_to_numpy(kind: type[Reducti
     with pytest.warns(UserWarning, match=f"{kind.__name__} is not compiled"):
         f = mg.function([x], y + 1, backend="native")
     np.testing.assert_array_equal(f(X), expected + 1)
+
+
+class Turned(Dimshuffle):
+    """A selection that derives from another, and states an index map alone."""
+
+    def index_map(self, *types: TensorType) -> IndexMap:
+        rows, columns = types[0].shape
+        return IndexMap((rows - 1, columns - 1), (((1, -1),), ((0, -1),)))
+
+
+class Boundless(Diagonal):
+    """A selection that knows no size of its result."""
+
+    def infer(self, *types: TensorType) -> TensorType:
+        return TensorType(types[0].dtype, (None,))
+
+    def forward(self, xp: Any, x: Array) -> Array:
+        return xp.diagonal(x)
+
+    def index_map(self, *types: TensorType) -> IndexMap:
+        return super().index_map(*types)
+
+
+class Shortened(Boundless):
+    """A selection whose index map and `forward` differ."""
+
+    def infer(self, *types: TensorType) -> TensorType:
+        return Diagonal().infer(*types)
+
+    def index_map(self, *types: TensorType) -> IndexMap:
+        return IndexMap((0, 0), (((1, 1),),))
+
+
+class Unmapped(Boundless):
+    """A selection without an index map."""
+
+    def index_map(self, *types: TensorType) -> IndexMap | None:
+        return None
+
+
+@pytest.mark.parametrize("op", [Turned((1, 0)), Boundless(), Shortened(), Unmapped()], ids=lambda op: type(op).__name__)
+def test_a_selection_that_kernels_would_get_wrong_is_left_to_numpy(op: Selection) -> None:
+    x = mg.dmatrix("x")
+    with pytest.warns(UserWarning, match=f"{type(op).__name__} is not compiled"):
+        f = mg.function([x], op(x) + 1, backend="native")
+    np.testing.assert_array_equal(f(X), op.forward(np, X) + 1)
+    np.testing.assert_array_equal(mg.function([x], op(x) + 1, backend="numpy")(X), op.forward(np, X) + 1)
+
+
+@on_each
+def test_a_fold_over_no_axes_is_of_single_elements(backend: str) -> None:
+    x = mg.dmatrix("x")
+    f = mg.function([x], [LogMeanExp(())(x), LogMeanExp(())(x[:0])], backend=backend)
+    one, none = f(X)
+    np.testing.assert_allclose(one, X, rtol=1e-12)
+    assert none.shape == (0, X.shape[1])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from operator import itemgetter
 from typing import Any
@@ -97,9 +97,13 @@ class Plan:
             return None
         raise KernelFailure(f"step {failed}")
 
-    def lines(self, code: bool = False) -> Iterator[str]:
-        """The program as readable text, with `code` followed by that of its kernels."""
-        return self.frame.lines(code)
+    def lines(self) -> Iterator[str]:
+        """The program as readable text."""
+        return self.frame.lines()
+
+    def code(self) -> Iterable[str]:
+        """The text of each kernel, those of loops' bodies included."""
+        return self.frame.native.texts
 
     def attempt(self, arrays: tuple[Array, ...], piece: Piece, references: int) -> Iterator[int]:
         """An iterator whose one item is computed in one C call: the outputs, which follow the inputs in `arrays`, are written.
@@ -251,7 +255,7 @@ def partition(graph: Graph) -> Graph:
     return regions_of(graph, _products())
 
 
-NATIVE = Pipeline((SECLUDE, *PASSES, Pass(partition, needed=True)), SHAPED)
+NATIVE = Pipeline((SECLUDE, *PASSES), (Pass(partition, needed=True),), SHAPED)
 
 
 class Native(Backend):

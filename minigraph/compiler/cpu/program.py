@@ -26,7 +26,7 @@ from minigraph.compiler.shaped.copies import insert_copies
 from minigraph.compiler.shaped.rematerialize import rematerialize
 from minigraph.compiler.shaped.split_reductions import blocks_for_cores, split_products, split_rows
 from minigraph.compiler.shaped.target_ops import Packed
-from minigraph.core.dimensions import Dimension, Sizes, Template
+from minigraph.core.dimensions import Sizes, Template
 from minigraph.core.graph import Constant, Graph
 from minigraph.core.record import Record
 
@@ -78,15 +78,11 @@ class Work(Record):
 
 def work_of(step: NestStep) -> Work:
     """How much a nest computes; nothing where it must not be divided."""
-    nest, (lengths, strides) = step.nest, (step.bindings.sizes, step.bindings.strides)
+    nest, lengths = step.nest, step.bindings.sizes
     if any(one.indices for one in nest.scatters):  # elements may meet where they are put
         return Work(0, 0, 1)
     kept = [size for size, fold in zip(lengths, nest.folded, strict=True) if not fold]
-    moved = sum(
-        one.dtype.itemsize * math.prod([n for n, by in zip(lengths, walked, strict=True) if isinstance(by, Dimension) or by])
-        for one, walked in zip(nest.operands, strides, strict=True)
-    )
-    return Work(math.prod(lengths) * sum([one.op.cost for one in step.variables]), moved, kept[0] if kept else 1)
+    return Work(math.prod(lengths) * sum([one.op.cost for one in step.variables]), step.moved, kept[0] if kept else 1)
 
 
 def parts_of_nests(work: Numbers, by_column: Numbers, in_columns: Numbers) -> Numbers:
@@ -140,6 +136,13 @@ class NativeProgram(Program):
         columns = [(nest.by_column, nest.by_column and nest.folded.count(False) == 1) for nest in structures]
         self.by_column, self.in_columns = np.array(columns, bool).reshape(-1, 2).T
         self._write_words()
+
+    @property
+    def texts(self) -> list[str]:
+        """The text of each kernel, those of loops' bodies included."""
+        own = [kernel.text for kernel in self.kernels.values()]
+        inside = [text for body in self.rooms.values() if isinstance(body, NativeProgram) for text in body.texts]
+        return list(dict.fromkeys([*own, *inside]))
 
     def _write_words(self) -> None:
         """Lay out the words of all steps, one after the other."""
@@ -212,17 +215,14 @@ class NativeFrame(Frame):
         count, constants = len(step.arguments), body.constants.ctypes.data
         return heading(body.address, len(step.body.steps), self.sizes(step.times), count, constants, step.stop)
 
-    def lines(self, code: bool) -> Iterator[str]:
-        """The program as readable text, with `code` followed by that of its kernels."""
+    def lines(self) -> Iterator[str]:
+        """The program as readable text."""
         for k, step in enumerate(self.program.steps):
             parts = f", in {self._steps[k, 2]} parts" if self._steps[k, 2] > 1 else ""
             yield f"# step {k}: {step.title}{parts}   {step.places_in_code}"
-            yield from self._step_lines(step, code)
-        if code:
-            kernels = dict.fromkeys(self.native.kernels.values())
-            yield from (line for kernel in kernels for line in kernel.text.splitlines())
+            yield from self._step_lines(step)
 
-    def _step_lines(self, step: Step, code: bool) -> Iterator[str]:
+    def _step_lines(self, step: Step) -> Iterator[str]:
         """One step as readable text."""
         names = [self.name_of(place.storage) for place in step.places]
         match step:
@@ -230,7 +230,7 @@ class NativeFrame(Frame):
                 yield from describe(step.nest, step.bindings.settled(self.sizes), names)
             case LoopStep(_, _, NativeProgram() as program, times, _, _):
                 yield f"{self.sizes(times)} times:"
-                yield from (f"    {line}" for line in self.bodies[program].lines(code))
+                yield from (f"    {line}" for line in self.bodies[program].lines())
             case _ if isinstance(step.variables[0].op, Packed):
                 yield f"{names[1]} = {names[0]}, packed"
             case _:

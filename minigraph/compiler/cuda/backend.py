@@ -59,7 +59,7 @@ class DeviceRegion(PlannedRegion[DevicePlan]):
         return self.plan(ready).timed(ready)
 
 
-CUDA = Pipeline((SECLUDE, Pass(one_pass_variance), *PASSES, Pass(partition, needed=True)), SHAPED)
+CUDA = Pipeline((SECLUDE, Pass(one_pass_variance), *PASSES), (Pass(partition, needed=True),), SHAPED)
 
 
 @dataclass(frozen=True)

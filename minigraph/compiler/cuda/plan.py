@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import starmap
 from typing import Any
@@ -125,9 +125,13 @@ class DevicePlan:
         """How many bytes of the GPU it holds once its calls are one launch."""
         return self.frame.arena_bytes + self.frame.output_bytes + self.frame.constants.nbytes
 
-    def lines(self, code: bool = False) -> Iterator[str]:
-        """The program as readable text, with `code` followed by that of its kernels."""
-        return self.program.lines(code)
+    def lines(self) -> Iterator[str]:
+        """The program as readable text."""
+        return self.program.lines()
+
+    def code(self) -> Iterable[str]:
+        """The text of each kernel, those of loops' bodies included."""
+        return self.program.texts.values()
 
     def memory(self, arrays: tuple[Array, ...]) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
         """The inputs, copies of those that would be written over, and memory for the outputs."""

@@ -275,20 +275,18 @@ class CudaProgram(Program):
         """The module of all kernels."""
         return "\n".join([PRELUDE, *self.texts.values()])
 
-    def lines(self, code: bool) -> Iterator[str]:
-        """The program as readable text, with `code` followed by that of its kernels."""
+    def lines(self) -> Iterator[str]:
+        """The program as readable text."""
         for k, command in enumerate(self.commands):
             yield f"# command {k}: {self.title(command)}"
             for position in command.steps:
-                yield from self._step_lines(self.steps[position], command, code)
-        if code:
-            yield from (line for text in self.texts.values() for line in text.splitlines())
+                yield from self._step_lines(self.steps[position], command)
 
     def title(self, command: Command) -> str:
         """The ops that a command computes."""
         return "; ".join(dict.fromkeys(self.steps[position].title for position in command.steps))
 
-    def _step_lines(self, step: Step, command: Command, code: bool) -> Iterator[str]:
+    def _step_lines(self, step: Step, command: Command) -> Iterator[str]:
         """One step as readable text."""
         yield f"#   {step.places_in_code}"
         names = [self.frame.name_of(place.storage) for place in step.places]
@@ -297,7 +295,7 @@ class CudaProgram(Program):
                 yield from describe(step.nest, step.bindings, names)
             case _, Loop(body, times):
                 yield f"{times} times:"
-                yield from (f"    {line}" for line in body.lines(code))
+                yield from (f"    {line}" for line in body.lines())
             case _, Gemm():
                 shapes = [(command.rows, command.inner), (command.inner, command.columns), (command.rows, command.columns)]
                 a, b, c = (f"{name}{list(shape)}" for name, shape in zip(names, shapes, strict=True))

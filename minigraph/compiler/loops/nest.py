@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from minigraph.core.dimensions import Sizes
+from minigraph.core.dimensions import Dimension, Sizes
 from minigraph.core.graph import Op
 from minigraph.core.record import Record
 from minigraph.ops.reduce.base import Reduction
@@ -206,6 +206,11 @@ class Bindings(Record):
         """The numbers for sizes that are settled."""
         picks: Any = tuple(map(sizes.all, self.picks))
         return Bindings(sizes.all(self.sizes), tuple(map(sizes.all, self.strides)), picks)
+
+    def walked(self, operand: int) -> list[int]:
+        """The sizes of the axes along which an operand moves."""
+        along = zip(self.sizes, self.strides[operand], strict=True)
+        return [size for size, stride in along if isinstance(stride, Dimension) or stride]
 
     def words(self) -> list[int]:
         """The numbers as they lie in the parameters of a kernel, after the places of its operands."""

@@ -64,14 +64,15 @@ class NestStep(Step):
     nest: LoopNest
     bindings: Bindings
 
+    @property
+    def moved(self) -> int:
+        """The bytes that it moves, each operand once; the number may be open."""
+        in_memory = [k for k, one in enumerate(self.nest.operands) if one.in_memory]
+        return sum(self.nest.operands[k].dtype.itemsize * math.prod(self.bindings.walked(k)) for k in in_memory)
+
     def work(self, settled: Sizes) -> tuple[int, int]:
-        numbers = self.bindings.settled(settled)
-        moved = sum(
-            one.dtype.itemsize * math.prod(size for size, stride in zip(numbers.sizes, strides, strict=True) if stride)
-            for one, strides in zip(self.nest.operands, numbers.strides, strict=True)
-            if one.in_memory
-        )
-        return moved, math.prod(numbers.sizes) * sum(isinstance(node, Apply | Fold) for node in self.nest.nodes)
+        elements = math.prod(settled.all(self.bindings.sizes))
+        return settled(self.moved), elements * sum(isinstance(node, Apply | Fold) for node in self.nest.nodes)
 
 
 class ProductStep(Step):

@@ -6,6 +6,7 @@ here but carried out. An op that tells them apart, or asks for what kernels do n
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,8 +15,9 @@ import numpy as np
 from minigraph.compiler.scalar.namespace import SCALARS
 from minigraph.compiler.scalar.scalar import BOOL, INT64, DType, Value, Writer
 from minigraph.core.errors import InvalidTypeError
-from minigraph.core.graph import Array, Op, Variable
-from minigraph.core.types import broadcast_shapes
+from minigraph.core.graph import Array, Op, Types, Variable
+from minigraph.core.types import TensorType, broadcast_shapes
+from minigraph.ops.array.selection import Selection
 from minigraph.ops.reduce.base import Reduction
 
 TOLERANCES = {2: 2e-2, 4: 1e-4, 8: 1e-9}
@@ -25,6 +27,9 @@ FLOATS = (0.75, -1.25, 0.0, 2.5, -0.5, 1.0, -3.0, 6.5, 0.1, -1.0, np.nan, np.inf
 INTEGERS = (0, 1, 2, -1, 3, -7, 5, 100, -2, 64)
 DRAWS = 4
 """How many orders the operands come in."""
+
+SIZE = 12
+"""The size of an axis whose size is not known."""
 
 _BINARY: dict[str, Any] = {
     "add": np.add, "sub": np.subtract, "mul": np.multiply, "and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor,
@@ -103,22 +108,26 @@ def _called(name: str, operands: Sequence[Array]) -> Array:
 
 
 def objection(op: Op, variable: Variable) -> str | None:
-    """Why what an elementwise op computes cannot be compiled; None if it can."""
+    """Why what an elementwise op, a reduction or a selection computes cannot be compiled; None if it can."""
     kinds = [one.type for one in variable.inputs]
-    if isinstance(variable.type, tuple) or not kinds or variable.type.shape != broadcast_shapes([one.shape for one in kinds]):
-        return "its result is not of the shape that its operands have together"
-    if not op.pure:
-        return "it is not pure"
     try:
         hash(op)
-        return _difference(op, [one.dtype for one in kinds], variable.dtype)
+        if not op.pure:
+            return "it is not pure"
+        if isinstance(op, Reduction):
+            return _difference_of_folds(op, kinds[0].dtype, variable.dtype)
+        if isinstance(op, Selection):
+            return _difference_of_selections(op, kinds)
+        return _difference(op, kinds, variable.type)
     except Exception as error:  # whatever it is, NumPy may do better
         return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
 
 
-def _difference(op: Op, dtypes: Sequence[DType], result: DType) -> str | None:
+def _difference(op: Op, kinds: Sequence[TensorType], found: Types) -> str | None:
     """What NumPy and a kernel make of the same numbers, where that differs."""
-    samples = _samples(dtypes)
+    if isinstance(found, tuple) or not kinds or found.shape != broadcast_shapes([one.shape for one in kinds]):
+        return "its result is not of the shape that its operands have together"
+    samples, result = _samples([one.dtype for one in kinds]), found.dtype
     with np.errstate(all="ignore"):
         writer = Rehearsal()
         value = op.forward(SCALARS, *(writer.of(one, one.dtype) for one in samples))
@@ -134,15 +143,6 @@ def _difference(op: Op, dtypes: Sequence[DType], result: DType) -> str | None:
         return None if np.array_equal(expected, actual) else DIFFERENT
     margin = TOLERANCES[result.itemsize]
     return None if np.allclose(actual, expected, rtol=margin, atol=margin, equal_nan=True) else DIFFERENT
-
-
-def objection_to_fold(op: Reduction, variable: Variable) -> str | None:
-    """Why what a reduction computes cannot be compiled; None if it can."""
-    try:
-        hash(op)
-        return _difference_of_folds(op, variable.inputs[0].dtype, variable.dtype)
-    except Exception as error:  # whatever it is, NumPy may do better
-        return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
 
 
 def _difference_of_folds(op: Reduction, dtype: DType, result: DType) -> str | None:
@@ -165,6 +165,28 @@ def _difference_of_folds(op: Reduction, dtype: DType, result: DType) -> str | No
         return None if np.array_equal(expected, actual) else FOLDS_DIFFERENTLY
     margin = 4 * TOLERANCES[result.itemsize]
     return None if np.allclose(actual, expected, rtol=margin, atol=margin, equal_nan=True) else FOLDS_DIFFERENTLY
+
+
+def _difference_of_selections(op: Selection, kinds: Sequence[TensorType]) -> str | None:
+    """What its forward and its index map take out of the same array, where that differs."""
+    known = [TensorType(one.dtype, tuple([SIZE if size is None else size for size in one.shape])) for one in kinds]
+    found, shown = op.infer(*known), op.index_map(*known)
+    if shown is None:
+        return "it has no index_map for operands of these types"
+    if isinstance(found, tuple) or None in found.shape:
+        return f"its infer says {found} for operands of known sizes"
+    bounds = {pick.operand: pick.count for pick in shown.picks}
+    operands = [_counted(one, bounds.get(place)) for place, one in enumerate(known)]
+    expected, actual = op.forward(np, *operands), shown.take(np, found.shape, operands)  # type: ignore[arg-type]
+    return None if np.array_equal(expected, actual) else "its index_map takes other elements than its forward"
+
+
+def _counted(kind: TensorType, bound: int | None) -> Array:
+    """The numbers from 0 on as an array that is not to be written to, again from 0 on where they would reach a bound."""
+    numbers = np.arange(math.prod(kind.shape))  # type: ignore[arg-type]
+    counted = (numbers if bound is None else numbers % max(bound, 1)).astype(kind.dtype).reshape(kind.shape)  # type: ignore[arg-type]
+    counted.setflags(write=False)
+    return counted
 
 
 FOLDS_DIFFERENTLY = "its fold of single values gives something else than its forward"

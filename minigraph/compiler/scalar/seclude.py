@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from minigraph.compiler.scalar.rehearsal import objection, objection_to_fold
+from minigraph.compiler.scalar.rehearsal import objection
 from minigraph.core.errors import InvalidTypeError
 from minigraph.core.graph import Array, Composite, Graph, Item, Leaf, Op, Structural, Types, Variable, items
 from minigraph.core.index_map import IndexMap
@@ -30,14 +30,10 @@ WITHOUT_EFFECT = {
 """What a class may define anew without computing another value."""
 
 
-class Opaque(Op):
-    """An op that nothing is known of: computed by its own `forward`, in the array namespace of the backend."""
+class Held(Op):
+    """An op of the package in the place of one from outside, as which it is shown."""
 
     op: Op
-    kinds: tuple[Any, ...]
-    """The type of each of its results."""
-    reason: str
-    """Why it is not compiled, empty where its like would not be either."""
 
     def __repr__(self) -> str:
         return repr(self.op)
@@ -53,6 +49,18 @@ class Opaque(Op):
     def exactly(self, *arrays: Array) -> Array:
         return self.op.exactly(*arrays)
 
+    def infer(self, *types: Any) -> Any:
+        return self.op.infer(*types)
+
+
+class Opaque(Held):
+    """An op that nothing is known of: computed by its own `forward`, in the array namespace of the backend."""
+
+    kinds: tuple[Any, ...]
+    """The type of each of its results."""
+    reason: str
+    """Why it is not compiled, empty where its like would not be either."""
+
     @property
     def pure(self) -> bool:
         return self.op.pure
@@ -60,9 +68,6 @@ class Opaque(Op):
     @property
     def view_of(self) -> int | None:
         return self.op.view_of
-
-    def infer(self, *types: Any) -> Types:
-        return self.op.infer(*types)
 
     def forward(self, xp: Any, *arrays: Array) -> Any:
         lent = [_lent(one) for one in arrays]
@@ -136,52 +141,25 @@ class OpaqueLoop(Opaque, Structural):
         return OpaqueLoop(op=changed, kinds=self.kinds, reason=self.reason, body=changed.body), operands
 
 
-class Rehearsed(Elementwise):
+class Rehearsed(Held, Elementwise):
     """An elementwise op that is compiled, after a rehearsal, by its own `forward`."""
 
-    op: Elementwise
     dtype: np.dtype[Any]
-
-    def __repr__(self) -> str:
-        return repr(self.op)
-
-    @property
-    def shown(self) -> Op:
-        return self.op
-
-    @property
-    def of_numbers(self) -> bool:
-        return self.op.of_numbers
-
-    def exactly(self, *arrays: Array) -> Array:
-        return self.op.exactly(*arrays)
-
-    def infer(self, *types: Any) -> Any:
-        return self.op.infer(*types)
 
     def forward(self, xp: Any, *arrays: Array) -> Array:
         result = self.op.forward(xp, *(_lent(one) for one in arrays))
         return result if result.dtype == self.dtype else result.astype(self.dtype)
 
 
-class Folded(Reduction):
+class Folded(Held, Reduction):
     """A reduction that is compiled, after a rehearsal, by its own fold."""
 
     op: Reduction
-    kind: TensorType
-
-    def __repr__(self) -> str:
-        return repr(self.op)
-
-    @property
-    def shown(self) -> Op:
-        return self.op
-
-    def infer(self, *types: TensorType) -> Any:
-        return self.op.infer(*types)
+    axes: tuple[int, ...]
+    dtype: np.dtype[Any]
 
     def over(self, axes: tuple[int, ...]) -> Reduction:
-        return Folded(axes, self.op.over(axes), self.kind)
+        return Folded(op=self.op.over(axes), axes=axes, dtype=self.dtype)
 
     def states(self, dtype: np.dtype[Any]) -> tuple[tuple[np.dtype[Any], Any], ...]:
         return self.op.states(dtype)
@@ -196,23 +174,13 @@ class Folded(Reduction):
         return self.op.result(xp, state, dtype)
 
     def forward(self, xp: Any, x: Array) -> Array:
-        return xp.array(self.op.forward(xp, _lent(x)))
+        return xp.array(self.op.forward(xp, _lent(x)), dtype=self.dtype)
 
 
-class Selected(Selection):
-    """A selection that is compiled by its own index map."""
+class Selected(Held, Selection):
+    """A selection that is compiled, after a rehearsal, by its own index map."""
 
     op: Selection
-
-    def __repr__(self) -> str:
-        return repr(self.op)
-
-    @property
-    def shown(self) -> Op:
-        return self.op
-
-    def infer(self, *types: TensorType) -> Any:
-        return self.op.infer(*types)
 
     def is_view(self, *types: TensorType) -> bool:
         return self.op.is_view(*types)
@@ -228,28 +196,11 @@ class Selected(Selection):
     def index_map(self, *types: TensorType) -> IndexMap | None:
         return self.op.index_map(*types)
 
-    def forward(self, xp: Any, *arrays: Array) -> Array:
-        return xp.array(self.op.forward(xp, *(_lent(one) for one in arrays)))
 
-
-class Expandable(Composite):
+class Expandable(Held, Composite):
     """A composite from outside of the package, known by what it expands to alone."""
 
     op: Composite
-
-    def __repr__(self) -> str:
-        return repr(self.op)
-
-    @property
-    def shown(self) -> Op:
-        return self.op
-
-    @property
-    def of_numbers(self) -> bool:
-        return self.op.of_numbers
-
-    def exactly(self, *arrays: Array) -> Array:
-        return self.op.exactly(*arrays)
 
     def expand(self, *inputs: Variable) -> Any:
         return self.op.expand(*inputs)
@@ -281,18 +232,26 @@ def _held(op: Op, variable: Variable) -> Op:
     kinds: tuple[Any, ...] = variable.type if isinstance(variable.type, tuple) else (variable.type,)
     if isinstance(op, Composite) and not _is_more_derived(type(op), "forward", "expand"):
         return Expandable(op)
-    if isinstance(op, Elementwise):
+    compiled = _compiled(op, variable)
+    if compiled is not None:
         reason = objection(op, variable)
-        return Rehearsed(op, variable.dtype) if reason is None else Opaque(op, kinds, reason)
-    if isinstance(op, Selection) and not op.in_order and not _is_more_derived(type(op), "forward", "index_map"):
-        return Selected(op)
-    if isinstance(op, Reduction) and not _is_more_derived(type(op), "forward", "add"):
-        reason = objection_to_fold(op, variable)
-        return Folded(op.axes, op, variable.type) if reason is None else Opaque(op, kinds, reason)
+        return compiled if reason is None else Opaque(op, kinds, reason)
     reason = f"what {base.__name__} is compiled to does not compute its forward" if derives_from_compiled(variable) else ""
     if isinstance(op, Structural):
         return OpaqueLoop(op=op, kinds=kinds, reason=reason, body=op.body)
     return OpaqueItem(op, kinds, reason) if isinstance(op, Item) else Opaque(op, kinds, reason)
+
+
+def _compiled(op: Op, variable: Variable) -> Op | None:
+    """What may take the place of an op if nothing is found against it: kernels compute it from what its class states."""
+    match op:
+        case Elementwise():
+            return Rehearsed(op, variable.dtype)
+        case Selection() if not op.in_order and not _is_more_derived(type(op), "forward", "index_map"):
+            return Selected(op)
+        case Reduction() if not _is_more_derived(type(op), "forward", "add"):
+            return Folded(op=op, axes=op.axes, dtype=variable.dtype)
+    return None
 
 
 def _computes_alike(kind: type[Op], base: type[Op]) -> bool:

@@ -101,7 +101,7 @@ class Application(Generic[P, R]):
         return _unbound_application, (self.method.__module__, owner, name)
 
     def __str__(self) -> str:
-        return f"{self.layer.name if self.layer else self.method.__qualname__}.{self.name}"
+        return self.method.__qualname__ if self.layer is None else f"{self.layer.name}.{self.name}"
 
     def __repr__(self) -> str:
         if self.layer is None:

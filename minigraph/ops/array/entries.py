@@ -79,7 +79,8 @@ class Indexing(Noted):
         return False
 
     def index_map(self, *types: TensorType) -> IndexMap | None:
-        """Where the elements of x[...] come from in x."""
+        if not self.compilable(*types):
+            return None
         return _index_map(self.entries, types[0].shape, types[self.first_filler :], self.first_filler)
 
     def fill(self, fillers: Sequence[Array]) -> tuple[Any, ...]:

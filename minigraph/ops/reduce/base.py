@@ -53,7 +53,8 @@ class Reduction(Op):
         count = rows.shape[-1]
         state = tuple([xp.full((*outer, count or 1), number, dtype) for dtype, number in self.states(x.dtype)])
         if count:
-            state = self.add(xp, state, rows, xp.arange(count, dtype=np.dtype("int64")) % x.shape[self.axes[-1]])
+            last = x.shape[self.axes[-1]] if self.axes else 1
+            state = self.add(xp, state, rows, xp.arange(count, dtype=np.dtype("int64")) % last)
         while count > 1:
             half = count // 2
             parts = slice(half), slice(half, 2 * half), slice(2 * half, None)

@@ -58,7 +58,7 @@ def step():
 def test_a_training_step():
     program = native(step(), (1, 1))
     frame = NativeFrame(program, PLAIN)
-    assert_golden("program", [*without_places(frame.lines(code=False)), *memory(frame), f"written over: {program.overwritten}"])
+    assert_golden("program", [*without_places(frame.lines()), *memory(frame), f"written over: {program.overwritten}"])
 
 
 @needs_jit
@@ -76,7 +76,7 @@ def test_a_loop_works_on_memory_that_advances():
     x, w = tensor("x", None, 4), tensor("w", 4, 4)
     rows = mg.scan(lambda row, state: mg.tanh(row + state @ w), sequences=[x], outputs_info=[x[0]])
     program = native(static(graph([x, w], rows), (5, 4), (4, 4)))
-    lines = without_places(NativeFrame(program, PLAIN).lines(code=False))
+    lines = without_places(NativeFrame(program, PLAIN).lines())
     (loop,) = [one for one in program.steps if hasattr(one, "arguments")]
     advancing = [f"argument {k}: {one.stride} bytes a step" for k, one in enumerate(loop.arguments)]
     assert_golden("program_loop", [*lines, *advancing])
@@ -86,7 +86,7 @@ def test_launches_for_gpus():
     backend = Backend("cupy", np, CUDA, Journal())
     program = CudaProgram(Journal().run(CUDA.shaped, step()), ((1, 1),), backend)
     waves = [f"wave: {', '.join(type(one).__name__ for one in wave)}" for wave in program.waves]
-    assert_golden("program_gpu", [*without_places(program.lines(code=False)), *waves])
+    assert_golden("program_gpu", [*without_places(program.lines()), *waves])
 
 
 def test_kernels_of_one_structure_are_one_text():

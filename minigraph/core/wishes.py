@@ -1,0 +1,32 @@
+"""What users ask of the passes of compilation: to leave some out, and to add their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from minigraph.core.errors import InvalidTypeError
+from minigraph.core.record import Record
+
+
+class After(Record):
+    """A pass of one's own, and the name of the pass that it comes after each time that one runs."""
+
+    name: str
+    run: Callable[..., Any]
+
+
+Wish = str | After | Callable[..., Any]
+"""The name of a pass to leave out, after a minus sign; or a pass to add, after all others on whole graphs by default."""
+
+
+def as_wishes(wishes: Any) -> tuple[Wish, ...]:
+    """One wish, or a list of them, one after the other; TypeError for anything that is none."""
+    listed = tuple(wishes) if isinstance(wishes, list | tuple) else (wishes,)
+    for one in listed:
+        fits = one.startswith("-") if isinstance(one, str) else isinstance(one, After) or callable(one)
+        if not fits:
+            raise InvalidTypeError(
+                f"passes are names after a minus sign, such as '-merge', functions, or mg.After, not {one!r}"
+            )
+    return listed
