@@ -52,8 +52,6 @@ STILL_LONGER = {
     "compiler.loops.fusion.Grouping",
     "compiler.plan.program.Program",
     "core.dimensions",
-    "functions.function",
-    "functions.function.Function",
     "ops.loop.gradient._Backward",
     "rewrite.loops",
     "rewrite.loops._Lift",
@@ -221,7 +219,7 @@ INTERFACES = {
 
 EXCEPTIONS = {
     "a backend compiles loops and regions itself": """
-        compiler.cpu.backend: Region Scan, compiler.cuda.backend: Region Scan""",
+        compiler.binding: Region, compiler.shape_cache: Region Scan""",
     "errors within a region name the op already": "compiler.interpreted: Region",
     "loops are control flow, which no kernel computes": """
         compiler.schedule: Scan, compiler.loops.fusion: Scan, compiler.plan.program: Scan, compiler.shaped.copies: Scan,

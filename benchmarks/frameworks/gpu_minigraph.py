@@ -28,11 +28,11 @@ class Minigraph:
 
     def note(self, title: str) -> None:
         """Keep of what a call of the last case consists."""
-        kernel = self._function._plan.steps[0].kernel
+        kernel = self._function._execution.plan.steps[0].kernel
         plan = kernel.recent
         products = sum(type(one).__name__ == "Gemm" for one in plan.program.commands)
         kernels = len(plan.program.commands) - products
-        captured = "one graph" if plan.bound is not None else f"no graph ({self._function._direct.refusal})"
+        captured = "one graph" if plan.captured is not None else f"no graph ({self._function._fast.refusal})"
         self.launches[title] = f"{captured} of {kernels} kernels and {products} products"
 
     def _called(self, function: Any, *arrays: Any) -> Callable[[], Any]:

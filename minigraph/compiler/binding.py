@@ -1,51 +1,61 @@
-"""How a function that is one compiled region is wired: which inputs and state the region takes, and where its results go."""
+"""How a function that is one compiled region is bound: which inputs and state the region takes, and where its results go."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from minigraph.compiler.schedule import Schedule
-from minigraph.compiler.shape_cache import PlannedRegion
-from minigraph.core.graph import Item
+from minigraph.core.graph import Item, Variable
 from minigraph.core.record import Record
 from minigraph.core.state import Cell
+from minigraph.rewrite.partition import Region
 
 
-def single_region(plan: Schedule) -> PlannedRegion[Any] | None:
-    """The region that a plan consists of; None if it has other steps, or results that are no results of the region."""
-    region, *rest = plan.steps or (None,)
-    if region is None or not isinstance(region.kernel, PlannedRegion) or not all(plan.owned):
-        return None
-    picks = {step.result for step in rest if isinstance(step.variable.op, Item) and step.operands == (region.result,)}
-    given = {*plan.inputs, *(slot for slot, _ in plan.shared)}
-    fits = len(picks) == len(rest) and set(plan.roots) <= picks and set(region.operands) <= given
-    return region.kernel if fits else None
+class CallSignature(Record):
+    """What the one region of a function takes and gives.
 
-
-class Wiring(Record):
-    """For each input of the region its position among the function's inputs and the shared variables that it reads; the results
-    that callers get; those that are new state; and pairs of an input and of the result that may be written over it.
+    inputs: how many inputs the function has; cells: the shared variables that it reads or updates; targets: those that it
+    updates.
+    sources: for each input of the region its position among the inputs of the function and, after these, the cells.
+    outputs, new_state: the results of the region that callers get, and those that the targets get, by their positions.
+    donations: inputs of the region, and the results that may be written over them.
     """
 
     inputs: int
+    cells: tuple[Cell, ...]
+    targets: tuple[Variable, ...]
     sources: tuple[int, ...]
-    picked: tuple[int, ...]
-    news: tuple[int, ...]
-    wanted: tuple[tuple[int, int], ...]
+    outputs: tuple[int, ...]
+    new_state: tuple[int, ...]
+    donations: tuple[tuple[int, int], ...]
+
+    @property
+    def target_cells(self) -> list[Cell]:
+        """The cells of the targets."""
+        return [target.cell for target in self.targets]
 
 
-def wire(plan: Schedule, targets: Sequence[Cell]) -> Wiring:
-    """The wiring of a plan that is a single region, and of the cells that its last roots update."""
-    operands = plan.steps[0].operands
+def signature_of(plan: Schedule, targets: Sequence[Variable]) -> CallSignature | None:
+    """The signature of a plan whose last roots are the new values of `targets`.
+
+    None if it has other steps than one region, or results that are no results of the region.
+    """
+    region, *rest = plan.steps or (None,)
+    if region is None or not isinstance(region.variable.op, Region) or not all(plan.owned):
+        return None
     slots = [*plan.inputs, *(slot for slot, _ in plan.shared)]
-    index = {step.result: step.variable.op.index for step in plan.steps[1:]}  # type: ignore[attr-defined]
+    index = {step.result: step.variable.op.index for step in rest if isinstance(step.variable.op, Item)}
+    from_region = len(index) == len(rest) and all(step.operands == (region.result,) for step in rest)
+    if not from_region or not index.keys() >= set(plan.roots) or not set(region.operands) <= set(slots):
+        return None
+    cells = tuple(dict.fromkeys([*(variable.cell for _, variable in plan.shared), *(target.cell for target in targets)]))
     kept = len(plan.roots) - len(targets)
+    outputs, new_state = (tuple([index[root] for root in part]) for part in (plan.roots[:kept], plan.roots[kept:]))
     slot_of = {variable.cell: slot for slot, variable in plan.shared}
-    wanted = tuple(
-        (operands.index(slot_of[cell]), index[root])
-        for cell, root in zip(targets, plan.roots[kept:], strict=True)
-        if operands.count(slot_of.get(cell, -1)) == 1
+    donations = tuple(
+        (region.operands.index(slot_of[target.cell]), result)
+        for target, result in zip(targets, new_state, strict=True)
+        if region.operands.count(slot_of.get(target.cell, -1)) == 1
     )
-    picked, news = (tuple(index[root] for root in part) for part in (plan.roots[:kept], plan.roots[kept:]))
-    return Wiring(len(plan.inputs), tuple(slots.index(slot) for slot in operands), picked, news, wanted)
+    sources = tuple([slots.index(slot) for slot in region.operands])
+    return CallSignature(len(plan.inputs), cells, tuple(targets), sources, outputs, new_state, donations)

@@ -50,6 +50,9 @@ class Backend:
     compiles: ClassVar[bool] = False
     """Whether ops are compiled, so that it is worth a warning where one is not for a reason of its own."""
 
+    call_names: ClassVar[tuple[str, str]] = ("compiled call", "NumPy call")
+    """What a compiled step, and any other, is called where steps are counted."""
+
     def running(self) -> AbstractContextManager[None]:
         """What holds while functions are made and called."""
         return nullcontext()

@@ -1,47 +1,33 @@
-"""What compiling backends share: a plan for each set of input shapes that a region meets, and what a failure was about."""
+"""What compiling backends share: a plan for each set of input shapes that a region meets, the ways through it, and what a
+failure was about.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, ClassVar, Generic, Protocol, TypeVar, cast
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Generic, TypeVar, cast
 
 import numpy as np
 
-from minigraph.compiler.interpreted import Backend, at_users_line
+from minigraph.compiler.binding import CallSignature, signature_of
+from minigraph.compiler.interpreted import Backend, Kernel, at_users_line
 from minigraph.compiler.passes import ProfiledStep
+from minigraph.compiler.schedule import Schedule
 from minigraph.core.context import without_collector
 from minigraph.core.graph import Array, Graph, Input, Variable, items
 from minigraph.core.locks import inside, new_lock
+from minigraph.core.state import locks_of
 from minigraph.core.static import SizeConstant
 from minigraph.ops.loop.loop import Scan
-from minigraph.rewrite.partition import Region, computed
+from minigraph.rewrite.partition import Region, computed, is_compilable_loop
 from minigraph.rewrite.specialize import follows_from_sizes, specialize
 
 Shapes = tuple[tuple[int, ...], ...]
 """The shapes of the inputs of a region."""
 
-
-class Planned(Protocol):
-    """What is made for a set of input shapes: at least a program, and its memory."""
-
-    program: Any
-    frame: Any
-
-    @property
-    def held_bytes(self) -> int:
-        """How many bytes it holds as long as it is kept."""
-
-    def lines(self) -> Iterator[str]:
-        """What it does as readable text."""
-
-    def code(self) -> Iterable[str]:
-        """The text of each of its kernels."""
-
-
-PlanT = TypeVar("PlanT", bound=Planned)
-RegionT = TypeVar("RegionT", bound=Callable[..., Any])
+Arrays = tuple[Array, ...]
 
 
 def title_of(shapes: Sequence[Sequence[Any]]) -> str:
@@ -53,6 +39,82 @@ class KernelFailure(Exception):
     """A kernel met an index that is outside of an array, or a requirement that does not hold."""
 
 
+class Plan(ABC):
+    """A program for inputs of certain shapes, and what it takes to run it."""
+
+    program: Any
+    frame: Any
+    held_bytes: int
+    """How many bytes it holds as long as it is kept."""
+
+    @property
+    def overwritten(self) -> Mapping[int, int]:
+        """The input over which an output is written, by their positions."""
+        found: Mapping[int, int] = self.program.overwritten
+        return found
+
+    @abstractmethod
+    def __call__(self, arrays: Arrays) -> Arrays | None:
+        """The outputs, in new memory, from inputs in the order of C; None if this is a plan for others.
+
+        KernelFailure where a kernel meets what it cannot compute.
+        """
+
+    @abstractmethod
+    def profile(self, arrays: Arrays) -> tuple[Arrays, list[ProfiledStep]]:
+        """The outputs, and what each of the program's commands took."""
+
+    @abstractmethod
+    def lines(self) -> Iterator[str]:
+        """The program as readable text."""
+
+    def code(self) -> list[str]:
+        """The text of each kernel, those of loops' bodies included."""
+        found: list[str] = self.program.texts
+        return found
+
+    def kept(self, arrays: Arrays) -> Arrays:
+        """The inputs, those copied that would be written over."""
+        if not self.overwritten:
+            return arrays
+        written = {*self.overwritten.values()}
+        return tuple([one.copy() if k in written else one for k, one in enumerate(arrays)])
+
+
+PlanT = TypeVar("PlanT", bound=Plan)
+
+
+class FastCall(ABC, Generic[PlanT]):
+    """The short way through the calls of a function that is one region, with arrays that its last plan was made for."""
+
+    note = ""
+    """How calls are made, where that is not always the same."""
+
+    def __init__(self, region: PlannedRegion[PlanT], signature: CallSignature) -> None:
+        self._region, self._signature = region, signature
+        region.donations = signature.donations
+        self._cells, self._targets = signature.cells, signature.target_cells
+        self._locks = locks_of(self._cells)
+
+    @abstractmethod
+    def __call__(self, args: tuple[Any, ...]) -> Sequence[Array] | None:
+        """The outputs; None where the long way must be gone, with nothing changed."""
+
+    @abstractmethod
+    def planned(self, arrays: Sequence[Array]) -> Sequence[Array] | None:
+        """The outputs from arrays that fit the inputs, with a plan for their shapes; None as above."""
+
+
+def fast_call(schedule: Schedule, targets: Sequence[Variable]) -> FastCall[Any] | None:
+    """The short way through the calls of a function that updates `targets`, if it is one region."""
+    signature = signature_of(schedule, targets)
+    if signature is None:
+        return None
+    region = schedule.steps[0].kernel
+    assert isinstance(region, PlannedRegion)
+    return region.fast_call(signature)
+
+
 class PlannedRegion(ABC, Generic[PlanT]):
     """A region with the plans for the shapes that it has met."""
 
@@ -62,9 +124,9 @@ class PlannedRegion(ABC, Generic[PlanT]):
     language: ClassVar[str] = "ll"
     """The ending of files that hold the code of kernels."""
 
-    def __init__(self, backend: Backend, region: Region) -> None:
+    def __init__(self, backend: CompilingBackend, region: Region) -> None:
         self.backend, self.graph = backend, region.graph
-        self.wanted: tuple[tuple[int, int], ...] = ()
+        self.donations: tuple[tuple[int, int], ...] = ()
         """Positions of inputs, and of the outputs that plans shall write over them."""
         self.plans: OrderedDict[Shapes, PlanT] = OrderedDict()
         self.recent: PlanT | None = None
@@ -73,6 +135,10 @@ class PlannedRegion(ABC, Generic[PlanT]):
     @abstractmethod
     def make(self, shapes: Shapes) -> PlanT:
         """A plan for inputs of these shapes."""
+
+    @abstractmethod
+    def fast_call(self, signature: CallSignature) -> FastCall[PlanT]:
+        """The short way through the calls of a function that consists of this region."""
 
     def shaped(self, shapes: Sequence[Sequence[Any]]) -> Graph:
         """The graph for inputs of these shapes, of which sizes may be left open, after the passes on known sizes."""
@@ -110,13 +176,25 @@ class PlannedRegion(ABC, Generic[PlanT]):
         journal.note(f"{title_of(key)}program", plan)
         journal.write(f"{title_of(key)}code", self.language, plan.code())
 
-    @abstractmethod
-    def __call__(self, *arrays: Array) -> tuple[Array, ...]:
-        """The outputs of the region."""
+    def __call__(self, *arrays: Array) -> Arrays:
+        """The outputs of the region; an error at the user's line where a kernel met what it cannot compute."""
+        ready = self.backend.in_order(arrays)
+        try:
+            outputs = self.plan(ready)(ready)
+        except KernelFailure as failure:
+            raise explanation(self.graph, [self.backend.store(one) for one in ready]) or failure from None
+        assert outputs is not None, "the plan is for these shapes"
+        return outputs
 
-    @abstractmethod
-    def profile(self, *arrays: Array) -> tuple[tuple[Array, ...], list[ProfiledStep]]:
+    def profile(self, *arrays: Array) -> tuple[Arrays, list[ProfiledStep]]:
         """The outputs, and what each kernel is, where its last op was written, and the seconds that it took."""
+        ready = self.backend.in_order(arrays)
+        return self.plan(ready).profile(ready)
+
+    def memory(self) -> tuple[int, int]:
+        """The most bytes that calls have worked in so far, and that their results took."""
+        frames = [plan.frame for plan in self.plans.values()]
+        return max([one.arena_bytes for one in frames], default=0), max([one.output_bytes for one in frames], default=0)
 
     def lines(self, code: bool) -> Iterator[str]:
         """Every plan as readable text, with `code` that of its kernels, too."""
@@ -144,29 +222,29 @@ MOST_LOOPS = 64
 """For how many numbers of steps, and of what else follows from sizes, a loop keeps what computes it."""
 
 
-class CompiledLoop(Generic[RegionT]):
+class CompiledLoop:
     """What computes a loop by itself: one that may stop, or whose number of steps only its call tells.
 
     There is a region for each number of steps, and for the other numbers that follow from sizes.
     """
 
-    def __init__(self, variable: Variable, compiled: Callable[[Region], RegionT]) -> None:
+    def __init__(self, variable: Variable, compiled: Callable[[Region], PlannedRegion[Any]]) -> None:
         """compiled: what makes a kernel of a region."""
         self.variable, self.compiled = variable, compiled
         self.op = cast(Scan, variable.op)
         captured = 1 + self.op.sequences + self.op.states
         self.fixed = [k for k, one in enumerate(variable.inputs) if not k or (k >= captured and follows_from_sizes(one))]
         self.given = [k for k in range(len(variable.inputs)) if k not in self.fixed]
-        self.regions: OrderedDict[tuple[int, ...], RegionT] = OrderedDict()
+        self.regions: OrderedDict[tuple[int, ...], PlannedRegion[Any]] = OrderedDict()
 
-    def __call__(self, *arrays: Array) -> tuple[Array, ...]:
+    def __call__(self, *arrays: Array) -> Arrays:
         """The results of the loop."""
         numbers = tuple([int(arrays[k]) for k in self.fixed])
         self.op.check_steps(numbers[0])
-        results: tuple[Array, ...] = self.region(numbers)(*[arrays[k] for k in self.given])
+        results = self.region(numbers)(*[arrays[k] for k in self.given])
         return self._cut(results, numbers[0]) if self.op.stops else results
 
-    def region(self, numbers: tuple[int, ...]) -> RegionT:
+    def region(self, numbers: tuple[int, ...]) -> PlannedRegion[Any]:
         """What computes the loop for these numbers."""
         found = self.regions.get(numbers)
         if found is None:
@@ -183,8 +261,42 @@ class CompiledLoop(Generic[RegionT]):
                 self.regions.popitem(last=False)
         return found
 
-    def _cut(self, results: tuple[Array, ...], steps: int) -> tuple[Array, ...]:
+    def _cut(self, results: Arrays, steps: int) -> Arrays:
         """The results without room for what was not done."""
         done = int(results[-1]) if steps else 0
         states, rows = results[: self.op.states], results[self.op.states : -1]
         return (*(one[: done + 1] for one in states), *(one[:done] for one in rows), np.asarray(done))
+
+
+class CompilingBackend(Backend, ABC):
+    """A backend that compiles regions and loops."""
+
+    compiles = True
+    stops: ClassVar[bool] = True
+    """Whether loops that may stop early are compiled as well."""
+
+    @abstractmethod
+    def products(self) -> tuple[str, ...]:
+        """The dtypes of the matrix products that it computes."""
+
+    @abstractmethod
+    def in_order(self, arrays: Sequence[Array]) -> Arrays:
+        """Arrays as kernels expect them: in the order of C, and aligned."""
+
+    @abstractmethod
+    def region(self, region: Region) -> PlannedRegion[Any]:
+        """What computes a region."""
+
+    def loops(self, variable: Variable) -> bool:
+        """Whether a loop can be compiled as a whole."""
+        assert isinstance(variable.op, Scan)
+        settled = [one for one in variable.inputs if follows_from_sizes(one)]
+        return is_compilable_loop(variable, settled, self.products()) and (self.stops or not variable.op.stops)
+
+    def kernel(self, variable: Variable, reusable: int | None) -> Kernel:
+        """What computes `variable`: compiled, if it is a region or a loop."""
+        if isinstance(variable.op, Region):
+            return self.region(variable.op)
+        if isinstance(variable.op, Scan):
+            return CompiledLoop(variable, self.region)
+        return super().kernel(variable, reusable)

@@ -285,8 +285,8 @@ def test_steps_write_over_what_is_not_read_again():
     x = mg.dvector("x")
     y = mg.exp(mg.tanh(mg.exp(-x)) + 1)
     f = mg.function([x], y, backend="numpy")
-    reused = [step for step in f._plan.steps if step.reused is not None]
-    assert len(f._plan.steps) == 5
+    reused = [step for step in f._execution.plan.steps if step.reused is not None]
+    assert len(f._execution.plan.steps) == 5
     assert len(reused) == 4
     assert "# 5 steps on numpy, 4 of them in place" in f.source()
     a = np.linspace(-1, 1, 7)

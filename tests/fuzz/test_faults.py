@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 import minigraph as mg
-from minigraph.compiler.cpu.backend import CompiledRegion, Plan
-from minigraph.compiler.plan.program import NestStep
+from minigraph.compiler.cpu.backend import CompiledRegion
+from minigraph.compiler.cpu.plan import NativePlan
+from minigraph.compiler.plan.steps import NestStep
+from minigraph.functions.execution import Execution
 from minigraph.rewrite.partition import Region
 from support.backends import compiled, on_each
 from support.sweep import rounds
@@ -89,7 +91,7 @@ def unchanged(shared, before):
 @contextlib.contextmanager
 def failing_step(f, k, fault):
     """The k-th step of a function fails after its work is done, and so after it may have written over operands."""
-    plan, direct = f._plan, f._direct
+    execution, plan, fast = f._execution, f._execution.plan, f._fast
     step = plan.steps[k]
 
     def kernel(*arrays):
@@ -97,27 +99,27 @@ def failing_step(f, k, fault):
         raise fault("injected")
 
     broken = dataclasses.replace(step, kernel=kernel)
-    f._plan, f._direct = dataclasses.replace(plan, steps=(*plan.steps[:k], broken, *plan.steps[k + 1 :])), None
+    execution.plan, f._fast = dataclasses.replace(plan, steps=(*plan.steps[:k], broken, *plan.steps[k + 1 :])), None
     try:
         yield
     finally:
-        f._plan, f._direct = plan, direct
+        execution.plan, f._fast = plan, fast
 
 
 @contextlib.contextmanager
 def failing_programs(fault, method):
     """A method of all that is compiled fails after its work is done."""
-    plain = getattr(Plan, method)
+    plain = getattr(NativePlan, method)
 
     def call(plan, *arguments):
         plain(plan, *arguments)
         raise fault("injected")
 
-    setattr(Plan, method, call)
+    setattr(NativePlan, method, call)
     try:
         yield
     finally:
-        setattr(Plan, method, plain)
+        setattr(NativePlan, method, plain)
 
 
 def same(one, other):
@@ -130,14 +132,14 @@ def test_a_failure_in_any_step_changes_nothing(backend, seed):
     f, shared, given = updating_function(seed, backend)
     kept = given.copy()
     if backend == "native":
-        assert {isinstance(step.variable.op, Region) for step in f._plan.steps} == {True, False}
+        assert {isinstance(step.variable.op, Region) for step in f._execution.plan.steps} == {True, False}
     start = snapshot(shared)
     expected = f(given)
     after = [bits for _, bits in snapshot(shared)]
     assert after != [bits for _, bits in start]
     assert len(f.updates) >= 2
     apart = APART[backend]
-    for k in range(seed % apart, len(f._plan.steps), apart):
+    for k in range(seed % apart, len(f._execution.plan.steps), apart):
         restore(shared, start)
         before = snapshot(shared)
         fault = FAULTS[(k + seed) % len(FAULTS)]
@@ -158,14 +160,14 @@ def test_the_graphs_differ_and_have_every_kind_of_step():
     counts = set()
     for seed in range(GRAPHS):
         f, *_ = updating_function(seed, "numpy")
-        counts.add((len(f._plan.steps), len(f.updates)))
-        names |= {type(step.variable.op).__name__ for step in f._plan.steps}
+        counts.add((len(f._execution.plan.steps), len(f.updates)))
+        names |= {type(step.variable.op).__name__ for step in f._execution.plan.steps}
     assert len(counts) > GRAPHS // 2
     assert names >= {"MatMul", "Sum", "RandomBits", "IfElse", "Assign", "Tanh"}
 
 
 @compiled
-@pytest.mark.parametrize("method", ["memory", "take", "attempt"])
+@pytest.mark.parametrize("method", ["outputs", "lease", "attempt"])
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_failure_on_the_way_to_a_native_call_changes_nothing(fault, method):
     f, shared, given = training_step()
@@ -211,7 +213,7 @@ def test_an_index_outside_that_a_late_kernel_meets_changes_nothing():
             f(x[:1], np.array([-7]))
         assert unchanged(shared, before)
     assert same(*[[one.get_value() for one in each] for each in (shared, twins)])
-    (region,) = [step.kernel for step in f._plan.steps if isinstance(step.kernel, CompiledRegion)]
+    (region,) = [step.kernel for step in f._execution.plan.steps if isinstance(step.kernel, CompiledRegion)]
     for plan in region.plans.values():
         steps = enumerate(plan.program.steps)
         assert min(k for k, step in steps if isinstance(step, NestStep) and step.nest.fails) > 0
@@ -221,7 +223,7 @@ def test_an_index_outside_that_a_late_kernel_meets_changes_nothing():
 def test_a_failure_while_results_are_copied_changes_nothing(fault, monkeypatch):
     f, shared, given = updating_function(1, "numpy")
     before = snapshot(shared)
-    plain = type(f)._release
+    plain = Execution._release
     remaining = 0
 
     def release(self, *args, **options):
@@ -231,13 +233,13 @@ def test_a_failure_while_results_are_copied_changes_nothing(fault, monkeypatch):
             raise fault("injected")
         return plain(self, *args, **options)
 
-    monkeypatch.setattr(type(f), "_release", release)
-    for successes in range(len(f._plan.roots)):
+    monkeypatch.setattr(Execution, "_release", release)
+    for successes in range(len(f._execution.plan.roots)):
         remaining = successes
         with pytest.raises(fault, match="injected"):
             f(given)
         assert unchanged(shared, before)
-    remaining = len(f._plan.roots)
+    remaining = len(f._execution.plan.roots)
     f(given)
     assert not unchanged(shared, before)
 
@@ -340,7 +342,7 @@ def test_ctrl_c_at_any_step_releases_the_locks(interruptible):
         time.sleep(10)  # until Python has seen it
 
     f, one, two = counting_function()
-    for k in range(len(f._plan.steps)):
+    for k in range(len(f._execution.plan.steps)):
         with failing_step(f, k, interrupt), pytest.raises(KeyboardInterrupt):
             f(1)
         assert not one.get_value().any()

@@ -9,15 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from minigraph.compiler.binding import wire
-from minigraph.compiler.cpu.backend import CompiledRegion, Plan, in_order, picker
+from minigraph.compiler.binding import CallSignature
+from minigraph.compiler.cpu.plan import NativePlan, picker
 from minigraph.compiler.cpu.runtime import SHARED
-from minigraph.compiler.schedule import Schedule
-from minigraph.compiler.shape_cache import KernelFailure
+from minigraph.compiler.shape_cache import Arrays, FastCall, KernelFailure, PlannedRegion
 from minigraph.core.errors import MinigraphError
-from minigraph.core.graph import Array, Variable
+from minigraph.core.graph import Array
 from minigraph.core.locks import holding
-from minigraph.core.state import CHANGED, SUCCESS, Cell, Change, exchange, locks_of, snapshot
+from minigraph.core.state import CHANGED, SUCCESS, Change, exchange, snapshot
 
 _REFERENCES = 5
 """To an array of state that nobody else holds, once `Direct._update` has taken it: from `state`, which is `found`, from `old`,
@@ -25,22 +24,17 @@ from `new`, and as input and as output from `arrays`.
 """
 
 
-class Direct:
+class Direct(FastCall[NativePlan]):
     """Calls one region with inputs and state, and replaces the state."""
 
-    def __init__(self, plan: Schedule, region: CompiledRegion, cells: Sequence[Cell], targets: Sequence[Variable]) -> None:
-        self._region, self._targets = region, [target.cell for target in targets]
-        self._cells = list(dict.fromkeys([*cells, *self._targets]))
-        self._types = [target.type for target in targets]
-        self._locks = locks_of(self._cells)
+    def __init__(self, region: PlannedRegion[NativePlan], signature: CallSignature) -> None:
+        super().__init__(region, signature)
+        self._inputs, self._types = signature.inputs, [target.type for target in signature.targets]
         self._olds = picker([self._cells.index(cell) for cell in self._targets])
-        wiring = wire(plan, self._targets)
-        self._inputs, region.wanted = wiring.inputs, wiring.wanted
-        self._ordered, self._pick, self._news = (picker(one) for one in (wiring.sources, wiring.picked, wiring.news))
-        self._checked: Plan | None = None
+        self._ordered, self._pick, self._news = map(picker, (signature.sources, signature.outputs, signature.new_state))
+        self._checked: NativePlan | None = None
 
     def __call__(self, args: tuple[Any, ...]) -> Sequence[Array] | None:
-        """The outputs; None where the long way must be gone, with nothing changed."""
         plan = self._region.recent
         if plan is None or len(args) != self._inputs or (plan is not self._checked and not self._fits(plan)):
             return None
@@ -53,15 +47,14 @@ class Direct:
             return None
 
     def planned(self, arrays: Sequence[Array]) -> Sequence[Array] | None:
-        """The outputs from arrays that fit the inputs, with a plan for their shapes; None as above."""
-        args = tuple([in_order(one) for one in arrays])
+        args = self._region.backend.in_order(arrays)
         try:
             self._region.plan(self._ordered(args + snapshot(self._cells)))
         except MinigraphError:
             return None
         return self(args)
 
-    def _update(self, plan: Plan, args: tuple[Any, ...]) -> Sequence[Array] | None:
+    def _update(self, plan: NativePlan, args: tuple[Any, ...]) -> Sequence[Array] | None:
         """The outputs, the targets having got their new values. The locks of all that the values depend on are held."""
         shared = False
         while True:
@@ -70,22 +63,22 @@ class Direct:
             state = tuple([one.copy() for one in found]) if shared else found
             arrays, outputs, new = self._bound(plan, args, state)
             old = list(self._olds(found))
-            piece = plan.take()
-            failed = exchange(self._targets, old, new, plan.attempt(arrays, piece, _REFERENCES), seen)
-            plan.give(piece)
+            memory = plan.lease()
+            failed = exchange(self._targets, old, new, plan.attempt(arrays, memory, _REFERENCES), seen)
+            plan.release(memory)
             if failed == SUCCESS:
                 return outputs
             if failed not in (SHARED, CHANGED):
                 return None
             shared = shared or failed == SHARED
 
-    def _bound(self, plan: Plan, args: tuple[Any, ...], state: tuple[Array, ...]) -> tuple[tuple[Array, ...], ...]:
+    def _bound(self, plan: NativePlan, args: tuple[Any, ...], state: Arrays) -> tuple[Arrays, ...]:
         """What a plan is called with, the outputs that the caller gets, and the new state."""
         inputs = self._ordered(args + state)
-        outputs = plan.memory(inputs)
+        outputs = plan.outputs(inputs)
         return inputs + outputs, self._pick(outputs), self._news(outputs)
 
-    def _fits(self, plan: Plan) -> bool:
+    def _fits(self, plan: NativePlan) -> bool:
         """Whether what a plan computes may become the new state."""
         shapes = [shape for shape, _ in self._news(tuple(plan.frame.outputs))]
         if all(type.accepts(shape) for type, shape in zip(self._types, shapes, strict=True)):

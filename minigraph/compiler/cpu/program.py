@@ -21,7 +21,8 @@ from minigraph.compiler.cpu.scan_runtime import HEADING_WORDS, heading, loop_ker
 from minigraph.compiler.loops.nest import LoopNest, describe
 from minigraph.compiler.passes import Pass
 from minigraph.compiler.plan.frame import Frame, Outline
-from minigraph.compiler.plan.program import LoopStep, NestStep, Program, Step
+from minigraph.compiler.plan.program import Program
+from minigraph.compiler.plan.steps import LoopStep, NestStep, Step
 from minigraph.compiler.shaped.copies import insert_copies
 from minigraph.compiler.shaped.rematerialize import rematerialize
 from minigraph.compiler.shaped.split_reductions import blocks_for_cores, split_products, split_rows
@@ -139,7 +140,6 @@ class NativeProgram(Program):
 
     @property
     def texts(self) -> list[str]:
-        """The text of each kernel, those of loops' bodies included."""
         own = [kernel.text for kernel in self.kernels.values()]
         inside = [text for body in self.rooms.values() if isinstance(body, NativeProgram) for text in body.texts]
         return list(dict.fromkeys([*own, *inside]))

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
 
+from minigraph.compiler.binding import CallSignature
+from minigraph.compiler.cuda.cuda_graph import Replay
 from minigraph.compiler.cuda.plan import Device, DevicePlan
 from minigraph.compiler.cuda.program import SHAPED
-from minigraph.compiler.interpreted import Backend, Kernel
-from minigraph.compiler.passes import Pass, Pipeline, ProfiledStep
+from minigraph.compiler.passes import Pass, Pipeline
 from minigraph.compiler.pipeline import PASSES, SECLUDE
-from minigraph.compiler.shape_cache import CompiledLoop, KernelFailure, PlannedRegion, Shapes, explanation
+from minigraph.compiler.shape_cache import Arrays, CompilingBackend, PlannedRegion, Shapes
 from minigraph.core.conversion import check_shape, fit
 from minigraph.core.errors import ExecutionError, InvalidTypeError, OutOfMemoryError
-from minigraph.core.graph import Array, Variable
+from minigraph.core.graph import Array
 from minigraph.core.types import TensorType
-from minigraph.ops.loop.loop import Scan
 from minigraph.rewrite.one_pass_variance import one_pass_variance
-from minigraph.rewrite.partition import Region, is_compilable_loop, partition
-from minigraph.rewrite.specialize import follows_from_sizes
+from minigraph.rewrite.partition import Region, partition
 
 VECTORS = 16
 """The alignment that kernels expect of arrays, in bytes."""
@@ -42,36 +40,29 @@ class DeviceRegion(PlannedRegion[DevicePlan]):
 
     def __init__(self, gpu: Gpu, region: Region) -> None:
         super().__init__(gpu, region)
-        self.gpu = gpu
+        self._device = gpu.shared
+
+    def fast_call(self, signature: CallSignature) -> Replay:
+        return Replay(self, signature)
 
     def make(self, shapes: Shapes) -> DevicePlan:
-        return DevicePlan(self.gpu.shared, self.shaped(shapes), self.wanted, self.gpu)
-
-    def __call__(self, *arrays: Array) -> tuple[Array, ...]:
-        ready = tuple([self.gpu.in_order(one) for one in arrays])
-        try:
-            return self.plan(ready)(ready)
-        except KernelFailure as failure:
-            raise explanation(self.graph, [self.gpu.store(one) for one in ready]) or failure from None
-
-    def profile(self, *arrays: Array) -> tuple[tuple[Array, ...], list[ProfiledStep]]:
-        ready = tuple([self.gpu.in_order(one) for one in arrays])
-        return self.plan(ready).timed(ready)
+        return DevicePlan(self._device, self.shaped(shapes), self.donations, self.backend)
 
 
 CUDA = Pipeline((SECLUDE, Pass(one_pass_variance), *PASSES), (Pass(partition, needed=True),), SHAPED)
 
 
 @dataclass(frozen=True)
-class Gpu(Backend):
+class Gpu(CompilingBackend):
     """CuPy for the steps that need Python, kernels of our own and cuBLAS for everything between them."""
 
     number: int
     """Which GPU."""
     shared: Device
     """What all plans of a function use."""
-    compiles = True
     writes_over_state = True
+    stops = False
+    call_names = "GPU call", "GPU op"
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -92,7 +83,7 @@ class Gpu(Backend):
         """An array on this GPU, copied there if it is not."""
         if isinstance(array, self.xp.ndarray):
             if array.device.id == self.number:
-                return self.in_order(array)
+                return self._in_order(array)
             array = self.store(array)
         self.shared.copies.count(to_device=True)
         return self.xp.asarray(np.asarray(array, order="C"))
@@ -126,21 +117,16 @@ class Gpu(Backend):
             return value.__dlpack_device__()[0] in DLPACK_GPUS
         return isinstance(value, self.xp.ndarray)
 
-    def loops(self, variable: Variable) -> bool:
-        """Whether a loop can be compiled as a whole."""
-        settled = [one for one in variable.inputs if follows_from_sizes(one)]
-        assert isinstance(variable.op, Scan)
-        return is_compilable_loop(variable, settled, PRODUCTS) and not variable.op.stops
+    def products(self) -> tuple[str, ...]:
+        return PRODUCTS
 
-    def kernel(self, variable: Variable, reusable: int | None) -> Kernel:
-        """What computes `variable`: compiled, if it is a region or a loop."""
-        if isinstance(variable.op, Region):
-            return DeviceRegion(self, variable.op)
-        if isinstance(variable.op, Scan):
-            return CompiledLoop(variable, partial(DeviceRegion, self))
-        return super().kernel(variable, reusable)
+    def region(self, region: Region) -> DeviceRegion:
+        return DeviceRegion(self, region)
 
-    def in_order(self, array: Array) -> Array:
+    def in_order(self, arrays: Sequence[Array]) -> Arrays:
+        return tuple([self._in_order(one) for one in arrays])
+
+    def _in_order(self, array: Array) -> Array:
         """An array in C order that begins where vectors may."""
         if array.flags.c_contiguous and not array.data.ptr % VECTORS:
             return array

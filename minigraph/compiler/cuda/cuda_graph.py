@@ -13,35 +13,27 @@ from typing import Any
 
 import numpy as np
 
-from minigraph.compiler.binding import wire
-from minigraph.compiler.cuda.backend import DeviceRegion, Gpu
-from minigraph.compiler.cuda.plan import Binding, DevicePlan, copy_all
-from minigraph.compiler.schedule import Schedule
+from minigraph.compiler.binding import CallSignature
+from minigraph.compiler.cuda.plan import Captured, Device, DevicePlan, copy_all
+from minigraph.compiler.shape_cache import FastCall, PlannedRegion
 from minigraph.core.config import config
-from minigraph.core.graph import Array, Variable
+from minigraph.core.graph import Array
 from minigraph.core.locks import holding, new_lock
-from minigraph.core.state import Cell, locks_of, move, snapshot
+from minigraph.core.state import move, snapshot
 
 PER_THREAD = 2
 """CUDA's number for the default stream of a thread."""
 
 
-class Replay:
+class Replay(FastCall[DevicePlan]):
     """Calls of one region with inputs and state, by launching what was captured."""
 
-    def __init__(
-        self, gpu: Gpu, plan: Schedule, region: DeviceRegion, cells: Sequence[Cell], targets: Sequence[Variable]
-    ) -> None:
-        self._gpu, self._region, self._targets = gpu, region, [target.cell for target in targets]
-        self._cells = list(dict.fromkeys([*cells, *self._targets]))
-        self._wiring = wire(plan, self._targets)
-        region.wanted = self._wiring.wanted
-        own, sources = self._wiring.inputs, list(enumerate(self._wiring.sources))
-        self._given = [(k, source) for k, source in sources if source < own]
-        self._read = {k: source - own for k, source in sources if source >= own}
-        """Of the region's inputs those that are the function's own, and those that are shared variables."""
-        self._lock = new_lock()
-        self._locks = (self._lock, *locks_of(self._cells))
+    def __init__(self, region: PlannedRegion[DevicePlan], signature: CallSignature) -> None:
+        super().__init__(region, signature)
+        self._given = [(k, source) for k, source in enumerate(signature.sources) if source < signature.inputs]
+        """The inputs of the region that are given to the function, and which of its inputs they are."""
+        self._xp, self._lock = region.backend.xp, new_lock()
+        self._locks = (self._lock, *self._locks)
         self._stream: Any = None
         self._used: tuple[int, int | None] = (0, None)
         self.refusal = ""
@@ -49,21 +41,18 @@ class Replay:
 
     @property
     def note(self) -> str:
-        """How calls are made."""
         if self.refusal:
             return f"launched kernel after kernel: nothing can be captured ({self.refusal})"
         return "the second call with some input shapes, and all that follow, are one CUDA graph launch each"
 
     def __call__(self, args: tuple[Any, ...]) -> Sequence[Array] | None:
-        """The outputs; None where the long way must be gone, with nothing changed."""
         plan = self._region.recent
-        if plan is None or plan.bound is None or len(args) != self._wiring.inputs or plan.bound.tf32 != config.allow_tf32:
+        if plan is None or not self._is_captured(plan) or len(args) != self._signature.inputs:
             return None
-        with self._gpu.running():
-            return self._run(plan.bound, args)
+        with self._region.backend.running():
+            return self._run(plan, args)
 
     def planned(self, arrays: Sequence[Array]) -> Sequence[Array] | None:
-        """The outputs from arrays on the GPU that fit the inputs; None as above."""
         if self.refusal:
             return None
         return holding((self._lock,), self._planned, arrays)
@@ -72,38 +61,39 @@ class Replay:
         """The same, with this function's lock held."""
         state = snapshot(self._cells)
         known = (*arrays, *state)
-        plan = self._region.plan([known[k] for k in self._wiring.sources])
-        if plan.bound is not None and plan.bound.tf32 != config.allow_tf32:
-            plan.bound = None
-        if plan.bound is None:
-            if not plan.was_launched:
-                return None
-            plan.bound = self._bind(plan, state)
-        return None if plan.bound is None else self._run(plan.bound, arrays)
+        plan = self._region.plan([known[k] for k in self._signature.sources])
+        if not self._is_captured(plan):
+            plan.captured = self._captured(plan, state) if plan.was_launched else None
+        return None if plan.captured is None else self._run(plan, arrays)
 
-    def _bind(self, plan: DevicePlan, state: Sequence[Array]) -> Binding | None:
+    def _is_captured(self, plan: DevicePlan) -> bool:
+        """Whether a plan is captured as it would be computed now."""
+        return plan.captured is not None and plan.captured.tf32 == config.allow_tf32
+
+    def _captured(self, plan: DevicePlan, state: Sequence[Array]) -> Captured | None:
         """A plan captured over the present state; None, with the reason kept, where that cannot be done."""
-        news = {k: self._cells.index(cell) for k, cell in zip(self._wiring.news, self._targets, strict=True)}
-        if any(plan.frame.outputs[k][0] != state[place].shape for k, place in news.items()):
+        old = [state[self._cells.index(cell)].shape for cell in self._targets]
+        if old != [plan.frame.outputs[k][0] for k in self._signature.new_state]:
             self.refusal = "new state has another shape than the old"
             return None
         try:
-            return Binding(plan, state, self._read, news, self._wiring.picked)
+            return Captured(plan, state, self._signature)
         except (RuntimeError, MemoryError) as error:
             self.refusal = f"{type(error).__name__}: {error}"
-            self._gpu.shared.give_back()
+            plan.device.give_back()
             return None
 
-    def _run(self, bound: Binding, args: Sequence[Any]) -> Sequence[Array] | None:
+    def _run(self, plan: DevicePlan, args: Sequence[Any]) -> Sequence[Array] | None:
         """Launch what was captured for these arguments."""
+        bound = plan.captured
+        assert bound is not None
         given = [(bound.inputs[k], args[source]) for k, source in self._given]
         if not all(self._fits(place, value) for place, value in given):
             return None
-        return holding(self._locks, self._launch, bound, given)
+        return holding(self._locks, self._launch, plan.device, bound, given)
 
-    def _launch(self, bound: Binding, given: Sequence[tuple[Array, Any]]) -> Sequence[Array] | None:
+    def _launch(self, device: Device, bound: Captured, given: Sequence[tuple[Array, Any]]) -> Sequence[Array] | None:
         """The outputs, in new memory, from what is put in its places; the locks of this function and of its state are held."""
-        xp = self._gpu.xp
         replaced = [
             (cell, place, value)
             for cell, place, value in zip(self._cells, bound.state, snapshot(self._cells), strict=True)
@@ -111,23 +101,23 @@ class Replay:
         ]
         if not all(self._fits(place, value) for _, place, value in replaced):
             return None
-        outputs = [xp.empty(one.shape, one.dtype) for one in bound.results]
+        outputs = [self._xp.empty(one.shape, one.dtype) for one in bound.results]
         self._follow()
         for cell, place, value in replaced:
-            self._put([(place, value)])
+            self._put(device, [(place, value)])
             move(cell, value, place)
-        self._put(given)
+        self._put(device, given)
         bound.graph.launch(self._stream)
-        copy_all(xp, list(zip(outputs, bound.results, strict=True)))
+        copy_all(self._xp, list(zip(outputs, bound.results, strict=True)))
         if bound.has_failed():
             return None
         if bound.late:
-            copy_all(xp, bound.late)
+            copy_all(self._xp, bound.late)
         return outputs
 
     def _follow(self) -> None:
         """Wait for what was run on another stream, which works in the same memory; each thread may have a stream of its own."""
-        stream = self._gpu.xp.cuda.get_current_stream()
+        stream = self._xp.cuda.get_current_stream()
         used = (stream.ptr, threading.get_ident() if stream.ptr == PER_THREAD else None)
         if self._stream is not None and self._used != used:
             self._stream.synchronize()
@@ -135,13 +125,13 @@ class Replay:
 
     def _fits(self, place: Array, value: Any) -> bool:
         """Whether an array can be copied to a place as it is."""
-        ours = isinstance(value, self._gpu.xp.ndarray | np.ndarray)
+        ours = isinstance(value, self._xp.ndarray | np.ndarray)
         return ours and value.dtype == place.dtype and value.shape == place.shape and value.flags.c_contiguous
 
-    def _put(self, pairs: Sequence[tuple[Array, Array]]) -> None:
+    def _put(self, device: Device, pairs: Sequence[tuple[Array, Array]]) -> None:
         """Copy arrays to their places, (to, from)."""
         for place, value in pairs:
             if isinstance(value, np.ndarray):
-                self._gpu.shared.copies.count(to_device=True)
+                device.copies.count(to_device=True)
                 place.set(value)
-        copy_all(self._gpu.xp, [pair for pair in pairs if not isinstance(pair[1], np.ndarray)])
+        copy_all(self._xp, [pair for pair in pairs if not isinstance(pair[1], np.ndarray)])

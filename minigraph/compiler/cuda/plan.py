@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from itertools import starmap
+from itertools import pairwise, starmap
 from typing import Any
 
 import numpy as np
 
+from minigraph.compiler.binding import CallSignature
 from minigraph.compiler.cuda.cublas import WORKSPACE
 from minigraph.compiler.cuda.program import CudaProgram, Gemm, bases_of
 from minigraph.compiler.cuda.runtime import Branches, Module, Task, bodies, capture, cublas, in_branches, tasks_of_command
 from minigraph.compiler.interpreted import Backend
 from minigraph.compiler.passes import ProfiledStep
 from minigraph.compiler.plan.frame import PLAIN
-from minigraph.compiler.shape_cache import KernelFailure
+from minigraph.compiler.plan.steps import profiled
+from minigraph.compiler.shape_cache import Arrays, KernelFailure, Plan
 from minigraph.compiler.shaped.layout import sizes
 from minigraph.core.config import config
 from minigraph.core.graph import Array, Graph
@@ -60,7 +62,7 @@ class Device:
         """Whether a call of this thread has taken arrays of another library, as the attribute `any`."""
 
     def workspaces(self, count: int) -> list[Array]:
-        """So many pieces of memory, the same for all plans, no two of which run at the same time."""
+        """So many workspaces, the same for all plans, no two of which run at the same time."""
         while len(self._workspaces) < count:
             self._workspaces.append(self.xp.empty(WORKSPACE, np.uint8))
         return self._workspaces[:count]
@@ -77,153 +79,128 @@ class Device:
         return host
 
 
-class Piece:
+class CallMemory:
     """Memory for one call: whether a kernel has failed, the arena, and what products work in, for each branch."""
 
     def __init__(self, xp: Any, program: CudaProgram, workspaces: Sequence[Array]) -> None:
-        self.memory = xp.empty(FAILED_BYTES + program.frame.arena_bytes, np.uint8)
+        self.array = xp.empty(FAILED_BYTES + program.frame.arena_bytes, np.uint8)
         self.workspaces = tuple(workspaces)
-        self.flag = self.memory[:4].view(np.int32)
-        self.failed: int = self.memory.data.ptr
+        self.flag = self.array[:4].view(np.int32)
+        self.failed: int = self.array.data.ptr
         self.arena = self.failed + FAILED_BYTES
 
 
-class DevicePlan:
+class DevicePlan(Plan):
     """A program, its module and its constants on a GPU."""
 
-    def __init__(self, device: Device, graph: Graph, wanted: Sequence[tuple[int, int]], backend: Backend) -> None:
-        """wanted: positions of an input and of the output that shall be written over it, if that is safe."""
+    program: CudaProgram
+
+    def __init__(self, device: Device, graph: Graph, donations: Sequence[tuple[int, int]], backend: Backend) -> None:
+        """donations: positions of an input and of the output that shall be written over it, if that is safe."""
         self.device, self.xp = device, device.xp
-        self.program = CudaProgram(graph, wanted, backend)
-        if self.program.fails and len(self.program.overwritten) < len(wanted):  # new state is put in its place all at once
+        self.program = CudaProgram(graph, donations, backend)
+        if self.program.fails and len(self.program.overwritten) < len(donations):  # new state is put in its place all at once
             self.program = CudaProgram(graph, (), backend)
         self.frame = self.program.frame
-        self.overwritten = self.program.overwritten
         self.module = Module(self.xp, self.program.code)
         programs = bodies(self.program)
         self._constants = [self.xp.asarray(one.frame.constants) for one in programs]
         self._addresses = {id(one): array.data.ptr for one, array in zip(programs, self._constants, strict=True)}
         self.multiplies = any(isinstance(command, Gemm) for one in programs for command in one.commands)
         self.was_launched = False
-        self.bound: Binding | None = None
+        self.captured: Captured | None = None
+        self.held_bytes = self.frame.arena_bytes + self.frame.output_bytes + self.frame.constants.nbytes
+        """On the GPU, once its calls are one launch."""
 
-    def __call__(self, arrays: tuple[Array, ...]) -> tuple[Array, ...]:
-        """The outputs, in new memory; KernelFailure where an index is outside."""
-        arrays, outputs = self.memory(arrays)
-        piece = self.piece()
-        for task in self.opening(piece):
+    def __call__(self, arrays: Arrays) -> Arrays:
+        return self._run(arrays, lambda: None)
+
+    def _run(self, arrays: Arrays, mark: Callable[[], None]) -> Arrays:
+        """The outputs of a call, command after command; `mark` is called before the first, and after each."""
+        arrays = self.kept(arrays)
+        outputs = self.outputs(arrays)
+        memory = self.call_memory()
+        commands = self.tasks(memory, arrays + outputs)
+        for task in self.opening(memory):
             task()
-        for tasks in self.tasks(piece, arrays + outputs):
+        mark()
+        for tasks in commands:
             for task in tasks:
                 task()
-        self.check(piece)
+            mark()
+        self.check(memory)
         self.was_launched = True
         return outputs
 
-    @property
-    def held_bytes(self) -> int:
-        """How many bytes of the GPU it holds once its calls are one launch."""
-        return self.frame.arena_bytes + self.frame.output_bytes + self.frame.constants.nbytes
-
     def lines(self) -> Iterator[str]:
-        """The program as readable text."""
         return self.program.lines()
 
-    def code(self) -> Iterable[str]:
-        """The text of each kernel, those of loops' bodies included."""
-        return self.program.texts.values()
-
-    def memory(self, arrays: tuple[Array, ...]) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
-        """The inputs, copies of those that would be written over, and memory for the outputs."""
-        written = {*self.overwritten.values()}
-        kept = tuple([one.copy() if k in written else one for k, one in enumerate(arrays)])
-        return kept, self.outputs(kept)
-
-    def outputs(self, inputs: Sequence[Array]) -> tuple[Array, ...]:
+    def outputs(self, inputs: Arrays) -> Arrays:
         """Memory for the outputs: that of inputs which are written over, or new."""
         over = self.overwritten
         kinds = enumerate(self.frame.outputs)
         return tuple([inputs[over[k]] if k in over else self.xp.empty(*kind) for k, kind in kinds])
 
-    def piece(self) -> Piece:
+    def call_memory(self) -> CallMemory:
         """Memory for one call."""
-        return Piece(self.xp, self.program, [self.xp.empty(WORKSPACE, np.uint8)] if self.multiplies else [])
+        return CallMemory(self.xp, self.program, [self.xp.empty(WORKSPACE, np.uint8)] if self.multiplies else [])
 
-    def opening(self, piece: Piece) -> list[Task]:
+    def opening(self, memory: CallMemory) -> list[Task]:
         """What a call enqueues before its commands."""
-        tasks = self.multiplying(piece, 0)
+        tasks = self.multiplying(memory, 0)
         if self.program.fails:
-            tasks.append(partial(_clear, self.xp, piece.failed))
+            tasks.append(partial(_clear, self.xp, memory.failed))
         return tasks
 
-    def multiplying(self, piece: Piece, branch: int) -> list[Task]:
+    def multiplying(self, memory: CallMemory, branch: int) -> list[Task]:
         """What comes before products in a branch."""
-        return [partial(_work_in, self.xp, one.data.ptr) for one in piece.workspaces[branch : branch + 1]]
+        return [partial(_work_in, self.xp, one.data.ptr) for one in memory.workspaces[branch : branch + 1]]
 
-    def tasks(self, piece: Piece, arrays: Sequence[Array]) -> list[list[Task]]:
+    def tasks(self, memory: CallMemory, arrays: Sequence[Array]) -> list[list[Task]]:
         """What each command enqueues on the current stream, given inputs and outputs."""
-        return [each for wave in self._waves(piece, arrays) for each in wave]
+        return [each for wave in self._waves(memory, arrays) for each in wave]
 
-    def _waves(self, piece: Piece, arrays: Sequence[Array]) -> list[list[list[Task]]]:
+    def _waves(self, memory: CallMemory, arrays: Sequence[Array]) -> list[list[list[Task]]]:
         """What each command enqueues, those together that can run at the same time."""
-        bases = bases_of(piece.arena, self._addresses[id(self.program)], [one.data.ptr for one in arrays])
+        bases = bases_of(memory.arena, self._addresses[id(self.program)], [one.data.ptr for one in arrays])
         return [
-            [tasks_of_command(one, self.module, self._addresses, bases, piece.failed) for one in wave]
+            [tasks_of_command(one, self.module, self._addresses, bases, memory.failed) for one in wave]
             for wave in self.program.waves
         ]
 
-    def branches(self, piece: Piece, arrays: Sequence[Array]) -> list[Branches]:
+    def branches(self, memory: CallMemory, arrays: Sequence[Array]) -> list[Branches]:
         """The same in branches that can run at the same time, wave after wave."""
-        waves = [in_branches(tasks, BRANCHES) for tasks in self._waves(piece, arrays)]
-        return [[[*self.multiplying(piece, k), *branch] for k, branch in enumerate(wave)] for wave in waves]
+        waves = [in_branches(tasks, BRANCHES) for tasks in self._waves(memory, arrays)]
+        return [[[*self.multiplying(memory, k), *branch] for k, branch in enumerate(wave)] for wave in waves]
 
-    def has_failed(self, piece: Piece) -> bool:
+    def has_failed(self, memory: CallMemory) -> bool:
         """Whether a kernel has met an index that is outside, which takes waiting for all that was enqueued."""
-        return self.program.fails and bool(self.device.to_host(piece.flag)[0])
+        return self.program.fails and bool(self.device.to_host(memory.flag)[0])
 
-    def check(self, piece: Piece) -> None:
+    def check(self, memory: CallMemory) -> None:
         """KernelFailure if a kernel has met an index that is outside."""
-        if self.has_failed(piece):
+        if self.has_failed(memory):
             raise KernelFailure("an index is outside of an array")
 
-    def timed(self, arrays: tuple[Array, ...]) -> tuple[tuple[Array, ...], list[ProfiledStep]]:
-        """The outputs, and what each command is, where its last op was written, and the seconds that it took."""
-        arrays, outputs = self.memory(arrays)
-        piece, event = self.piece(), self.xp.cuda.Event
-        for task in self.opening(piece):
-            task()
-        marks = [event()]
-        marks[0].record()
-        for tasks in self.tasks(piece, arrays + outputs):
-            for task in tasks:
-                task()
-            marks.append(event())
+    def profile(self, arrays: Arrays) -> tuple[Arrays, list[ProfiledStep]]:
+        marks = []
+
+        def mark() -> None:
+            marks.append(self.xp.cuda.Event())
             marks[-1].record()
+
+        outputs = self._run(arrays, mark)
         marks[-1].synchronize()
-        self.check(piece)
-        measured = []
-        for command, before, after in zip(self.program.commands, marks, marks[1:], strict=False):
-            steps = [self.program.steps[place] for place in command.steps]
-            moved, done = (sum(amounts) for amounts in zip(*(step.work(PLAIN) for step in steps), strict=True))
-            seconds = self.xp.cuda.get_elapsed_time(before, after) / 1000
-            line = str(steps[-1].variables[-1].origin)
-            measured.append(ProfiledStep(self.program.title(command), line, seconds, moved, done))
-        return outputs, measured
+        seconds = [self.xp.cuda.get_elapsed_time(*pair) / 1000 for pair in pairwise(marks)]
+        commands = [self.program.members(command) for command in self.program.commands]
+        return outputs, [profiled(steps, taken, PLAIN) for steps, taken in zip(commands, seconds, strict=True)]
 
 
-class Binding:
+class Captured:
     """A plan captured as a CUDA graph, over memory that stays: what is copied into its inputs it computes with."""
 
-    def __init__(
-        self,
-        plan: DevicePlan,
-        state: Sequence[Array],
-        read: Mapping[int, int],
-        news: Mapping[int, int],
-        picked: Sequence[int],
-    ) -> None:
-        """state: the arrays of shared variables; read: which of them the inputs are; news: which take the values of outputs;
-        picked: the outputs that callers get.
+    def __init__(self, plan: DevicePlan, state: Sequence[Array], signature: CallSignature) -> None:
+        """state: the arrays of the signature's cells.
 
         RuntimeError if what the plan does cannot be captured, MemoryError if there is no memory for it.
         """
@@ -232,21 +209,25 @@ class Binding:
         self._plan, self.state, self.tf32 = plan, tuple(state), config.allow_tf32
         if plan.multiplies:
             cublas(xp)  # which allocates, and so must not be made while a stream is captured
-        self._piece = Piece(xp, program, plan.device.workspaces(min(BRANCHES, program.side_by_side) if plan.multiplies else 0))
+        branches = min(BRANCHES, program.side_by_side) if plan.multiplies else 0
+        self._memory = CallMemory(xp, program, plan.device.workspaces(branches))
         kinds = [(sizes(one), as_dtype(one.dtype)) for one in program.graph.inputs]
-        self.inputs = tuple([state[read[k]] if k in read else xp.empty(*kind) for k, kind in enumerate(kinds)])
+        places = [source - signature.inputs for source in signature.sources]
+        self.inputs = tuple([xp.empty(*kind) if k < 0 else state[k] for k, kind in zip(places, kinds, strict=True)])
         self.outputs = plan.outputs(self.inputs)
-        self.results = [self.outputs[k] for k in picked]
-        moved = [(state[place], self.outputs[k]) for k, place in news.items() if k not in plan.overwritten]
+        self.results = [self.outputs[k] for k in signature.outputs]
+        targets = [state[signature.cells.index(cell)] for cell in signature.target_cells]
+        pairs = zip(targets, signature.new_state, strict=True)
+        moved = [(target, self.outputs[k]) for target, k in pairs if k not in plan.overwritten]
         self.late = moved if program.fails else []
         """State, and its new value, which is put there once it is known that nothing has failed."""
         closing: list[Task] = [] if program.fails else [partial(copy_all, xp, moved)]
-        waves = plan.branches(self._piece, self.inputs + self.outputs)
-        self.graph = capture(xp, [[plan.opening(self._piece)], *waves, [closing]])
+        waves = plan.branches(self._memory, self.inputs + self.outputs)
+        self.graph = capture(xp, [[plan.opening(self._memory)], *waves, [closing]])
 
     def has_failed(self) -> bool:
         """Whether the last run has met an index that is outside."""
-        return self._plan.has_failed(self._piece)
+        return self._plan.has_failed(self._memory)
 
 
 def _clear(xp: Any, address: int) -> None:

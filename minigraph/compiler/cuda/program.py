@@ -11,12 +11,14 @@ from minigraph.compiler.cpu.implicit_gemm import convolve_patches
 from minigraph.compiler.cpu.product_calls import matrix_of, stack_stride
 from minigraph.compiler.cpu.products import TRANSPOSED
 from minigraph.compiler.cuda.launch_geometry import BUSY, THREADS, arrange, spread_scatters
+from minigraph.compiler.cuda.order import can_fail, is_guarded, moments_of
 from minigraph.compiler.cuda.printer import NestPrinter, launch_text
 from minigraph.compiler.cuda.scalar_printer import PRELUDE
 from minigraph.compiler.loops.nest import describe
 from minigraph.compiler.passes import Pass
 from minigraph.compiler.plan.frame import Frame, Outline
-from minigraph.compiler.plan.program import ARENA, CONSTANTS, FIRST, LoopStep, NestStep, ProductStep, Program, Step
+from minigraph.compiler.plan.program import ARENA, CONSTANTS, FIRST, Program
+from minigraph.compiler.plan.steps import LoopStep, NestStep, ProductStep, Step, title_of
 from minigraph.compiler.shaped.copies import insert_copies
 from minigraph.compiler.shaped.layout import sizes
 from minigraph.compiler.shaped.split_reductions import pass_single, split_apart, split_rows
@@ -113,58 +115,19 @@ class CudaProgram(Program):
     def body_program(self, graph: Graph) -> Program:
         return CudaBody(graph, (), self.backend)
 
-    # -- what can run at the same time -------------------------------------------------------------------------------
-
-    def _when(self) -> Sequence[int]:
-        """As late as what needs a step allows, so that what nothing waits for, such as new state, is done together."""
-        needed = self._needed()
-        remaining = [0] * len(self.steps)
-        for position in reversed(range(len(self.steps))):
-            for one in needed[position]:
-                remaining[one] = max(remaining[one], remaining[position] + 1)
-        last = max(remaining, default=0)
-        return [last - one for one in remaining]
-
-    def _needed(self) -> list[set[int]]:
-        """For each step those that must come before: writers of what it touches, readers of what it writes, and, if it writes
-        over state, all that can fail.
-        """
-        needed: list[set[int]] = []
-        writers: dict[Variable, list[int]] = {}
-        readers: dict[Variable, list[int]] = {}
-        failing: list[int] = []
-        for position, step in enumerate(self.steps):
-            written = _written(step)
-            before: set[int] = set(failing) if self._is_guarded(step) else set()
-            for storage in dict.fromkeys(place.storage for place in step.places if place.in_memory):
-                before.update(writers.get(storage, ()))
-                if storage in written:
-                    before.update(readers.get(storage, ()))
-                    writers.setdefault(storage, []).append(position)
-                else:
-                    readers.setdefault(storage, []).append(position)
-            if _can_fail(step):
-                failing.append(position)
-            needed.append(before)
-        return needed
-
-    def _is_guarded(self, step: Step) -> bool:
-        """Whether a step writes over state, and so must not run after a failure."""
-        return isinstance(step, NestStep) and any(one in self.graph.inputs for one in _written(step))
-
     @cached_property
     def fails(self) -> bool:
         """Whether a kernel may report an index that is outside."""
-        return any(_can_fail(step) for step in self.steps)
+        return any(can_fail(step) for step in self.steps)
 
     # -- commands ----------------------------------------------------------------------------------------------------
 
     def assemble(self) -> None:
         """Write the kernels, and the commands that call them."""
-        moments = self._when()
+        moments = moments_of(self.steps, self.graph.inputs)
         bodies = {room: body.frame.arena_bytes for room, body in self.rooms.items() if isinstance(body, CudaProgram)}
         self.frame: Frame = Frame(Outline(self, moments), rooms=bodies)
-        self.texts: dict[str, str] = {}
+        self.functions: dict[str, str] = {}
         """The functions of the kernels by their names, each after those that it calls."""
         self.waves: list[list[Command]] = []
         """The commands in order, those together that can run at the same time."""
@@ -215,7 +178,7 @@ class CudaProgram(Program):
                 yield self._launch(calls, operands, scratch, members)
                 calls, operands, scratch, members = [], [], 16, []
             printer = NestPrinter(nest, step.bindings, [offset for _, offset in places], arrangement)
-            name = self._add(printer.text("NAME", self._is_guarded(step) and self.fails), "nest")
+            name = self._add(printer.text("NAME", self.fails and is_guarded(step, self.graph.inputs)), "nest")
             calls.append((name, arrangement.blocks, printer.parameters()))
             operands += own
             scratch = max(scratch, printer.scratch_bytes)
@@ -233,7 +196,7 @@ class CudaProgram(Program):
     def _add(self, text: str, kind: str) -> str:
         """Keep the text of a function, and give it a name that follows from it, so that equal ones are one."""
         name = f"{kind}_{hashlib.sha256(text.encode()).hexdigest()[:16]}"
-        self.texts[name] = text.replace("NAME", name, 1)
+        self.functions[name] = text.replace("NAME", name, 1)
         return name
 
     def _alignment_of(self, where: Where) -> int:
@@ -261,7 +224,7 @@ class CudaProgram(Program):
         """A loop as the host runs it."""
         places = [self.frame.slot_of(place) for place in step.places]
         assert isinstance(step.body, CudaProgram)
-        self.texts.update(step.body.texts)
+        self.functions.update(step.body.functions)
         arguments = tuple(
             Advance((places[k], places[k + 1], places[k + 2]), one.stride)
             for k, one in zip(range(3, len(places), 3), step.arguments, strict=True)
@@ -271,20 +234,24 @@ class CudaProgram(Program):
     # -- text --------------------------------------------------------------------------------------------------------
 
     @property
+    def texts(self) -> list[str]:
+        return [*self.functions.values()]
+
+    @property
     def code(self) -> str:
         """The module of all kernels."""
-        return "\n".join([PRELUDE, *self.texts.values()])
+        return "\n".join([PRELUDE, *self.texts])
 
     def lines(self) -> Iterator[str]:
         """The program as readable text."""
         for k, command in enumerate(self.commands):
-            yield f"# command {k}: {self.title(command)}"
-            for position in command.steps:
-                yield from self._step_lines(self.steps[position], command)
+            yield f"# command {k}: {title_of(self.members(command))}"
+            for step in self.members(command):
+                yield from self._step_lines(step, command)
 
-    def title(self, command: Command) -> str:
-        """The ops that a command computes."""
-        return "; ".join(dict.fromkeys(self.steps[position].title for position in command.steps))
+    def members(self, command: Command) -> list[Step]:
+        """The steps that a command runs."""
+        return [self.steps[position] for position in command.steps]
 
     def _step_lines(self, step: Step, command: Command) -> Iterator[str]:
         """One step as readable text."""
@@ -306,25 +273,6 @@ class CudaBody(CudaProgram):
     """The program of a loop's body, whose arguments lie where rows begin."""
 
     arguments_aligned = False
-
-
-def _written(step: Step) -> set[Variable]:
-    """The memories that a step writes to."""
-    match step:
-        case NestStep():
-            written = [*(one.operand for one in step.nest.stores), *(one.operand for one in step.nest.scatters)]
-            return {step.places[operand].storage for operand in written}
-        case ProductStep():
-            return {step.places[-1].storage}
-    return {place.storage for place in step.places}
-
-
-def _can_fail(step: Step) -> bool:
-    """Whether a step may meet an index that is outside."""
-    if isinstance(step, LoopStep):
-        assert isinstance(step.body, CudaProgram)
-        return step.body.fails
-    return isinstance(step, NestStep) and step.nest.fails
 
 
 def bases_of(arena: int, constants: int, arguments: Sequence[int]) -> list[int]:

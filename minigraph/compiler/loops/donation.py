@@ -15,17 +15,17 @@ from minigraph.ops.elementwise.base import Elementwise
 
 
 def overwrite(
-    graph: Graph, grouping: Grouping, wanted: Sequence[tuple[int, int]]
+    graph: Graph, grouping: Grouping, donations: Sequence[tuple[int, int]]
 ) -> tuple[list[Group], dict[Variable, Variable]]:
-    """The groups in the order in which they run, and the input that each output in `wanted` is written over, if it may be.
+    """The groups in the order in which they run, and the input that each output in `donations` is written over, if it may be.
 
-    wanted: positions of an input and of the output that shall take its memory.
+    donations: positions of an input and of the output that shall take its memory.
     """
     readers: dict[Variable, list[Group]] = {}
     for group in grouping.groups:
         for storage in group.reads:
             readers.setdefault(storage, []).append(group)
-    pairs = [(graph.outputs[output], graph.inputs[given]) for given, output in wanted]
+    pairs = [(graph.outputs[output], graph.inputs[given]) for given, output in donations]
     fitting = {new: old for new, old in pairs if _fits(new, old, grouping, readers)}
     failing = [group.position for group in grouping.groups if _can_fail(group)]
     due = {group: group.position for group in grouping.groups}

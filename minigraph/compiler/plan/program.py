@@ -6,26 +6,22 @@ kernel is, how it is called, and how the graph is prepared for it is the matter 
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from itertools import product
 from typing import Any, ClassVar
 
-import numpy as np
-
 from minigraph.compiler.interpreted import Backend
 from minigraph.compiler.loops.donation import overwrite
 from minigraph.compiler.loops.fusion import AxisMap, Group, Grouping
 from minigraph.compiler.loops.lower import Builder, Place, along_space
-from minigraph.compiler.loops.nest import Apply, Bindings, Fold, Literal, Load, LoopNest
+from minigraph.compiler.loops.nest import Apply, Literal, Load
 from minigraph.compiler.loops.subbuffers import parts_in_place, parts_of
+from minigraph.compiler.plan.loop_arguments import loop_arguments, scratch
+from minigraph.compiler.plan.steps import LoopStep, NestStep, ProductStep, Step
 from minigraph.compiler.shaped.layout import Layout, contiguous, layouts_of, sizes
-from minigraph.core.dimensions import Sizes
 from minigraph.core.graph import Constant, Graph, Input, Variable
-from minigraph.core.record import Record
 from minigraph.core.static import SizeConstant
-from minigraph.core.types import TensorType
 from minigraph.ops.array.arranging import Concatenate
 from minigraph.ops.array.indexing import Assign
 from minigraph.ops.array.windows import Overlap
@@ -37,112 +33,22 @@ ARENA, CONSTANTS, FIRST = 0, 1, 2
 """The slots of the memory that a program works in: its own, its constants', then inputs and outputs."""
 
 
-class Step(Record):
-    """One kernel of a program: where what it reads and writes lies, and which variables it computes."""
-
-    places: tuple[Place, ...]
-    variables: tuple[Variable, ...]
-
-    @property
-    def places_in_code(self) -> str:
-        """Where the user wrote what the kernel computes: the first lines."""
-        return ", ".join(list(dict.fromkeys(f"{one.origin}" for one in self.variables))[:2])
-
-    @property
-    def title(self) -> str:
-        """The ops that the kernel computes."""
-        return ", ".join(dict.fromkeys(type(one.op.shown).__name__ for one in self.variables))
-
-    def work(self, settled: Sizes) -> tuple[int, int]:
-        """The bytes that it moves, each operand once, and its operations, for sizes that are settled."""
-        raise TypeError(f"{type(self).__name__} does not define work")
-
-
-class NestStep(Step):
-    """A loop nest, and its numbers."""
-
-    nest: LoopNest
-    bindings: Bindings
-
-    @property
-    def moved(self) -> int:
-        """The bytes that it moves, each operand once; the number may be open."""
-        in_memory = [k for k, one in enumerate(self.nest.operands) if one.in_memory]
-        return sum(self.nest.operands[k].dtype.itemsize * math.prod(self.bindings.walked(k)) for k in in_memory)
-
-    def work(self, settled: Sizes) -> tuple[int, int]:
-        elements = math.prod(settled.all(self.bindings.sizes))
-        return settled(self.moved), elements * sum(isinstance(node, Apply | Fold) for node in self.nest.nodes)
-
-
-class ProductStep(Step):
-    """A product of two matrices into a third, or the packing of one."""
-
-    def work(self, settled: Sizes) -> tuple[int, int]:
-        (result,) = self.variables
-        counts = [math.prod(settled.all(sizes(one))) for one in (*result.inputs, result)]
-        terms = 2 * counts[0] * settled(sizes(result)[-1]) if len(result.inputs) == 2 else 0
-        return sum(counts) * result.dtype.itemsize, terms
-
-
-Where = tuple[Variable, int]
-"""A memory, and how many elements into it."""
-
-
-class Argument(Record):
-    """Where an argument of a loop's body lies: its places at the first step, at the second and every second one from there, and
-    at the others; and how many bytes further it lies with each step.
-    """
-
-    places: tuple[Where, Where, Where]
-    stride: int = 0
-
-    @property
-    def takes_turns(self) -> bool:
-        """Whether its place depends on the step's parity."""
-        return any(place != self.places[0] for place in self.places)
-
-
-def walking(place: Where, stride: int = 0) -> Argument:
-    """An argument that lies `stride` bytes further with each step."""
-    return Argument((place, place, place), stride)
-
-
-class LoopStep(Step):
-    """So many steps of a body over arguments that advance; the argument `stop` tells to stop early, if it is not -1.
-
-    Its places are those of a table of addresses, of the body's memory, of the number of steps done, and of the arguments.
-    """
-
-    body: Program
-    times: int
-    arguments: tuple[Argument, ...]
-    stop: int
-
-    def work(self, settled: Sizes) -> tuple[int, int]:
-        each = [step.work(settled) for step in self.body.steps]
-        times = settled(self.times)
-        return times * sum(moved for moved, _ in each), times * sum(done for _, done in each)
-
-
 class Program(ABC):
     """Kernels in order, the memory they need, and how inputs and outputs are bound to them."""
 
     alignment: ClassVar[int]
     """Of the values in its memory, in bytes."""
 
-    def __init__(self, graph: Graph, wanted: Sequence[tuple[int, int]], backend: Backend) -> None:
-        """graph: one of known sizes, after all passes. wanted: positions of an input and of the output to write over it."""
+    def __init__(self, graph: Graph, donations: Sequence[tuple[int, int]], backend: Backend) -> None:
+        """graph: one of known sizes, after all passes. donations: positions of an input and of the output to write over it."""
         self.graph, self.layouts, self.backend = graph, layouts_of(graph), backend
-        self.grouping = Grouping(self.graph, self.layouts, [self.graph.outputs[output] for _, output in wanted])
-        groups, self._replaced = overwrite(self.graph, self.grouping, wanted)
-        self.overwritten = {output: given for given, output in wanted if self.graph.outputs[output] in self._replaced}
+        self.grouping = Grouping(self.graph, self.layouts, [self.graph.outputs[output] for _, output in donations])
+        groups, self._replaced = overwrite(self.graph, self.grouping, donations)
+        self.overwritten = {output: given for given, output in donations if self.graph.outputs[output] in self._replaced}
         self.steps: list[Step] = []
         self._placed = parts_in_place(self.graph, self.grouping)
         self.rooms: dict[Variable, Program] = {}
         """For the bodies of loops what stands for their memory."""
-        self._spare: dict[Variable, Variable] = {}
-        """For each state of a loop that is not kept memory besides that of the result."""
         for group in groups:
             self.steps += self._steps(group)
         self.assemble()
@@ -150,6 +56,11 @@ class Program(ABC):
     @abstractmethod
     def body_program(self, graph: Graph) -> Program:
         """The program of a loop's body."""
+
+    @property
+    @abstractmethod
+    def texts(self) -> list[str]:
+        """The text of each kernel, those of loops' bodies included."""
 
     def is_literal(self, number: Constant) -> bool:
         """Whether a number is written into the code of kernels, so that another number is another kernel."""
@@ -333,63 +244,11 @@ class Program(ABC):
             return
         passes, journal = self.backend.pipeline.shaped, self.backend.journal
         program = self.body_program(journal.run(passes, op.body, "loop body: "))
-        arguments = [*self._loop_inputs(variable, results), *self._loop_outputs(variable, results)]
-        table = _scratch(8 * (FIRST + len(arguments)), variable)
-        memory, done = _scratch(1, variable), results[-1] if op.stops else _scratch(8, variable)
+        arguments = loop_arguments(variable, results, self.layouts)
+        table = scratch(8 * (FIRST + len(arguments)), variable)
+        memory, done = scratch(1, variable), results[-1] if op.stops else scratch(8, variable)
         self.rooms[memory] = program
         pairs = [(table, 0), (memory, 0), (done, 0), *(place for one in arguments for place in one.places)]
         places = tuple(Place(storage, storage.dtype, (), offset) for storage, offset in pairs)
         stop = len(arguments) - 1 if op.stops else -1
-        yield LoopStep(places, (variable,), program, last, tuple(arguments), stop)
-
-    def _loop_inputs(self, variable: Variable, results: Sequence[Variable]) -> Iterator[Argument]:
-        """Where the body finds rows of sequences, states, and what it captures."""
-        op = variable.op
-        assert isinstance(op, Scan)
-        sequences, states, shared = op.split(variable.inputs[1:])
-        last = op.steps or 0
-        for one in sequences:
-            layout = self.layouts[one]
-            begin = layout.offset + (layout.strides[0] * (last - 1) if op.backwards else 0)
-            yield walking((layout.storage, begin), (-1 if op.backwards else 1) * layout.strides[0] * one.dtype.itemsize)
-        for state, result, kept in zip(states, results, op.kept, strict=False):
-            if kept:
-                yield self._walk_rows(result, last if op.backwards else 0, op.backwards)
-            else:
-                layout = self.layouts[state]
-                even, odd = self._turns(result, last)
-                yield Argument(((layout.storage, layout.offset), even, odd))
-        for one in shared:
-            yield walking((self.layouts[one].storage, self.layouts[one].offset))
-
-    def _loop_outputs(self, variable: Variable, results: Sequence[Variable]) -> Iterator[Argument]:
-        """Where the body leaves new states, rows of outputs, and whether to stop."""
-        op = variable.op
-        assert isinstance(op, Scan)
-        last = op.steps or 0
-        for place, result in enumerate(results[: op.states + op.outputs]):
-            if place >= op.states:
-                yield self._walk_rows(result, last - 1 if op.backwards else 0, op.backwards)
-            elif op.kept[place]:
-                yield self._walk_rows(result, last - 1 if op.backwards else 1, op.backwards)
-            else:
-                even, odd = self._turns(result, last)
-                yield Argument((even, odd, even))
-        if op.stops:
-            yield walking((_scratch(1, variable), 0))
-
-    def _walk_rows(self, stack: Variable, first: int, backwards: bool) -> Argument:
-        """The rows of a stack, one at each step, from `first` on or back."""
-        row = math.prod(sizes(stack)[1:])
-        return walking((stack, first * row), (-row if backwards else row) * stack.dtype.itemsize)
-
-    def _turns(self, result: Variable, steps: int) -> tuple[tuple[Variable, int], tuple[Variable, int]]:
-        """Where a state that is not kept lies after the first, third, ... step, and after the others; last, in the result."""
-        other = self._spare.setdefault(result, _scratch(max(1, math.prod(sizes(result)) * result.dtype.itemsize), result))
-        pair = ((result, 0), (other, 0))
-        return pair if steps % 2 else (pair[1], pair[0])
-
-
-def _scratch(size: int, like: Variable) -> Variable:
-    """So many bytes of memory that a loop works in."""
-    return Variable(Input(), (), TensorType(np.dtype(np.uint8), (max(1, size),)), None, (), like.origin)
+        yield LoopStep(places, (variable,), program, last, arguments, stop)

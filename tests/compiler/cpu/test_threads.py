@@ -127,7 +127,7 @@ def test_an_update_is_never_computed_from_a_variable_that_changed_meanwhile():
     """b changes while f computes a from it: f must see the new b, as if it had been called after the change."""
     a, b = mg.shared(0, "a"), mg.shared(1, "b")
     f = mg.function([], b + 0, updates=[(a, a + b)])
-    (first, *rest) = f._plan.steps
+    (first, *rest) = f._execution.plan.steps
     changed = threading.Event()
 
     def interrupted(*operands):
@@ -136,7 +136,7 @@ def test_an_update_is_never_computed_from_a_variable_that_changed_meanwhile():
             in_threads(lambda: b.set_value(10))
         return first.kernel(*operands)
 
-    f._plan = dataclasses.replace(f._plan, steps=(dataclasses.replace(first, kernel=interrupted), *rest))
+    f._execution.plan = dataclasses.replace(f._execution.plan, steps=(dataclasses.replace(first, kernel=interrupted), *rest))
     assert f() == 10 and a.get_value() == 10
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import minigraph as mg
+from minigraph.compiler.plan.steps import title_of
 from minigraph.core.graph import Variable
 from support import host_cuda
 from support.places import EXAMPLES
@@ -123,8 +124,8 @@ def test_a_call_is_one_launch_from_the_second_on(cupy: Any) -> None:
 def test_kernels_that_can_run_at_the_same_time_are_one_launch(cupy: Any) -> None:
     network = Network("cupy")
     network.step(network.images, network.labels)
-    (plan,) = network.step._plan.steps[0].kernel.plans.values()
-    titles = [plan.program.title(one) for one in plan.program.commands]
+    (plan,) = network.step._execution.plan.steps[0].kernel.plans.values()
+    titles = [title_of(plan.program.members(one)) for one in plan.program.commands]
     assert len([one for one in titles if one != "MatMul"]) <= 5, titles  # the labels are checked before state is written
     updated = plan.program.commands[-1]
     written = [one for position in updated.steps for one in plan.program.steps[position].variables]
@@ -142,8 +143,8 @@ def test_the_gradient_of_a_convolution_is_a_convolution(cupy: Any) -> None:
     data = np.random.default_rng(1).normal(size=(2, 2, 16, 16)).astype("float32")
     for _ in range(3):
         equal([one.get() for one in f(data)], g(data), 1e-4)
-    (plan,) = f._plan.steps[0].kernel.plans.values()
-    assert not any("Overlap" in plan.program.title(one) for one in plan.program.commands)
+    (plan,) = f._execution.plan.steps[0].kernel.plans.values()
+    assert not any("Overlap" in title_of(plan.program.members(one)) for one in plan.program.commands)
 
 
 @needs_compiler
@@ -226,7 +227,7 @@ def test_rounded_products_are_captured_anew(cupy: Any) -> None:
     for allowed in (False, False, True, True, False):
         mg.config.allow_tf32 = allowed
         np.testing.assert_array_equal(f(data).get(), np.eye(3))
-        bound.append(f._plan.steps[0].kernel.recent.bound)
+        bound.append(f._execution.plan.steps[0].kernel.recent.captured)
     assert bound[0] is None
     assert bound[2] is bound[3]
     assert [one.tf32 for one in bound[1:]] == [False, True, True, False]

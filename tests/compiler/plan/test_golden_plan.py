@@ -96,7 +96,7 @@ def test_kernels_of_one_structure_are_one_text():
     for _ in range(3):
         y = mg.tanh(y @ x)
     program = CudaProgram(Journal().run(CUDA.shaped, Graph((x,), (y,))), (), backend)
-    assert len([name for name in program.texts if name.startswith("nest")]) == 1
+    assert len([name for name in program.functions if name.startswith("nest")]) == 1
 
 
 def test_the_smallest_stretch_that_fits_is_taken():

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 import minigraph as mg
-from minigraph.compiler.binding import single_region
 from minigraph.core.dimensions import Dimension, Dimensions, taken
 from minigraph.core.graph import Input
 from minigraph.layers import LSTM, BatchNormalizedMLP, Rectifier, batch_normalization
@@ -20,9 +19,14 @@ pytest.importorskip("llvmlite")
 CHUNKS, EACH = 6, rounds(6)
 
 
+def region_of(function):
+    """What a function of one region runs."""
+    return function._execution.plan.steps[0].kernel
+
+
 def programs(function):
     """The programs of a function of one region."""
-    return single_region(function._plan).programs
+    return region_of(function).programs
 
 
 def resized(value, variable, more):
@@ -141,14 +145,14 @@ def test_memory_is_that_of_the_largest_call():
     f = mg.function([x], mg.tanh(x @ x.T).sum())
     for n in (300, 100, 200, 50, 250):
         f(np.ones((n, 4), "f"))
-    (piece,) = single_region(f._plan)._pieces
-    assert 300 * 300 * 4 <= piece[1].size < 2 * 300 * 300 * 4
+    (memory,) = region_of(f)._memories
+    assert 300 * 300 * 4 <= memory[1].size < 2 * 300 * 300 * 4
 
 
 def test_plans_are_bounded_in_bytes(monkeypatch):
     x = mg.matrix("x")
     f = mg.function([x], mg.tanh(x).sum())
-    region = single_region(f._plan)
+    region = region_of(f)
     monkeypatch.setattr(type(region), "most_bytes", 10_000)
     for n in range(2, 60):
         assert f(np.zeros((n, 3), "f")) == 0

@@ -468,10 +468,12 @@ def test_loops_run_in_the_plan_without_python(monkeypatch):
     states = mg.scan(lambda row, s: mg.tanh(row + s @ w), x, mg.zeros(3))
     cost = states[-1].sum()
     training = mg.function([x], cost, updates={w: w - mg.grad(cost, w)})
-    kinds = [type(step.kernel) for step in training._plan.steps if isinstance(step.kernel, CompiledRegion | CompiledLoop)]
+    kinds = [
+        type(step.kernel) for step in training._execution.plan.steps if isinstance(step.kernel, CompiledRegion | CompiledLoop)
+    ]
     assert kinds == [CompiledRegion]
     counted = mg.function([n], mg.scan(lambda s: s * 2, None, mg.ones(3), n_steps=n))
-    assert any(isinstance(step.kernel, CompiledLoop) for step in counted._plan.steps)
+    assert any(isinstance(step.kernel, CompiledLoop) for step in counted._execution.plan.steps)
     monkeypatch.setattr(Scan, "run", None)  # what a loop in Python would use
     monkeypatch.setattr(Scan, "forward", None)
     training(np.ones((4, 3), "float32"))

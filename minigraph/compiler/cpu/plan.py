@@ -1,0 +1,146 @@
+"""Programs for this machine with all sizes settled: one native call each, in memory that calls take turns with."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from operator import itemgetter
+from typing import Any
+
+import numpy as np
+
+from minigraph.compiler.cpu.program import NativeFrame, NativeProgram
+from minigraph.compiler.cpu.runtime import ANYHOW, REFUSED, pool
+from minigraph.compiler.passes import ProfiledStep
+from minigraph.compiler.plan.program import FIRST
+from minigraph.compiler.plan.steps import profiled
+from minigraph.compiler.shape_cache import Arrays, KernelFailure, Plan
+from minigraph.compiler.shaped.layout import sizes as sizes_of
+from minigraph.core.dimensions import Dimensions, Sizes, Template
+from minigraph.core.graph import Array
+from minigraph.core.state import SUCCESS
+from minigraph.core.types import DTYPES, as_dtype
+
+_IN_ORDER, _OWN = 1 | 256, 4 | 1024
+"""Flags of NumPy's arrays: in C order and aligned; owning their memory, which may be written to."""
+
+CallMemory = tuple[int, np.ndarray[Any, Any], int]
+"""The aligned address of memory for one call, that memory, and how many bytes it has."""
+
+
+def picker(order: Sequence[int]) -> Callable[[Arrays], Arrays]:
+    """What takes these elements out of a tuple, as a tuple."""
+    if len(order) > 1:
+        return itemgetter(*order)
+    return lambda given: tuple([given[k] for k in order])
+
+
+def in_order(array: Array) -> Array:
+    """An array in C order, aligned, and of NumPy's own dtype object, as kernels expect it."""
+    plain = array.flags.c_contiguous and array.flags.aligned and type(array) is np.ndarray
+    if plain and array.dtype is DTYPES[DTYPES.index(array.dtype)]:
+        return array
+    result = np.empty(array.shape, as_dtype(array.dtype))
+    result[...] = array
+    return result
+
+
+class OpenProgram:
+    """A program, the sizes that it leaves open, and what its plans have in common."""
+
+    def __init__(self, open: Dimensions, program: NativeProgram) -> None:
+        self.open, self.program = open, program
+        graph, overwritten = program.graph, program.overwritten
+        self.new = [k for k in range(len(graph.outputs)) if k not in overwritten]
+        """The outputs that need memory, by their positions."""
+        follow = iter(range(len(graph.inputs), len(graph.inputs) + len(self.new)))
+        over = [overwritten.get(k) for k in range(len(graph.outputs))]
+        self.as_outputs = picker([next(follow) if place is None else place for place in over])
+        count = len(graph.inputs) + len(graph.outputs)
+        self.before_arena = 8 * (FIRST + count) + -8 * (FIRST + count) % NativeProgram.alignment
+        words: list[Any] = [0, len(program.steps), len(graph.inputs), count, self.before_arena, 0, id(np.ndarray)]
+        for k, one in enumerate(graph.inputs):
+            written = k in overwritten.values()
+            words += [id(as_dtype(one.dtype)), one.ndim, _IN_ORDER | (_OWN if written else 0), written, *sizes_of(one)]
+        self.words = Template(words)
+        """What a call goes by: the addresses of steps and constants, which come last, counts, and what each input must be."""
+
+
+class NativePlan(Plan):
+    """A program for settled sizes, and memory to run it in, a piece for each call that runs at the same time."""
+
+    program: NativeProgram
+    frame: NativeFrame
+
+    def __init__(self, common: OpenProgram, sizes: Sizes, memories: list[CallMemory]) -> None:
+        """memories: memory of earlier calls, which plans for other sizes use as well."""
+        self.program, self.frame = common.program, NativeFrame(common.program, sizes)
+        self._new = [self.frame.outputs[k] for k in common.new]
+        self._as_outputs = common.as_outputs
+        self._call, self._pool = pool().call, pool().address
+        self._memories = memories
+        self._before_arena = common.before_arena
+        self._bytes = self._before_arena + self.frame.arena_bytes + NativeProgram.alignment
+        self._words = common.words.filled(sizes)
+        self._words[0], self._words[5] = self.frame.address, self.frame.constants.ctypes.data
+        self._address = self._words.ctypes.data
+        self.held_bytes = self._words.nbytes + self.frame.held_bytes
+        """Of words and constants, for memory to compute in is that of the region."""
+
+    def __call__(self, arrays: Arrays) -> Arrays | None:
+        arrays = self.kept(arrays)
+        outputs = self.outputs(arrays)
+        memory = self.lease()
+        failed = next(self.attempt(arrays + outputs, memory, ANYHOW))
+        self.release(memory)
+        if failed == SUCCESS:
+            return outputs
+        if failed == REFUSED:
+            return None
+        raise KernelFailure(f"step {failed}")
+
+    def lines(self) -> Iterator[str]:
+        return self.frame.lines()
+
+    def attempt(self, arrays: Arrays, memory: CallMemory, references: int) -> Iterator[int]:
+        """An iterator whose one item is computed in one C call: the outputs, which follow the inputs in `arrays`, are written.
+
+        The item is the step that failed, SUCCESS, REFUSED, or SHARED if an input to be written over has more references.
+        """
+        return map(self._call, (self._pool,), (self._address,), (arrays,), (memory[0],), (references,))
+
+    def outputs(self, inputs: Arrays) -> Arrays:
+        """Memory for the outputs: that of inputs which are written over, or new."""
+        return self._as_outputs(inputs + tuple([np.empty(*one) for one in self._new]))
+
+    def profile(self, arrays: Arrays) -> tuple[Arrays, list[ProfiledStep]]:
+        arrays = self.kept(arrays)
+        outputs = self.outputs(arrays)
+        memory = self.lease()
+        addresses = [one.ctypes.data for one in (self.frame.constants, *arrays, *outputs)]
+        bases = np.array([memory[0] + self._before_arena, *addresses], np.int64)
+        measured = []
+        for k, step in enumerate(self.program.steps):
+            start = time.perf_counter()
+            failed = pool().run(self.frame.address, k, k + 1, bases.ctypes.data)
+            measured.append(profiled([step], time.perf_counter() - start, self.frame.sizes))
+            if failed >= 0:
+                raise KernelFailure(f"step {failed}")
+        self.release(memory)
+        return outputs, measured
+
+    def lease(self) -> CallMemory:
+        """Memory for one call: the addresses of its arrays, then the arena. What is too small for it is dropped."""
+        try:
+            memory = self._memories.pop()
+        except IndexError:
+            memory = None
+        if memory is not None and memory[2] >= self._bytes:
+            return memory
+        array = np.empty(self._bytes, np.uint8)
+        address = array.ctypes.data
+        return address + -address % NativeProgram.alignment, array, self._bytes
+
+    def release(self, memory: CallMemory) -> None:
+        """Keep memory for the next call."""
+        self._memories.append(memory)
