@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from minigraph.compiler.cpu.program import NativeFrame, NativeProgram
-from minigraph.compiler.cpu.runtime import ANYHOW, REFUSED, pool
+from minigraph.compiler.cpu.runtime import ANYHOW, REFUSED, ArrayWords, CallWords, pool
 from minigraph.compiler.passes import ProfiledStep
 from minigraph.compiler.plan.program import FIRST
 from minigraph.compiler.plan.steps import profiled
@@ -58,12 +58,14 @@ class OpenProgram:
         self.as_outputs = picker([next(follow) if place is None else place for place in over])
         count = len(graph.inputs) + len(graph.outputs)
         self.before_arena = 8 * (FIRST + count) + -8 * (FIRST + count) % NativeProgram.alignment
-        words: list[Any] = [0, len(program.steps), len(graph.inputs), count, self.before_arena, 0, id(np.ndarray)]
+        call = CallWords(0, len(program.steps), len(graph.inputs), count, self.before_arena, 0, id(np.ndarray))
+        words = call.pack()
         for k, one in enumerate(graph.inputs):
             written = k in overwritten.values()
-            words += [id(as_dtype(one.dtype)), one.ndim, _IN_ORDER | (_OWN if written else 0), written, *sizes_of(one)]
+            flags = _IN_ORDER | (_OWN if written else 0)
+            words += [*ArrayWords(id(as_dtype(one.dtype)), one.ndim, flags, written).pack(), *sizes_of(one)]
         self.words = Template(words)
-        """What a call goes by: the addresses of steps and constants, which come last, counts, and what each input must be."""
+        """What a call goes by; where its steps and constants lie is filled in for each plan."""
 
 
 class NativePlan(Plan):
@@ -82,7 +84,8 @@ class NativePlan(Plan):
         self._before_arena = common.before_arena
         self._bytes = self._before_arena + self.frame.arena_bytes + NativeProgram.alignment
         self._words = common.words.filled(sizes)
-        self._words[0], self._words[5] = self.frame.address, self.frame.constants.ctypes.data
+        self._words[CallWords.position("program")] = self.frame.address
+        self._words[CallWords.position("constants")] = self.frame.constants.ctypes.data
         self._address = self._words.ctypes.data
         self.held_bytes = self._words.nbytes + self.frame.held_bytes
         """Of words and constants, for memory to compute in is that of the region."""

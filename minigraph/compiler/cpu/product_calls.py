@@ -9,7 +9,23 @@ from typing import Any, Protocol
 import numpy as np
 
 from minigraph.compiler.cpu.gemm import DEPTH, REGISTER_BYTES, ROWS, packed_size, table_of
-from minigraph.compiler.cpu.products import BLAS, OWN, PACK, PACKED, PLAIN, SCATTERED, SCATTERED_WORDS, TRANSPOSED, is_own
+from minigraph.compiler.cpu.products import (
+    BLAS,
+    OWN,
+    PACK,
+    PACKED,
+    PLAIN,
+    SCATTERED,
+    SPLIT_COLUMNS,
+    SPLIT_ROWS,
+    SPLIT_STACK,
+    TRANSPOSED,
+    PackedWords,
+    PackWords,
+    ProductWords,
+    ScatteredWords,
+    is_own,
+)
 from minigraph.compiler.cpu.runtime import thread_count
 from minigraph.compiler.shaped.layout import Layout, piece
 from minigraph.compiler.shaped.target_ops import Packed, PackedMatMul, ScatteredMatMul
@@ -19,7 +35,7 @@ from minigraph.ops.linear.products import MatMul
 
 SMALL_MATRIX = 2**20
 """Bytes of a matrix that a core's cache holds while it is multiplied by."""
-CALL_WORDS = SCATTERED_WORDS - 2 * 3
+CALL_WORDS = ScatteredWords.count()
 """The most words of a call after its places."""
 WORK_OF_PRODUCTS = 500_000
 """Multiplications that are worth all threads."""
@@ -39,7 +55,7 @@ class Call(Record):
     """Who computes a product, words that say how, and in how many parts; and tables, whose addresses are among the words."""
 
     kind: str
-    words: tuple[int, ...]
+    words: ProductWords | PackWords
     parts: int = 1
     tables: tuple[np.ndarray[Any, Any], ...] = ()
 
@@ -66,12 +82,13 @@ def _plain(variable: Variable, seen: Seen) -> Call:
     first, second = matrix_of(*a), matrix_of(*b)
     height = math.prod(shape[:-2])
     stack = (stack_stride(*a), stack_stride(*b)) if height != 1 else (0, 0)
-    split = 0 if height > 1 else 1 if rows >= columns else 2
+    split = SPLIT_STACK if height > 1 else SPLIT_ROWS if rows >= columns else SPLIT_COLUMNS
     work = height * inner * columns * (rows + 8)  # of few rows, the columns are what must be read
     parts = 1 if work < WORK_OF_PRODUCTS else thread_count()
-    words = (
-        first[0], second[0], rows, columns, inner, first[1], second[1], max(columns, 1),
-        height, stack[0], stack[1], rows * columns, split,
+    words = ProductWords(
+        a_way=first[0], b_way=second[0], rows=rows, columns=columns, inner=inner,
+        a_leading=first[1], b_leading=second[1], c_leading=max(columns, 1),
+        height=height, a_stride=stack[0], b_stride=stack[1], c_stride=rows * columns, split=split,
     )  # fmt: skip
     return Call(OWN if is_own(rows, columns, inner, second[0] == TRANSPOSED) else BLAS, words, parts)
 
@@ -82,7 +99,7 @@ def _packing(variable: Variable, seen: Seen) -> Call:
     way, leading = matrix_of(seen.layout(matrix), seen.shape(matrix))
     depth, columns = seen.shape(matrix)
     _, width = packed_size(columns, depth, REGISTER_BYTES // matrix.dtype.itemsize)
-    return Call(PACK, (way, columns, depth, leading, width))
+    return Call(PACK, PackWords(way, columns, depth, leading, width))
 
 
 def _packed(variable: Variable, seen: Seen) -> Call:
@@ -94,9 +111,11 @@ def _packed(variable: Variable, seen: Seen) -> Call:
     _, width = packed_size(columns, inner, lanes)
     parts = 1 if inner * columns * (rows + 8) < WORK_OF_PRODUCTS else thread_count()
     small = columns * inner * a.dtype.itemsize <= SMALL_MATRIX
-    split = 1 if rows >= 2 * ROWS and small else 2
-    words = (
-        way, TRANSPOSED, rows, columns, inner, leading, DEPTH + lanes, max(columns, 1), 1, 0, width, 0, split,
+    split = SPLIT_ROWS if rows >= 2 * ROWS and small else SPLIT_COLUMNS
+    words = PackedWords(
+        a_way=way, b_way=TRANSPOSED, rows=rows, columns=columns, inner=inner,
+        a_leading=leading, b_leading=DEPTH + lanes, c_leading=max(columns, 1),
+        height=1, a_stride=0, b_stride=0, c_stride=0, split=split, width=width,
     )  # fmt: skip
     return Call(PACKED, words, parts)
 
@@ -113,12 +132,13 @@ def _scattered(variable: Variable, seen: Seen) -> Call:
     upright = op.turned == (piece(shape[op.rows :], layout.strides[op.rows :]) >= lanes)  # its columns are in one piece
     tables = (table_of(across, min(ROWS, lanes) if upright else lanes, lanes), table_of(along, lanes, lanes))
     way, leading = matrix_of(seen.layout(b), seen.shape(b))
-    split = 0 if op.parts > 1 else 1 if rows >= columns else 2
+    split = SPLIT_STACK if op.parts > 1 else SPLIT_ROWS if rows >= columns else SPLIT_COLUMNS
     parts = 1 if rows * columns * len(along) < WORK_OF_PRODUCTS else thread_count()
-    words = (
-        PLAIN, way, rows, columns, inner, 0, leading, max(columns, 1),
-        op.parts, 0, inner * (leading if way == PLAIN else 1), rows * columns, split,
-        *(table.ctypes.data for table in tables), TRANSPOSED if upright else PLAIN,
+    words = ScatteredWords(
+        a_way=PLAIN, b_way=way, rows=rows, columns=columns, inner=inner,
+        a_leading=0, b_leading=leading, c_leading=max(columns, 1),
+        height=op.parts, a_stride=0, b_stride=inner * (leading if way == PLAIN else 1), c_stride=rows * columns, split=split,
+        row_table=tables[0].ctypes.data, column_table=tables[1].ctypes.data, upright=TRANSPOSED if upright else PLAIN,
     )  # fmt: skip
     return Call(SCATTERED, words, parts, tables)
 

@@ -7,6 +7,7 @@ from functools import cache
 from minigraph.compiler.cpu.blas import blas
 from minigraph.compiler.cpu.gemm import REGISTER_BYTES, ROWS, gemm_text
 from minigraph.compiler.cpu.jit import Code, define, register_bytes
+from minigraph.compiler.cpu.words import Pointer, Words, expanded
 from minigraph.core.locks import once
 
 FAST = range(1_000_000, 400_000_000)
@@ -21,27 +22,70 @@ NARROW = 32
 PLAIN, TRANSPOSED = 111, 112
 """How a matrix is given, in BLAS' own numbers."""
 
-PRODUCT_WORDS = 19
+
+class ProductWords(Words):
+    """How a stack of products c = a @ b is computed, after the places of a, b and c.
+
+    Whether a and b are PLAIN or TRANSPOSED; the sizes; the leading dimensions; the height of the stack, and the strides along
+    it; and what is split into parts: SPLIT_STACK, SPLIT_ROWS or SPLIT_COLUMNS.
+    """
+
+    a_way: int
+    b_way: int
+    rows: int
+    columns: int
+    inner: int
+    a_leading: int
+    b_leading: int
+    c_leading: int
+    height: int
+    a_stride: int
+    b_stride: int
+    c_stride: int
+    split: int
+
+
+class PackedWords(ProductWords):
+    """The same for a packed b, whose columns lie as those of a transposed matrix do: how wide it is packed."""
+
+    width: int
+
+
+class ScatteredWords(ProductWords):
+    """The same for an a whose elements lie where two tables say, whose addresses these are; TRANSPOSED if its columns, not its
+    rows, are in one piece.
+    """
+
+    row_table: Pointer
+    column_table: Pointer
+    upright: int
+
+
+class PackWords(Words):
+    """How a matrix is packed, after its place and that of the result."""
+
+    way: int
+    columns: int
+    depth: int
+    leading: int
+    width: int
+
+
+SPLIT_STACK, SPLIT_ROWS, SPLIT_COLUMNS = 0, 1, 2
+"""What parts of a product are."""
 
 _PRODUCT = """
 define i32 @product(ptr %bases, ptr %words, i64 %part, i64 %parts) {
-READ
-  %a.base.at = getelementptr ptr, ptr %bases, i64 %w0
-  %a.base = load ptr, ptr %a.base.at, align 8
-  %a0 = getelementptr i8, ptr %a.base, i64 %w1
-  %b.base.at = getelementptr ptr, ptr %bases, i64 %w2
-  %b.base = load ptr, ptr %b.base.at, align 8
-  %b0 = getelementptr i8, ptr %b.base, i64 %w3
-  %c.base.at = getelementptr ptr, ptr %bases, i64 %w4
-  %c.base = load ptr, ptr %c.base.at, align 8
-  %c0 = getelementptr i8, ptr %c.base, i64 %w5
+  places a0 b0 c0 in %words
+  %rest = getelementptr i64, ptr %words, i64 6
+  read KIND from %rest
   %next = add i64 %part, 1
-  %split.rows = icmp eq i64 %w18, 1
-  %split.columns = icmp eq i64 %w18, 2
-  %split.stack = icmp eq i64 %w18, 0
-  %extent.some = select i1 %split.rows, i64 %w8, i64 %w9
-  %extent = select i1 %split.stack, i64 %w14, i64 %extent.some
-  %unit.matrix = select i1 %split.rows, i64 ROWS, i64 COLUMNS
+  %split.rows = icmp eq i64 %split, SPLIT_ROWS
+  %split.columns = icmp eq i64 %split, SPLIT_COLUMNS
+  %split.stack = icmp eq i64 %split, SPLIT_STACK
+  %extent.some = select i1 %split.rows, i64 %rows, i64 %columns
+  %extent = select i1 %split.stack, i64 %height, i64 %extent.some
+  %unit.matrix = select i1 %split.rows, i64 ROWS, i64 NARROW
   %unit = select i1 %split.stack, i64 1, i64 %unit.matrix
   %units.more = add i64 %extent, %unit
   %units.over = sub i64 %units.more, 1
@@ -55,24 +99,24 @@ READ
   %to.beyond = icmp sgt i64 %to.wide, %extent
   %to = select i1 %to.beyond, i64 %extent, i64 %to.wide
   %count = sub i64 %to, %from
-  %m = select i1 %split.rows, i64 %count, i64 %w8
-  %n = select i1 %split.columns, i64 %count, i64 %w9
-  %a.transposed = icmp eq i64 %w6, TRANSPOSED
-  %b.transposed = icmp eq i64 %w7, TRANSPOSED
-  %a.row = select i1 %a.transposed, i64 1, i64 %w11
-  %b.column = select i1 %b.transposed, i64 %w12, i64 1
+  %m = select i1 %split.rows, i64 %count, i64 %rows
+  %n = select i1 %split.columns, i64 %count, i64 %columns
+  %a.transposed = icmp eq i64 %a_way, TRANSPOSED
+  %b.transposed = icmp eq i64 %b_way, TRANSPOSED
+  %a.row = select i1 %a.transposed, i64 1, i64 %a_leading
+  %b.column = select i1 %b.transposed, i64 %b_leading, i64 1
   %a.shift = mul i64 %from, %a.row
   %a.shift.rows = select i1 %split.rows, i64 %a.shift, i64 0
   %b.shift = mul i64 %from, %b.column
   %b.shift.columns = select i1 %split.columns, i64 %b.shift, i64 0
-  %c.shift.row = mul i64 %from, %w13
+  %c.shift.row = mul i64 %from, %c_leading
   %c.shift.rows = select i1 %split.rows, i64 %c.shift.row, i64 0
   %c.shift = select i1 %split.columns, i64 %from, i64 %c.shift.rows
   %a1 = getelementptr FLOAT, ptr %a0, i64 %a.shift.rows
   %b1 = getelementptr FLOAT, ptr %b0, i64 %b.shift.columns
   %c1 = getelementptr FLOAT, ptr %c0, i64 %c.shift
   %stack.first = select i1 %split.stack, i64 %from, i64 0
-  %stack.last = select i1 %split.stack, i64 %to, i64 %w14
+  %stack.last = select i1 %split.stack, i64 %to, i64 %height
   %work.rows = icmp sgt i64 %m, 0
   %work.columns = icmp sgt i64 %n, 0
   %work.stack = icmp slt i64 %stack.first, %stack.last
@@ -83,9 +127,9 @@ before:
   br label %body
 body:
   %s = phi i64 [ %stack.first, %before ], [ %following, %body ]
-  %a.step = mul i64 %s, %w15
-  %b.step = mul i64 %s, %w16
-  %c.step = mul i64 %s, %w17
+  %a.step = mul i64 %s, %a_stride
+  %b.step = mul i64 %s, %b_stride
+  %c.step = mul i64 %s, %c_stride
   %a = getelementptr FLOAT, ptr %a1, i64 %a.step
   %b = getelementptr FLOAT, ptr %b1, i64 %b.step
   %c = getelementptr FLOAT, ptr %c1, i64 %c.step
@@ -99,52 +143,42 @@ done:
 """
 
 
-_OWN = """  call void @gemm(i1 %a.transposed, i1 %b.transposed, i64 %m, i64 %n, i64 %w10, ptr %a, i64 %w11, ptr %b, i64 %w12,
-    ptr %c, i64 %w13)"""
+_OWN = """  call void @gemm(i1 %a.transposed, i1 %b.transposed, i64 %m, i64 %n, i64 %inner, ptr %a, i64 %a_leading,
+    ptr %b, i64 %b_leading, ptr %c, i64 %c_leading)"""
 
-_PACKED = """  call void @gemm_packed(i1 %a.transposed, i64 %m, i64 %n, i64 %w10, ptr %a, i64 %w11, ptr %b, i64 %w16,
-    ptr %c, i64 %w13)"""
-"""Columns of a packed matrix lie as those of a transposed one do; how wide it is stands where the stride of a stack would."""
+_PACKED = """  call void @gemm_packed(i1 %a.transposed, i64 %m, i64 %n, i64 %inner, ptr %a, i64 %a_leading, ptr %b, i64 %width,
+    ptr %c, i64 %c_leading)"""
 
-_SCATTERED = """  %scattered.rows.all = inttoptr i64 %w19 to ptr
-  %scattered.columns.all = inttoptr i64 %w20 to ptr
-  %scattered.turned = icmp eq i64 %w21, TRANSPOSED
+_SCATTERED = """  %scattered.turned = icmp eq i64 %upright, TRANSPOSED
   %scattered.shift = select i1 %split.rows, i64 %from, i64 0
-  %scattered.rows = getelementptr i64, ptr %scattered.rows.all, i64 %scattered.shift
-  %scattered.step = mul i64 %s, %w10
-  %scattered.columns = getelementptr i64, ptr %scattered.columns.all, i64 %scattered.step
-  call void @gemm_scattered(i1 %scattered.turned, i1 %b.transposed, i64 %m, i64 %n, i64 %w10, ptr %a,
-    ptr %scattered.rows, ptr %scattered.columns, ptr %b, i64 %w12, ptr %c, i64 %w13)"""
+  %scattered.rows = getelementptr i64, ptr %row_table, i64 %scattered.shift
+  %scattered.step = mul i64 %s, %inner
+  %scattered.columns = getelementptr i64, ptr %column_table, i64 %scattered.step
+  call void @gemm_scattered(i1 %scattered.turned, i1 %b.transposed, i64 %m, i64 %n, i64 %inner, ptr %a,
+    ptr %scattered.rows, ptr %scattered.columns, ptr %b, i64 %b_leading, ptr %c, i64 %c_leading)"""
 """A stack of these is one matrix whose terms are split."""
-
-SCATTERED_WORDS = PRODUCT_WORDS + 3
 
 _PACK = """
 define i32 @pack(ptr %bases, ptr %words, i64 %part, i64 %parts) {
-READ
-  %b.base.at = getelementptr ptr, ptr %bases, i64 %w0
-  %b.base = load ptr, ptr %b.base.at, align 8
-  %b = getelementptr i8, ptr %b.base, i64 %w1
-  %all.base.at = getelementptr ptr, ptr %bases, i64 %w2
-  %all.base = load ptr, ptr %all.base.at, align 8
-  %all = getelementptr i8, ptr %all.base, i64 %w3
-  %turned = icmp eq i64 %w4, TRANSPOSED
-  call void @pack_all(i1 %turned, i64 %w5, i64 %w6, ptr %b, i64 %w7, ptr %all, i64 %w8)
+  places b all in %words
+  %rest = getelementptr i64, ptr %words, i64 4
+  read PackWords from %rest
+  %turned = icmp eq i64 %way, TRANSPOSED
+  call void @pack_all(i1 %turned, i64 %columns, i64 %depth, ptr %b, i64 %leading, ptr %all, i64 %width)
   ret i32 0
 }
 """
-PACK_WORDS = 9
 
 _DECLARATION = "declare void @minigraph_FLOAT_gemm(i32, i32, i32, i32, i32, i32, FLOAT, ptr, i32, ptr, i32, FLOAT, ptr, i32)"
 
-_BLAS = """  %ta = trunc i64 %w6 to i32
-  %tb = trunc i64 %w7 to i32
+_BLAS = """  %ta = trunc i64 %a_way to i32
+  %tb = trunc i64 %b_way to i32
   %m32 = trunc i64 %m to i32
   %n32 = trunc i64 %n to i32
-  %k32 = trunc i64 %w10 to i32
-  %lda = trunc i64 %w11 to i32
-  %ldb = trunc i64 %w12 to i32
-  %ldc = trunc i64 %w13 to i32
+  %k32 = trunc i64 %inner to i32
+  %lda = trunc i64 %a_leading to i32
+  %ldb = trunc i64 %b_leading to i32
+  %ldc = trunc i64 %c_leading to i32
   call void @minigraph_FLOAT_gemm(i32 101, i32 %ta, i32 %tb, i32 %m32, i32 %n32, i32 %k32,
     FLOAT 1.0, ptr %a, i32 %lda, ptr %b, i32 %ldb, FLOAT 0.0, ptr %c, i32 %ldc)"""
 
@@ -176,9 +210,7 @@ from a matrix whose elements lie where two tables say.
 def product_kernel(dtype: str, kind: str) -> int:
     """The address of a kernel for stacks of products of a float dtype, of a kind, or of what packs a matrix for it.
 
-    Its words: slot and offset of a, b and c; PLAIN or TRANSPOSED for a and for b; m, n, k; the leading dimensions; the
-    height of the stack and the strides along it; what is split into parts (0 the stack, 1 rows, 2 columns). Of a scattered
-    matrix, the addresses of two tables, where rows and columns begin; and TRANSPOSED if columns, not rows, are in one piece.
+    Its words are places, and then those that `Call` gives it.
     """
     if kind == BLAS:
         library = blas()
@@ -192,7 +224,7 @@ def product_kernel(dtype: str, kind: str) -> int:
 @once
 def _blas_code(dtype: str) -> Code:
     """The kernel that has OpenBLAS compute products."""
-    return Code((_DECLARATION + _text(_PRODUCT, PRODUCT_WORDS, _BLAS)).replace("FLOAT", _scalar(dtype)), as_written=True)
+    return Code((_DECLARATION + _text(_PRODUCT, ProductWords, _BLAS)).replace("FLOAT", _scalar(dtype)), as_written=True)
 
 
 @once
@@ -200,10 +232,10 @@ def _own_code(dtype: str) -> Code:
     """The kernels that compute products by functions of our own."""
     parts = [
         gemm_text(dtype),
-        _text(_PRODUCT, PRODUCT_WORDS, _OWN),
-        _text(_PRODUCT, PRODUCT_WORDS, _PACKED).replace("@product", "@packed"),
-        _text(_PRODUCT, SCATTERED_WORDS, _SCATTERED).replace("@product", "@scattered"),
-        _text(_PACK, PACK_WORDS),
+        _text(_PRODUCT, ProductWords, _OWN),
+        _text(_PRODUCT, PackedWords, _PACKED).replace("@product", "@packed"),
+        _text(_PRODUCT, ScatteredWords, _SCATTERED).replace("@product", "@scattered"),
+        _text(_PACK, PackWords),
     ]
     return Code("\n".join(parts).replace("FLOAT", _scalar(dtype)), as_written=True)
 
@@ -213,10 +245,9 @@ def _scalar(dtype: str) -> str:
     return "float" if dtype == "float32" else "double"
 
 
-def _text(kernel: str, words: int, call: str = "") -> str:
-    """A kernel that reads so many words, with what it calls."""
-    read = "\n".join(
-        f"  %w{k}.at = getelementptr i64, ptr %words, i64 {k}\n  %w{k} = load i64, ptr %w{k}.at, align 8" for k in range(words)
-    )
-    text = kernel.replace("READ", read).replace("CALL", call).replace("ROWS", str(ROWS)).replace("COLUMNS", str(NARROW))
-    return text.replace("TRANSPOSED", str(TRANSPOSED))
+def _text(kernel: str, kind: type[Words], call: str = "") -> str:
+    """A kernel that reads words of a kind, with what it calls."""
+    text = expanded(kernel.replace("KIND", kind.__name__).replace("CALL", call), kind)
+    for number in ("SPLIT_STACK", "SPLIT_ROWS", "SPLIT_COLUMNS", "TRANSPOSED", "ROWS", "NARROW"):
+        text = text.replace(number, str(globals()[number]))
+    return text

@@ -12,12 +12,12 @@ import numpy as np
 
 from minigraph.compiler.cpu.implicit_gemm import implicit_gemm
 from minigraph.compiler.cpu.jit import Code
+from minigraph.compiler.cpu.kernel import COLUMNS, kernel_text, module_text
 from minigraph.compiler.cpu.prepack import prepack
-from minigraph.compiler.cpu.printer import COLUMNS, kernel_text, module_text
 from minigraph.compiler.cpu.product_calls import CALL_WORDS, call_of
-from minigraph.compiler.cpu.products import product_kernel
-from minigraph.compiler.cpu.runtime import thread_count
-from minigraph.compiler.cpu.scan_runtime import HEADING_WORDS, heading, loop_kernel
+from minigraph.compiler.cpu.products import ProductWords, product_kernel
+from minigraph.compiler.cpu.runtime import StepWords, pool, thread_count
+from minigraph.compiler.cpu.scan_runtime import LoopWords, WalkWords, loop_kernel
 from minigraph.compiler.loops.nest import LoopNest, describe
 from minigraph.compiler.passes import Pass
 from minigraph.compiler.plan.frame import Frame, Outline
@@ -154,7 +154,7 @@ class NativeProgram(Program):
         for step in self.steps:
             self.begins.append(len(words))
             if isinstance(step, LoopStep):
-                words += [0] * HEADING_WORDS
+                words += [0] * LoopWords.count()
             for place in step.places:
                 if place.storage in numbers and place.in_memory:
                     moving.append((len(words) + 1, numbers[place.storage]))
@@ -163,7 +163,7 @@ class NativeProgram(Program):
                 case NestStep():
                     words += step.bindings.words()
                 case LoopStep():
-                    words += [word for one in step.arguments for word in (one.stride, int(one.takes_turns))]
+                    words += [word for one in step.arguments for word in WalkWords(one.stride, int(one.takes_turns)).pack()]
                 case _:
                     words += [0] * CALL_WORDS
         self.words = Template(words)
@@ -183,14 +183,15 @@ class NativeFrame(Frame):
         self._words[program.moving[0]] += self.starts[program.moving[1]]
         self._tables: list[np.ndarray[Any, Any]] = []
         """What lies at the addresses that calls of products are given."""
-        self._steps = np.empty((len(program.steps), 3), np.int64)
-        self._steps[:, 1] = self._words.ctypes.data + 8 * np.array(program.begins, np.int64)
+        self._steps = np.empty((len(program.steps), StepWords.count()), np.int64)
+        kernels, parameters, self._parts = self._steps.T
+        parameters[:] = self._words.ctypes.data + 8 * np.array(program.begins, np.int64)
         nests = [*program.nests]
-        self._steps[nests, 0] = program.addresses
-        self._steps[nests, 2] = parts_of_nests(program.work.filled(sizes).reshape(-1, 3), program.by_column, program.in_columns)
+        kernels[nests] = program.addresses
+        self._parts[nests] = parts_of_nests(program.work.filled(sizes).reshape(-1, 3), program.by_column, program.in_columns)
         for k, step in enumerate(program.steps):
             if k not in program.nests:
-                self._steps[k, 0], self._steps[k, 2] = self._called(step, program.begins[k])
+                kernels[k], self._parts[k] = self._called(step, program.begins[k])
         self.address: int = self._steps.ctypes.data
         kept = (self.constants, self._words, self._steps, *self._tables)
         self.held_bytes: int = sum([one.nbytes for one in kept]) + sum([body.held_bytes for body in self.bodies.values()])
@@ -199,26 +200,26 @@ class NativeFrame(Frame):
     def _called(self, step: Step, begin: int) -> tuple[int, int]:
         """The address of what computes a step that is no nest, and in how many parts; its own words are written."""
         if isinstance(step, LoopStep):
-            self._words[begin : begin + HEADING_WORDS] = self._heading(step)
+            self._words[begin : begin + LoopWords.count()] = self._heading(step).pack()
             return loop_kernel().address("loop"), 1
         (variable,) = step.variables
         call = call_of(variable, self)
         self._tables += call.tables
         begin += 2 * len(step.places)
-        self._words[begin : begin + len(call.words)] = call.words
+        self._words[begin : begin + call.words.count()] = call.words.pack()
         return product_kernel(variable.dtype.name, call.kind), call.parts
 
-    def _heading(self, step: LoopStep) -> list[int]:
+    def _heading(self, step: LoopStep) -> LoopWords:
         """The words of a loop before the places."""
         assert isinstance(step.body, NativeProgram)
         body = self.bodies[step.body]
-        count, constants = len(step.arguments), body.constants.ctypes.data
-        return heading(body.address, len(step.body.steps), self.sizes(step.times), count, constants, step.stop)
+        counts = len(step.body.steps), self.sizes(step.times), len(step.arguments)
+        return LoopWords(*pool().running, body.address, *counts, body.constants.ctypes.data, step.stop)
 
     def lines(self) -> Iterator[str]:
         """The program as readable text."""
         for k, step in enumerate(self.program.steps):
-            parts = f", in {self._steps[k, 2]} parts" if self._steps[k, 2] > 1 else ""
+            parts = f", in {self._parts[k]} parts" if self._parts[k] > 1 else ""
             yield f"# step {k}: {step.title}{parts}   {step.places_in_code}"
             yield from self._step_lines(step)
 
@@ -234,5 +235,7 @@ class NativeFrame(Frame):
             case _ if isinstance(step.variables[0].op, Packed):
                 yield f"{names[1]} = {names[0]}, packed"
             case _:
-                _, _, rows, columns, inner, *_ = call_of(step.variables[0], self).words
-                yield f"{names[2]}[{rows}, {columns}] = {names[0]}[{rows}, {inner}] @ {names[1]}[{inner}, {columns}]"
+                words = call_of(step.variables[0], self).words
+                assert isinstance(words, ProductWords)
+                a, b, c = [words.rows, words.inner], [words.inner, words.columns], [words.rows, words.columns]
+                yield f"{names[2]}{c} = {names[0]}{a} @ {names[1]}{b}"

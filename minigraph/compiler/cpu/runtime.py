@@ -1,10 +1,9 @@
 """What runs kernels: a loop over the steps of a program, and threads that share the parts of large ones.
 
-Both are LLVM IR, compiled once, so that a whole plan is one call from Python. A step is three words: kernel, parameters, and
-parts. The caller takes parts from the first on, the threads from the last one back, so that memory that was worked on by one is
-met again by the same; no part's result depends on who computes it. Threads wait by spinning for a moment, then asleep (Linux'
-futex); a child process after a fork starts its own. A program that finds the threads at work for another caller computes all
-parts itself.
+Both are LLVM IR, compiled once, so that a whole plan is one call from Python. The caller takes parts from the first on, the
+threads from the last one back, so that memory that was worked on by one is met again by the same; no part's result depends on
+who computes it. Threads wait by spinning for a moment, then asleep (Linux' futex); a child process after a fork starts its own.
+A program that finds the threads at work for another caller computes all parts itself.
 """
 
 from __future__ import annotations
@@ -17,10 +16,57 @@ import sys
 import numpy as np
 
 from minigraph.compiler.cpu.jit import Code
+from minigraph.compiler.cpu.words import Pointer, Words, expanded
 from minigraph.core.locks import inside, new_lock
 
-_FUTEX = {"x86_64": 202, "aarch64": 98}.get(platform.machine()) if sys.platform == "linux" else None
 
+class StepWords(Words):
+    """A step of a program."""
+
+    kernel: Pointer
+    parameters: Pointer
+    parts: int
+
+
+class CallWords(Words):
+    """What a plan is called by: its steps, how many arrays it takes, inputs first, the bytes before its arena, its constants,
+    and the type of arrays. `ArrayWords` follow for each input.
+    """
+
+    program: Pointer
+    steps: int
+    inputs: int
+    arrays: int
+    arena_offset: int
+    constants: Pointer
+    kind: int
+
+
+class ArrayWords(Words):
+    """What an input must be; its sizes follow."""
+
+    dtype: int
+    axes: int
+    flags: int
+    written: int
+
+
+class PoolWords(Words):
+    """What threads share: the present job, how much of it is done, who sleeps, and whether a caller has claimed them."""
+
+    ticket: int
+    kernel: Pointer
+    bases: Pointer
+    parameters: Pointer
+    parts: int
+    finished: int
+    failed: int
+    sleeping: int
+    threads: int
+    busy: int
+
+
+_FUTEX = {"x86_64": 202, "aarch64": 98}.get(platform.machine()) if sys.platform == "linux" else None
 
 _IR = """
 declare i64 @syscall(i64, ...)
@@ -35,12 +81,7 @@ define internal void @pause() {
 ; or from the last one back. A ticket is the number of the job, and how many parts were taken from the back and from the front.
 define internal void @share(ptr %pool, i64 %ticket, i1 %back) {
 entry:
-  %kernel.at = getelementptr i64, ptr %pool, i64 1
-  %bases.at = getelementptr i64, ptr %pool, i64 2
-  %parameters.at = getelementptr i64, ptr %pool, i64 3
-  %parts.at = getelementptr i64, ptr %pool, i64 4
-  %finished.at = getelementptr i64, ptr %pool, i64 5
-  %failed.at = getelementptr i64, ptr %pool, i64 6
+  find PoolWords in %pool
   %kernel = load atomic ptr, ptr %kernel.at monotonic, align 8
   %bases = load atomic ptr, ptr %bases.at monotonic, align 8
   %parameters = load atomic ptr, ptr %parameters.at monotonic, align 8
@@ -81,8 +122,8 @@ done:
 
 define ptr @worker(ptr %pool) {
 entry:
-  %sleeping.at = getelementptr i64, ptr %pool, i64 7
-  %job.at = getelementptr i32, ptr %pool, i64 1
+  find PoolWords in %pool
+  %job.at = getelementptr i32, ptr %ticket.at, i64 1
   br label %wait
 wait:
   %seen = phi i64 [ 0, %entry ], [ %job, %work ]
@@ -128,12 +169,12 @@ done:
 
 define internal i32 @run_together(ptr %pool, ptr %kernel, ptr %bases, ptr %parameters, i64 %parts) {
 entry:
-  %threads.at = getelementptr i64, ptr %pool, i64 8
+  find PoolWords in %pool
+  %job.at = getelementptr i32, ptr %ticket.at, i64 1
   %threads = load i64, ptr %threads.at, align 8
   %alone = icmp slt i64 %threads, 2
   br i1 %alone, label %serial, label %claim
 claim:
-  %busy.at = getelementptr i64, ptr %pool, i64 9
   %claimed = cmpxchg ptr %busy.at, i64 0, i64 1 acquire monotonic
   %free = extractvalue { i64, i1 } %claimed, 1
   br i1 %free, label %prepare, label %serial
@@ -141,15 +182,7 @@ serial:
   %whole = call i32 @run_alone(ptr %kernel, ptr %bases, ptr %parameters, i64 %parts)
   ret i32 %whole
 prepare:
-  %kernel.at = getelementptr i64, ptr %pool, i64 1
-  %bases.at = getelementptr i64, ptr %pool, i64 2
-  %parameters.at = getelementptr i64, ptr %pool, i64 3
-  %parts.at = getelementptr i64, ptr %pool, i64 4
-  %finished.at = getelementptr i64, ptr %pool, i64 5
-  %failed.at = getelementptr i64, ptr %pool, i64 6
-  %sleeping.at = getelementptr i64, ptr %pool, i64 7
-  %job.at = getelementptr i32, ptr %pool, i64 1
-  %before = load atomic i64, ptr %pool seq_cst, align 8
+  %before = load atomic i64, ptr %ticket.at seq_cst, align 8
   %job = lshr i64 %before, 32
   %closed.job = add i64 %job, 1
   %closed.high = shl i64 %closed.job, 32
@@ -203,13 +236,9 @@ entry:
   br i1 %any, label %step, label %done
 step:
   %k = phi i64 [ %first, %entry ], [ %following, %next ]
-  %word = mul i64 %k, 3
-  %kernel.at = getelementptr i64, ptr %program, i64 %word
-  %parameters.at = getelementptr i64, ptr %kernel.at, i64 1
-  %parts.at = getelementptr i64, ptr %kernel.at, i64 2
-  %kernel = load ptr, ptr %kernel.at, align 8
-  %parameters = load ptr, ptr %parameters.at, align 8
-  %parts = load i64, ptr %parts.at, align 8
+  %begin = mul i64 %k, count StepWords
+  %words = getelementptr i64, ptr %program, i64 %begin
+  read StepWords from %words
   %several = icmp sgt i64 %parts, 1
   br i1 %several, label %together, label %alone
 alone:
@@ -236,102 +265,81 @@ done:
 ; written over must not have more than so many references: -3 if one has.
 define i64 @call(ptr %pool, ptr %plan, ptr %objects, ptr %memory, i64 %references) {
 entry:
-  %program = load ptr, ptr %plan, align 8
-  %steps.at = getelementptr i64, ptr %plan, i64 1
-  %steps = load i64, ptr %steps.at, align 8
-  %inputs.at = getelementptr i64, ptr %plan, i64 2
-  %inputs = load i64, ptr %inputs.at, align 8
-  %count.at = getelementptr i64, ptr %plan, i64 3
-  %count = load i64, ptr %count.at, align 8
-  %arena.offset.at = getelementptr i64, ptr %plan, i64 4
-  %arena.offset = load i64, ptr %arena.offset.at, align 8
-  %constants.at = getelementptr i64, ptr %plan, i64 5
-  %constants = load i64, ptr %constants.at, align 8
-  %kind.at = getelementptr i64, ptr %plan, i64 6
-  %kind = load i64, ptr %kind.at, align 8
-  %specs = getelementptr i64, ptr %plan, i64 7
+  read CallWords from %plan
+  %specs = getelementptr i64, ptr %plan, i64 count CallWords
   %items = getelementptr i8, ptr %objects, i64 TUPLE
-  %arena = getelementptr i8, ptr %memory, i64 %arena.offset
+  %arena = getelementptr i8, ptr %memory, i64 %arena_offset
   store ptr %arena, ptr %memory, align 8
   %constants.slot = getelementptr i64, ptr %memory, i64 1
-  store i64 %constants, ptr %constants.slot, align 8
+  store ptr %constants, ptr %constants.slot, align 8
   %slots = getelementptr i64, ptr %memory, i64 2
-  %any = icmp sgt i64 %count, 0
+  %any = icmp sgt i64 %arrays, 0
   br i1 %any, label %object, label %ready
 object:
-  %k = phi i64 [ 0, %entry ], [ %k.next, %bound ]
-  %spec = phi ptr [ %specs, %entry ], [ %spec.next, %bound ]
+  %k = phi i64 [ 0, %entry ], [ %k.next, %bind ]
+  %spec = phi ptr [ %specs, %entry ], [ %spec.next, %bind ]
   %item.at = getelementptr ptr, ptr %items, i64 %k
   %item = load ptr, ptr %item.at, align 8
   %checked = icmp slt i64 %k, %inputs
   br i1 %checked, label %check.kind, label %bind
 check.kind:
-  %kind.item.at = getelementptr i8, ptr %item, i64 TYPE
-  %kind.item = load i64, ptr %kind.item.at, align 8
-  %kind.right = icmp eq i64 %kind.item, %kind
+  read ArrayWords from %spec
+  %item.kind.at = getelementptr i8, ptr %item, i64 TYPE
+  %item.kind = load i64, ptr %item.kind.at, align 8
+  %kind.right = icmp eq i64 %item.kind, %kind
   br i1 %kind.right, label %check.dtype, label %refuse
 check.dtype:
-  %dtype.at = getelementptr i8, ptr %item, i64 DESCR
-  %dtype = load i64, ptr %dtype.at, align 8
-  %dtype.wanted = load i64, ptr %spec, align 8
-  %dtype.right = icmp eq i64 %dtype, %dtype.wanted
+  %item.dtype.at = getelementptr i8, ptr %item, i64 DESCR
+  %item.dtype = load i64, ptr %item.dtype.at, align 8
+  %dtype.right = icmp eq i64 %item.dtype, %dtype
   br i1 %dtype.right, label %check.flags, label %refuse
 check.flags:
-  %flags.at = getelementptr i8, ptr %item, i64 FLAGS
-  %flags.short = load i32, ptr %flags.at, align 4
-  %flags = sext i32 %flags.short to i64
-  %flags.wanted.at = getelementptr i64, ptr %spec, i64 2
-  %flags.wanted = load i64, ptr %flags.wanted.at, align 8
-  %flags.both = and i64 %flags, %flags.wanted
-  %flags.right = icmp eq i64 %flags.both, %flags.wanted
+  %item.flags.at = getelementptr i8, ptr %item, i64 FLAGS
+  %item.flags.short = load i32, ptr %item.flags.at, align 4
+  %item.flags = sext i32 %item.flags.short to i64
+  %flags.both = and i64 %item.flags, %flags
+  %flags.right = icmp eq i64 %flags.both, %flags
   br i1 %flags.right, label %check.owner, label %refuse
 check.owner:
-  %written.at = getelementptr i64, ptr %spec, i64 3
-  %written = load i64, ptr %written.at, align 8
   %is.written = icmp ne i64 %written, 0
-  %count.item.short = load i32, ptr %item, align 8
-  %count.item = zext i32 %count.item.short to i64
-  %many = icmp sgt i64 %count.item, %references
+  %item.references.short = load i32, ptr %item, align 8
+  %item.references = zext i32 %item.references.short to i64
+  %many = icmp sgt i64 %item.references, %references
   %shared = and i1 %is.written, %many
   br i1 %shared, label %refuse.shared, label %check.axes
 check.axes:
-  %axes.at = getelementptr i8, ptr %item, i64 AXES
-  %axes.short = load i32, ptr %axes.at, align 4
-  %axes = sext i32 %axes.short to i64
-  %axes.wanted.at = getelementptr i64, ptr %spec, i64 1
-  %axes.wanted = load i64, ptr %axes.wanted.at, align 8
-  %axes.right = icmp eq i64 %axes, %axes.wanted
+  %item.axes.at = getelementptr i8, ptr %item, i64 AXES
+  %item.axes.short = load i32, ptr %item.axes.at, align 4
+  %item.axes = sext i32 %item.axes.short to i64
+  %axes.right = icmp eq i64 %item.axes, %axes
   br i1 %axes.right, label %check.sizes, label %refuse
 check.sizes:
-  %sizes.at = getelementptr i8, ptr %item, i64 SIZES
-  %sizes = load ptr, ptr %sizes.at, align 8
-  %sizes.wanted = getelementptr i64, ptr %spec, i64 4
-  %after.inputs = getelementptr i64, ptr %sizes.wanted, i64 %axes
+  %item.sizes.at = getelementptr i8, ptr %item, i64 SIZES
+  %item.sizes = load ptr, ptr %item.sizes.at, align 8
+  %sizes = getelementptr i64, ptr %spec, i64 count ArrayWords
+  %after = getelementptr i64, ptr %sizes, i64 %axes
   %has.axes = icmp sgt i64 %axes, 0
   br i1 %has.axes, label %check.size, label %bind
 check.size:
   %axis = phi i64 [ 0, %check.sizes ], [ %axis.next, %check.next ]
+  %item.size.at = getelementptr i64, ptr %item.sizes, i64 %axis
+  %item.size = load i64, ptr %item.size.at, align 8
   %size.at = getelementptr i64, ptr %sizes, i64 %axis
   %size = load i64, ptr %size.at, align 8
-  %size.wanted.at = getelementptr i64, ptr %sizes.wanted, i64 %axis
-  %size.wanted = load i64, ptr %size.wanted.at, align 8
-  %size.right = icmp eq i64 %size, %size.wanted
+  %size.right = icmp eq i64 %item.size, %size
   br i1 %size.right, label %check.next, label %refuse
 check.next:
   %axis.next = add i64 %axis, 1
   %more.axes = icmp slt i64 %axis.next, %axes
   br i1 %more.axes, label %check.size, label %bind
 bind:
-  %spec.after = phi ptr [ %spec, %object ], [ %after.inputs, %check.sizes ], [ %after.inputs, %check.next ]
-  br label %bound
-bound:
-  %spec.next = phi ptr [ %spec.after, %bind ]
+  %spec.next = phi ptr [ %spec, %object ], [ %after, %check.sizes ], [ %after, %check.next ]
   %data.at = getelementptr i8, ptr %item, i64 DATA
   %data = load ptr, ptr %data.at, align 8
   %slot = getelementptr ptr, ptr %slots, i64 %k
   store ptr %data, ptr %slot, align 8
   %k.next = add i64 %k, 1
-  %more = icmp slt i64 %k.next, %count
+  %more = icmp slt i64 %k.next, %arrays
   br i1 %more, label %object, label %ready
 ready:
   %failed = call i64 @run(ptr %pool, ptr %program, i64 0, i64 %steps, ptr %memory)
@@ -362,7 +370,7 @@ class Pool:
 
     def __init__(self) -> None:
         pause = "pause" if platform.machine() == "x86_64" else "yield"
-        text = _IR
+        text = expanded(_IR, StepWords, CallWords, ArrayWords, PoolWords)
         for name, offset in _OFFSETS.items():
             text = text.replace(f"i64 {name}\n", f"i64 {offset}\n")
         text = text.replace("PAUSE", pause).replace("FUTEX", str(_FUTEX or 0)).replace("SPINS", "4000")
@@ -376,7 +384,7 @@ class Pool:
 
         The result is the step that failed, SUCCESS if none did, REFUSED, or SHARED.
         """
-        self._state = np.zeros(16, np.int64)
+        self._state = np.zeros(PoolWords.count(), np.int64)
         self.address: int = self._state.ctypes.data
         self._start()
         if hasattr(os, "register_at_fork"):
@@ -392,7 +400,7 @@ class Pool:
             if start(ctypes.byref(thread), None, ctypes.c_void_p(self._code.address("worker")), ctypes.c_void_p(self.address)):
                 self.threads = number
                 break
-        self._state[8] = self.threads
+        self._state[PoolWords.position("threads")] = self.threads
 
     @property
     def running(self) -> tuple[int, int]:

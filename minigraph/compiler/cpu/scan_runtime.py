@@ -7,42 +7,47 @@ arguments in a table of addresses, which is filled anew for every step.
 from __future__ import annotations
 
 from minigraph.compiler.cpu.jit import Code
-from minigraph.compiler.cpu.runtime import pool
+from minigraph.compiler.cpu.words import Pointer, Words, expanded
 from minigraph.core.locks import once
 
+
+class LoopWords(Words):
+    """What runs the program of a body, for which threads; the program and how many steps it has, how often it runs, how many
+    arguments it takes, its constants, and which argument tells to stop (-1: none).
+
+    The places follow of the table, of the body's memory, and of where the number of steps done goes; three of each argument;
+    and then `WalkWords` of each argument.
+    """
+
+    run: Pointer
+    pool: Pointer
+    program: Pointer
+    steps: int
+    times: int
+    arguments: int
+    constants: Pointer
+    stop: int
+
+
+class WalkWords(Words):
+    """How many bytes further an argument lies with each step, and whether its three places take turns."""
+
+    stride: int
+    turns: int
+
+
 _IR = """
-; The words: what runs a program, for which threads, the program and how many steps it has, how often, how many arguments, the
-; constants, and which argument tells to stop (-1: none). Then slot and offset of the table, of the body's memory, and of where
-; the number of steps done goes; three for each argument; and for each a stride in bytes, and whether its places take turns.
 define i32 @loop(ptr %bases, ptr %words, i64 %part, i64 %parts) {
 entry:
-  %run = load ptr, ptr %words, align 8
-  %pool.at = getelementptr i64, ptr %words, i64 1
-  %pool = load ptr, ptr %pool.at, align 8
-  %program.at = getelementptr i64, ptr %words, i64 2
-  %program = load ptr, ptr %program.at, align 8
-  %steps.at = getelementptr i64, ptr %words, i64 3
-  %steps = load i64, ptr %steps.at, align 8
-  %times.at = getelementptr i64, ptr %words, i64 4
-  %times = load i64, ptr %times.at, align 8
-  %count.at = getelementptr i64, ptr %words, i64 5
-  %count = load i64, ptr %count.at, align 8
-  %constants.at = getelementptr i64, ptr %words, i64 6
-  %constants = load ptr, ptr %constants.at, align 8
-  %stop.at = getelementptr i64, ptr %words, i64 7
-  %stop = load i64, ptr %stop.at, align 8
-  %table.place = getelementptr i64, ptr %words, i64 8
-  %table = call ptr @address(ptr %bases, ptr %table.place)
-  %arena.place = getelementptr i64, ptr %words, i64 10
-  %arena = call ptr @address(ptr %bases, ptr %arena.place)
-  %done.place = getelementptr i64, ptr %words, i64 12
-  %done.at = call ptr @address(ptr %bases, ptr %done.place)
+  read LoopWords from %words
+  %own = getelementptr i64, ptr %words, i64 count LoopWords
+  places table arena done in %own
   store ptr %arena, ptr %table, align 8
   %constants.slot = getelementptr ptr, ptr %table, i64 1
   store ptr %constants, ptr %constants.slot, align 8
   %slots = getelementptr ptr, ptr %table, i64 2
-  %places = getelementptr i64, ptr %words, i64 14
-  %width = mul i64 %count, 6
+  %places = getelementptr i64, ptr %own, i64 6
+  %width = mul i64 %arguments, 6
   %walks = getelementptr i64, ptr %places, i64 %width
   %any = icmp sgt i64 %times, 0
   br i1 %any, label %step, label %end
@@ -55,23 +60,21 @@ step:
   br label %argument
 argument:
   %k = phi i64 [ 0, %step ], [ %k.next, %argument ]
-  %word = mul i64 %k, 2
+  %word = mul i64 %k, count WalkWords
   %walk = getelementptr i64, ptr %walks, i64 %word
-  %stride = load i64, ptr %walk, align 8
-  %turns.at = getelementptr i64, ptr %walk, i64 1
-  %turns = load i64, ptr %turns.at, align 8
-  %own = mul i64 %turns, %turn
+  read WalkWords from %walk
+  %its.turn = mul i64 %turns, %turn
   %three = mul i64 %k, 3
-  %which = add i64 %three, %own
+  %which = add i64 %three, %its.turn
   %pair = mul i64 %which, 2
   %place = getelementptr i64, ptr %places, i64 %pair
-  %base = call ptr @address(ptr %bases, ptr %place)
+  places start in %place
   %way = mul i64 %i, %stride
-  %address = getelementptr i8, ptr %base, i64 %way
+  %address = getelementptr i8, ptr %start, i64 %way
   %slot = getelementptr ptr, ptr %slots, i64 %k
   store ptr %address, ptr %slot, align 8
   %k.next = add i64 %k, 1
-  %more = icmp slt i64 %k.next, %count
+  %more = icmp slt i64 %k.next, %arguments
   br i1 %more, label %argument, label %body
 body:
   %failed = call i64 %run(ptr %pool, ptr %program, i64 0, i64 %steps, ptr %table)
@@ -91,21 +94,11 @@ again:
   %going = icmp slt i64 %i.next, %times
   br i1 %going, label %step, label %end
 end:
-  %done = phi i64 [ 0, %entry ], [ %i.next, %ask ], [ %i.next, %again ]
-  store i64 %done, ptr %done.at, align 8
+  %count = phi i64 [ 0, %entry ], [ %i.next, %ask ], [ %i.next, %again ]
+  store i64 %count, ptr %done, align 8
   ret i32 0
 fail:
   ret i32 1
-}
-
-define internal ptr @address(ptr %bases, ptr %place) alwaysinline {
-  %slot = load i64, ptr %place, align 8
-  %base.at = getelementptr ptr, ptr %bases, i64 %slot
-  %base = load ptr, ptr %base.at, align 8
-  %offset.at = getelementptr i64, ptr %place, i64 1
-  %offset = load i64, ptr %offset.at, align 8
-  %address = getelementptr i8, ptr %base, i64 %offset
-  ret ptr %address
 }
 """
 
@@ -113,13 +106,4 @@ define internal ptr @address(ptr %bases, ptr %place) alwaysinline {
 @once
 def loop_kernel() -> Code:
     """The kernel that runs loops."""
-    return Code(_IR)
-
-
-HEADING_WORDS = 8
-"""How many words `heading` makes."""
-
-
-def heading(program: int, steps: int, times: int, arguments: int, constants: int, stop: int) -> list[int]:
-    """The words before the places."""
-    return [*pool().running, program, steps, times, arguments, constants, stop]
+    return Code(expanded(_IR, LoopWords, WalkWords))

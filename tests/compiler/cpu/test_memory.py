@@ -7,7 +7,7 @@ import pytest
 
 import minigraph as mg
 from minigraph.compiler.cpu import program as native_program
-from minigraph.compiler.cpu.printer import PIECE, WIDTH
+from minigraph.compiler.cpu.printer import CHUNK, WIDTH
 from support.native import in_a_process, native
 from support.threads import in_threads
 
@@ -159,7 +159,7 @@ def test_any_memory_is_taken_in():
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
-@pytest.mark.parametrize("length", [2, PIECE - 1, PIECE, PIECE + 1, 3 * PIECE + 7])
+@pytest.mark.parametrize("length", [2, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK + 7])
 def test_slow_values_that_are_stored_are_folded_piece_by_piece(length, dtype):
     """A softmax writes its exponentials where the results go, and sums what it has written."""
     x = mg.tensor("x", shape=(None, None, None), dtype=dtype)
@@ -172,7 +172,7 @@ def test_slow_values_that_are_stored_are_folded_piece_by_piece(length, dtype):
     tolerance = {"float16": 2e-3, "float32": 2e-6, "float64": 1e-14}[dtype]
     for ours, theirs in zip(f(given), expected, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=tolerance)
-    in_pieces = re.search(rf"add nsw i64 %\S+, {PIECE}\n", f.source(code=True))
+    in_pieces = re.search(rf"add nsw i64 %\S+, {CHUNK}\n", f.source(code=True))
     assert bool(in_pieces) == (dtype != "float64")  # float64 is summed in float64
 
 

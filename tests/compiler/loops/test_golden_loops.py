@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import minigraph as mg
+from minigraph.compiler.cpu.stage_shape import StageShape
 from minigraph.compiler.loops.donation import overwrite
 from minigraph.compiler.loops.fusion import Grouping
 from minigraph.compiler.loops.lower import Builder, along_space
-from minigraph.compiler.loops.nest import describe
+from minigraph.compiler.loops.nest import Fold, describe
+from minigraph.compiler.loops.reductions import Accumulator
+from minigraph.compiler.loops.scheduled import ScheduledNest
 from minigraph.compiler.loops.subbuffers import parts_in_place
 from minigraph.compiler.shaped.copies import insert_copies
 from minigraph.compiler.shaped.layout import layouts_of, sizes
@@ -116,16 +119,20 @@ def test_parts_are_written_in_place():
     assert_golden("subbuffers_padding", [*padded.text, *padded.placed()])
 
 
-def nest(planned, group):
-    """The nest of a group, every member that is stored written to memory."""
+def built(planned, group):
+    """The nest of a group, every member that is stored written to memory, its numbers, and names for its operands."""
     builder = Builder(group.space, group.folded or frozenset(), planned.layouts, lambda number: True)
     for variable, axes in group.members.items():
         builder.compute(variable, axes)
     for variable, axes in group.members.items():
         if variable in planned.grouping.stored:
             builder.store(builder.computed[variable], planned.layouts[variable], variable.dtype, axes)
-    made, bindings = builder.build()
-    names = [planned.names.of(place.storage).replace("%", "m") for place in builder.places]
+    return *builder.build(), [planned.names.of(place.storage).replace("%", "m") for place in builder.places]
+
+
+def nest(planned, group):
+    """The text of that nest."""
+    made, bindings, names = built(planned, group)
     yield f"axes {['fold' if fold else 'keep' for fold in made.folded]}, classes {[one.strides for one in made.operands]}"
     yield from describe(made, bindings, names)
 
@@ -135,6 +142,33 @@ def test_a_group_becomes_a_nest():
     planned = Planned([x, y, i], mg.exp(x - mg.max(x, 1, True)) / y, mg.exp(x + y).sum(0), x[i] + mg.arange(6), x[:, ::-1] * 2)
     lines = [line for group in planned.grouping.groups for line in nest(planned, group)]
     assert_golden("nests", [*planned.text, *lines])
+
+
+def scheduled(planned):
+    """The nests of all groups, and where in their schedules everything takes place."""
+    for made, bindings, names in [built(planned, group) for group in planned.grouping.groups]:
+        yield from describe(made, bindings, names)
+        order = ScheduledNest(made)
+        accumulators = {
+            k: Accumulator(node.op, made.dtype_of(node.argument)) for k, node in enumerate(made.nodes) if isinstance(node, Fold)
+        }
+        yield f"parallel {order.parallel}, serial {order.serial}"
+        for number, gap in enumerate(order.gaps):
+            stores = [f"v{one.node}" for one in gap.stores]
+            yield f"gap {number}: ends {gap.ended}, keeps {gap.kept} of {gap.nodes}, stores {stores}, begins {gap.begun}"
+            if number < len(order.stages):
+                stage, shape = order.stages[number], StageShape(order, accumulators, number)
+                yield f"stage {number}: folds {stage.folds}, stores {[f'v{one.node}' for one in stage.stores]}"
+                fetched = [each for axis in order.serial[-1:] if made.by_column for each in shape.fetched(axis)]
+                yield f"  in pieces: {shape.in_pieces}, buffered: {shape.buffered}, fetched: {fetched}"
+
+
+def test_a_nest_is_scheduled_in_stages():
+    x, scale, y, w = tensor("x", 4, 6), tensor("scale", 4, 1), tensor("y", 9, 6), tensor("w", 8, 300)
+    shares = mg.exp(x) / mg.sum(mg.exp(x), 1, keepdims=True) * mg.tanh(scale)
+    slow = mg.tanh(w)
+    planned = Planned([x, scale, y, w], shares, y - y.sum(0), mg.exp(y).sum(0), slow, slow.sum(1))
+    assert_golden("schedule", scheduled(planned))
 
 
 def test_neighbouring_axes_are_joined_where_all_walk_them_in_one_stride():

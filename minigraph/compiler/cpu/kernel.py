@@ -1,0 +1,84 @@
+"""Kernels as LLVM IR: the function of a nest's loops, and the one that is called with words.
+
+A kernel has the signature `i32 (ptr bases, ptr parameters, i64 part, i64 parts)`. Operand k lies at `bases[parameters[2k]] +
+parameters[2k + 1]` bytes; sizes and strides follow. It computes its `part` of the parallel axis that is split. The result is 0,
+or 1 where an index was outside. The loops stand in a function of their own, whose pointers are known not to overlap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from minigraph.compiler.cpu.jit import register_bytes
+from minigraph.compiler.cpu.printer import Printer
+from minigraph.compiler.cpu.words import place
+from minigraph.compiler.loops.nest import LoopNest
+
+COLUMNS = 16
+"""Parts of a kernel that folds columns get a multiple of so many."""
+
+
+def kernel_text(nest: LoopNest, name: str) -> str:
+    """The LLVM IR of a loop nest."""
+    printer = Printer(nest)
+    split = printer.order.parallel[0] if printer.order.parallel else None
+    printer.write(*(("0", "0") if split is None else ("%start", "%stop")))
+    return "\n".join([*printer.writer.declarations, *_loops(printer, name, split), *_kernel(nest, name)])
+
+
+def module_text(texts: Sequence[str]) -> str:
+    """A module of kernels, given their texts."""
+    declarations = dict.fromkeys(line for text in texts for line in text.splitlines() if line.startswith("declare"))
+    bodies = ["\n".join(line for line in text.splitlines() if not line.startswith("declare")) for text in texts]
+    attributes = f'attributes #0 = {{ noinline nounwind "prefer-vector-width"="{8 * register_bytes()}" }}'
+    return "\n".join([*declarations, *bodies, attributes])
+
+
+def _loops(printer: Printer, name: str, split: int | None) -> Iterator[str]:
+    """The function of the loops, of which an axis is split."""
+    nest, count = printer.nest, len(printer.nest.operands)
+    pointers = [f"{'ptr noalias' if access.in_memory else 'i64'} %p{k}" for k, access in enumerate(nest.operands)]
+    arguments = ", ".join([*pointers, "ptr noalias %parameters", "i64 %part", "i64 %parts"])
+    yield f"define internal i32 @{name}.loops({arguments}) #0 {{"
+    yield "entry:"
+    yield from printer.variables
+    for position in range(2 * count, printer.words):
+        yield f"  %at{position} = getelementptr inbounds i64, ptr %parameters, i64 {position}"
+        yield f"  %word{position} = load i64, ptr %at{position}, align 8"
+    for axis in range(printer.axes):
+        yield f"  %size{axis} = add nsw i64 %word{2 * count + axis}, 0"
+    if split is not None:
+        by_column = nest.by_column and len(printer.order.parallel) == 1
+        yield from _bounds(printer.size(split), COLUMNS if by_column else 1)
+    if nest.fails:
+        yield "  %failed = alloca i32, align 4"
+        yield "  store i32 0, ptr %failed, align 4"
+    yield from printer.writer.lines
+    if nest.fails:
+        yield "  %status = load i32, ptr %failed, align 4"
+    yield f"  ret i32 {'%status' if nest.fails else 0}"
+    yield "}"
+
+
+def _bounds(size: str, unit: int) -> Iterator[str]:
+    """The first and the last of this part, in whole units but for the end."""
+    yield f"  %rounded = add nsw i64 {size}, {unit - 1}"
+    yield f"  %units = sdiv i64 %rounded, {unit}"
+    yield "  %following = add nsw i64 %part, 1"
+    for bound, part in (("start", "%part"), ("stop", "%following")):
+        yield f"  %{bound}.product = mul nsw i64 %units, {part}"
+        yield f"  %{bound}.units = sdiv i64 %{bound}.product, %parts"
+        yield f"  %{bound}.wide = mul nsw i64 %{bound}.units, {unit}"
+        yield f"  %{bound}.beyond = icmp sgt i64 %{bound}.wide, {size}"
+        yield f"  %{bound} = select i1 %{bound}.beyond, i64 {size}, i64 %{bound}.wide"
+
+
+def _kernel(nest: LoopNest, name: str) -> Iterator[str]:
+    """The kernel that calls it."""
+    yield f"define i32 @{name}(ptr %bases, ptr %parameters, i64 %part, i64 %parts) {{"
+    for k, access in enumerate(nest.operands):
+        yield from place(f"p{k}", "%parameters", k, access.in_memory)
+    given = [f"{'ptr' if access.in_memory else 'i64'} %p{k}" for k, access in enumerate(nest.operands)]
+    yield f"  %status = call i32 @{name}.loops({', '.join([*given, 'ptr %parameters', 'i64 %part', 'i64 %parts'])})"
+    yield "  ret i32 %status"
+    yield "}"
