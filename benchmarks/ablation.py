@@ -19,12 +19,12 @@ sys.path.insert(0, str(Path(__file__).parent))
 from before_after import ratios, summary
 from run import Worker, all_cases
 
-from minigraph.compiler.choose import PIPELINES
+from minigraph.compiler.choose import machines
 
 
 def optional_passes() -> list[str]:
     """The names of the passes on processors that functions may leave out, in order."""
-    pipeline = PIPELINES["native"]
+    pipeline = machines["native"].pipeline
     listed = (*pipeline.whole, *pipeline.regions, *pipeline.shaped)
     return list(dict.fromkeys(one.name for one in listed if not one.needed))
 

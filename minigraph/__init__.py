@@ -44,7 +44,7 @@ from minigraph.ops.reduce.statistics import *
 
 if TYPE_CHECKING:
     from minigraph import dialects, layers, testing, training, transforms
-    from minigraph.compiler.choose import register_rule, unregister_rule
+    from minigraph.compiler.choose import register_backend, register_rule, unregister_backend, unregister_rule
     from minigraph.compiler.doctor import doctor
     from minigraph.functions.build import In, Out
     from minigraph.functions.function import Function, function
@@ -63,7 +63,7 @@ __all__ = [
     "Graph", "Variable", "clone", "constant", "replace", "shared", "tensor",
     "ComputationGraph", "VariableFilter", "batch_normalization", "training_mode",
     "debugprint", "pprint", "to_dot", "to_networkx", "to_svg",
-    "After", "config", "doctor", "register_rule", "unregister_rule",
+    "After", "config", "doctor", "register_backend", "register_rule", "unregister_backend", "unregister_rule",
     "dialects", "errors", "layers", "linalg", "random", "testing", "training", "transforms",
     "MinigraphError", "InvalidTypeError", "ImmutableError", "InvalidValueError", "InvalidIndexError", "FailedAssertionError",
     "ExecutionError", "InvalidAttributeError", "LinearAlgebraError", "MissingExtraError", "OutOfMemoryError",
@@ -101,7 +101,10 @@ __all__ = [
 _LATER = {
     **{name: name for name in ("dialects", "layers", "testing", "training", "transforms")},
     "doctor": "compiler.doctor:doctor",
-    **{name: f"compiler.choose:{name}" for name in ("register_rule", "unregister_rule")},
+    **{
+        name: f"compiler.choose:{name}"
+        for name in ("register_backend", "register_rule", "unregister_backend", "unregister_rule")
+    },
     **{name: f"functions.build:{name}" for name in ("In", "Out")},
     **{name: f"functions.function:{name}" for name in ("Function", "function")},
     **{name: f"functions.reports:{name}" for name in ("Memory", "Profile", "Trace", "Transfers")},

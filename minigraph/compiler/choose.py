@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import wraps
 from typing import Any
 
@@ -15,21 +15,70 @@ from minigraph.compiler.cuda.plan import Device
 from minigraph.compiler.interpreted import Backend
 from minigraph.compiler.passes import GraphPass, Journal, Pipeline, check_name
 from minigraph.compiler.pipeline import PASSES, SECLUDE
-from minigraph.core.config import BACKENDS, config
+from minigraph.core.config import BACKENDS, config, known_backends
 from minigraph.core.errors import ExecutionError, InvalidTypeError, InvalidValueError, MissingExtraError
 from minigraph.core.graph import Graph
+from minigraph.core.record import Record
 from minigraph.core.wishes import After, Wish
 from minigraph.rewrite.engine import Rule, rewrite
 
 INTERPRETED = Pipeline((SECLUDE, *PASSES))
 
-PIPELINES = {"numpy": INTERPRETED, "native": NATIVE, "cupy": CUDA}
-"""The passes of each backend."""
 
-NAMES = tuple(dict.fromkeys(name for one in PIPELINES.values() for name in one.names))
-"""The names of all passes, whatever backend they are of."""
+def _numpy(pipeline: Pipeline, journal: Journal) -> Backend:
+    """Ops of NumPy, one after the other."""
+    return Backend("numpy", np, pipeline, journal)
+
+
+def _native(pipeline: Pipeline, journal: Journal) -> Backend:
+    """Machine code for this processor; MissingExtraError without llvmlite."""
+    jit.llvm()
+    return Native("native", np, pipeline, journal)
+
+
+def _cupy(pipeline: Pipeline, journal: Journal) -> Backend:
+    """Kernels for a GPU; an error that says what is missing where there is none."""
+    cupy = usable_cupy()
+    return Gpu("cupy", cupy, pipeline, journal, config.device, Device(cupy))
+
+
+class Machine(Record):
+    """What functions can be compiled for: the passes, and what makes a backend of them for one function."""
+
+    pipeline: Pipeline
+    make: Callable[[Pipeline, Journal], Backend]
+
+
+machines = {"numpy": Machine(INTERPRETED, _numpy), "native": Machine(NATIVE, _native), "cupy": Machine(CUDA, _cupy)}
+"""All backends by their names."""
 
 _registered: list[After] = []
+
+
+def register_backend(name: str, pipeline: Pipeline, make: Callable[[Pipeline, Journal], Backend]) -> None:
+    """Let functions be compiled by a backend from outside of the package (`docs/write_a_backend.md`).
+
+    name: what `function(..., backend=)` and `mg.config.backend` call it. pipeline: its passes. make: what makes the backend of
+    one function, from the passes that are asked for, and from the journal that is told of them.
+    ValueError for a name that is taken.
+    """
+    if name in machines:
+        raise InvalidValueError(f"there is a backend {name!r} already")
+    machines[name] = Machine(pipeline, make)
+    known_backends.append(name)
+
+
+def unregister_backend(name: str) -> None:
+    """Forget a backend that `register_backend` added; functions that it has compiled go on. ValueError if it was not added."""
+    if name not in machines or name in BACKENDS:
+        raise InvalidValueError(f"{name!r} is no backend that was registered")
+    del machines[name]
+    known_backends.remove(name)
+
+
+def pass_names() -> tuple[str, ...]:
+    """The names of all passes, whatever backend they are of."""
+    return tuple(dict.fromkeys(name for one in machines.values() for name in one.pipeline.names))
 
 
 def register_rule(rule: Rule, after: str) -> None:
@@ -50,7 +99,7 @@ def register_rule(rule: Rule, after: str) -> None:
     """
     if not callable(rule):
         raise InvalidTypeError(f"a rule is a function from a variable to a variable or None, not {rule!r}")
-    check_name(after, NAMES)
+    check_name(after, pass_names())
     _registered.append(After(after, _applying(rule)))
 
 
@@ -82,17 +131,10 @@ def choose(name: str | None, wishes: Iterable[Wish] = (), journal: Journal | Non
     installed, else NumPy.
     """
     wanted = name or config.backend or ("native" if jit.is_available() else "numpy")
-    journal = journal or Journal()
-    if wanted not in PIPELINES:
-        raise InvalidValueError(f"there is no backend {wanted!r}; use one of {BACKENDS}")
-    pipeline = PIPELINES[wanted].changed((*_registered, *wishes), NAMES)
-    if wanted == "native":
-        jit.llvm()
-        return Native("native", np, pipeline, journal)
-    if wanted == "cupy":
-        cupy = usable_cupy()
-        return Gpu("cupy", cupy, pipeline, journal, config.device, Device(cupy))
-    return Backend("numpy", np, pipeline, journal)
+    if wanted not in machines:
+        raise InvalidValueError(f"there is no backend {wanted!r}; use one of {tuple(known_backends)}")
+    machine = machines[wanted]
+    return machine.make(machine.pipeline.changed((*_registered, *wishes), pass_names()), journal or Journal())
 
 
 def usable_cupy() -> Any:

@@ -136,9 +136,9 @@ class PlannedRegion(ABC, Generic[PlanT]):
     def make(self, shapes: Shapes) -> PlanT:
         """A plan for inputs of these shapes."""
 
-    @abstractmethod
-    def fast_call(self, signature: CallSignature) -> FastCall[PlanT]:
-        """The short way through the calls of a function that consists of this region."""
+    def fast_call(self, signature: CallSignature) -> FastCall[PlanT] | None:
+        """The short way through the calls of a function that consists of this region, if there is one."""
+        return None
 
     def shaped(self, shapes: Sequence[Sequence[Any]]) -> Graph:
         """The graph for inputs of these shapes, of which sizes may be left open, after the passes on known sizes."""

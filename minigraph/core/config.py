@@ -9,6 +9,8 @@ from minigraph.core.errors import InvalidTypeError, InvalidValueError
 from minigraph.core.wishes import Wish, as_wishes
 
 BACKENDS = ("native", "numpy", "cupy")
+known_backends = [*BACKENDS]
+"""The names of all backends, those from outside of the package included."""
 FLOAT_TYPES = ("float32", "float64")
 
 
@@ -42,8 +44,8 @@ class Config:
 
     @backend.setter
     def backend(self, name: str | None) -> None:
-        if name is not None and (not isinstance(name, str) or name not in BACKENDS):
-            raise InvalidValueError(f"there is no backend {name!r}; use one of {BACKENDS}, or None")
+        if name is not None and (not isinstance(name, str) or name not in known_backends):
+            raise InvalidValueError(f"there is no backend {name!r}; use one of {tuple(known_backends)}, or None")
         self._values["backend"] = name
 
     @property

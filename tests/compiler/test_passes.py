@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import minigraph as mg
-from minigraph.compiler.choose import INTERPRETED, PIPELINES
+from minigraph.compiler.choose import INTERPRETED, machines
 from minigraph.compiler.cpu import jit
 from minigraph.compiler.cpu.backend import NATIVE
 from minigraph.compiler.cuda.backend import CUDA
@@ -48,9 +48,9 @@ def cancel_log_of_exp(variable: mg.Variable) -> mg.Variable | None:
 # -- the list --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("backend", PIPELINES)
+@pytest.mark.parametrize("backend", machines)
 def test_each_pass_says_what_it_does(backend: str) -> None:
-    pipeline = PIPELINES[backend]
+    pipeline = machines[backend].pipeline
     for step in (*pipeline.whole, *pipeline.regions, *pipeline.shaped):
         assert step.name.isidentifier()
         assert step.summary.endswith(".") and "\n" not in step.summary, step.name

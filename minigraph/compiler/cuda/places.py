@@ -72,6 +72,15 @@ class PlaceWriter(NestWriter):
             self.coordinates[axis] = flat if last else self.writer.let(self.index_type, f"{flat} % {size}")
             flat = flat if last else self.writer.let(self.index_type, f"{flat} / {size}")
 
+    def parameters(self) -> list[str]:
+        """The declarations of the operands that are in memory."""
+        stored = {*(one.operand for one in self.nest.stores), *(one.operand for one in self.nest.scatters)}
+        return [
+            f"{'' if k in stored else 'const '}{memory_type(one.dtype)}* __restrict__ p{k}"
+            for k, one in enumerate(self.nest.operands)
+            if one.in_memory
+        ]
+
     # -- values ------------------------------------------------------------------------------------------------------
 
     def element(self, place: str, dtype: DType) -> Value:

@@ -35,15 +35,6 @@ class NestPrinter(PlaceWriter):
         arguments = [*self.parameters(), "const unsigned block", "int* const failed", "unsigned char* const scratch"]
         return "\n".join([f"__device__ void {name}({', '.join(arguments)}) {{", *self.writer.lines, "}"])
 
-    def parameters(self) -> list[str]:
-        """The declarations of the operands that are in memory."""
-        stored = {*(one.operand for one in self.nest.stores), *(one.operand for one in self.nest.scatters)}
-        return [
-            f"{'' if k in stored else 'const '}{memory_type(one.dtype)}* __restrict__ p{k}"
-            for k, one in enumerate(self.nest.operands)
-            if one.in_memory
-        ]
-
     def _pointwise(self) -> None:
         """Every element by itself, some neighbours by one thread."""
         total, width = math.prod(self.bindings.sizes), self.arrangement.width
