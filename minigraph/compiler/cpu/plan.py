@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from minigraph.compiler.cpu.program import NativeFrame, NativeProgram
-from minigraph.compiler.cpu.runtime import ANYHOW, REFUSED, ArrayWords, CallWords, pool
+from minigraph.compiler.cpu.runtime import ANYHOW, REFUSED, pool
+from minigraph.compiler.cpu.runtime_text import ArrayWords, CallWords
 from minigraph.compiler.passes import ProfiledStep
 from minigraph.compiler.plan.program import FIRST
 from minigraph.compiler.plan.steps import profiled

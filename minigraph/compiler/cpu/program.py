@@ -16,7 +16,8 @@ from minigraph.compiler.cpu.kernel import COLUMNS, kernel_text, module_text
 from minigraph.compiler.cpu.prepack import prepack
 from minigraph.compiler.cpu.product_calls import CALL_WORDS, call_of
 from minigraph.compiler.cpu.products import ProductWords, product_kernel
-from minigraph.compiler.cpu.runtime import StepWords, pool, thread_count
+from minigraph.compiler.cpu.runtime import pool, thread_count
+from minigraph.compiler.cpu.runtime_text import StepWords
 from minigraph.compiler.cpu.scan_runtime import LoopWords, WalkWords, loop_kernel
 from minigraph.compiler.loops.nest import LoopNest, describe
 from minigraph.compiler.passes import Pass
