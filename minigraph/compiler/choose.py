@@ -1,4 +1,4 @@
-"""Which backend runs a function, through which passes."""
+"""The choice of the backend that runs a function, and of its passes."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _cupy(pipeline: Pipeline, journal: Journal) -> Backend:
 
 
 class Machine(Record):
-    """What functions can be compiled for: the passes, and what makes a backend of them for one function."""
+    """A target that functions can be compiled for: its passes, and the function that makes a backend of them."""
 
     pipeline: Pipeline
     make: Callable[[Pipeline, Journal], Backend]

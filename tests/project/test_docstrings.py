@@ -76,7 +76,7 @@ def public(module):
             yield name, value, value.__doc__
         elif inspect.isclass(value):
             if "__init__" in vars(value):
-                yield name, value.__init__, "\n".join(kind.__doc__ or "" for kind in value.__mro__)
+                yield name, value.__init__, "\n".join(one.__doc__ or "" for one in (value.__init__, *value.__mro__))
             for own, member in vars(value).items():
                 method = member.method if isinstance(member, Application) else member
                 if not own.startswith("_") and inspect.isfunction(method) and method.__doc__:

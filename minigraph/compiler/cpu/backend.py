@@ -20,11 +20,11 @@ from minigraph.rewrite.partition import PRODUCTS, Region
 from minigraph.rewrite.partition import partition as regions_of
 
 MOST_PROGRAMS = 64
-"""How many programs a region keeps; each holds for all sizes that answer the questions of its planning alike."""
+"""The number of programs that a region keeps; each holds for all sizes that answer the questions of its planning alike."""
 
 
 class CompiledRegion(PlannedRegion[NativePlan]):
-    """What computes a region: programs with sizes left open, and plans of them for each set of input shapes that it meets."""
+    """A region with programs of open sizes, and a plan of one of them for each set of input shapes that it meets."""
 
     most_plans, most_bytes = 512, 2**26
 

@@ -73,7 +73,7 @@ class Direct(FastCall[NativePlan]):
             shared = shared or failed == SHARED
 
     def _bound(self, plan: NativePlan, args: tuple[Any, ...], state: Arrays) -> tuple[Arrays, ...]:
-        """What a plan is called with, the outputs that the caller gets, and the new state."""
+        """The arrays that a plan is called with, the outputs that the caller gets, and the new state."""
         inputs = self._ordered(args + state)
         outputs = plan.outputs(inputs)
         return inputs + outputs, self._pick(outputs), self._news(outputs)

@@ -15,7 +15,7 @@ from minigraph.compiler.cpu.words import place
 from minigraph.compiler.loops.nest import LoopNest
 
 COLUMNS = 16
-"""Parts of a kernel that folds columns get a multiple of so many."""
+"""The parts of a kernel that folds columns get a multiple of this number of columns."""
 
 
 def kernel_text(nest: LoopNest, name: str) -> str:

@@ -1,4 +1,4 @@
-"""Where the elements of a nest's operands lie, and how they are read and written, as LLVM IR.
+"""The addresses of the elements of a nest's operands, and loads and stores of them, as LLVM IR.
 
 Operands are pointers, which follow along the axes; sizes, strides and picks are words that the kernel is given.
 """
@@ -34,7 +34,7 @@ class PlaceWriter(NestWriter):
         self.index: dict[int, str] = {}
         """The counters of the loops that are being written, by their axes."""
         self.words = 2 * len(nest.operands) + self.axes * (1 + len(nest.operands))
-        """How many words the kernel is given."""
+        """The number of words that the kernel is given."""
         self._pick_of: dict[Gather | Scatter, int] = {}
         for user in (*nest.nodes, *nest.scatters):
             if isinstance(user, Gather | Scatter):
@@ -43,21 +43,21 @@ class PlaceWriter(NestWriter):
 
     @contextmanager
     def along(self, axis: int, start: str, stop: str) -> Iterator[None]:
-        """A loop along one axis, within which the places of the operands follow."""
+        """A loop along one axis, from `start` to `stop`, within which the places of the operands follow."""
         with self.writer.loop(start, stop) as counter, self.moved_along(axis, counter):
             self.index[axis] = counter
             yield
 
     @contextmanager
     def moved_along(self, axis: int, count: str) -> Iterator[None]:
-        """The places of all operands so many steps along an axis."""
+        """The places of all operands `count` steps along an axis."""
         before = self.places
         self.places = [self._moved(k, axis, count) for k in range(len(before))]
         yield
         self.places = before
 
     def _moved(self, operand: int, axis: int, count: str) -> str:
-        """The place of an operand so many steps along an axis."""
+        """The place of an operand `count` steps along an axis."""
         access, place = self.nest.operands[operand], self.places[operand]
         stride = access.strides[axis]
         if stride == 0:

@@ -30,7 +30,7 @@ CallMemory = tuple[int, np.ndarray[Any, Any], int]
 
 
 def picker(order: Sequence[int]) -> Callable[[Arrays], Arrays]:
-    """What takes these elements out of a tuple, as a tuple."""
+    """A function that takes these elements out of a tuple, as a tuple."""
     if len(order) > 1:
         return itemgetter(*order)
     return lambda given: tuple([given[k] for k in order])
@@ -66,7 +66,7 @@ class OpenProgram:
             flags = _IN_ORDER | (_OWN if written else 0)
             words += [*ArrayWords(id(as_dtype(one.dtype)), one.ndim, flags, written).pack(), *sizes_of(one)]
         self.words = Template(words)
-        """What a call goes by; where its steps and constants lie is filled in for each plan."""
+        """The words that a call goes by; the addresses of steps and constants are filled in for each plan."""
 
 
 class NativePlan(Plan):
@@ -76,7 +76,7 @@ class NativePlan(Plan):
     frame: NativeFrame
 
     def __init__(self, common: OpenProgram, sizes: Sizes, memories: list[CallMemory]) -> None:
-        """memories: memory of earlier calls, which plans for other sizes use as well."""
+        """common: the program; sizes: those that it leaves open; memories: those of earlier calls, which all plans use."""
         self.program, self.frame = common.program, NativeFrame(common.program, sizes)
         self._new = [self.frame.outputs[k] for k in common.new]
         self._as_outputs = common.as_outputs
@@ -110,6 +110,7 @@ class NativePlan(Plan):
         """An iterator whose one item is computed in one C call: the outputs, which follow the inputs in `arrays`, are written.
 
         The item is the step that failed, SUCCESS, REFUSED, or SHARED if an input to be written over has more references.
+        memory: what `lease` gave.
         """
         return map(self._call, (self._pool,), (self._address,), (arrays,), (memory[0],), (references,))
 

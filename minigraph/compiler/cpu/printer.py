@@ -18,13 +18,13 @@ from minigraph.compiler.loops.scheduled import Gap, Stage
 from minigraph.compiler.scalar.scalar import INT64, DType, Value
 
 WIDTH = 256
-"""How many columns are folded at once, where the innermost axis is kept."""
+"""The number of columns that are folded at once, where the innermost axis is parallel."""
 
 AHEAD, CACHE_LINE = 2, 64
-"""How many rows of columns ahead memory is asked for; and bytes that come at once."""
+"""The distance, in rows of columns, at which memory is asked for, and the bytes that come at once."""
 
 CHUNK = 1024
-"""How many elements are stored before they are folded, where slow values are: they stay in the first cache."""
+"""The number of slow values that are stored before they are folded: they stay in the first cache."""
 
 
 class Printer(PlaceWriter):
@@ -34,7 +34,7 @@ class Printer(PlaceWriter):
         super().__init__(nest)
         self.kept_values: Known = {}
         self.spilled: dict[int, str] = {}
-        """What was computed in earlier gaps: values, or where on the stack there is one for each column."""
+        """The values computed in earlier gaps, or the places on the stack with one for each column."""
         self.variables: list[str] = []
         self.column = ""
 
@@ -148,7 +148,7 @@ class Printer(PlaceWriter):
             self.writer.declarations["declare void @llvm.prefetch.p0(ptr, i32, i32, i32)"] = None
 
     def _together(self, stage: Stage) -> None:
-        """One element of a stage, or one of each column: what it adds to the folds, and what it stores."""
+        """Adds one element, or one of each column, to the folds of a stage, and stores what the stage stores."""
         with self.columns():
             known: Known = {}
             self._add(stage, known)

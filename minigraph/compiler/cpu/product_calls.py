@@ -1,4 +1,4 @@
-"""How products of matrices are called: who computes each, with which words, in how many parts."""
+"""The calls of matrix products: the function that computes each, its words, and the number of parts."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ WORK_OF_PRODUCTS = 500_000
 
 
 class Seen(Protocol):
-    """What tells the shapes of variables, and where their elements lie."""
+    """A view of a program that tells the shapes and layouts of variables."""
 
     def shape(self, variable: Variable) -> tuple[int, ...]:
         """The shape of a variable."""
 
     def layout(self, variable: Variable) -> Layout:
-        """Where the elements of a variable lie."""
+        """The layout of a variable."""
 
 
 class Call(Record):
@@ -61,7 +61,7 @@ class Call(Record):
 
 
 def call_of(variable: Variable, seen: Seen) -> Call:
-    """How a product, or the packing of a matrix, is called."""
+    """The call of a product, or of the packing of a matrix."""
     match variable.op:
         case MatMul():
             return _plain(variable, seen)
@@ -144,7 +144,7 @@ def _scattered(variable: Variable, seen: Seen) -> Call:
 
 
 def matrix_of(layout: Layout, shape: Sequence[int]) -> tuple[int, int]:
-    """How BLAS takes a matrix, as it is or transposed, and its leading dimension."""
+    """The way in which BLAS takes a matrix, PLAIN or TRANSPOSED, and its leading dimension."""
     rows, columns = shape[-2:]
     far, near = layout.strides[-2:]
     if (near == 1 or columns == 1) and (far >= columns or rows == 1):
@@ -153,7 +153,7 @@ def matrix_of(layout: Layout, shape: Sequence[int]) -> tuple[int, int]:
 
 
 def _offsets(shape: Sequence[int], strides: Sequence[int]) -> np.ndarray[Any, Any]:
-    """Where the elements of an array lie, counted from the first, in C order."""
+    """The positions of the elements of an array, counted from the first, in C order."""
     result = np.zeros(1, np.int64)
     for size, stride in zip(shape, strides, strict=True):
         result = np.add.outer(result, stride * np.arange(size)).reshape(-1)

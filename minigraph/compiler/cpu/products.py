@@ -20,11 +20,11 @@ NARROW = 32
 """Columns below which OpenBLAS is the faster one, whatever the work."""
 
 PLAIN, TRANSPOSED = 111, 112
-"""How a matrix is given, in BLAS' own numbers."""
+"""The ways in which a matrix is given, in BLAS' own numbers."""
 
 
 class ProductWords(Words):
-    """How a stack of products c = a @ b is computed, after the places of a, b and c.
+    """The words of a stack of products c = a @ b, after the places of a, b and c.
 
     Whether a and b are PLAIN or TRANSPOSED; the sizes; the leading dimensions; the height of the stack, and the strides along
     it; and what is split into parts: SPLIT_STACK, SPLIT_ROWS or SPLIT_COLUMNS.
@@ -62,7 +62,7 @@ class ScatteredWords(ProductWords):
 
 
 class PackWords(Words):
-    """How a matrix is packed, after its place and that of the result."""
+    """The words of the packing of a matrix, after its place and that of the result."""
 
     way: int
     columns: int
@@ -72,7 +72,7 @@ class PackWords(Words):
 
 
 SPLIT_STACK, SPLIT_ROWS, SPLIT_COLUMNS = 0, 1, 2
-"""What parts of a product are."""
+"""The axis of a product that is split into parts."""
 
 _PRODUCT = """
 define i32 @product(ptr %bases, ptr %words, i64 %part, i64 %parts) {
@@ -189,13 +189,13 @@ def has_wide_registers() -> bool:
 
 
 def is_own(rows: int, columns: int, depth: int, turned: bool) -> bool:
-    """Whether a product of these sizes, the second matrix given transposed or not, is computed by functions of our own."""
+    """Whether a product of `rows` x `depth` and `depth` x `columns`, the second `turned` if it is given transposed, is ours."""
     fast = rows == 1 or rows * columns * depth in (FAST_TURNED if turned else FAST)
     return fast and columns >= NARROW and has_wide_registers()
 
 
 def is_worth_packing(rows: int, columns: int, depth: int, times: int) -> bool:
-    """Whether a second matrix that so many products share is packed once for all of them."""
+    """Whether a matrix of `depth` rows by which `times` products of `rows` x `columns` multiply is packed once for all."""
     work = rows * columns * depth
     return has_wide_registers() and times > 1 and rows >= ROWS and columns >= NARROW and FAST_TURNED.start <= work < FAST.stop
 

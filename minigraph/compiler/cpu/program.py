@@ -39,14 +39,14 @@ WORK_A_PART = 200_000
 BYTES_A_PART = 100_000
 """Bytes read and written that are worth a part of their own."""
 MANY_PARTS = 8
-"""How many parts large work has for each thread, so that none waits long for another."""
+"""The number of parts that large work has for each thread, so that none waits long for another."""
 
 PLAIN_NUMBERS = (0, 1, -1, 2, -2, 0.5, -0.5, math.inf, -math.inf)
 """The numbers that are written into kernels."""
 
 
 class Kernel:
-    """Compiled machine code for one structure of loops."""
+    """Compiled machine code for one structure of loops: its `text`, and its `name` in the module."""
 
     def __init__(self, code: Code, name: str, text: str) -> None:
         self.code, self.name, self.text = code, name, text
@@ -71,7 +71,7 @@ def compile_nests(nests: Sequence[LoopNest]) -> dict[LoopNest, Kernel]:
 
 
 class Work(Record):
-    """How much a nest computes: operations, bytes moved, along how many elements it can be divided; numbers may be open."""
+    """The operations of a nest, the bytes it moves, and the number of elements it can be divided along; all may be open."""
 
     operations: int
     moved: int
@@ -79,7 +79,7 @@ class Work(Record):
 
 
 def work_of(step: NestStep) -> Work:
-    """How much a nest computes; nothing where it must not be divided."""
+    """The work of a nest; none where it must not be divided."""
     nest, lengths = step.nest, step.bindings.sizes
     if any(one.indices for one in nest.scatters):  # elements may meet where they are put
         return Work(0, 0, 1)
@@ -88,7 +88,10 @@ def work_of(step: NestStep) -> Work:
 
 
 def parts_of_nests(work: Numbers, by_column: Numbers, in_columns: Numbers) -> Numbers:
-    """In how many parts nests are computed, given a row of `Work` for each, and whether they are vectors along columns."""
+    """The number of parts of each nest.
+
+    work: a row of `Work` for each; by_column, in_columns: whether it folds columns, and whether these alone are split.
+    """
     operations, moved, extent = work.T
     extent = np.where(in_columns, -(-extent // COLUMNS), extent)
     threads = thread_count()
@@ -151,7 +154,7 @@ class NativeProgram(Program):
         words: list[Any] = []
         moving: list[tuple[int, int]] = []
         self.begins: list[int] = []
-        """Where among the words those of each step begin."""
+        """The position among the words at which those of each step begin."""
         for step in self.steps:
             self.begins.append(len(words))
             if isinstance(step, LoopStep):
@@ -169,7 +172,7 @@ class NativeProgram(Program):
                     words += [0] * CALL_WORDS
         self.words = Template(words)
         self.moving = np.array(moving, np.int64).reshape(-1, 2).T
-        """Which of the words count from where a value of the arena begins, and the numbers of those values."""
+        """The positions of words that count from the beginning of a value in the arena, and the numbers of those values."""
 
 
 class NativeFrame(Frame):
@@ -183,7 +186,7 @@ class NativeFrame(Frame):
         self._words = program.words.filled(sizes)
         self._words[program.moving[0]] += self.starts[program.moving[1]]
         self._tables: list[np.ndarray[Any, Any]] = []
-        """What lies at the addresses that calls of products are given."""
+        """The tables whose addresses calls of products are given."""
         self._steps = np.empty((len(program.steps), StepWords.count()), np.int64)
         kernels, parameters, self._parts = self._steps.T
         parameters[:] = self._words.ctypes.data + 8 * np.array(program.begins, np.int64)
@@ -225,7 +228,7 @@ class NativeFrame(Frame):
             yield from self._step_lines(step)
 
     def _step_lines(self, step: Step) -> Iterator[str]:
-        """One step as readable text."""
+        """The readable text of one step."""
         names = [self.name_of(place.storage) for place in step.places]
         match step:
             case NestStep():

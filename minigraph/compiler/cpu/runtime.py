@@ -1,4 +1,4 @@
-"""What runs kernels: a loop over the steps of a program, and threads that share the parts of large ones.
+"""The runtime of programs: a loop over the steps of one, and threads that share the parts of large ones.
 
 Both are LLVM IR, compiled once, so that a whole plan is one call from Python. The caller takes parts from the first on, the
 threads from the last one back, so that memory that was worked on by one is met again by the same; no part's result depends on
@@ -18,7 +18,7 @@ from minigraph.compiler.cpu.runtime_text import FUTEX, PoolWords, runtime_text
 from minigraph.core.locks import inside, new_lock
 
 REFUSED, SHARED = -2, -3
-"""What a call returns for arrays that its plan was not made for, and for those to be written over that others hold, too."""
+"""The results of a call with arrays that its plan was not made for, or to be written over while others hold them, too."""
 
 ANYHOW = 2**31
 """More references than any array has."""
@@ -62,13 +62,13 @@ class Pool:
         return self._code.address("run"), self.address
 
     def run(self, program: int, first: int, last: int, bases: int) -> int:
-        """Run steps of a program; the number of the step that failed, -1 if none did."""
+        """Run the steps from `first` to before `last` of a program over the slots at `bases`; the step that failed, or -1."""
         failed: int = self._run(self.address, program, first, last, bases)
         return failed
 
 
 def thread_count() -> int:
-    """How many threads compute: MINIGRAPH_NUM_THREADS, else one for each core that this process may use."""
+    """The number of threads that compute: MINIGRAPH_NUM_THREADS, else one for each core that this process may use."""
     if FUTEX is None:
         return 1
     asked = os.environ.get("MINIGRAPH_NUM_THREADS", "")

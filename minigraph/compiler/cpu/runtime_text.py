@@ -1,4 +1,4 @@
-"""The LLVM IR of what runs kernels, and the words that it is given.
+"""The LLVM IR of the runtime, and the words that it is given.
 
 The offsets at which CPython and NumPy keep what a call looks at stand in the text as names: the items of a tuple, an object's
 type, an array's parts.
@@ -24,8 +24,8 @@ class StepWords(Words):
 
 
 class CallWords(Words):
-    """What a plan is called by: its steps, how many arrays it takes, inputs first, the bytes before its arena, its constants,
-    and the type of arrays. `ArrayWords` follow for each input.
+    """The words of a plan: its steps, the number of arrays that it takes, inputs first, the bytes before its arena, its
+    constants, and the type of arrays. `ArrayWords` follow for each input.
     """
 
     program: Pointer
@@ -38,7 +38,7 @@ class CallWords(Words):
 
 
 class ArrayWords(Words):
-    """What an input must be; its sizes follow."""
+    """The properties that an input must have; its sizes follow."""
 
     dtype: int
     axes: int
@@ -47,7 +47,7 @@ class ArrayWords(Words):
 
 
 class PoolWords(Words):
-    """What threads share: the present job, how much of it is done, who sleeps, and whether a caller has claimed them."""
+    """The state of the threads: the present job, how much of it is done, who sleeps, and whether a caller has claimed them."""
 
     ticket: int
     kernel: Pointer
@@ -255,7 +255,7 @@ done:
 }
 
 ; Run a plan on a tuple of arrays, the inputs first, which must be as the plan was made for: -2 if one is not. Those that are
-; written over must not have more than so many references: -3 if one has.
+; written over must not have more references than are given: -3 if one has.
 define i64 @call(ptr %pool, ptr %plan, ptr %objects, ptr %memory, i64 %references) {
 entry:
   read CallWords from %plan
@@ -349,7 +349,7 @@ _OFFSETS = {
     "TUPLE": tuple.__basicsize__, "TYPE": _HEADER - 8, "DATA": _HEADER, "AXES": _HEADER + 8, "SIZES": _HEADER + 16,
     "DESCR": _HEADER + 40, "FLAGS": _HEADER + 48,
 }  # fmt: skip
-"""Where CPython and NumPy keep what a call looks at: the items of a tuple; an object's type; an array's parts."""
+"""The offsets at which CPython and NumPy keep the items of a tuple, the type of an object, and the parts of an array."""
 
 
 def runtime_text() -> str:

@@ -54,12 +54,12 @@ class LLVMWriter(Writer):
         return name
 
     def integer(self, instruction: str, a: str | int, b: str | int) -> str:
-        """The result of an instruction on two integers of 64 bits."""
+        """The result of an instruction on two integers `a` and `b` of 64 bits."""
         return self.let(f"{instruction} i64 {a}, {b}")
 
     @contextmanager
     def loop(self, start: str, stop: str, step: str = "1") -> Iterator[str]:
-        """A counted loop; yields its counter."""
+        """A loop that counts from `start` to before `stop` by `step`; yields its counter."""
         name = self.fresh("loop")
         counter, following = f"%{name}.i", f"%{name}.next"
         self.write(f"br label %{name}.before")

@@ -1,4 +1,4 @@
-"""What runs a loop: the program of its body, once for each step, over memory that advances from row to row.
+"""The kernel of loops: it runs the program of a body once for each step, over memory that advances from row to row.
 
 It is itself a kernel, so that a loop is one step of the program around it, and loops may hold loops. The body finds its
 arguments in a table of addresses, which is filled anew for every step.
@@ -12,8 +12,8 @@ from minigraph.core.locks import once
 
 
 class LoopWords(Words):
-    """What runs the program of a body, for which threads; the program and how many steps it has, how often it runs, how many
-    arguments it takes, its constants, and which argument tells to stop (-1: none).
+    """The words of a loop: the function that runs programs, and its threads; the program of the body and its number of steps;
+    how often it runs; the number of its arguments; its constants; and the argument that tells to stop (-1: none).
 
     The places follow of the table, of the body's memory, and of where the number of steps done goes; three of each argument;
     and then `WalkWords` of each argument.
@@ -30,7 +30,7 @@ class LoopWords(Words):
 
 
 class WalkWords(Words):
-    """How many bytes further an argument lies with each step, and whether its three places take turns."""
+    """The bytes by which an argument advances with each step, and whether its three places take turns."""
 
     stride: int
     turns: int

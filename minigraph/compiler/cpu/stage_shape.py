@@ -1,4 +1,4 @@
-"""How a stage of a nest runs on a processor: in one loop, over pieces that stay in the cache, or over buffers of columns."""
+"""The shape of a stage on a processor: one loop, pieces that stay in the cache, or buffers of columns."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from minigraph.compiler.loops.reductions import Accumulator
 from minigraph.compiler.loops.scheduled import ScheduledNest
 
 FEW_WRITTEN = 3
-"""So few operands may be written to that their memory is asked for ahead of time, too."""
+"""The most operands that may be written to for their memory to be asked for ahead of time, too."""
 
 
 class StageShape:
-    """What is decided about one stage.
+    """The shape of the stage `number` of a schedule, `order`, whose folds have these accumulators.
 
     LLVM computes values in as few lanes as what they are added to needs: slow values that are added up in wider floats are
     therefore stored first, and then folded. `in_pieces`: rows whose values are stored anyhow are computed, and read again,

@@ -22,17 +22,17 @@ class Words(Record):
 
     @classmethod
     def names(cls) -> tuple[str, ...]:
-        """What the words are called."""
+        """The names of the words."""
         return cls.__match_args__
 
     @classmethod
     def count(cls) -> int:
-        """How many words there are."""
+        """The number of words."""
         return len(cls.names())
 
     @classmethod
     def position(cls, name: str) -> int:
-        """Which of the words one is."""
+        """The position of a word."""
         return cls.names().index(name)
 
     def pack(self) -> list[Any]:
@@ -55,7 +55,7 @@ def expanded(text: str, *kinds: type[Words]) -> str:
 
 
 def _fields(kind: type[Words], pointer: str, read: bool) -> Iterator[str]:
-    """The places of the words of a kind, from a pointer to the first, and what they are, if they are read."""
+    """Code for the places of the words of a kind, from a pointer to the first, and for their values, if they are read."""
     types = {name: type for one in reversed(kind.__mro__) for name, type in vars(one).get("__annotations__", {}).items()}
     for k, name in enumerate(kind.names()):
         yield f"  %{name}.at = getelementptr i64, ptr {pointer}, i64 {k}"
@@ -64,7 +64,7 @@ def _fields(kind: type[Words], pointer: str, read: bool) -> Iterator[str]:
 
 
 def place(name: str, pointer: str, position: int, in_memory: bool = True) -> Iterator[str]:
-    """The address that a pair of words stands for; for what is in no memory, the offset."""
+    """Code for `%name`: the address of the pair of words at `position` from `pointer`; the offset if not `in_memory`."""
     offset = f"{name}.offset" if in_memory else name
     yield f"  %{offset}.at = getelementptr inbounds i64, ptr {pointer}, i64 {2 * position + 1}"
     yield f"  %{offset} = load i64, ptr %{offset}.at, align 8"

@@ -34,7 +34,7 @@ DLPACK_GPUS = (2, 13)
 
 
 class DeviceRegion(PlannedRegion[DevicePlan]):
-    """What computes a region on a GPU: a plan for each set of input shapes that it meets."""
+    """A region on a GPU, with a plan for each set of input shapes that it meets."""
 
     language = "cu"
 
@@ -57,9 +57,9 @@ class Gpu(CompilingBackend):
     """CuPy for the steps that need Python, kernels of our own and cuBLAS for everything between them."""
 
     number: int
-    """Which GPU."""
+    """The number of the GPU."""
     shared: Device
-    """What all plans of a function use."""
+    """The state that all plans of a function share."""
     writes_over_state = True
     stops = False
     call_names = "GPU call", "GPU op"
@@ -96,7 +96,7 @@ class Gpu(CompilingBackend):
         return self.shared.copies.to_device, self.shared.copies.to_host
 
     def fit(self, value: Any, expected: TensorType, what: str) -> Array:
-        """An input on the GPU: what lies there already is taken as it is, without a copy if its dtype fits."""
+        """An input, `value`, on the GPU; one there is not copied if its dtype is the expected one; errors name `what`."""
         if not self._lies_on_a_gpu(value):
             return self.load(fit(value, expected, what))
         array = value

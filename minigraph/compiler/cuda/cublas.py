@@ -55,12 +55,12 @@ class Cublas:
         self._library.cublasSetWorkspace_v2.argtypes = [pointer, pointer, ctypes.c_size_t]
 
     def work_in(self, stream: int, workspace: int) -> None:
-        """Where the products that follow run, and in which memory."""
+        """Let the products that follow run on a stream, and work in this memory."""
         self._check(self._library.cublasSetStream_v2(self._handle, stream), "cublasSetStream")
         self._check(self._library.cublasSetWorkspace_v2(self._handle, workspace, WORKSPACE), "cublasSetWorkspace")
 
     def multiply(self, call: Gemm, a: int, b: int, c: int, tf32: bool) -> None:
-        """Enqueue c = a @ b. To cuBLAS, which goes by columns, that is the product of the transposed, in the other order."""
+        """Enqueue the `call` c = a @ b, factors rounded if `tf32`: to cuBLAS, which goes by columns, transposed b times a."""
         number, precision, factor = _TYPES[call.dtype]
         if tf32 and call.dtype == "float32":
             precision = _TF32

@@ -124,7 +124,7 @@ class Replay(FastCall[DevicePlan]):
         self._stream, self._used = stream, used
 
     def _fits(self, place: Array, value: Any) -> bool:
-        """Whether an array can be copied to a place as it is."""
+        """Whether an array can be copied to a place without a conversion."""
         ours = isinstance(value, self._xp.ndarray | np.ndarray)
         return ours and value.dtype == place.dtype and value.shape == place.shape and value.flags.c_contiguous
 

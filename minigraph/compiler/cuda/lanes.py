@@ -12,14 +12,16 @@ from minigraph.compiler.loops.reductions import Accumulator
 from minigraph.compiler.scalar.scalar import Value
 
 SCRATCH_STATES = 16
-"""How many states of folds are merged at a time, each in shared memory of its own."""
+"""The number of states of folds that are merged at a time, each in shared memory of its own."""
 
 
 class Lanes:
     """A block as points and lanes: within a warp lanes are merged by shuffles, among warps in shared memory."""
 
     def __init__(self, writer: CudaWriter, arrangement: Arrangement, by_column: bool) -> None:
-        """by_column: whether neighbouring threads have neighbouring points, and not neighbouring lanes of one."""
+        """writer: that of the function; arrangement: its spread; by_column: whether neighbouring threads have neighbouring
+        points, and not neighbouring lanes of one.
+        """
         self._writer, self._points, self._lanes = writer, arrangement.points, arrangement.lanes
         self._by_column = by_column or arrangement.lanes == 1
         self.thread = writer.let("int", "threadIdx.x")
@@ -53,7 +55,7 @@ class Lanes:
             self._writer.write(f"{name} = {value.text};")
 
     def _merge_warps(self, folds: Sequence[Accumulator], count: int) -> None:
-        """Merge the states of so many groups of lanes by way of shared memory, the same order for all."""
+        """Merge the states of `count` groups of lanes by way of shared memory, the same order for all."""
         if count == 1 or not folds:
             return
         names = [(name, dtype) for one in folds for name, dtype in zip(one.slots, one.state, strict=True)]

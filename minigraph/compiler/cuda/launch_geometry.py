@@ -1,4 +1,4 @@
-"""How a loop nest is spread over the threads of a GPU: blocks, points of the kept axes, lanes of the folded ones, vectors."""
+"""The spread of a loop nest over a GPU: blocks, points of the parallel axes, lanes of the serial ones, vectors."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ BUSY = 132 * 2048
 """Threads that keep a large GPU busy."""
 
 FEW, ENOUGH = 4, 16
-"""How many elements a lane folds at least along columns, and along rows where there are many of these."""
+"""The number of elements that a lane folds at least along columns, and along rows where there are many of these."""
 
 
 class Arrangement(Record):
-    """How a nest is spread over threads: points and lanes of a block, neighbouring elements of a thread, and blocks."""
+    """The spread of a nest over threads: points and lanes of a block, neighbouring elements of a thread, and blocks."""
 
     points: int
     lanes: int
@@ -31,7 +31,7 @@ class Arrangement(Record):
 
 
 def arrange(nest: LoopNest, bindings: Bindings, aligned: Sequence[int]) -> Arrangement:
-    """How to spread a nest; `aligned` tells of each operand by how many bytes its first element is aligned, at least."""
+    """The arrangement of a nest with these bindings; `aligned` tells by how many bytes each operand is aligned, at least."""
     kept, folded = (volume(bindings, nest, fold) for fold in (False, True))
     if not folds(nest):
         width = vector_width(nest, bindings, aligned)
@@ -58,7 +58,7 @@ def folds(nest: LoopNest) -> bool:
 
 
 def volume(bindings: Bindings, nest: LoopNest, folded: bool) -> int:
-    """How many points the kept axes have, or the folded ones."""
+    """The number of points that the parallel axes of a nest have with these bindings, or the `folded` ones."""
     return math.prod(size for size, fold in zip(bindings.sizes, nest.folded, strict=True) if fold == folded)
 
 
@@ -68,7 +68,7 @@ def _power_of_two(count: int) -> int:
 
 
 def vector_width(nest: LoopNest, bindings: Bindings, aligned: Sequence[int]) -> int:
-    """How many elements along the innermost axis one thread can move at once."""
+    """The elements along the innermost axis of a nest with these bindings that a thread moves at once; `aligned`: above."""
     if not bindings.sizes or nest.scatters:
         return 1
     walking = [k for k, one in enumerate(nest.operands) if one.in_memory and bindings.strides[k][-1]]

@@ -1,4 +1,4 @@
-"""Which steps of a program for a GPU can run at the same time, and which may fail."""
+"""The order of the steps of a program for a GPU: those that can run at the same time, and those that may fail."""
 
 from __future__ import annotations
 

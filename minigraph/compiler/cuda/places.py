@@ -1,4 +1,4 @@
-"""Where the elements of a nest's operands lie, and how they are read and written, as CUDA C++."""
+"""The places of the elements of a nest's operands, and loads and stores of them, as CUDA C++."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class PlaceWriter(NestWriter):
     scalars = CUDA_SCALARS
 
     def __init__(self, nest: LoopNest, bindings: Bindings, offsets: Sequence[int], arrangement: Arrangement) -> None:
-        """offsets: where operands that are in no memory begin to count."""
+        """bindings: the numbers of the nest; offsets: where operands in no memory begin to count; arrangement: its spread."""
         super().__init__(nest)
         self.bindings, self.offsets, self.arrangement = bindings, offsets, arrangement
         self.writer: CudaWriter = CudaWriter()
@@ -33,7 +33,7 @@ class PlaceWriter(NestWriter):
             one: bindings.picks[start : start + len(one.indices)] for one, start in zip(picking, starts, strict=False)
         }
         self.loaded: dict[int, str] = {}
-        """What the elements of a thread read together: vectors, and single elements that all of them share."""
+        """The vectors that the elements of a thread read together, and the single elements that all of them share."""
 
     # -- places ------------------------------------------------------------------------------------------------------
 
@@ -46,7 +46,7 @@ class PlaceWriter(NestWriter):
         return "int" if max(reach) < 2**31 - THREADS * VECTOR_BYTES else "long long"
 
     def position(self, operand: int, lane: int = 0) -> str:
-        """Which element of an operand belongs to the current coordinates, and a lane further."""
+        """The position of the element of an operand at the current coordinates, and a lane further."""
         terms = []
         for axis, stride in enumerate(self.bindings.strides[operand]):
             if stride and self.bindings.sizes[axis] > 1:
@@ -119,7 +119,7 @@ class PlaceWriter(NestWriter):
         return self.element(self.loaded[operand] + (f".at[{lane}]" if walks else ""), access.dtype)
 
     def apply(self, lane: int, node: int, arguments: list[Value]) -> Value:
-        """What a node makes of its arguments; a gather from nothing fails."""
+        """The value of a node in a lane from those of its arguments; a gather from nothing fails."""
         what = self.nest.nodes[node]
         if isinstance(what, Gather) and self._is_empty(what):
             self.writer.write("*failed = 1;")

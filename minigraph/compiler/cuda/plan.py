@@ -30,18 +30,18 @@ FAILED_BYTES = 256
 """Memory for whether a kernel has failed, at the front of what a call works in."""
 
 BRANCHES = 4
-"""How many commands run at the same time, at most."""
+"""The number of commands that run at the same time, at most."""
 
 
 class Copies:
-    """How many copies there were between host and device."""
+    """The number of copies between host and device."""
 
     def __init__(self) -> None:
         self.to_device = self.to_host = 0
         self._lock = new_lock()
 
     def count(self, to_device: bool) -> None:
-        """One more."""
+        """Count a copy."""
         holding((self._lock,), self._count, to_device)
 
     def _count(self, to_device: bool) -> None:
@@ -62,7 +62,7 @@ class Device:
         """Whether a call of this thread has taken arrays of another library, as the attribute `any`."""
 
     def workspaces(self, count: int) -> list[Array]:
-        """So many workspaces, the same for all plans, no two of which run at the same time."""
+        """Workspaces, the same for all plans, no two of which run at the same time."""
         while len(self._workspaces) < count:
             self._workspaces.append(self.xp.empty(WORKSPACE, np.uint8))
         return self._workspaces[:count]
@@ -80,7 +80,7 @@ class Device:
 
 
 class CallMemory:
-    """Memory for one call: whether a kernel has failed, the arena, and what products work in, for each branch."""
+    """Memory of xp for a call of a program: the flag of failures, the arena, and the workspaces of products, one a branch."""
 
     def __init__(self, xp: Any, program: CudaProgram, workspaces: Sequence[Array]) -> None:
         self.array = xp.empty(FAILED_BYTES + program.frame.arena_bytes, np.uint8)
@@ -96,7 +96,9 @@ class DevicePlan(Plan):
     program: CudaProgram
 
     def __init__(self, device: Device, graph: Graph, donations: Sequence[tuple[int, int]], backend: Backend) -> None:
-        """donations: positions of an input and of the output that shall be written over it, if that is safe."""
+        """device, backend: those of the function. graph: of known sizes. donations: positions of an input, and of the output
+        to write over it, if that is safe.
+        """
         self.device, self.xp = device, device.xp
         self.program = CudaProgram(graph, donations, backend)
         if self.program.fails and len(self.program.overwritten) < len(donations):  # new state is put in its place all at once
@@ -146,22 +148,22 @@ class DevicePlan(Plan):
         return CallMemory(self.xp, self.program, [self.xp.empty(WORKSPACE, np.uint8)] if self.multiplies else [])
 
     def opening(self, memory: CallMemory) -> list[Task]:
-        """What a call enqueues before its commands."""
+        """The tasks that a call enqueues before its commands."""
         tasks = self.multiplying(memory, 0)
         if self.program.fails:
             tasks.append(partial(_clear, self.xp, memory.failed))
         return tasks
 
     def multiplying(self, memory: CallMemory, branch: int) -> list[Task]:
-        """What comes before products in a branch."""
+        """The tasks that come before products in a branch."""
         return [partial(_work_in, self.xp, one.data.ptr) for one in memory.workspaces[branch : branch + 1]]
 
     def tasks(self, memory: CallMemory, arrays: Sequence[Array]) -> list[list[Task]]:
-        """What each command enqueues on the current stream, given inputs and outputs."""
+        """The tasks of each command on the current stream, given inputs and outputs."""
         return [each for wave in self._waves(memory, arrays) for each in wave]
 
     def _waves(self, memory: CallMemory, arrays: Sequence[Array]) -> list[list[list[Task]]]:
-        """What each command enqueues, those together that can run at the same time."""
+        """The tasks of each command, those together that can run at the same time."""
         bases = bases_of(memory.arena, self._addresses[id(self.program)], [one.data.ptr for one in arrays])
         return [
             [tasks_of_command(one, self.module, self._addresses, bases, memory.failed) for one in wave]
@@ -200,7 +202,7 @@ class Captured:
     """A plan captured as a CUDA graph, over memory that stays: what is copied into its inputs it computes with."""
 
     def __init__(self, plan: DevicePlan, state: Sequence[Array], signature: CallSignature) -> None:
-        """state: the arrays of the signature's cells.
+        """state: the arrays of the cells of the signature, by which inputs are bound.
 
         RuntimeError if what the plan does cannot be captured, MemoryError if there is no memory for it.
         """

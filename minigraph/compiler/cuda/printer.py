@@ -1,8 +1,8 @@
-"""A loop nest written as CUDA C++, its sizes and strides as numbers in the text.
+"""A loop nest written as CUDA C++, its sizes and strides numbers in the text.
 
 A nest is a `__device__` function that one block of threads runs: each thread has a point of the parallel axes, and a lane of
-the serial ones, of which it takes every so many elements. What the lanes of a point have folded is merged, so that all of them
-get the result, and go on to the next stage. Without folds a thread computes as many neighbouring elements as one access to
+the serial ones, of which it takes one element in each round. What the lanes of a point have folded is merged, so that all of
+them get the result, and go on to the next stage. Without folds a thread computes as many neighbouring elements as one access to
 memory can move.
 """
 
@@ -36,7 +36,7 @@ class NestPrinter(PlaceWriter):
         return "\n".join([f"__device__ void {name}({', '.join(arguments)}) {{", *self.writer.lines, "}"])
 
     def _pointwise(self) -> None:
-        """Every element by itself, some neighbours by one thread."""
+        """Each element alone, some neighbours by one thread."""
         total, width = math.prod(self.bindings.sizes), self.arrangement.width
         each = f" * {width}" if width > 1 else ""
         first = self.writer.let(self.index_type, f"(({self.index_type})block * {THREADS} + (int)threadIdx.x){each}")
@@ -137,12 +137,15 @@ class NestPrinter(PlaceWriter):
 
     @property
     def scratch_bytes(self) -> int:
-        """How much shared memory the function works in."""
+        """The bytes of shared memory that the function works in."""
         return 8 * THREADS * min(sum(len(one.state) for one in self.accumulators.values()), SCRATCH_STATES)
 
 
 def launch_text(name: str, calls: Sequence[tuple[str, int, Sequence[str]]], scratch: int) -> str:
-    """A kernel that runs several nests side by side: of each its function, its blocks, and its parameters."""
+    """A kernel under a name that runs several nests side by side.
+
+    calls: of each nest its function, its blocks, and its parameters; scratch: the bytes of shared memory.
+    """
     parameters: list[str] = []
     lines: list[str] = []
     begin = 0

@@ -26,17 +26,17 @@ from minigraph.core.graph import Graph, Variable
 from minigraph.core.record import Record
 
 MOST_OPERANDS = 400
-"""How many pointers a launch may be given: 4 KiB of parameters hold 512."""
+"""The most pointers that a launch is given: 4 KiB of parameters hold 512."""
 
 ROWS_A_BLOCK = 512
-"""How many rows a block of a long fold has, at least."""
+"""The fewest rows of a block of a long fold."""
 
 Where = tuple[int, int]
 """A slot of a program's memory, and how many bytes into it."""
 
 
 class Launch(Record):
-    """One kernel: its name, its blocks of threads, and where its operands lie."""
+    """A launch of one kernel: its name, its blocks of threads, and the places of its operands."""
 
     name: str
     blocks: int
@@ -62,14 +62,14 @@ class Gemm(Record):
 
 
 class Advance(Record):
-    """Where an argument of a loop's body lies: at first, at every odd step, at the others; and its stride in bytes."""
+    """The places of an argument of a loop's body: at first, at every odd step, at the others; and its stride in bytes."""
 
     places: tuple[Where, Where, Where]
     stride: int
 
 
 class Loop(Record):
-    """So many runs of a body over arguments that advance; its memory is part of this program's."""
+    """Runs of a body over arguments that advance; its memory is part of this program's."""
 
     body: CudaProgram
     times: int
@@ -82,7 +82,7 @@ Command = Launch | Gemm | Loop
 
 
 def blocks_for_gpu(variable: Variable, rows: int, columns: int) -> int:
-    """In how many blocks a fold is done, so that a GPU is busy."""
+    """The number of blocks in which a fold of `rows` and `columns` is done, so that a GPU is busy; `variable` is not asked."""
     return max(1, min(rows // ROWS_A_BLOCK, BUSY // max(columns * 8, 1)))
 
 
@@ -150,7 +150,7 @@ class CudaProgram(Program):
 
     @property
     def side_by_side(self) -> int:
-        """How many products, or loops that may hold such, can run at the same time."""
+        """The number of products, or loops that may hold some, that can run at the same time."""
         return max((sum(not isinstance(one, Launch) for one in wave) for wave in self.waves), default=0)
 
     @property
@@ -254,7 +254,7 @@ class CudaProgram(Program):
         return [self.steps[position] for position in command.steps]
 
     def _step_lines(self, step: Step, command: Command) -> Iterator[str]:
-        """One step as readable text."""
+        """The readable text of one step."""
         yield f"#   {step.places_in_code}"
         names = [self.frame.name_of(place.storage) for place in step.places]
         match step, command:
@@ -276,7 +276,7 @@ class CudaBody(CudaProgram):
 
 
 def bases_of(arena: int, constants: int, arguments: Sequence[int]) -> list[int]:
-    """The addresses of a program's slots."""
+    """The addresses of the slots of a program: of its arena, its constants, and its arguments."""
     bases = [0] * FIRST + [*arguments]
     bases[ARENA], bases[CONSTANTS] = arena, constants
     return bases

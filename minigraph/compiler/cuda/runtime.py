@@ -17,7 +17,7 @@ from minigraph.compiler.cuda.program import Command, CudaProgram, Gemm, Launch, 
 from minigraph.core.config import config
 
 OPTIONS = ("--std=c++17", "--fmad=false")
-"""How modules are compiled: between ops each product and each sum is rounded, as NumPy rounds it."""
+"""The options that modules are compiled with: between ops each product and each sum is rounded, as NumPy rounds it."""
 
 _handles = threading.local()
 
@@ -67,9 +67,10 @@ Task = Callable[[], None]
 
 
 def tasks_of(program: CudaProgram, module: Module, constants: dict[int, int], bases: Sequence[int], failed: int) -> list[Task]:
-    """What a program enqueues, with the addresses of its slots; of loops every step.
+    """The tasks of a program, with the addresses of its slots; of loops every step.
 
-    constants: the address of the constants of each program, by its id, those of bodies included.
+    module: the kernels. constants: the addresses of constants by the program's id, those of bodies included; bases: those of
+    the slots; failed: that of the flag.
     """
     return [task for one in program.commands for task in tasks_of_command(one, module, constants, bases, failed)]
 
@@ -77,7 +78,10 @@ def tasks_of(program: CudaProgram, module: Module, constants: dict[int, int], ba
 def tasks_of_command(
     command: Command, module: Module, constants: dict[int, int], bases: Sequence[int], failed: int
 ) -> list[Task]:
-    """What one command enqueues."""
+    """The tasks of one command of a module.
+
+    constants: the addresses of constants by the program's id; bases: those of the slots; failed: that of the flag.
+    """
     match command:
         case Launch(name, blocks, operands):
             given = (*(_address(bases, where) for where in operands), failed)
@@ -119,7 +123,7 @@ Branches = list[list[Task]]
 
 
 def in_branches(tasks: Sequence[list[Task]], most: int) -> Branches:
-    """Tasks of commands that can run at the same time in so many branches at most."""
+    """Tasks of commands that can run at the same time in at most `most` branches."""
     branches: Branches = [[] for _ in range(min(most, len(tasks)))]
     for k, each in enumerate(tasks):
         branches[k % most] += each

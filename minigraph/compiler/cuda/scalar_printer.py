@@ -26,7 +26,7 @@ __device__ __forceinline__ unsigned short half_bits(float value) {
 __device__ __forceinline__ float rounded_to_half(float value) { return half_value(half_bits(value)); }
 template <class T, int N> struct alignas(sizeof(T) * N < 16 ? sizeof(T) * N : 16) Pack { T at[N]; };
 """
-"""What kernels are written in terms of. A 16-bit float is a float whose value has 16 bits."""
+"""The functions that kernels are written in terms of. A 16-bit float is a float whose value has 16 bits."""
 
 _INTEGERS = {1: "signed char", 2: "short", 4: "int", 8: "long long"}
 _UNSIGNED = {1: "unsigned char", 2: "unsigned short", 4: "unsigned", 8: "unsigned long long"}
