@@ -13,15 +13,7 @@ from minigraph.core.types import TensorType
 from minigraph.ops.elementwise.arithmetic import clip
 from minigraph.ops.elementwise.base import Cotangents, Operand, cast, promoted
 
-__all__ = [
-    "assert_",
-    "disconnected_grad",
-    "grad_clip",
-    "grad_reverse",
-    "grad_scale",
-    "ifelse",
-    "with_default_update",
-]
+__all__ = ["assert_", "disconnected_grad", "grad_clip", "grad_reverse", "grad_scale", "ifelse", "with_default_update"]
 
 
 class DefaultUpdate(Noted, Identity):
@@ -185,8 +177,7 @@ class GradientOp(Op):
         return x
 
 
-class DisconnectedGrad(GradientOp):
-    pass
+class DisconnectedGrad(GradientOp): ...
 
 
 def disconnected_grad(x: Operand) -> Variable:

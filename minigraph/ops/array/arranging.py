@@ -17,20 +17,7 @@ from minigraph.ops.array.shape import broadcast_to, expand_dims, ravel, reshape,
 from minigraph.ops.elementwise.base import Cotangents, Operand, cast, promoted
 from minigraph.ops.elementwise.comparison import lt, where
 
-__all__ = [
-    "concatenate",
-    "diag",
-    "flip",
-    "outer",
-    "pad",
-    "repeat",
-    "roll",
-    "split",
-    "stack",
-    "tile",
-    "tril",
-    "triu",
-]
+__all__ = ["concatenate", "diag", "flip", "outer", "pad", "repeat", "roll", "split", "stack", "tile", "tril", "triu"]
 
 
 def _along(axis: int, part: Any) -> tuple[Any, ...]:

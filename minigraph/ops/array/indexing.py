@@ -19,17 +19,7 @@ from minigraph.ops.elementwise.arithmetic import zero_of
 from minigraph.ops.elementwise.base import Cotangents, Operand, cast, with_room
 from minigraph.ops.elementwise.comparison import eq, where
 
-__all__ = [
-    "argsort",
-    "inc_subtensor",
-    "index",
-    "nonzero",
-    "set_subtensor",
-    "sort",
-    "take",
-    "take_along_axis",
-    "unique",
-]
+__all__ = ["argsort", "inc_subtensor", "index", "nonzero", "set_subtensor", "sort", "take", "take_along_axis", "unique"]
 
 
 class Index(Indexing, Selection):

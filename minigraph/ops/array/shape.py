@@ -17,25 +17,9 @@ from minigraph.ops.array.sizes import Size, Sizes, fill_sizes, known_size, split
 from minigraph.ops.elementwise.base import Cotangents, Operand
 
 __all__ = [
-    "addbroadcast",
-    "broadcast_to",
-    "dimshuffle",
-    "expand_dims",
-    "flatten",
-    "moveaxis",
-    "patternbroadcast",
-    "ravel",
-    "reshape",
-    "shape",
-    "shape_padleft",
-    "shape_padright",
-    "size",
-    "specify_shape",
-    "squeeze",
-    "swapaxes",
-    "transpose",
-    "unbroadcast",
-]
+    "addbroadcast", "broadcast_to", "dimshuffle", "expand_dims", "flatten", "moveaxis", "patternbroadcast", "ravel", "reshape",
+    "shape", "shape_padleft", "shape_padright", "size", "specify_shape", "squeeze", "swapaxes", "transpose", "unbroadcast",
+]  # fmt: skip
 
 
 def shape(x: Operand) -> tuple[int | Variable, ...]:

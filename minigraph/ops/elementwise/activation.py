@@ -14,15 +14,7 @@ from minigraph.ops.elementwise.comparison import ge, gt, where
 from minigraph.ops.elementwise.special import NormalCdf
 from minigraph.ops.elementwise.transcendental import exp
 
-__all__ = [
-    "elu",
-    "gelu",
-    "leaky_relu",
-    "relu",
-    "sigmoid",
-    "silu",
-    "softplus",
-]
+__all__ = ["elu", "gelu", "leaky_relu", "relu", "sigmoid", "silu", "softplus"]
 
 
 def _in_single(x: Array) -> Array:

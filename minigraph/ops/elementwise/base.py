@@ -17,10 +17,7 @@ from minigraph.core.errors import InvalidTypeError, InvalidValueError
 from minigraph.core.graph import Array, Constant, Op, Variable, evaluated
 from minigraph.core.types import TensorType, as_dtype, broadcast_shapes, default_float, float_dtype, promote
 
-__all__ = [
-    "cast",
-    "identity",
-]
+__all__ = ["cast", "identity"]
 
 Operand = Any
 """A variable, an array, a Python number, or a list of numbers."""
@@ -29,13 +26,21 @@ Cotangents = Sequence[Variable | None]
 
 
 class Elementwise(Op):
-    """An op that computes each element of its result from one element of each operand, broadcasting static 1s."""
+    """An op that computes each element of its result from one element of each operand, broadcasting static 1s.
+
+    A subclass that is one function of the array namespace names it: `class Exp(Floating, computes="exp")`.
+    """
 
     kinds: ClassVar[str] = "iuf"
     """The kinds of dtypes it takes: b(ool), i(nteger), u(nsigned), f(loat)."""
 
     of_numbers = True
     cost = 12
+
+    def __init_subclass__(cls, computes: str = "") -> None:
+        super().__init_subclass__()
+        if computes:
+            cls.forward = lambda self, xp, *arrays: getattr(xp, computes)(*arrays)  # type: ignore[method-assign]
 
     def compilable(self, *types: TensorType) -> bool:
         return True

@@ -21,17 +21,7 @@ from minigraph.ops.elementwise.base import Cotangents, Operand, cast, truth
 from minigraph.ops.elementwise.comparison import eq, where
 from minigraph.ops.reduce.base import Accumulation, Associative, Axis, Ordering, Reduction, State, remaining_axes, wider
 
-__all__ = [
-    "all",
-    "any",
-    "argmax",
-    "argmin",
-    "max",
-    "min",
-    "prod",
-    "ptp",
-    "sum",
-]
+__all__ = ["all", "any", "argmax", "argmin", "max", "min", "prod", "ptp", "sum"]
 
 
 class Extreme(Ordering):

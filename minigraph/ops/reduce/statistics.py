@@ -19,13 +19,7 @@ from minigraph.ops.elementwise.transcendental import exp, log, sqrt
 from minigraph.ops.reduce.base import Axis, remaining_axes, wider
 from minigraph.ops.reduce.reduction import Peak, Sum, keep_axes, max, min, sum
 
-__all__ = [
-    "logsumexp",
-    "mean",
-    "norm",
-    "std",
-    "var",
-]
+__all__ = ["logsumexp", "mean", "norm", "std", "var"]
 
 
 # -- means and what builds on them -----------------------------------------------------------------------------------
