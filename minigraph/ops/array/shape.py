@@ -92,7 +92,7 @@ def transpose(x: Operand, axes: Sequence[int] | None = None) -> Variable:
 
 
 def swapaxes(x: Operand, axis1: int, axis2: int) -> Variable:
-    """x with two axes exchanged."""
+    """x with the axes `axis1` and `axis2` exchanged."""
     variable = as_variable(x)
     order = list(range(variable.ndim))
     first, second = check_axis(axis1, variable.ndim), check_axis(axis2, variable.ndim)

@@ -76,7 +76,7 @@ class Sum(Accumulation):
 
 
 def sum(x: Operand, axis: Axis = None, dtype: Any = None, keepdims: bool = False) -> Variable:
-    """The sum over `axis`; integers are summed in 64 bits, other dtypes in `dtype` or their own."""
+    """The sum of x over `axis`, in `dtype`, x's own or 64 bits for integers; `keepdims` leaves axes of size 1."""
     return _accumulated(Sum, x, axis, dtype, keepdims)
 
 
@@ -100,7 +100,7 @@ class Prod(Accumulation):
 
 
 def prod(x: Operand, axis: Axis = None, dtype: Any = None, keepdims: bool = False) -> Variable:
-    """The product over `axis`; integers are multiplied in 64 bits. Its gradient is right at zeros too."""
+    """The product of x over `axis`; `dtype` and `keepdims` are those of `sum`. Its gradient is right at zeros too."""
     return _accumulated(Prod, x, axis, dtype, keepdims)
 
 
@@ -131,7 +131,7 @@ class Max(Extreme, Associative):
 
 
 def max(x: Operand, axis: Axis = None, keepdims: bool = False) -> Variable:
-    """The greatest element over `axis`, NaN if there is one; equal ones share the gradient equally."""
+    """The greatest element of x over `axis` (kept if `keepdims`), NaN if there is one; equals share the gradient equally."""
     return _reduced(Max, x, axis, keepdims)
 
 
@@ -152,12 +152,12 @@ class Min(Extreme, Associative):
 
 
 def min(x: Operand, axis: Axis = None, keepdims: bool = False) -> Variable:
-    """The smallest element over `axis`, NaN if there is one; equal ones share the gradient equally."""
+    """The smallest element of x over `axis` (kept if `keepdims`), NaN if there is one; equals share the gradient equally."""
     return _reduced(Min, x, axis, keepdims)
 
 
 def ptp(x: Operand, axis: Axis = None, keepdims: bool = False) -> Variable:
-    """The greatest minus the smallest element over `axis`."""
+    """The greatest minus the smallest element of x over `axis`; `keepdims` leaves axes of size 1."""
     return max(x, axis, keepdims) - min(x, axis, keepdims)
 
 
@@ -179,7 +179,7 @@ class All(Associative):
 
 
 def all(x: Operand, axis: Axis = None, keepdims: bool = False) -> Variable:
-    """Whether every element over `axis` is true (or not 0)."""
+    """Whether every element of x over `axis` is true (or not 0); `keepdims` leaves axes of size 1."""
     return _reduced(All, truth(x), axis, keepdims)
 
 
@@ -201,7 +201,7 @@ class Any_(Associative):
 
 
 def any(x: Operand, axis: Axis = None, keepdims: bool = False) -> Variable:
-    """Whether some element over `axis` is true (or not 0)."""
+    """Whether some element of x over `axis` is true (or not 0); `keepdims` leaves axes of size 1."""
     return _reduced(Any_, truth(x), axis, keepdims)
 
 
@@ -248,7 +248,7 @@ class ArgMax(Position):
 def argmax(x: Operand, axis: Axis = None, keepdims: bool = False) -> Variable:
     """The position of the greatest element along `axis` (of the raveled x if None), the first of equals, as int64.
 
-    Over several axes it is the position among their elements in C order.
+    Over several axes it is the position among their elements in C order; `keepdims` leaves axes of size 1.
     """
     return _position(ArgMax, x, axis, keepdims)
 
@@ -263,7 +263,7 @@ class ArgMin(Position):
 def argmin(x: Operand, axis: Axis = None, keepdims: bool = False) -> Variable:
     """The position of the smallest element along `axis` (of the raveled x if None), the first of equals, as int64.
 
-    Over several axes it is the position among their elements in C order.
+    Over several axes it is the position among their elements in C order; `keepdims` leaves axes of size 1.
     """
     return _position(ArgMin, x, axis, keepdims)
 

@@ -95,7 +95,7 @@ class Mean(Folding):
 
 
 def mean(x: Operand, axis: Axis = None, dtype: Any = None, keepdims: bool = False) -> Variable:
-    """The mean over `axis`, in float64 for integers, or in `dtype`, by which an integer is cut; NaN of no elements."""
+    """The mean of x over `axis` (kept if `keepdims`), in float64 for integers, or in `dtype`, which may cut it; NaN of nothing."""
     wanted = None if dtype is None else as_dtype(dtype)
     if wanted is not None and wanted.kind != "f":
         return cast(mean(cast(x, wanted), axis, None, keepdims), wanted)
@@ -244,7 +244,7 @@ class PowerNorm(Folding):
 
 
 def norm(x: Operand, ord: float = 2, axis: Axis = None, keepdims: bool = False) -> Variable:
-    """The vector norm of order `ord` (a positive number, inf or -inf) over `axis`; its gradient at 0 is 0."""
+    """The norm of vectors x, of order `ord` (positive, inf or -inf), over `axis` (kept if `keepdims`), with gradient 0 at 0."""
     variable = promoted((x,), _mean_dtype)[0]
     axes = check_axes(axis, variable.ndim)
     if ord == 2:
