@@ -60,7 +60,7 @@ class Assign(Indexing):
         if (shape := x[index].shape) != value.shape:
             raise ValueError(f"what is written has shape {value.shape}, but what is written to has shape {shape}")
         result = xp.array(x, order="C")
-        self.write(xp, result, index, value, self.uses_arrays(fillers))
+        self.write(xp, result, index, value, any(one.ndim for one in fillers))
         return result
 
     def write(self, xp: Any, result: Array, index: tuple[Any, ...], value: Array, repeats: bool) -> None:

@@ -85,10 +85,15 @@ def matmul(a: Operand, b: Operand) -> Variable:
     left, right = promoted((a, b))
     if not left.ndim or not right.ndim:
         raise InvalidTypeError(f"a matrix product needs operands with axes, not {left!r} and {right!r}: use * for scalars")
-    rows = expand_dims(left, 0) if left.ndim == 1 else left
-    columns = expand_dims(right, 1) if right.ndim == 1 else right
+    return _multiplied(left, right, 2)
+
+
+def _multiplied(left: Variable, right: Variable, ndim: int) -> Variable:
+    """The product of stacks of matrices, or of a row or a column where there are fewer than `ndim` axes."""
+    is_row, is_column = left.ndim < ndim, right.ndim < ndim
+    rows, columns = expand_dims(left, -2) if is_row else left, expand_dims(right, -1) if is_column else right
     result = MatMul()(*with_agreeing_stacks(rows, columns))
-    dropped = [axis for axis, vector in ((-2, left.ndim == 1), (-1, right.ndim == 1)) if vector]
+    dropped = [axis for axis, vector in ((-2, is_row), (-1, is_column)) if vector]
     return squeeze(result, dropped) if dropped else result
 
 
@@ -135,11 +140,7 @@ def batched_dot(a: Operand, b: Operand) -> Variable:
     left, right = promoted((a, b))
     if left.ndim not in (2, 3) or right.ndim not in (2, 3):
         raise InvalidTypeError(f"batched_dot takes two or three axes each, not {left!r} and {right!r}")
-    rows = expand_dims(left, 1) if left.ndim == 2 else left
-    columns = expand_dims(right, 2) if right.ndim == 2 else right
-    dropped = [axis for axis, vector in ((1, left.ndim == 2), (2, right.ndim == 2)) if vector]
-    result = MatMul()(*with_agreeing_stacks(rows, columns))
-    return squeeze(result, dropped) if dropped else result
+    return _multiplied(left, right, 3)
 
 
 class Einsum(Op):

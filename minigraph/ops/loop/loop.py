@@ -386,6 +386,6 @@ def _final_item(variable: Variable) -> tuple[Variable, Scan, int] | None:
     return (whole, op, place) if last else None
 
 
-def steps_constant(steps: int) -> Variable:
+def steps_constant(steps: int | Variable) -> Variable:
     """A number of steps as a variable."""
-    return constant(np.int64(steps))
+    return steps if isinstance(steps, Variable) else constant(np.int64(steps))

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import builtins
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from minigraph.ops.array.shape import broadcast_like, dimshuffle, expand_dims, m
 from minigraph.ops.elementwise.arithmetic import multiply_or_zero, reciprocal
 from minigraph.ops.elementwise.base import Cotangents, Operand, cast, truth
 from minigraph.ops.elementwise.comparison import eq, where
-from minigraph.ops.reduce.base import Accumulation, Associative, Axis, Ordering, Reduction, State, remaining_axes, wider
+from minigraph.ops.reduce.base import Accumulation, Associative, Axis, Ordering, State, remaining_axes, wider
 
 __all__ = ["all", "any", "argmax", "argmin", "max", "min", "prod", "ptp", "sum"]
 
@@ -38,8 +39,8 @@ class Extreme(Ordering):
         return (multiply_or_zero(restore_axes(each, self.axes, x.ndim), ties),)
 
 
-def _reduced(op: type[Reduction], x: Operand, axis: Axis, keepdims: bool) -> Variable:
-    """`op` over `axis` of x, the axes kept with size 1 if asked for."""
+def reduced(op: Callable[[tuple[int, ...]], Op], x: Operand, axis: Axis, keepdims: bool) -> Variable:
+    """What `op` makes of the axes, over `axis` of x, the axes kept with size 1 if asked for."""
     variable = as_variable(x)
     axes = check_axes(axis, variable.ndim)
     return keep_axes(op(axes)(variable), axes, variable.ndim, keepdims)
@@ -132,7 +133,7 @@ class Max(Extreme, Associative):
 
 def max(x: Operand, axis: Axis = None, keepdims: bool = False) -> Variable:
     """The greatest element of x over `axis` (kept if `keepdims`), NaN if there is one; equals share the gradient equally."""
-    return _reduced(Max, x, axis, keepdims)
+    return reduced(Max, x, axis, keepdims)
 
 
 class Peak(Ordering, Associative):
@@ -153,7 +154,7 @@ class Min(Extreme, Associative):
 
 def min(x: Operand, axis: Axis = None, keepdims: bool = False) -> Variable:
     """The smallest element of x over `axis` (kept if `keepdims`), NaN if there is one; equals share the gradient equally."""
-    return _reduced(Min, x, axis, keepdims)
+    return reduced(Min, x, axis, keepdims)
 
 
 def ptp(x: Operand, axis: Axis = None, keepdims: bool = False) -> Variable:
@@ -180,7 +181,7 @@ class All(Associative):
 
 def all(x: Operand, axis: Axis = None, keepdims: bool = False) -> Variable:
     """Whether every element of x over `axis` is true (or not 0); `keepdims` leaves axes of size 1."""
-    return _reduced(All, truth(x), axis, keepdims)
+    return reduced(All, truth(x), axis, keepdims)
 
 
 class Any_(Associative):
@@ -202,7 +203,7 @@ class Any_(Associative):
 
 def any(x: Operand, axis: Axis = None, keepdims: bool = False) -> Variable:
     """Whether some element of x over `axis` is true (or not 0); `keepdims` leaves axes of size 1."""
-    return _reduced(Any_, truth(x), axis, keepdims)
+    return reduced(Any_, truth(x), axis, keepdims)
 
 
 class Position(Extreme):
@@ -273,7 +274,7 @@ def _position(op: type[Position], x: Operand, axis: Axis, keepdims: bool) -> Var
     variable = as_variable(x)
     axes = check_axes(axis, variable.ndim)
     if len(axes) == 1:
-        return _reduced(op, variable, axes, keepdims)
+        return reduced(op, variable, axes, keepdims)
     kept = remaining_axes(variable.ndim, axes)
     sizes = shape(variable)
     joined = reshape(dimshuffle(variable, [*kept, *axes]), [*(sizes[one] for one in kept), size(variable, axes)])
