@@ -14,8 +14,6 @@ from minigraph.core.origin import described
 from minigraph.core.state import Cell
 from minigraph.core.types import TensorType, as_dtype, as_dtype_or_float, default_float, tensor_type
 
-# -- leaves ----------------------------------------------------------------------------------------------------------
-
 
 def tensor(name: str | None = None, *, dtype: Any = None, shape: Iterable[int | None]) -> Variable:
     """An input variable; `shape` gives each axis a size, or None for one that is unknown until a function is called.

@@ -173,16 +173,14 @@ def pad(x: Operand, pad_width: Any, constant_values: Operand = 0, *, mode: str =
 def diag(x: Operand, k: int = 0) -> Variable:
     """The diagonal k of a matrix, or a matrix with a vector on its diagonal k."""
     variable = as_variable(x)
+    down, right = max(-k, 0), max(k, 0)
     if variable.ndim == 1:
-        side = shape(variable)[0] + (k if k >= 0 else -k)
-        start = max(-k, 0), max(k, 0)
+        side = shape(variable)[0] + (down + right)
         places = arange(shape(variable)[0])
-        blank = full((side, side), 0, variable.dtype)
-        return set_subtensor(index(blank, (places + start[0], places + start[1])), variable)
+        return set_subtensor(index(full((side, side), 0, variable.dtype), (places + down, places + right)), variable)
     if variable.ndim != 2:
         raise InvalidTypeError(f"diag takes a vector or a matrix, not {variable!r}")
     rows, columns = shape(variable)
-    down, right = max(-k, 0), max(k, 0)
     height, width = rows - down, columns - right
     if isinstance(height, int) and isinstance(width, int):
         places = arange(max(min(height, width), 0))

@@ -8,21 +8,9 @@ from typing import Any
 from minigraph.core.errors import InvalidTypeError, InvalidValueError
 from minigraph.core.graph import Array, Op, Variable
 from minigraph.core.types import TensorType, broadcast_shapes, check_axis
-from minigraph.ops.array.arranging import tril
-from minigraph.ops.array.creation import arange, eye
+from minigraph.ops.array.creation import arange
 from minigraph.ops.array.indexing import index
-from minigraph.ops.array.shape import (
-    broadcast_to,
-    dimshuffle,
-    expand_dims,
-    moveaxis,
-    reshape,
-    shape,
-    size,
-    squeeze,
-    swapaxes,
-    transpose,
-)
+from minigraph.ops.array.shape import broadcast_to, expand_dims, moveaxis, reshape, shape, size, squeeze, swapaxes, transpose
 from minigraph.ops.elementwise.base import Cotangents, Operand, promoted
 from minigraph.ops.reduce.reduction import sum as sum_over
 
@@ -241,23 +229,3 @@ def _with_own_labels_reduced(labels: str, variable: Variable, elsewhere: set[str
     own = [place for place, label in enumerate(labels) if label not in elsewhere]
     reduced = sum_over(variable, own, dtype=variable.dtype) if own else variable
     return "".join(label for label in labels if label in elsewhere), reduced
-
-
-def identity_like(a: Variable) -> Variable:
-    """The identity matrix of the size of a's last axis."""
-    return eye(shape(a)[-1], dtype=a.dtype)
-
-
-def lower_triangle_halved(a: Variable) -> Variable:
-    """The lower triangle of a with its diagonal halved."""
-    return tril(a) - identity_like(a) * a * 0.5
-
-
-def transposed(a: Variable) -> Variable:
-    """a with its last two axes exchanged."""
-    return swapaxes(a, -1, -2)
-
-
-def diagonal_matrix(a: Variable) -> Variable:
-    """Matrices with the last axis of a on their diagonals."""
-    return dimshuffle(a, *range(a.ndim), "x") * identity_like(a)

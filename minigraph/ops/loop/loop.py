@@ -65,7 +65,7 @@ class Scan(Structural):
         return inputs[:1]
 
     def may_fail(self, *types: TensorType) -> bool:
-        return any(one.op.may_fail(*[operand.type for operand in one.inputs]) for one in self.body.variables)
+        return any(map(may_fail, self.body.variables))
 
     @property
     def outputs(self) -> int:

@@ -21,17 +21,7 @@ from minigraph.ops.elementwise.arithmetic import ceil, floor_divide, maximum, mi
 from minigraph.ops.elementwise.base import cast
 from minigraph.ops.elementwise.transcendental import sqrt
 from minigraph.ops.loop.loop import Continued, Scan, captured, loop, may_fail, results_of, steps_constant, updates_of
-from minigraph.ops.loop.scan_arguments import (
-    as_sequence,
-    as_state,
-    check_number,
-    kept_type,
-    length_of,
-    listed,
-    rows_of,
-    understood,
-    until,
-)
+from minigraph.ops.loop.scan_arguments import as_sequence, as_state, kept_type, length_of, listed, rows_of, understood, until
 from minigraph.ops.loop.updates import carried, matching_results
 
 __all__ = ["foldl", "foldr", "map", "reduce", "scan", "scan_checkpoints", "until"]
@@ -142,7 +132,7 @@ class _Loop:
                 outputs = [as_variable(False)]  # whose rows nobody sees: a body asks for updates when it computes something
             if not listed(outputs_info):
                 infos, before = [None] * len(outputs), [[] for _ in outputs]
-            check_number(len(outputs), len(infos))
+            _check_number(len(outputs), len(infos))
             followed = [one for output, former in zip(outputs, before, strict=True) if former for one in (output, *former[:-1])]
             plain = [output for output, one in zip(outputs, infos, strict=True) if one is None]
             roots = [*followed, *plain, *([] if condition is None else [condition])]
@@ -265,6 +255,14 @@ class _Loop:
         histories, outputs = results[: len(states)], results[len(states) :]
         lasts, rests = [index(one, -1) for one in histories], [index(one, slice(1, None)) for one in histories]
         return Graph((*sequences, *states), (*lasts, *rests, *outputs))
+
+
+def _check_number(outputs: int, described: int) -> None:
+    """ValueError unless there are outputs, as many as were described."""
+    if outputs != described:
+        raise InvalidValueError(f"the step function returned {outputs} outputs, outputs_info describes {described}")
+    if not outputs:
+        raise InvalidValueError("the step function returned nothing: it must return at least one output, or a dict of updates")
 
 
 def _whole(op: Scan, count: Variable, arguments: Sequence[Variable], outside: Set[Variable]) -> Variable:

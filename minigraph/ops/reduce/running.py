@@ -19,9 +19,6 @@ from minigraph.ops.reduce.reduction import ProductOfOthers, sum
 __all__ = ["cumprod", "cumsum"]
 
 
-# -- running sums and products ---------------------------------------------------------------------------------------
-
-
 class Running(Op):
     """A sum or product of each element and all before it along one axis."""
 

@@ -15,9 +15,6 @@ from minigraph.ops.reduce.reduction import Peak, sum
 __all__ = ["log_softmax", "softmax"]
 
 
-# -- along an axis ---------------------------------------------------------------------------------------------------
-
-
 def _floating_and_axis(x: Operand, axis: int) -> tuple[Variable, int]:
     """x in a float dtype, and the axis counted from the front; ValueError for a scalar."""
     variable = as_variable(x)

@@ -23,9 +23,6 @@ from minigraph.ops.reduce.reduction import Peak, Sum, max, min, reduced, sum
 __all__ = ["logsumexp", "mean", "norm", "std", "var"]
 
 
-# -- means and what builds on them -----------------------------------------------------------------------------------
-
-
 SMALLER = 2.0**-64
 """What float64 numbers are multiplied by before they are added up, where their sum would be too large."""
 
