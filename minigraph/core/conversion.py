@@ -51,14 +51,9 @@ def _constant_of(array: np.ndarray[Any, Any], exact: np.ndarray[Any, Any] | None
 
 
 def shared(
-    value: Any,
-    name: str | None = None,
-    borrow: bool = False,
-    *,
-    shape: Iterable[int | None] | None = None,
-    dtype: Any = None,
+    value: Any, name: str | None = None, borrow: bool = False, *, shape: Iterable[int | None] | None = None, dtype: Any = None,
     tags: tuple[Any, ...] = (),
-) -> Variable:
+) -> Variable:  # fmt: skip
     """A variable with state, kept between calls; copied from `value` unless `borrow`.
 
     `shape` may leave sizes open with None: then, and only then, may the value's shape change later.

@@ -58,26 +58,19 @@ class Dimensions:
         sizes are one.
         """
         self.groups = groups
-        self.atoms: list[Atom] = []
         self.conditions: dict[Condition, None] = {}
         self.near_miss: tuple[Any, Any] | None = None
         """The sizes that were last found to be different, though they agree at the moment."""
         self._numbers: dict[Atom, int] = {}
         values = {group: shapes[k][axis] for (k, axis), group in groups.items()}
-        sizes = {group: self._size(value) for group, value in values.items()}
+        self.atoms = [Atom("") for _ in values]
+        sizes = {group: Dimension(self, (((k,), 1),), value) for k, (group, value) in enumerate(values.items())}
         self._names = list(sizes)
         self.shapes: tuple[tuple[Any, ...], ...] = tuple(
-            [
-                tuple([sizes[groups[k, axis]] if (k, axis) in groups else size for axis, size in enumerate(shape)])
-                for k, shape in enumerate(shapes)
-            ]
+            tuple([sizes[groups[k, axis]] if (k, axis) in groups else size for axis, size in enumerate(shape)])
+            for k, shape in enumerate(shapes)
         )
         """The shapes with sizes left open."""
-
-    def _size(self, value: int) -> Dimension:
-        """A new size."""
-        self.atoms.append(Atom(""))
-        return Dimension(self, (((len(self.atoms) - 1,), 1),), value)
 
     def refined(self) -> dict[Place, int] | None:
         """The groups without the difference that was missed last: two sizes are one, or those that agree with another number

@@ -9,7 +9,7 @@ import numpy as np
 
 from minigraph.core.conversion import as_variable, constant
 from minigraph.core.errors import InvalidTypeError, InvalidValueError
-from minigraph.core.graph import Array, Op, Variable
+from minigraph.core.graph import Array, Op, Shaped, Variable
 from minigraph.core.types import TensorType, check_axes, check_axis
 from minigraph.ops.array.creation import arange, full, tri
 from minigraph.ops.array.indexing import index, set_subtensor, take
@@ -25,7 +25,7 @@ def _along(axis: int, part: Any) -> tuple[Any, ...]:
     return (slice(None),) * axis + (part,)
 
 
-class Concatenate(Op):
+class Concatenate(Shaped):
     """Arrays joined along an existing axis."""
 
     axis: int
@@ -33,9 +33,6 @@ class Concatenate(Op):
 
     def compilable(self, *types: TensorType) -> bool:
         return True
-
-    def shape_inputs(self, inputs: Sequence[Variable]) -> Sequence[Variable]:
-        return ()
 
     def infer(self, *types: TensorType) -> TensorType:
         first = types[0]

@@ -14,7 +14,7 @@ import numpy as np
 from minigraph.core.context import quietly
 from minigraph.core.conversion import as_variable, constant, is_weak, number
 from minigraph.core.errors import InvalidTypeError, InvalidValueError
-from minigraph.core.graph import Array, Constant, Op, Variable, evaluated
+from minigraph.core.graph import Array, Constant, Op, Shaped, Variable, evaluated
 from minigraph.core.types import TensorType, as_dtype, broadcast_shapes, default_float, float_dtype, promote
 
 __all__ = ["cast", "identity"]
@@ -25,7 +25,7 @@ Operand = Any
 Cotangents = Sequence[Variable | None]
 
 
-class Elementwise(Op):
+class Elementwise(Shaped):
     """An op that computes each element of its result from one element of each operand, broadcasting static 1s.
 
     A subclass that is one function of the array namespace names it: `class Exp(Floating, computes="exp")`.
@@ -44,9 +44,6 @@ class Elementwise(Op):
 
     def compilable(self, *types: TensorType) -> bool:
         return True
-
-    def shape_inputs(self, inputs: Sequence[Variable]) -> Sequence[Variable]:
-        return ()
 
     def of(self, *operands: Operand) -> Variable:
         """The op applied to anything array-like, promoted to one dtype."""

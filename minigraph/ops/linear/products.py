@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from minigraph.core.errors import InvalidTypeError, InvalidValueError
-from minigraph.core.graph import Array, Op, Variable
+from minigraph.core.graph import Array, Op, Shaped, Variable
 from minigraph.core.types import TensorType, broadcast_shapes, check_axis
 from minigraph.ops.array.creation import arange
 from minigraph.ops.array.indexing import index
@@ -19,7 +19,7 @@ __all__ = ["batched_dot", "dot", "einsum", "matmul", "tensordot"]
 _LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
-class MatMul(Op):
+class MatMul(Shaped):
     """The product of matrices on the last two axes; leading axes broadcast where they are statically 1."""
 
     of_numbers = True
@@ -27,9 +27,6 @@ class MatMul(Op):
 
     def compilable(self, *types: TensorType) -> bool:
         return types[0].dtype.kind == "f"
-
-    def shape_inputs(self, inputs: Sequence[Variable]) -> Sequence[Variable]:
-        return ()
 
     def infer(self, *types: TensorType) -> TensorType:
         a, b = types

@@ -187,11 +187,11 @@ def kept_type(position: int, state: Variable, new: Variable) -> TensorType:
 
 
 def understood(returned: Any) -> tuple[list[Variable], Mapping[Variable, Operand], Variable | None]:
-    """The outputs, the updates, and the condition to end, from the result of a step function."""
+    """The outputs, which may be a list of their own, the updates, and the condition to end, of what a step function returned."""
     outputs: list[Variable] = []
     updates: Mapping[Variable, Operand] = {}
     condition: Variable | None = None
-    for one in _flat(returned):
+    for one in (one for part in listed(returned) for one in listed(part)):
         if isinstance(one, until):
             condition = as_variable(one.condition)
             if condition.ndim:
@@ -202,11 +202,3 @@ def understood(returned: Any) -> tuple[list[Variable], Mapping[Variable, Operand
         elif one is not None:
             outputs.append(as_variable(one))
     return outputs, updates, condition
-
-
-def _flat(returned: Any) -> list[Any]:
-    """The result of a step function as one list: outputs may come in a list of their own, before updates and the condition."""
-    flat: list[Any] = []
-    for one in listed(returned):
-        flat += list(one) if isinstance(one, list | tuple) else [one]
-    return flat
