@@ -9,7 +9,7 @@ import numpy as np
 
 from minigraph.core.conversion import as_variable, constant
 from minigraph.core.errors import InvalidTypeError, InvalidValueError
-from minigraph.core.graph import Array, Op, Shaped, Variable
+from minigraph.core.graph import Array, Shaped, Variable
 from minigraph.core.types import TensorType, check_axes, check_axis
 from minigraph.ops.array.creation import arange, full, tri
 from minigraph.ops.array.indexing import index, set_subtensor, take

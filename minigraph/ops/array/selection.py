@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from minigraph.core.graph import Array, Op, Shaped, Variable
+from minigraph.core.graph import Array, Op, Shaped
 from minigraph.core.types import TensorType
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from minigraph.core.dimensions import Dimension
 from minigraph.core.errors import InvalidTypeError
-from minigraph.core.graph import Array, Constant, Op, Shaped, Variable
+from minigraph.core.graph import Array, Constant, Shaped, Variable
 from minigraph.core.types import Shape, TensorType, check_axis
 from minigraph.ops.elementwise.base import cast
 

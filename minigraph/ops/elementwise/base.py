@@ -14,7 +14,7 @@ import numpy as np
 from minigraph.core.context import quietly
 from minigraph.core.conversion import as_variable, constant, is_weak, number
 from minigraph.core.errors import InvalidTypeError, InvalidValueError
-from minigraph.core.graph import Array, Constant, Op, Shaped, Variable, evaluated
+from minigraph.core.graph import Array, Constant, Shaped, Variable, evaluated
 from minigraph.core.types import TensorType, as_dtype, broadcast_shapes, default_float, float_dtype, promote
 
 __all__ = ["cast", "identity"]
