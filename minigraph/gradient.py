@@ -155,7 +155,8 @@ def _backpropagate(
             continue
         with carry_origin(variable.origin):
             if variable in item_parts:
-                dy: Any = tuple(_total(item_parts[variable].get(k, [])) for k in range(len(variable.type)))  # type: ignore[arg-type]
+                kinds: Any = variable.type
+                dy: Any = tuple(_total(item_parts[variable].get(k, [])) for k in range(len(kinds)))
             else:
                 dy = found[variable] = _total(parts.pop(variable, []))  # type: ignore[assignment]
             if dy is None or not variable.inputs or variable in constant:

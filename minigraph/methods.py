@@ -20,7 +20,6 @@ from minigraph.ops.linear import products as linear
 from minigraph.ops.reduce import reduction, running, statistics
 
 Axis = int | Sequence[int] | None
-Operand = Any
 
 
 class Methods:

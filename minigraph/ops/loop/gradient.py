@@ -171,6 +171,7 @@ class _Backward:
         updates = updates_of(forward)
         results = [with_asked(one, updates) for one in results_of(forward)]
         self.done: int | Variable = results[-1] if op.stops else self.count if op.steps is None else op.steps
+        """How many steps the forward loop did, an int where that is known."""
         stacks = {}
         for one in values:
             if one in self.rows:

@@ -187,7 +187,7 @@ def kept_type(position: int, state: Variable, new: Variable) -> TensorType:
 
 
 def understood(returned: Any) -> tuple[list[Variable], Mapping[Variable, Operand], Variable | None]:
-    """The outputs, which may be a list of their own, the updates, and the condition to end, of what a step function returned."""
+    """The outputs, perhaps in a list of their own, the updates, and the condition to end, of what a step function returned."""
     outputs: list[Variable] = []
     updates: Mapping[Variable, Operand] = {}
     condition: Variable | None = None
