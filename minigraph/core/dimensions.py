@@ -141,17 +141,15 @@ class Dimensions:
 
     def settled(self, shapes: Sequence[Sequence[int]]) -> Sizes | None:
         """The sizes for a call with inputs of these shapes; None if what was planned does not hold for it."""
-        values: list[int | None] = [None] * len(self.atoms)
+        values: dict[int, int] = {}
         for shape, pattern in zip(shapes, self.shapes, strict=True):
             for size, planned in zip(shape, pattern, strict=True):
                 if isinstance(planned, Dimension):
                     ((number,), _) = planned.terms[0]
-                    if values[number] is None:
-                        values[number] = size
-                    planned = values[number]
+                    planned = values.setdefault(number, size)
                 if size != planned:
                     return None
-        known = [0 if one is None else one for one in values]
+        known = [values.get(number, 0) for number in range(len(self.atoms))]
         if any(size < SMALLEST for size, atom in zip(known, self.atoms, strict=True) if not atom.operation):
             return None
         sizes = Sizes(known)
