@@ -133,7 +133,10 @@ class Methods:
     ptp = reduction.ptp
     clip = arithmetic.clip
     round = arithmetic.round
-    dot = linear.dot
+
+    def dot(self, other: Any) -> Variable:
+        """numpy.dot with another array."""
+        return linear.dot(self, other)
 
     def var(self, axis: Axis = None, ddof: int = 0, keepdims: bool = False) -> Variable:
         """The variance over `axis`, of count - `ddof` degrees of freedom; `keepdims` leaves axes of size 1."""
