@@ -17,23 +17,9 @@ from minigraph.ops.linear import products as linear
 from minigraph.ops.reduce import crossentropy, reduction, running, softmax, statistics
 
 _MODULES = (
-    activation,
-    arithmetic,
-    arranging,
-    comparison,
-    creation,
-    crossentropy,
-    elementwise,
-    indexing,
-    linear,
-    reduction,
-    running,
-    shapes,
-    softmax,
-    special,
-    statistics,
-    transcendental,
-)
+    activation, arithmetic, arranging, comparison, creation, crossentropy, elementwise, indexing, linear, reduction, running,
+    shapes, softmax, special, statistics, transcendental,
+)  # fmt: skip
 
 
 def _numpy_counterparts() -> dict[Any, Callable[..., Any]]:

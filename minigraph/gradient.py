@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
+from operator import add
 from typing import Any, overload
 
 from minigraph.core.context import alone, without_collector
@@ -32,33 +33,18 @@ Several = list[Variable] | tuple[Variable, ...]
 
 @overload
 def grad(
-    cost: Variable | None,
-    wrt: Variable,
-    *,
-    consider_constant: Iterable[Variable] = (),
-    disconnected_inputs: str = "raise",
-    known_grads: Mapping[Variable, Any] | None = None,
-    return_disconnected: str = "zero",
-) -> Variable: ...
+    cost: Variable | None, wrt: Variable, *, consider_constant: Iterable[Variable] = (), disconnected_inputs: str = "raise",
+    known_grads: Mapping[Variable, Any] | None = None, return_disconnected: str = "zero",
+) -> Variable: ...  # fmt: skip
 @overload
 def grad(
-    cost: Variable | None,
-    wrt: Several,
-    *,
-    consider_constant: Iterable[Variable] = (),
-    disconnected_inputs: str = "raise",
-    known_grads: Mapping[Variable, Any] | None = None,
-    return_disconnected: str = "zero",
-) -> list[Variable]: ...
+    cost: Variable | None, wrt: Several, *, consider_constant: Iterable[Variable] = (), disconnected_inputs: str = "raise",
+    known_grads: Mapping[Variable, Any] | None = None, return_disconnected: str = "zero",
+) -> list[Variable]: ...  # fmt: skip
 def grad(
-    cost: Variable | None,
-    wrt: Variable | Several,
-    *,
-    consider_constant: Iterable[Variable] = (),
-    disconnected_inputs: str = "raise",
-    known_grads: Mapping[Variable, Any] | None = None,
-    return_disconnected: str = "zero",
-) -> Any:
+    cost: Variable | None, wrt: Variable | Several, *, consider_constant: Iterable[Variable] = (),
+    disconnected_inputs: str = "raise", known_grads: Mapping[Variable, Any] | None = None, return_disconnected: str = "zero",
+) -> Any:  # fmt: skip
     """The derivative of a scalar with respect to a variable, or to each of a list.
 
     `consider_constant` are not differentiated through; they may be differentiated by. `known_grads` gives cotangents of other
@@ -169,7 +155,8 @@ def _backpropagate(
             continue
         with carry_origin(variable.origin):
             if variable in item_parts:
-                dy: Any = tuple(_total(item_parts[variable].get(k, [])) for k in range(len(_result_types(variable))))
+                kinds: Any = variable.type
+                dy: Any = tuple(_total(item_parts[variable].get(k, [])) for k in range(len(kinds)))
             else:
                 dy = found[variable] = _total(parts.pop(variable, []))  # type: ignore[assignment]
             if dy is None or not variable.inputs or variable in constant:
@@ -248,18 +235,9 @@ def _innermost_common(one: _Branch | None, other: _Branch | None) -> _Branch | N
     return one
 
 
-def _result_types(variable: Variable) -> tuple[TensorType, ...]:
-    """The types of the results of an op that has several."""
-    kinds: Any = variable.type
-    return tuple(kinds)
-
-
 def _total(parts: Sequence[Variable]) -> Variable | None:
     """The sum of cotangents, None of none."""
-    total: Variable | None = None
-    for part in parts:
-        total = part if total is None else total + part
-    return total
+    return reduce(add, parts) if parts else None
 
 
 def _input_cotangents(variable: Variable, dy: Any) -> Cotangents:

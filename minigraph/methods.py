@@ -20,7 +20,6 @@ from minigraph.ops.linear import products as linear
 from minigraph.ops.reduce import reduction, running, statistics
 
 Axis = int | Sequence[int] | None
-Operand = Any
 
 
 class Methods:
@@ -103,64 +102,41 @@ class Methods:
         """The elements in another shape."""
         return shapes.reshape(self, newshape[0] if len(newshape) == 1 else newshape)
 
-    def flatten(self, ndim: int = 1) -> Variable:
-        """The trailing axes joined, so that `ndim` remain."""
-        return shapes.flatten(self, ndim)
-
-    def ravel(self) -> Variable:
-        """All elements as a vector."""
-        return shapes.ravel(self)
-
-    def dimshuffle(self, *pattern: Any) -> Variable:
-        """The axes in the order of `pattern`, where 'x' inserts one of size 1."""
-        return shapes.dimshuffle(self, *pattern)
-
     def transpose(self, *axes: Any) -> Variable:
         """The axes in the given order, reversed if none is given."""
         order = axes[0] if len(axes) == 1 and not isinstance(axes[0], int) else axes
         return shapes.transpose(self, order or None)
 
-    def swapaxes(self, axis1: int, axis2: int) -> Variable:
-        """Two axes exchanged."""
-        return shapes.swapaxes(self, axis1, axis2)
-
-    def squeeze(self, axis: Axis = None) -> Variable:
-        """Without axes of static size 1."""
-        return shapes.squeeze(self, axis)
-
-    def take(self, indices: Operand, axis: int | None = None) -> Variable:
-        """The elements at `indices` along `axis`."""
-        return indexing.take(self, indices, axis)
-
-    def repeat(self, repeats: Operand, axis: int | None = None) -> Variable:
-        """Each element repeated."""
-        return arranging.repeat(self, repeats, axis)
-
-    def nonzero(self) -> tuple[Variable, ...]:
-        """The positions of the elements that are not 0."""
-        return indexing.nonzero(self)
-
-    def sort(self, axis: int | None = -1) -> Variable:
-        """Sorted along an axis."""
-        return indexing.sort(self, axis)
-
-    def argsort(self, axis: int | None = -1) -> Variable:
-        """The order that sorts along an axis."""
-        return indexing.argsort(self, axis)
+    flatten = shapes.flatten
+    ravel = shapes.ravel
+    dimshuffle = shapes.dimshuffle
+    swapaxes = shapes.swapaxes
+    squeeze = shapes.squeeze
+    take = indexing.take
+    repeat = arranging.repeat
+    nonzero = indexing.nonzero
+    sort = indexing.sort
+    argsort = indexing.argsort
 
     # -- reductions and products -------------------------------------------------------------------------------------
 
-    def sum(self, axis: Axis = None, dtype: Any = None, keepdims: bool = False) -> Variable:
-        """The sum over `axis`, computed in `dtype`; `keepdims` leaves axes of size 1."""
-        return reduction.sum(self, axis, dtype, keepdims)
+    sum = reduction.sum
+    prod = reduction.prod
+    mean = statistics.mean
+    norm = statistics.norm
+    max = reduction.max
+    min = reduction.min
+    argmax = reduction.argmax
+    argmin = reduction.argmin
+    any = reduction.any
+    all = reduction.all
+    ptp = reduction.ptp
+    clip = arithmetic.clip
+    round = arithmetic.round
 
-    def prod(self, axis: Axis = None, dtype: Any = None, keepdims: bool = False) -> Variable:
-        """The product over `axis`, computed in `dtype`; `keepdims` leaves axes of size 1."""
-        return reduction.prod(self, axis, dtype, keepdims)
-
-    def mean(self, axis: Axis = None, dtype: Any = None, keepdims: bool = False) -> Variable:
-        """The mean over `axis`, computed in `dtype`; `keepdims` leaves axes of size 1."""
-        return statistics.mean(self, axis, dtype, keepdims)
+    def dot(self, other: Any) -> Variable:
+        """numpy.dot with another array."""
+        return linear.dot(self, other)
 
     def var(self, axis: Axis = None, ddof: int = 0, keepdims: bool = False) -> Variable:
         """The variance over `axis`, of count - `ddof` degrees of freedom; `keepdims` leaves axes of size 1."""
@@ -170,34 +146,6 @@ class Methods:
         """The standard deviation over `axis`, of count - `ddof` degrees of freedom; `keepdims` leaves axes of size 1."""
         return statistics.std(self, axis, ddof, keepdims)
 
-    def max(self, axis: Axis = None, keepdims: bool = False) -> Variable:
-        """The greatest element over `axis`."""
-        return reduction.max(self, axis, keepdims)
-
-    def min(self, axis: Axis = None, keepdims: bool = False) -> Variable:
-        """The smallest element over `axis`."""
-        return reduction.min(self, axis, keepdims)
-
-    def argmax(self, axis: int | None = None, keepdims: bool = False) -> Variable:
-        """The position of the greatest element."""
-        return reduction.argmax(self, axis, keepdims)
-
-    def argmin(self, axis: int | None = None, keepdims: bool = False) -> Variable:
-        """The position of the smallest element."""
-        return reduction.argmin(self, axis, keepdims)
-
-    def any(self, axis: Axis = None, keepdims: bool = False) -> Variable:
-        """Whether some element over `axis` is true."""
-        return reduction.any(self, axis, keepdims)
-
-    def all(self, axis: Axis = None, keepdims: bool = False) -> Variable:
-        """Whether every element over `axis` is true."""
-        return reduction.all(self, axis, keepdims)
-
-    def norm(self, ord: float = 2, axis: Axis = None, keepdims: bool = False) -> Variable:
-        """The vector norm of order `ord` over `axis`; `keepdims` leaves axes of size 1."""
-        return statistics.norm(self, ord, axis, keepdims)
-
     def cumsum(self, axis: int | None = None) -> Variable:
         """The running sum along `axis`."""
         return running.cumsum(self, axis)
@@ -205,19 +153,3 @@ class Methods:
     def cumprod(self, axis: int | None = None) -> Variable:
         """The running product along `axis`."""
         return running.cumprod(self, axis)
-
-    def ptp(self, axis: Axis = None, keepdims: bool = False) -> Variable:
-        """The greatest minus the smallest element over `axis`."""
-        return reduction.ptp(self, axis, keepdims)
-
-    def clip(self, a_min: Operand = None, a_max: Operand = None) -> Variable:
-        """Limited to [a_min, a_max]."""
-        return arithmetic.clip(self, a_min, a_max)
-
-    def round(self, decimals: int = 0) -> Variable:
-        """The elements rounded to a number of decimals, halves to even."""
-        return arithmetic.round(self, decimals)
-
-    def dot(self, other: Operand) -> Variable:
-        """numpy.dot with another array."""
-        return linear.dot(self, other)

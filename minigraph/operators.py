@@ -19,7 +19,6 @@ from minigraph.ops.elementwise import arithmetic, comparison
 from minigraph.ops.elementwise import base as elementwise
 from minigraph.ops.linear import products as linear
 
-Axis = int | Sequence[int] | None
 Operand = Any
 
 

@@ -39,16 +39,9 @@ def numeric_gradient(f: Callable[..., Any], points: Sequence[np.ndarray[Any, Any
 
 
 def verify_grad(
-    build: Callable[..., Variable],
-    points: Sequence[Any],
-    *,
-    order: int = 1,
-    seed: int = 0,
-    step: float = 1e-6,
-    rtol: float = 1e-5,
-    atol: float = 1e-7,
-    backend: str | None = None,
-) -> None:
+    build: Callable[..., Variable], points: Sequence[Any], *, order: int = 1, seed: int = 0, step: float = 1e-6,
+    rtol: float = 1e-5, atol: float = 1e-7, backend: str | None = None,
+) -> None:  # fmt: skip
     """Check the gradient of the result of `build`, a function of variables, at `points` against finite differences in float64.
 
     The result is projected on a random direction, drawn from `seed`; with order 2 the gradient is checked likewise. step: that

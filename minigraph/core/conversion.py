@@ -14,8 +14,6 @@ from minigraph.core.origin import described
 from minigraph.core.state import Cell
 from minigraph.core.types import TensorType, as_dtype, as_dtype_or_float, default_float, tensor_type
 
-# -- leaves ----------------------------------------------------------------------------------------------------------
-
 
 def tensor(name: str | None = None, *, dtype: Any = None, shape: Iterable[int | None]) -> Variable:
     """An input variable; `shape` gives each axis a size, or None for one that is unknown until a function is called.
@@ -53,14 +51,9 @@ def _constant_of(array: np.ndarray[Any, Any], exact: np.ndarray[Any, Any] | None
 
 
 def shared(
-    value: Any,
-    name: str | None = None,
-    borrow: bool = False,
-    *,
-    shape: Iterable[int | None] | None = None,
-    dtype: Any = None,
+    value: Any, name: str | None = None, borrow: bool = False, *, shape: Iterable[int | None] | None = None, dtype: Any = None,
     tags: tuple[Any, ...] = (),
-) -> Variable:
+) -> Variable:  # fmt: skip
     """A variable with state, kept between calls; copied from `value` unless `borrow`.
 
     `shape` may leave sizes open with None: then, and only then, may the value's shape change later.

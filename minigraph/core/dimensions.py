@@ -58,26 +58,19 @@ class Dimensions:
         sizes are one.
         """
         self.groups = groups
-        self.atoms: list[Atom] = []
         self.conditions: dict[Condition, None] = {}
         self.near_miss: tuple[Any, Any] | None = None
         """The sizes that were last found to be different, though they agree at the moment."""
         self._numbers: dict[Atom, int] = {}
         values = {group: shapes[k][axis] for (k, axis), group in groups.items()}
-        sizes = {group: self._size(value) for group, value in values.items()}
+        self.atoms = [Atom("") for _ in values]
+        sizes = {group: Dimension(self, (((k,), 1),), value) for k, (group, value) in enumerate(values.items())}
         self._names = list(sizes)
         self.shapes: tuple[tuple[Any, ...], ...] = tuple(
-            [
-                tuple([sizes[groups[k, axis]] if (k, axis) in groups else size for axis, size in enumerate(shape)])
-                for k, shape in enumerate(shapes)
-            ]
+            tuple([sizes[groups[k, axis]] if (k, axis) in groups else size for axis, size in enumerate(shape)])
+            for k, shape in enumerate(shapes)
         )
         """The shapes with sizes left open."""
-
-    def _size(self, value: int) -> Dimension:
-        """A new size."""
-        self.atoms.append(Atom(""))
-        return Dimension(self, (((len(self.atoms) - 1,), 1),), value)
 
     def refined(self) -> dict[Place, int] | None:
         """The groups without the difference that was missed last: two sizes are one, or those that agree with another number
@@ -148,17 +141,15 @@ class Dimensions:
 
     def settled(self, shapes: Sequence[Sequence[int]]) -> Sizes | None:
         """The sizes for a call with inputs of these shapes; None if what was planned does not hold for it."""
-        values: list[int | None] = [None] * len(self.atoms)
+        values: dict[int, int] = {}
         for shape, pattern in zip(shapes, self.shapes, strict=True):
             for size, planned in zip(shape, pattern, strict=True):
                 if isinstance(planned, Dimension):
                     ((number,), _) = planned.terms[0]
-                    if values[number] is None:
-                        values[number] = size
-                    planned = values[number]
+                    planned = values.setdefault(number, size)
                 if size != planned:
                     return None
-        known = [0 if one is None else one for one in values]
+        known = [values.get(number, 0) for number in range(len(self.atoms))]
         if any(size < SMALLEST for size, atom in zip(known, self.atoms, strict=True) if not atom.operation):
             return None
         sizes = Sizes(known)

@@ -123,6 +123,13 @@ class Op(Record):
         return Variable(self, inputs, inferred)
 
 
+class Shaped(Op):
+    """An op whose result has a shape that follows from the shapes of the inputs, whatever they hold."""
+
+    def shape_inputs(self, inputs: Sequence[Variable]) -> Sequence[Variable] | None:
+        return ()
+
+
 class Composite(Op):
     """An op defined by other ops: `expand` builds its result, from which type, value and gradient follow."""
 
@@ -180,14 +187,11 @@ class Shared(Leaf):
     cell: Cell
 
 
-class Item(Op):
+class Item(Shaped):
     """One result of an op that has several."""
 
     index: int
     view_of = 0
-
-    def shape_inputs(self, inputs: Sequence[Variable]) -> Sequence[Variable]:
-        return ()
 
     def infer(self, *types: Any) -> TensorType:
         return cast(TensorType, types[0][self.index])
@@ -249,14 +253,9 @@ class Variable(Operators):
     weak: bool
 
     def __init__(
-        self,
-        op: Op,
-        inputs: tuple[Variable, ...],
-        type: Types,
-        name: str | None = None,
-        tags: tuple[Any, ...] = (),
+        self, op: Op, inputs: tuple[Variable, ...], type: Types, name: str | None = None, tags: tuple[Any, ...] = (),
         origin: Origin | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         once = object.__setattr__
         once(self, "op", op)
         once(self, "inputs", inputs)

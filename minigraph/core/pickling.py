@@ -10,9 +10,6 @@ from typing import Any
 from minigraph.core.context import without_collector
 from minigraph.core.graph import Variable, toposort
 
-# -- pickling --------------------------------------------------------------------------------------------------------
-
-
 _archives: weakref.WeakKeyDictionary[Variable, weakref.ref[_Archive]] = weakref.WeakKeyDictionary()
 
 

@@ -9,6 +9,8 @@ from minigraph.core.errors import InvalidTypeError
 from minigraph.core.graph import Input, Structural, Variable, toposort
 from minigraph.core.origin import warn
 
+Change = Callable[[list[Variable]], list[Variable]]
+
 
 def with_bodies(variables: Iterable[Variable]) -> list[Variable]:
     """The variables, and those of the bodies among them, each body's before the variable that holds it."""
@@ -20,9 +22,9 @@ def with_bodies(variables: Iterable[Variable]) -> list[Variable]:
     return list(found)
 
 
-def _applied(variable: Variable, inputs: tuple[Variable, ...], change: Callable[[list[Variable]], list[Variable]]) -> Variable:
-    """A variable over other inputs, its body changed, too, if it has one; itself if nothing differs."""
-    op = variable.op
+def _applied(variable: Variable, done: Mapping[Variable, Variable], change: Change) -> Variable:
+    """A variable over what its inputs became, its body changed, too, if it has one; itself if nothing differs."""
+    op, inputs = variable.op, tuple([done[one] for one in variable.inputs])
     if isinstance(op, Structural):
         roots = op.body.roots
         changed = change(roots)
@@ -37,17 +39,15 @@ def transform(roots: Sequence[Variable], step: Callable[[Variable], Variable]) -
     """The roots of a graph in which each variable, its inputs transformed already, became `step(variable)`, in bodies, too."""
     done: dict[Variable, Variable] = {}
     for variable in toposort(roots):
-        inputs = tuple([done[one] for one in variable.inputs])
-        done[variable] = step(_applied(variable, inputs, lambda inner: transform(inner, step)))
+        done[variable] = step(_applied(variable, done, lambda inner: transform(inner, step)))
     return [done[root] for root in roots]
 
 
-def from_inside(roots: list[Variable], change: Callable[[list[Variable]], list[Variable]]) -> list[Variable]:
+def from_inside(roots: list[Variable], change: Change) -> list[Variable]:
     """The roots of a graph after `change` was made to the roots of each body, inner ones first, and to these in the end."""
     done: dict[Variable, Variable] = {}
     for variable in toposort(roots):
-        inputs = tuple([done[one] for one in variable.inputs])
-        done[variable] = _applied(variable, inputs, lambda inner: from_inside(inner, change))
+        done[variable] = _applied(variable, done, lambda inner: from_inside(inner, change))
     return change([done[root] for root in roots])
 
 
@@ -56,8 +56,7 @@ def rebuild(roots: Sequence[Variable], substitutes: Mapping[Variable, Variable])
     done = dict(substitutes)
     for variable in toposort(roots, stop=substitutes.keys()):
         if variable not in done:
-            inputs = tuple([done[one] for one in variable.inputs])
-            done[variable] = _applied(variable, inputs, lambda inner: rebuild(inner, substitutes))
+            done[variable] = _applied(variable, done, lambda inner: rebuild(inner, substitutes))
     return [done[root] for root in roots]
 
 

@@ -7,21 +7,13 @@ from typing import Any
 
 from minigraph.core.conversion import as_variable
 from minigraph.core.errors import InvalidTypeError
-from minigraph.core.graph import Array, Identity, Op, Shared, Variable, is_annotation, reachable, toposort
+from minigraph.core.graph import Array, Identity, Op, Shaped, Shared, Variable, is_annotation, reachable, toposort
 from minigraph.core.noted import Noted
 from minigraph.core.types import TensorType
 from minigraph.ops.elementwise.arithmetic import clip
 from minigraph.ops.elementwise.base import Cotangents, Operand, cast, promoted
 
-__all__ = [
-    "assert_",
-    "disconnected_grad",
-    "grad_clip",
-    "grad_reverse",
-    "grad_scale",
-    "ifelse",
-    "with_default_update",
-]
+__all__ = ["assert_", "disconnected_grad", "grad_clip", "grad_reverse", "grad_scale", "ifelse", "with_default_update"]
 
 
 class DefaultUpdate(Noted, Identity):
@@ -44,9 +36,7 @@ def with_default_update(x: Operand, updates: Mapping[Variable, Operand]) -> Vari
 
     TypeError if a key is not a shared variable, or a new value is not of its type.
     """
-    flat: list[Variable] = []
-    for target, value in updates.items():
-        flat += [target, updated_value(target, value)]
+    flat = [one for target, value in updates.items() for one in (target, updated_value(target, value))]
     return DefaultUpdate()(as_variable(x), *flat) if flat else as_variable(x)
 
 
@@ -112,15 +102,12 @@ def computed_by(roots: Sequence[Variable], stop: Container[Variable] = ()) -> li
     return [variable for variable in toposort(roots, stop) if variable in needed]
 
 
-class Assert(Noted, Op):
+class Assert(Noted, Shaped):
     """Its first input, if all conditions hold; an error otherwise."""
 
     message: str
     view_of = 0
     pure = False
-
-    def shape_inputs(self, inputs: Sequence[Variable]) -> Sequence[Variable]:
-        return ()
 
     def may_fail(self, *types: TensorType) -> bool:
         return True
@@ -185,8 +172,7 @@ class GradientOp(Op):
         return x
 
 
-class DisconnectedGrad(GradientOp):
-    pass
+class DisconnectedGrad(GradientOp): ...
 
 
 def disconnected_grad(x: Operand) -> Variable:

@@ -45,12 +45,7 @@ def philox(xp: Any, counter: Sequence[Array], key: Sequence[Any]) -> list[Array]
     mask, half = np.uint64(_LOW), np.uint64(32)
     for _ in range(10):
         first, second = c0 * np.uint64(_MULTIPLIERS[0]), c2 * np.uint64(_MULTIPLIERS[1])
-        c0, c1, c2, c3 = (
-            (second >> half) ^ c1 ^ k0,
-            second & mask,
-            (first >> half) ^ c3 ^ k1,
-            first & mask,
-        )
+        c0, c1, c2, c3 = (second >> half) ^ c1 ^ k0, second & mask, (first >> half) ^ c3 ^ k1, first & mask
         k0, k1 = (k0 + np.uint64(_WEYL[0])) & mask, (k1 + np.uint64(_WEYL[1])) & mask
     return [c0, c1, c2, c3]
 

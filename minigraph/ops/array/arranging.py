@@ -9,7 +9,7 @@ import numpy as np
 
 from minigraph.core.conversion import as_variable, constant
 from minigraph.core.errors import InvalidTypeError, InvalidValueError
-from minigraph.core.graph import Array, Op, Variable
+from minigraph.core.graph import Array, Shaped, Variable
 from minigraph.core.types import TensorType, check_axes, check_axis
 from minigraph.ops.array.creation import arange, full, tri
 from minigraph.ops.array.indexing import index, set_subtensor, take
@@ -17,20 +17,7 @@ from minigraph.ops.array.shape import broadcast_to, expand_dims, ravel, reshape,
 from minigraph.ops.elementwise.base import Cotangents, Operand, cast, promoted
 from minigraph.ops.elementwise.comparison import lt, where
 
-__all__ = [
-    "concatenate",
-    "diag",
-    "flip",
-    "outer",
-    "pad",
-    "repeat",
-    "roll",
-    "split",
-    "stack",
-    "tile",
-    "tril",
-    "triu",
-]
+__all__ = ["concatenate", "diag", "flip", "outer", "pad", "repeat", "roll", "split", "stack", "tile", "tril", "triu"]
 
 
 def _along(axis: int, part: Any) -> tuple[Any, ...]:
@@ -38,7 +25,7 @@ def _along(axis: int, part: Any) -> tuple[Any, ...]:
     return (slice(None),) * axis + (part,)
 
 
-class Concatenate(Op):
+class Concatenate(Shaped):
     """Arrays joined along an existing axis."""
 
     axis: int
@@ -46,9 +33,6 @@ class Concatenate(Op):
 
     def compilable(self, *types: TensorType) -> bool:
         return True
-
-    def shape_inputs(self, inputs: Sequence[Variable]) -> Sequence[Variable]:
-        return ()
 
     def infer(self, *types: TensorType) -> TensorType:
         first = types[0]
@@ -186,16 +170,14 @@ def pad(x: Operand, pad_width: Any, constant_values: Operand = 0, *, mode: str =
 def diag(x: Operand, k: int = 0) -> Variable:
     """The diagonal k of a matrix, or a matrix with a vector on its diagonal k."""
     variable = as_variable(x)
+    down, right = max(-k, 0), max(k, 0)
     if variable.ndim == 1:
-        side = shape(variable)[0] + (k if k >= 0 else -k)
-        start = max(-k, 0), max(k, 0)
+        side = shape(variable)[0] + (down + right)
         places = arange(shape(variable)[0])
-        blank = full((side, side), 0, variable.dtype)
-        return set_subtensor(index(blank, (places + start[0], places + start[1])), variable)
+        return set_subtensor(index(full((side, side), 0, variable.dtype), (places + down, places + right)), variable)
     if variable.ndim != 2:
         raise InvalidTypeError(f"diag takes a vector or a matrix, not {variable!r}")
     rows, columns = shape(variable)
-    down, right = max(-k, 0), max(k, 0)
     height, width = rows - down, columns - right
     if isinstance(height, int) and isinstance(width, int):
         places = arange(max(min(height, width), 0))

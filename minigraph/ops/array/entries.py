@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any, ClassVar
 
 import numpy as np
@@ -88,10 +89,6 @@ class Indexing(Noted):
         remaining = iter(fillers)
         return tuple(_filled(entry, remaining) for entry in self.entries)
 
-    def uses_arrays(self, fillers: Sequence[Any]) -> bool:
-        """Whether an array stands in the index, so that elements may be picked more than once."""
-        return any(filler.ndim for filler in fillers)
-
     def result_type(self, x: TensorType, fillers: Sequence[TensorType]) -> TensorType:
         """The type of x indexed; IndexError where a known index is outside a known size."""
         return TensorType(x.dtype, _indexed_shape(self.entries, x, fillers))
@@ -165,34 +162,29 @@ def _filled(entry: Entry, fillers: Iterator[Array]) -> Any:
 def _indexed_shape(entries: Sequence[Entry], x: TensorType, fillers: Sequence[TensorType]) -> Shape:
     """The static shape of x indexed by `entries`, whose holes are filled by values of the types `fillers`."""
     remaining = iter(fillers)
-    advanced = any(filler.ndim for filler in fillers)
     result: list[int | None] = []
     picked: list[Shape] = []  # the shapes of the indices that NumPy broadcasts together
-    places: list[int] = []  # where in `entries` those stand
-    where = 0  # where the broadcast axes go, if the picking entries stand together
     axis = 0
-    for place, entry in enumerate(entries):
+    for entry in entries:
         if entry is None:
             result.append(1)
             continue
         if isinstance(entry, Range):
-            for _ in range(entry.holes):
-                _check_scalar(next(remaining))
+            for bound in islice(remaining, entry.holes):
+                if bound.ndim or bound.dtype.kind not in "iu":
+                    raise InvalidTypeError(f"a bound of a slice must be an integer scalar, not {bound}")
             result.append(_range_length(entry, x.shape[axis]))
             axis += 1
             continue
         filler = next(remaining) if isinstance(entry, Hole) else TensorType(np.dtype("int64"), ())
-        if isinstance(entry, int | Dimension):
-            _check_bounds(entry, x.shape[axis], axis, x)
-        if not places:
-            where = len(result)
-        places.append(place)
+        size = x.shape[axis] if isinstance(entry, int | Dimension) else None
+        if size is not None and not -size <= entry < size:  # type: ignore[operator]
+            raise InvalidIndexError(f"index {entry} is out of bounds for axis {axis} with size {size} of {x}")
         picked.append((None,) if filler.dtype.kind == "b" else filler.shape)
         axis += consumed_axes(filler)
-    if not advanced:
+    if not any(filler.ndim for filler in fillers):
         return tuple(result)
-    together = places[-1] - places[0] + 1 == len(places)
-    where = where if together else 0
+    where = _place_of_picks(entries)
     return (*result[:where], *broadcast_shapes(picked), *result[where:])
 
 
@@ -203,18 +195,6 @@ def consumed_axes(filler: TensorType) -> int:
     if filler.dtype.kind not in "iu":
         raise InvalidTypeError(f"an index must be of integers or booleans, not {filler}")
     return 1
-
-
-def _check_scalar(bound: TensorType) -> None:
-    """TypeError unless a bound of a slice is an integer scalar."""
-    if bound.ndim or bound.dtype.kind not in "iu":
-        raise InvalidTypeError(f"a bound of a slice must be an integer scalar, not {bound}")
-
-
-def _check_bounds(entry: int, size: int | None, axis: int, x: TensorType) -> None:
-    """IndexError if a known index is outside a known size."""
-    if size is not None and not -size <= entry < size:
-        raise InvalidIndexError(f"index {entry} is out of bounds for axis {axis} with size {size} of {x}")
 
 
 def _range_length(entry: Range, size: int | None) -> int | None:

@@ -19,17 +19,7 @@ from minigraph.ops.elementwise.arithmetic import zero_of
 from minigraph.ops.elementwise.base import Cotangents, Operand, cast, with_room
 from minigraph.ops.elementwise.comparison import eq, where
 
-__all__ = [
-    "argsort",
-    "inc_subtensor",
-    "index",
-    "nonzero",
-    "set_subtensor",
-    "sort",
-    "take",
-    "take_along_axis",
-    "unique",
-]
+__all__ = ["argsort", "inc_subtensor", "index", "nonzero", "set_subtensor", "sort", "take", "take_along_axis", "unique"]
 
 
 class Index(Indexing, Selection):
@@ -70,7 +60,7 @@ class Assign(Indexing):
         if (shape := x[index].shape) != value.shape:
             raise ValueError(f"what is written has shape {value.shape}, but what is written to has shape {shape}")
         result = xp.array(x, order="C")
-        self.write(xp, result, index, value, self.uses_arrays(fillers))
+        self.write(xp, result, index, value, any(one.ndim for one in fillers))
         return result
 
     def write(self, xp: Any, result: Array, index: tuple[Any, ...], value: Array, repeats: bool) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from minigraph.core.graph import Array, Op, Variable
+from minigraph.core.graph import Array, Op, Shaped
 from minigraph.core.types import TensorType
 
 
-class Selection(Op):
+class Selection(Shaped):
     """An op whose result shows elements of its first operand, where `index_map` says they are.
 
     A subclass states `infer` and `index_map`: kernels read the elements in place, and `forward` takes them out of arrays. The
@@ -21,9 +21,6 @@ class Selection(Op):
 
     def compilable(self, *types: TensorType) -> bool:
         return self.in_order or all(one.dtype.kind in "iu" for one in types[1:])
-
-    def shape_inputs(self, inputs: Sequence[Variable]) -> Sequence[Variable] | None:
-        return ()
 
     def is_view(self, *types: TensorType) -> bool:
         """Whether the result is known to be in the operand's memory, not picked by what other operands hold."""

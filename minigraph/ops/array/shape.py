@@ -17,25 +17,9 @@ from minigraph.ops.array.sizes import Size, Sizes, fill_sizes, known_size, split
 from minigraph.ops.elementwise.base import Cotangents, Operand
 
 __all__ = [
-    "addbroadcast",
-    "broadcast_to",
-    "dimshuffle",
-    "expand_dims",
-    "flatten",
-    "moveaxis",
-    "patternbroadcast",
-    "ravel",
-    "reshape",
-    "shape",
-    "shape_padleft",
-    "shape_padright",
-    "size",
-    "specify_shape",
-    "squeeze",
-    "swapaxes",
-    "transpose",
-    "unbroadcast",
-]
+    "addbroadcast", "broadcast_to", "dimshuffle", "expand_dims", "flatten", "moveaxis", "patternbroadcast", "ravel", "reshape",
+    "shape", "shape_padleft", "shape_padright", "size", "specify_shape", "squeeze", "swapaxes", "transpose", "unbroadcast",
+]  # fmt: skip
 
 
 def shape(x: Operand) -> tuple[int | Variable, ...]:
@@ -108,7 +92,7 @@ def transpose(x: Operand, axes: Sequence[int] | None = None) -> Variable:
 
 
 def swapaxes(x: Operand, axis1: int, axis2: int) -> Variable:
-    """x with two axes exchanged."""
+    """x with the axes `axis1` and `axis2` exchanged."""
     variable = as_variable(x)
     order = list(range(variable.ndim))
     first, second = check_axis(axis1, variable.ndim), check_axis(axis2, variable.ndim)

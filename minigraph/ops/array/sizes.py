@@ -9,7 +9,7 @@ import numpy as np
 
 from minigraph.core.dimensions import Dimension
 from minigraph.core.errors import InvalidTypeError
-from minigraph.core.graph import Array, Constant, Op, Variable
+from minigraph.core.graph import Array, Constant, Shaped, Variable
 from minigraph.core.types import Shape, TensorType, check_axis
 from minigraph.ops.elementwise.base import cast
 
@@ -17,7 +17,7 @@ Sizes = Any
 """A size or a sequence of sizes, each an int or an integer scalar variable."""
 
 
-class Size(Op):
+class Size(Shaped):
     """The run-time size of one axis."""
 
     axis: int
@@ -28,9 +28,6 @@ class Size(Op):
 
     def compilable(self, *types: TensorType) -> bool:
         return True
-
-    def shape_inputs(self, inputs: Sequence[Variable]) -> Sequence[Variable]:
-        return ()
 
     def forward(self, xp: Any, x: Array) -> Array:
         return np.asarray(x.shape[self.axis], "int64")

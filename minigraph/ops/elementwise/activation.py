@@ -14,15 +14,7 @@ from minigraph.ops.elementwise.comparison import ge, gt, where
 from minigraph.ops.elementwise.special import NormalCdf
 from minigraph.ops.elementwise.transcendental import exp
 
-__all__ = [
-    "elu",
-    "gelu",
-    "leaky_relu",
-    "relu",
-    "sigmoid",
-    "silu",
-    "softplus",
-]
+__all__ = ["elu", "gelu", "leaky_relu", "relu", "sigmoid", "silu", "softplus"]
 
 
 def _in_single(x: Array) -> Array:
@@ -62,15 +54,10 @@ def softplus(x: Operand) -> Variable:
     return Softplus().of(x)
 
 
-class Sloped(Floating):
-    """A nonlinearity with a number that says how it goes on below 0."""
-
-    alpha: float
-
-
-class Relu(Sloped):
+class Relu(Floating):
     """x where positive, else alpha * x."""
 
+    alpha: float
     cost, cheap = 1, True
 
     def forward(self, xp: Any, x: Array) -> Array:
@@ -90,8 +77,10 @@ def leaky_relu(x: Operand, alpha: float = 0.01) -> Variable:
     return relu(x, alpha)
 
 
-class Elu(Sloped):
+class Elu(Floating):
     """x where positive, else alpha * (exp(x) - 1)."""
+
+    alpha: float
 
     def forward(self, xp: Any, x: Array) -> Array:
         return xp.where(x >= 0, x, self.alpha * xp.expm1(xp.minimum(x, 0)))

@@ -14,29 +14,9 @@ from minigraph.ops.elementwise.base import Cast, Cotangents, Elementwise, Floati
 from minigraph.ops.elementwise.comparison import eq, gt, lt, where
 
 __all__ = [
-    "abs",
-    "add",
-    "ceil",
-    "clip",
-    "divide",
-    "divmod",
-    "floor",
-    "floor_divide",
-    "maximum",
-    "minimum",
-    "multiply",
-    "multiply_or_zero",
-    "neg",
-    "negative",
-    "power",
-    "reciprocal",
-    "remainder",
-    "round",
-    "sign",
-    "square",
-    "subtract",
-    "trunc",
-]
+    "abs", "add", "ceil", "clip", "divide", "divmod", "floor", "floor_divide", "maximum", "minimum", "multiply",
+    "multiply_or_zero", "neg", "negative", "power", "reciprocal", "remainder", "round", "sign", "square", "subtract", "trunc",
+]  # fmt: skip
 
 
 class Stepwise(Elementwise):
@@ -49,12 +29,9 @@ class Stepwise(Elementwise):
 # -- arithmetic ------------------------------------------------------------------------------------------------------
 
 
-class Add(Elementwise):
+class Add(Elementwise, computes="add"):
     kinds = "biuf"
     cost, cheap, rounds_alone = 1, True, True
-
-    def forward(self, xp: Any, a: Array, b: Array) -> Array:
-        return xp.add(a, b)
 
     def gradient(self, dy: Variable, y: Variable, a: Variable, b: Variable) -> Cotangents:
         return dy, dy
@@ -65,11 +42,8 @@ def add(a: Operand, b: Operand) -> Variable:
     return Add().of(a, b)
 
 
-class Subtract(Elementwise):
+class Subtract(Elementwise, computes="subtract"):
     cost, cheap, rounds_alone = 1, True, True
-
-    def forward(self, xp: Any, a: Array, b: Array) -> Array:
-        return xp.subtract(a, b)
 
     def gradient(self, dy: Variable, y: Variable, a: Variable, b: Variable) -> Cotangents:
         return dy, -dy
@@ -80,12 +54,9 @@ def subtract(a: Operand, b: Operand) -> Variable:
     return Subtract().of(a, b)
 
 
-class Multiply(Elementwise):
+class Multiply(Elementwise, computes="multiply"):
     kinds = "biuf"
     cost, cheap, rounds_alone = 1, True, True
-
-    def forward(self, xp: Any, a: Array, b: Array) -> Array:
-        return xp.multiply(a, b)
 
     def gradient(self, dy: Variable, y: Variable, a: Variable, b: Variable) -> Cotangents:
         return multiply_or_zero(dy, b), multiply_or_zero(dy, a)
@@ -132,14 +103,11 @@ def zero_of(dy: Variable) -> Variable:
     return multiply_or_zero(constant(0, dtype=dy.dtype), dy)
 
 
-class Divide(Floating):
+class Divide(Floating, computes="divide"):
     cost, cheap = 1, True
 
     def operand_dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
         return dtype if dtype.kind == "f" else np.dtype("float64")
-
-    def forward(self, xp: Any, a: Array, b: Array) -> Array:
-        return xp.divide(a, b)
 
     def gradient(self, dy: Variable, y: Variable, a: Variable, b: Variable) -> Cotangents:
         inverse = reciprocal(b)
@@ -152,9 +120,7 @@ def divide(a: Operand, b: Operand) -> Variable:
     return Divide().of(a, b)
 
 
-class FloorDivide(Stepwise):
-    def forward(self, xp: Any, a: Array, b: Array) -> Array:
-        return xp.floor_divide(a, b)
+class FloorDivide(Stepwise, computes="floor_divide"): ...
 
 
 def floor_divide(a: Operand, b: Operand) -> Variable:
@@ -162,10 +128,7 @@ def floor_divide(a: Operand, b: Operand) -> Variable:
     return FloorDivide().of(a, b)
 
 
-class Remainder(Elementwise):
-    def forward(self, xp: Any, a: Array, b: Array) -> Array:
-        return xp.remainder(a, b)
-
+class Remainder(Elementwise, computes="remainder"):
     def gradient(self, dy: Variable, y: Variable, a: Variable, b: Variable) -> Cotangents:
         return dy, -multiply_or_zero(dy, floor_divide(a, b))
 
@@ -180,12 +143,9 @@ def divmod(a: Operand, b: Operand) -> tuple[Variable, Variable]:
     return floor_divide(a, b), remainder(a, b)
 
 
-class Power(Elementwise):
+class Power(Elementwise, computes="power"):
     def compilable(self, *types: TensorType) -> bool:
         return types[0].dtype.kind == "f"  # an integer to a negative power is an error at run time
-
-    def forward(self, xp: Any, a: Array, b: Array) -> Array:
-        return xp.power(a, b)
 
     def gradient(self, dy: Variable, y: Variable, a: Variable, b: Variable) -> Cotangents:
         # b * a**(b - 1) is 0 for b = 0 even at a = 0, and a**b * log(a) is taken as 0 at a = 0
@@ -205,19 +165,13 @@ def power(a: Operand, b: Operand) -> Variable:
     return Power().of(a, b)
 
 
-class Log(Floating):
-    def forward(self, xp: Any, x: Array) -> Array:
-        return xp.log(x)
-
+class Log(Floating, computes="log"):
     def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
         return (multiply_or_zero(dy, reciprocal(x)),)
 
 
-class Negative(Elementwise):
+class Negative(Elementwise, computes="negative"):
     cost, cheap = 1, True
-
-    def forward(self, xp: Any, x: Array) -> Array:
-        return xp.negative(x)
 
     def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
         return (-dy,)
@@ -231,14 +185,11 @@ def negative(x: Operand) -> Variable:
 neg = negative
 
 
-class Reciprocal(Floating):
+class Reciprocal(Floating, computes="reciprocal"):
     cost = 1
 
     def operand_dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
         return dtype if dtype.kind == "f" else np.dtype("float64")
-
-    def forward(self, xp: Any, x: Array) -> Array:
-        return xp.reciprocal(x)
 
     def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
         return (-multiply_or_zero(multiply_or_zero(dy, y), y),)
@@ -249,11 +200,8 @@ def reciprocal(x: Operand) -> Variable:
     return Reciprocal().of(x)
 
 
-class Square(Elementwise):
+class Square(Elementwise, computes="square"):
     cost, cheap, rounds_alone = 1, True, True
-
-    def forward(self, xp: Any, x: Array) -> Array:
-        return xp.square(x)
 
     def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
         return (multiply_or_zero(dy, x * 2),)
@@ -264,12 +212,9 @@ def square(x: Operand) -> Variable:
     return Square().of(x)
 
 
-class Absolute(Elementwise):
+class Absolute(Elementwise, computes="abs"):
     kinds = "biuf"
     cost, cheap = 1, True
-
-    def forward(self, xp: Any, x: Array) -> Array:
-        return xp.abs(x)
 
     def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
         return (multiply_or_zero(dy, sign(x)),)
@@ -280,12 +225,9 @@ def abs(x: Operand) -> Variable:
     return Absolute().of(x)
 
 
-class Maximum(Elementwise):
+class Maximum(Elementwise, computes="maximum"):
     kinds = "biuf"
     cost, cheap = 1, True
-
-    def forward(self, xp: Any, a: Array, b: Array) -> Array:
-        return xp.maximum(a, b)
 
     def gradient(self, dy: Variable, y: Variable, a: Variable, b: Variable) -> Cotangents:
         return _shared_between_ties(dy, gt(a, b), lt(a, b))
@@ -296,12 +238,9 @@ def maximum(a: Operand, b: Operand) -> Variable:
     return Maximum().of(a, b)
 
 
-class Minimum(Elementwise):
+class Minimum(Elementwise, computes="minimum"):
     kinds = "biuf"
     cost, cheap = 1, True
-
-    def forward(self, xp: Any, a: Array, b: Array) -> Array:
-        return xp.minimum(a, b)
 
     def gradient(self, dy: Variable, y: Variable, a: Variable, b: Variable) -> Cotangents:
         return _shared_between_ties(dy, lt(a, b), gt(a, b))
@@ -332,9 +271,7 @@ def clip(x: Operand, a_min: Operand = None, a_max: Operand = None) -> Variable:
 # -- rounding and sign -----------------------------------------------------------------------------------------------
 
 
-class Sign(Stepwise):
-    def forward(self, xp: Any, x: Array) -> Array:
-        return xp.sign(x)
+class Sign(Stepwise, computes="sign"): ...
 
 
 def sign(x: Operand) -> Variable:
@@ -342,9 +279,7 @@ def sign(x: Operand) -> Variable:
     return Sign().of(x)
 
 
-class Floor(Stepwise):
-    def forward(self, xp: Any, x: Array) -> Array:
-        return xp.floor(x)
+class Floor(Stepwise, computes="floor"): ...
 
 
 def floor(x: Operand) -> Variable:
@@ -352,9 +287,7 @@ def floor(x: Operand) -> Variable:
     return _rounded(Floor(), x)
 
 
-class Ceil(Stepwise):
-    def forward(self, xp: Any, x: Array) -> Array:
-        return xp.ceil(x)
+class Ceil(Stepwise, computes="ceil"): ...
 
 
 def ceil(x: Operand) -> Variable:
@@ -362,9 +295,7 @@ def ceil(x: Operand) -> Variable:
     return _rounded(Ceil(), x)
 
 
-class Trunc(Stepwise):
-    def forward(self, xp: Any, x: Array) -> Array:
-        return xp.trunc(x)
+class Trunc(Stepwise, computes="trunc"): ...
 
 
 def trunc(x: Operand) -> Variable:
@@ -372,9 +303,7 @@ def trunc(x: Operand) -> Variable:
     return _rounded(Trunc(), x)
 
 
-class Round(Stepwise):
-    def forward(self, xp: Any, x: Array) -> Array:
-        return xp.rint(x)
+class Round(Stepwise, computes="rint"): ...
 
 
 def round(x: Operand, decimals: int = 0) -> Variable:

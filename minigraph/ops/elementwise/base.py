@@ -14,13 +14,10 @@ import numpy as np
 from minigraph.core.context import quietly
 from minigraph.core.conversion import as_variable, constant, is_weak, number
 from minigraph.core.errors import InvalidTypeError, InvalidValueError
-from minigraph.core.graph import Array, Constant, Op, Variable, evaluated
+from minigraph.core.graph import Array, Constant, Shaped, Variable, evaluated
 from minigraph.core.types import TensorType, as_dtype, broadcast_shapes, default_float, float_dtype, promote
 
-__all__ = [
-    "cast",
-    "identity",
-]
+__all__ = ["cast", "identity"]
 
 Operand = Any
 """A variable, an array, a Python number, or a list of numbers."""
@@ -28,8 +25,11 @@ Operand = Any
 Cotangents = Sequence[Variable | None]
 
 
-class Elementwise(Op):
-    """An op that computes each element of its result from one element of each operand, broadcasting static 1s."""
+class Elementwise(Shaped):
+    """An op that computes each element of its result from one element of each operand, broadcasting static 1s.
+
+    A subclass that is one function of the array namespace names it: `class Exp(Floating, computes="exp")`.
+    """
 
     kinds: ClassVar[str] = "iuf"
     """The kinds of dtypes it takes: b(ool), i(nteger), u(nsigned), f(loat)."""
@@ -37,11 +37,13 @@ class Elementwise(Op):
     of_numbers = True
     cost = 12
 
+    def __init_subclass__(cls, computes: str = "") -> None:
+        super().__init_subclass__()
+        if computes:
+            cls.forward = lambda self, xp, *arrays: getattr(xp, computes)(*arrays)  # type: ignore[method-assign]
+
     def compilable(self, *types: TensorType) -> bool:
         return True
-
-    def shape_inputs(self, inputs: Sequence[Variable]) -> Sequence[Variable]:
-        return ()
 
     def of(self, *operands: Operand) -> Variable:
         """The op applied to anything array-like, promoted to one dtype."""

@@ -14,37 +14,10 @@ from minigraph.core.types import TensorType, broadcast_shapes
 from minigraph.ops.elementwise.base import Cotangents, Elementwise, Floating, Operand, cast, promoted, truth, weak_constant
 
 __all__ = [
-    "and_",
-    "bitwise_and",
-    "bitwise_or",
-    "bitwise_xor",
-    "eq",
-    "equal",
-    "ge",
-    "greater",
-    "greater_equal",
-    "gt",
-    "invert",
-    "isfinite",
-    "isinf",
-    "isnan",
-    "le",
-    "left_shift",
-    "less",
-    "less_equal",
-    "logical_and",
-    "logical_not",
-    "logical_or",
-    "logical_xor",
-    "lt",
-    "neq",
-    "not_equal",
-    "or_",
-    "right_shift",
-    "switch",
-    "where",
-    "xor",
-]
+    "and_", "bitwise_and", "bitwise_or", "bitwise_xor", "eq", "equal", "ge", "greater", "greater_equal", "gt", "invert",
+    "isfinite", "isinf", "isnan", "le", "left_shift", "less", "less_equal", "logical_and", "logical_not", "logical_or",
+    "logical_xor", "lt", "neq", "not_equal", "or_", "right_shift", "switch", "where", "xor",
+]  # fmt: skip
 
 
 class Comparison(Elementwise):
@@ -109,9 +82,7 @@ def _widened(operand: Operand, others: Sequence[Operand]) -> Operand:
 # -- comparison, logic, selection ------------------------------------------------------------------------------------
 
 
-class Equal(Comparison):
-    def forward(self, xp: Any, a: Array, b: Array) -> Array:
-        return xp.equal(a, b)
+class Equal(Comparison, computes="equal"): ...
 
 
 def equal(a: Operand, b: Operand) -> Variable:
@@ -119,9 +90,7 @@ def equal(a: Operand, b: Operand) -> Variable:
     return Equal().of(a, b)
 
 
-class NotEqual(Comparison):
-    def forward(self, xp: Any, a: Array, b: Array) -> Array:
-        return xp.not_equal(a, b)
+class NotEqual(Comparison, computes="not_equal"): ...
 
 
 def not_equal(a: Operand, b: Operand) -> Variable:
@@ -129,9 +98,7 @@ def not_equal(a: Operand, b: Operand) -> Variable:
     return NotEqual().of(a, b)
 
 
-class Less(Comparison):
-    def forward(self, xp: Any, a: Array, b: Array) -> Array:
-        return xp.less(a, b)
+class Less(Comparison, computes="less"): ...
 
 
 def less(a: Operand, b: Operand) -> Variable:
@@ -139,9 +106,7 @@ def less(a: Operand, b: Operand) -> Variable:
     return Less().of(a, b)
 
 
-class LessEqual(Comparison):
-    def forward(self, xp: Any, a: Array, b: Array) -> Array:
-        return xp.less_equal(a, b)
+class LessEqual(Comparison, computes="less_equal"): ...
 
 
 def less_equal(a: Operand, b: Operand) -> Variable:
@@ -162,9 +127,7 @@ def greater_equal(a: Operand, b: Operand) -> Variable:
 eq, neq, lt, le, gt, ge = equal, not_equal, less, less_equal, greater, greater_equal
 
 
-class LogicalAnd(Logical):
-    def forward(self, xp: Any, a: Array, b: Array) -> Array:
-        return xp.logical_and(a, b)
+class LogicalAnd(Logical, computes="logical_and"): ...
 
 
 def logical_and(a: Operand, b: Operand) -> Variable:
@@ -172,9 +135,7 @@ def logical_and(a: Operand, b: Operand) -> Variable:
     return LogicalAnd().of(a, b)
 
 
-class LogicalOr(Logical):
-    def forward(self, xp: Any, a: Array, b: Array) -> Array:
-        return xp.logical_or(a, b)
+class LogicalOr(Logical, computes="logical_or"): ...
 
 
 def logical_or(a: Operand, b: Operand) -> Variable:
@@ -182,9 +143,7 @@ def logical_or(a: Operand, b: Operand) -> Variable:
     return LogicalOr().of(a, b)
 
 
-class LogicalXor(Logical):
-    def forward(self, xp: Any, a: Array, b: Array) -> Array:
-        return xp.logical_xor(a, b)
+class LogicalXor(Logical, computes="logical_xor"): ...
 
 
 def logical_xor(a: Operand, b: Operand) -> Variable:
@@ -192,9 +151,7 @@ def logical_xor(a: Operand, b: Operand) -> Variable:
     return LogicalXor().of(a, b)
 
 
-class LogicalNot(Logical):
-    def forward(self, xp: Any, x: Array) -> Array:
-        return xp.logical_not(x)
+class LogicalNot(Logical, computes="logical_not"): ...
 
 
 def logical_not(x: Operand) -> Variable:
@@ -202,9 +159,7 @@ def logical_not(x: Operand) -> Variable:
     return LogicalNot().of(x)
 
 
-class IsNan(Predicate):
-    def forward(self, xp: Any, x: Array) -> Array:
-        return xp.isnan(x)
+class IsNan(Predicate, computes="isnan"): ...
 
 
 def isnan(x: Operand) -> Variable:
@@ -212,9 +167,7 @@ def isnan(x: Operand) -> Variable:
     return IsNan().of(x)
 
 
-class IsInf(Predicate):
-    def forward(self, xp: Any, x: Array) -> Array:
-        return xp.isinf(x)
+class IsInf(Predicate, computes="isinf"): ...
 
 
 def isinf(x: Operand) -> Variable:
@@ -222,9 +175,7 @@ def isinf(x: Operand) -> Variable:
     return IsInf().of(x)
 
 
-class IsFinite(Predicate):
-    def forward(self, xp: Any, x: Array) -> Array:
-        return xp.isfinite(x)
+class IsFinite(Predicate, computes="isfinite"): ...
 
 
 def isfinite(x: Operand) -> Variable:
@@ -267,9 +218,7 @@ switch = where
 # -- bits ------------------------------------------------------------------------------------------------------------
 
 
-class BitwiseAnd(Bitwise):
-    def forward(self, xp: Any, a: Array, b: Array) -> Array:
-        return xp.bitwise_and(a, b)
+class BitwiseAnd(Bitwise, computes="bitwise_and"): ...
 
 
 def bitwise_and(a: Operand, b: Operand) -> Variable:
@@ -277,9 +226,7 @@ def bitwise_and(a: Operand, b: Operand) -> Variable:
     return BitwiseAnd().of(a, b)
 
 
-class BitwiseOr(Bitwise):
-    def forward(self, xp: Any, a: Array, b: Array) -> Array:
-        return xp.bitwise_or(a, b)
+class BitwiseOr(Bitwise, computes="bitwise_or"): ...
 
 
 def bitwise_or(a: Operand, b: Operand) -> Variable:
@@ -287,9 +234,7 @@ def bitwise_or(a: Operand, b: Operand) -> Variable:
     return BitwiseOr().of(a, b)
 
 
-class BitwiseXor(Bitwise):
-    def forward(self, xp: Any, a: Array, b: Array) -> Array:
-        return xp.bitwise_xor(a, b)
+class BitwiseXor(Bitwise, computes="bitwise_xor"): ...
 
 
 def bitwise_xor(a: Operand, b: Operand) -> Variable:
@@ -300,9 +245,7 @@ def bitwise_xor(a: Operand, b: Operand) -> Variable:
 and_, or_, xor = bitwise_and, bitwise_or, bitwise_xor
 
 
-class Invert(Bitwise):
-    def forward(self, xp: Any, x: Array) -> Array:
-        return xp.invert(x)
+class Invert(Bitwise, computes="invert"): ...
 
 
 def invert(x: Operand) -> Variable:
@@ -310,11 +253,8 @@ def invert(x: Operand) -> Variable:
     return Invert().of(x)
 
 
-class LeftShift(Bitwise):
+class LeftShift(Bitwise, computes="left_shift"):
     kinds = "iu"
-
-    def forward(self, xp: Any, a: Array, b: Array) -> Array:
-        return xp.left_shift(a, b)
 
 
 def left_shift(a: Operand, b: Operand) -> Variable:
@@ -322,11 +262,8 @@ def left_shift(a: Operand, b: Operand) -> Variable:
     return LeftShift().of(a, b)
 
 
-class RightShift(Bitwise):
+class RightShift(Bitwise, computes="right_shift"):
     kinds = "iu"
-
-    def forward(self, xp: Any, a: Array, b: Array) -> Array:
-        return xp.right_shift(a, b)
 
 
 def right_shift(a: Operand, b: Operand) -> Variable:

@@ -3,38 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
-from minigraph.core.graph import Array, Variable
+from minigraph.core.graph import Variable
 from minigraph.ops.elementwise.arithmetic import Log, abs, multiply_or_zero, reciprocal, square
 from minigraph.ops.elementwise.base import Cotangents, Floating, Operand
 from minigraph.ops.elementwise.comparison import eq, gt, where
 
 __all__ = [
-    "arccos",
-    "arccosh",
-    "arcsin",
-    "arcsinh",
-    "arctan",
-    "arctan2",
-    "arctanh",
-    "cos",
-    "cosh",
-    "exp",
-    "exp2",
-    "expm1",
-    "hypot",
-    "log",
-    "log10",
-    "log1p",
-    "log2",
-    "logaddexp",
-    "sin",
-    "sinh",
-    "sqrt",
-    "tan",
-    "tanh",
-]
+    "arccos", "arccosh", "arcsin", "arcsinh", "arctan", "arctan2", "arctanh", "cos", "cosh", "exp", "exp2", "expm1", "hypot",
+    "log", "log10", "log1p", "log2", "logaddexp", "sin", "sinh", "sqrt", "tan", "tanh",
+]  # fmt: skip
 
 
 def log(x: Operand) -> Variable:
@@ -42,10 +20,7 @@ def log(x: Operand) -> Variable:
     return Log().of(x)
 
 
-class Exp(Floating):
-    def forward(self, xp: Any, x: Array) -> Array:
-        return xp.exp(x)
-
+class Exp(Floating, computes="exp"):
     def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
         return (multiply_or_zero(dy, y),)
 
@@ -55,10 +30,7 @@ def exp(x: Operand) -> Variable:
     return Exp().of(x)
 
 
-class Exp2(Floating):
-    def forward(self, xp: Any, x: Array) -> Array:
-        return xp.exp2(x)
-
+class Exp2(Floating, computes="exp2"):
     def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
         return (multiply_or_zero(dy, y * math.log(2)),)
 
@@ -68,10 +40,7 @@ def exp2(x: Operand) -> Variable:
     return Exp2().of(x)
 
 
-class Expm1(Floating):
-    def forward(self, xp: Any, x: Array) -> Array:
-        return xp.expm1(x)
-
+class Expm1(Floating, computes="expm1"):
     def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
         return (multiply_or_zero(dy, y + 1),)
 
@@ -81,10 +50,7 @@ def expm1(x: Operand) -> Variable:
     return Expm1().of(x)
 
 
-class Log2(Floating):
-    def forward(self, xp: Any, x: Array) -> Array:
-        return xp.log2(x)
-
+class Log2(Floating, computes="log2"):
     def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
         return (multiply_or_zero(dy, reciprocal(x * math.log(2))),)
 
@@ -94,10 +60,7 @@ def log2(x: Operand) -> Variable:
     return Log2().of(x)
 
 
-class Log10(Floating):
-    def forward(self, xp: Any, x: Array) -> Array:
-        return xp.log10(x)
-
+class Log10(Floating, computes="log10"):
     def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
         return (multiply_or_zero(dy, reciprocal(x * math.log(10))),)
 
@@ -107,10 +70,7 @@ def log10(x: Operand) -> Variable:
     return Log10().of(x)
 
 
-class Log1p(Floating):
-    def forward(self, xp: Any, x: Array) -> Array:
-        return xp.log1p(x)
-
+class Log1p(Floating, computes="log1p"):
     def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
         return (multiply_or_zero(dy, reciprocal(x + 1)),)
 
@@ -120,11 +80,8 @@ def log1p(x: Operand) -> Variable:
     return Log1p().of(x)
 
 
-class Sqrt(Floating):
+class Sqrt(Floating, computes="sqrt"):
     cost = 1
-
-    def forward(self, xp: Any, x: Array) -> Array:
-        return xp.sqrt(x)
 
     def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
         return (multiply_or_zero(dy, reciprocal(y * 2)),)
@@ -135,10 +92,7 @@ def sqrt(x: Operand) -> Variable:
     return Sqrt().of(x)
 
 
-class Sin(Floating):
-    def forward(self, xp: Any, x: Array) -> Array:
-        return xp.sin(x)
-
+class Sin(Floating, computes="sin"):
     def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
         return (multiply_or_zero(dy, cos(x)),)
 
@@ -148,10 +102,7 @@ def sin(x: Operand) -> Variable:
     return Sin().of(x)
 
 
-class Cos(Floating):
-    def forward(self, xp: Any, x: Array) -> Array:
-        return xp.cos(x)
-
+class Cos(Floating, computes="cos"):
     def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
         return (-multiply_or_zero(dy, sin(x)),)
 
@@ -161,10 +112,7 @@ def cos(x: Operand) -> Variable:
     return Cos().of(x)
 
 
-class Tan(Floating):
-    def forward(self, xp: Any, x: Array) -> Array:
-        return xp.tan(x)
-
+class Tan(Floating, computes="tan"):
     def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
         return (multiply_or_zero(dy, square(y) + 1),)
 
@@ -174,10 +122,7 @@ def tan(x: Operand) -> Variable:
     return Tan().of(x)
 
 
-class Arcsin(Floating):
-    def forward(self, xp: Any, x: Array) -> Array:
-        return xp.arcsin(x)
-
+class Arcsin(Floating, computes="arcsin"):
     def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
         return (multiply_or_zero(dy, reciprocal(sqrt(1 - square(x)))),)
 
@@ -187,10 +132,7 @@ def arcsin(x: Operand) -> Variable:
     return Arcsin().of(x)
 
 
-class Arccos(Floating):
-    def forward(self, xp: Any, x: Array) -> Array:
-        return xp.arccos(x)
-
+class Arccos(Floating, computes="arccos"):
     def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
         return (-multiply_or_zero(dy, reciprocal(sqrt(1 - square(x)))),)
 
@@ -200,10 +142,7 @@ def arccos(x: Operand) -> Variable:
     return Arccos().of(x)
 
 
-class Arctan(Floating):
-    def forward(self, xp: Any, x: Array) -> Array:
-        return xp.arctan(x)
-
+class Arctan(Floating, computes="arctan"):
     def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
         return (multiply_or_zero(dy, reciprocal(square(x) + 1)),)
 
@@ -213,10 +152,7 @@ def arctan(x: Operand) -> Variable:
     return Arctan().of(x)
 
 
-class Sinh(Floating):
-    def forward(self, xp: Any, x: Array) -> Array:
-        return xp.sinh(x)
-
+class Sinh(Floating, computes="sinh"):
     def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
         return (multiply_or_zero(dy, cosh(x)),)
 
@@ -226,10 +162,7 @@ def sinh(x: Operand) -> Variable:
     return Sinh().of(x)
 
 
-class Cosh(Floating):
-    def forward(self, xp: Any, x: Array) -> Array:
-        return xp.cosh(x)
-
+class Cosh(Floating, computes="cosh"):
     def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
         return (multiply_or_zero(dy, sinh(x)),)
 
@@ -239,10 +172,7 @@ def cosh(x: Operand) -> Variable:
     return Cosh().of(x)
 
 
-class Tanh(Floating):
-    def forward(self, xp: Any, x: Array) -> Array:
-        return xp.tanh(x)
-
+class Tanh(Floating, computes="tanh"):
     def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
         return (multiply_or_zero(dy, 1 - square(y)),)
 
@@ -252,10 +182,7 @@ def tanh(x: Operand) -> Variable:
     return Tanh().of(x)
 
 
-class Arcsinh(Floating):
-    def forward(self, xp: Any, x: Array) -> Array:
-        return xp.arcsinh(x)
-
+class Arcsinh(Floating, computes="arcsinh"):
     def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
         return (multiply_or_zero(dy, reciprocal(sqrt(square(x) + 1))),)
 
@@ -265,10 +192,7 @@ def arcsinh(x: Operand) -> Variable:
     return Arcsinh().of(x)
 
 
-class Arccosh(Floating):
-    def forward(self, xp: Any, x: Array) -> Array:
-        return xp.arccosh(x)
-
+class Arccosh(Floating, computes="arccosh"):
     def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
         return (multiply_or_zero(dy, reciprocal(sqrt(x - 1) * sqrt(x + 1))),)
 
@@ -278,10 +202,7 @@ def arccosh(x: Operand) -> Variable:
     return Arccosh().of(x)
 
 
-class Arctanh(Floating):
-    def forward(self, xp: Any, x: Array) -> Array:
-        return xp.arctanh(x)
-
+class Arctanh(Floating, computes="arctanh"):
     def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
         return (multiply_or_zero(dy, reciprocal(1 - square(x))),)
 
@@ -291,10 +212,7 @@ def arctanh(x: Operand) -> Variable:
     return Arctanh().of(x)
 
 
-class Arctan2(Floating):
-    def forward(self, xp: Any, a: Array, b: Array) -> Array:
-        return xp.arctan2(a, b)
-
+class Arctan2(Floating, computes="arctan2"):
     def gradient(self, dy: Variable, y: Variable, a: Variable, b: Variable) -> Cotangents:
         per_square = multiply_or_zero(dy, reciprocal(square(a) + square(b)))
         return multiply_or_zero(per_square, b), -multiply_or_zero(per_square, a)
@@ -305,10 +223,7 @@ def arctan2(a: Operand, b: Operand) -> Variable:
     return Arctan2().of(a, b)
 
 
-class Hypot(Floating):
-    def forward(self, xp: Any, a: Array, b: Array) -> Array:
-        return xp.hypot(a, b)
-
+class Hypot(Floating, computes="hypot"):
     def gradient(self, dy: Variable, y: Variable, a: Variable, b: Variable) -> Cotangents:
         length = where(eq(y, 0), 1, y)
         return multiply_or_zero(dy, a / length), multiply_or_zero(dy, b / length)
@@ -319,10 +234,7 @@ def hypot(a: Operand, b: Operand) -> Variable:
     return Hypot().of(a, b)
 
 
-class Logaddexp(Floating):
-    def forward(self, xp: Any, a: Array, b: Array) -> Array:
-        return xp.logaddexp(a, b)
-
+class Logaddexp(Floating, computes="logaddexp"):
     def gradient(self, dy: Variable, y: Variable, a: Variable, b: Variable) -> Cotangents:
         gap = where(eq(a, b), 0, a - b)  # equal infinities have no difference
         smaller = exp(-abs(gap))

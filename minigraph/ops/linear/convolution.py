@@ -20,14 +20,7 @@ from minigraph.ops.array.windows import overlap, per_axis, windows
 from minigraph.ops.elementwise.base import Operand, promoted
 from minigraph.ops.linear.products import matmul
 
-__all__ = [
-    "conv1d",
-    "conv2d",
-    "conv3d",
-    "conv_transpose1d",
-    "conv_transpose2d",
-    "conv_transpose3d",
-]
+__all__ = ["conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"]
 
 Widths = list[tuple[int, int]]
 

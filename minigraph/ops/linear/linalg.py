@@ -16,20 +16,13 @@ from minigraph.core.errors import InvalidTypeError, InvalidValueError
 from minigraph.core.graph import Array, Item, Op, Variable, items, toposort
 from minigraph.core.types import TensorType, broadcast_shapes
 from minigraph.ops.array.arranging import tril
-from minigraph.ops.array.creation import zeros_like
-from minigraph.ops.array.shape import expand_dims, shape, squeeze
+from minigraph.ops.array.creation import eye, zeros_like
+from minigraph.ops.array.shape import expand_dims, shape, squeeze, swapaxes
 from minigraph.ops.elementwise.arithmetic import abs as absolute
 from minigraph.ops.elementwise.arithmetic import multiply_or_zero
 from minigraph.ops.elementwise.base import Cotangents, Operand, cast, promoted
 from minigraph.ops.elementwise.comparison import and_, eq, gt, le, or_, where
-from minigraph.ops.linear.products import (
-    diagonal_matrix,
-    identity_like,
-    lower_triangle_halved,
-    matmul,
-    transposed,
-    with_agreeing_stacks,
-)
+from minigraph.ops.linear.products import matmul, with_agreeing_stacks
 from minigraph.ops.reduce import reduction, statistics
 from minigraph.ops.reduce.reduction import ProductOfOthers
 
@@ -42,6 +35,21 @@ def _matrix(a: Operand) -> Variable:
     if variable.dtype.kind != "f":
         return cast(variable, "float64")
     return cast(variable, "float32") if variable.dtype.itemsize == 2 else variable
+
+
+def identity_like(a: Variable) -> Variable:
+    """The identity matrix of the size of a's last axis."""
+    return eye(shape(a)[-1], dtype=a.dtype)
+
+
+def transposed(a: Variable) -> Variable:
+    """a with its last two axes exchanged."""
+    return swapaxes(a, -1, -2)
+
+
+def diagonal_matrix(a: Variable) -> Variable:
+    """Matrices with the last axis of a on their diagonals."""
+    return expand_dims(a, -1) * identity_like(a)
 
 
 def norm(x: Operand, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Variable:
@@ -114,7 +122,8 @@ class Cholesky(MatrixOp):
         return xp.linalg.cholesky(a)
 
     def gradient(self, dy: Variable, y: Variable, a: Variable) -> Cotangents:
-        inner = lower_triangle_halved(matmul(transposed(y), tril(dy)))
+        product = matmul(transposed(y), tril(dy))
+        inner = tril(product) - identity_like(product) * product * 0.5
         outside = Solve()(transposed(y), transposed(Solve()(transposed(y), transposed(inner))))
         return (_by_lower_half((outside + transposed(outside)) * 0.5),)
 

@@ -6,23 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from minigraph.core.errors import InvalidTypeError, InvalidValueError
-from minigraph.core.graph import Array, Op, Variable
+from minigraph.core.graph import Array, Op, Shaped, Variable
 from minigraph.core.types import TensorType, broadcast_shapes, check_axis
-from minigraph.ops.array.arranging import tril
-from minigraph.ops.array.creation import arange, eye
+from minigraph.ops.array.creation import arange
 from minigraph.ops.array.indexing import index
-from minigraph.ops.array.shape import (
-    broadcast_to,
-    dimshuffle,
-    expand_dims,
-    moveaxis,
-    reshape,
-    shape,
-    size,
-    squeeze,
-    swapaxes,
-    transpose,
-)
+from minigraph.ops.array.shape import broadcast_to, expand_dims, moveaxis, reshape, shape, size, squeeze, swapaxes, transpose
 from minigraph.ops.elementwise.base import Cotangents, Operand, promoted
 from minigraph.ops.reduce.reduction import sum as sum_over
 
@@ -31,7 +19,7 @@ __all__ = ["batched_dot", "dot", "einsum", "matmul", "tensordot"]
 _LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
-class MatMul(Op):
+class MatMul(Shaped):
     """The product of matrices on the last two axes; leading axes broadcast where they are statically 1."""
 
     of_numbers = True
@@ -39,9 +27,6 @@ class MatMul(Op):
 
     def compilable(self, *types: TensorType) -> bool:
         return types[0].dtype.kind == "f"
-
-    def shape_inputs(self, inputs: Sequence[Variable]) -> Sequence[Variable]:
-        return ()
 
     def infer(self, *types: TensorType) -> TensorType:
         a, b = types
@@ -85,10 +70,15 @@ def matmul(a: Operand, b: Operand) -> Variable:
     left, right = promoted((a, b))
     if not left.ndim or not right.ndim:
         raise InvalidTypeError(f"a matrix product needs operands with axes, not {left!r} and {right!r}: use * for scalars")
-    rows = expand_dims(left, 0) if left.ndim == 1 else left
-    columns = expand_dims(right, 1) if right.ndim == 1 else right
+    return _multiplied(left, right, 2)
+
+
+def _multiplied(left: Variable, right: Variable, ndim: int) -> Variable:
+    """The product of stacks of matrices, or of a row or a column where there are fewer than `ndim` axes."""
+    is_row, is_column = left.ndim < ndim, right.ndim < ndim
+    rows, columns = expand_dims(left, -2) if is_row else left, expand_dims(right, -1) if is_column else right
     result = MatMul()(*with_agreeing_stacks(rows, columns))
-    dropped = [axis for axis, vector in ((-2, left.ndim == 1), (-1, right.ndim == 1)) if vector]
+    dropped = [axis for axis, vector in ((-2, is_row), (-1, is_column)) if vector]
     return squeeze(result, dropped) if dropped else result
 
 
@@ -135,11 +125,7 @@ def batched_dot(a: Operand, b: Operand) -> Variable:
     left, right = promoted((a, b))
     if left.ndim not in (2, 3) or right.ndim not in (2, 3):
         raise InvalidTypeError(f"batched_dot takes two or three axes each, not {left!r} and {right!r}")
-    rows = expand_dims(left, 1) if left.ndim == 2 else left
-    columns = expand_dims(right, 2) if right.ndim == 2 else right
-    dropped = [axis for axis, vector in ((1, left.ndim == 2), (2, right.ndim == 2)) if vector]
-    result = MatMul()(*with_agreeing_stacks(rows, columns))
-    return squeeze(result, dropped) if dropped else result
+    return _multiplied(left, right, 3)
 
 
 class Einsum(Op):
@@ -240,23 +226,3 @@ def _with_own_labels_reduced(labels: str, variable: Variable, elsewhere: set[str
     own = [place for place, label in enumerate(labels) if label not in elsewhere]
     reduced = sum_over(variable, own, dtype=variable.dtype) if own else variable
     return "".join(label for label in labels if label in elsewhere), reduced
-
-
-def identity_like(a: Variable) -> Variable:
-    """The identity matrix of the size of a's last axis."""
-    return eye(shape(a)[-1], dtype=a.dtype)
-
-
-def lower_triangle_halved(a: Variable) -> Variable:
-    """The lower triangle of a with its diagonal halved."""
-    return tril(a) - identity_like(a) * a * 0.5
-
-
-def transposed(a: Variable) -> Variable:
-    """a with its last two axes exchanged."""
-    return swapaxes(a, -1, -2)
-
-
-def diagonal_matrix(a: Variable) -> Variable:
-    """Matrices with the last axis of a on their diagonals."""
-    return dimshuffle(a, *range(a.ndim), "x") * identity_like(a)

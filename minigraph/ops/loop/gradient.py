@@ -170,7 +170,8 @@ class _Backward:
         forward = self.forward if altered == op else altered(self.count, *self.given)
         updates = updates_of(forward)
         results = [with_asked(one, updates) for one in results_of(forward)]
-        self.done = self._steps_done(altered, results)
+        self.done: int | Variable = results[-1] if op.stops else self.count if op.steps is None else op.steps
+        """How many steps the forward loop did, an int where that is known."""
         stacks = {}
         for one in values:
             if one in self.rows:
@@ -180,12 +181,6 @@ class _Backward:
                 stack = results[place] if part is None else index(results[place], part)
             stacks[one] = self._reached(stack)
         return stacks
-
-    def _steps_done(self, op: Scan, results: Sequence[Variable]) -> int | Variable:
-        """How many steps the forward loop did, an int where that is known."""
-        if op.stops:
-            return results[-1]
-        return self.count if op.steps is None else op.steps
 
     @property
     def steps(self) -> int | Variable:
@@ -238,8 +233,7 @@ class _Backward:
             body, len(sequences), count, known, (False,) * count, backwards=not op.backwards, recomputed=op.recomputed
         )
         outside = {one for one in self.given if one.inputs}
-        count_back = steps_constant(steps) if isinstance(steps, int) else steps
-        results = loop(backward, count_back, [*sequences, *begin], outside)
+        results = loop(backward, steps_constant(steps), [*sequences, *begin], outside)
         result: list[Variable | None] = [None] * len(self.forward.inputs)
         for place, k in enumerate(self.flows):
             result[1 + op.sequences + k] = self._first_cotangent(k, results[place])

@@ -65,7 +65,7 @@ class Scan(Structural):
         return inputs[:1]
 
     def may_fail(self, *types: TensorType) -> bool:
-        return any(one.op.may_fail(*[operand.type for operand in one.inputs]) for one in self.body.variables)
+        return any(map(may_fail, self.body.variables))
 
     @property
     def outputs(self) -> int:
@@ -386,6 +386,6 @@ def _final_item(variable: Variable) -> tuple[Variable, Scan, int] | None:
     return (whole, op, place) if last else None
 
 
-def steps_constant(steps: int) -> Variable:
+def steps_constant(steps: int | Variable) -> Variable:
     """A number of steps as a variable."""
-    return constant(np.int64(steps))
+    return steps if isinstance(steps, Variable) else constant(np.int64(steps))

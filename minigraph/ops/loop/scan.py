@@ -21,17 +21,7 @@ from minigraph.ops.elementwise.arithmetic import ceil, floor_divide, maximum, mi
 from minigraph.ops.elementwise.base import cast
 from minigraph.ops.elementwise.transcendental import sqrt
 from minigraph.ops.loop.loop import Continued, Scan, captured, loop, may_fail, results_of, steps_constant, updates_of
-from minigraph.ops.loop.scan_arguments import (
-    as_sequence,
-    as_state,
-    check_number,
-    kept_type,
-    length_of,
-    listed,
-    rows_of,
-    understood,
-    until,
-)
+from minigraph.ops.loop.scan_arguments import as_sequence, as_state, kept_type, length_of, listed, rows_of, understood, until
 from minigraph.ops.loop.updates import carried, matching_results
 
 __all__ = ["foldl", "foldr", "map", "reduce", "scan", "scan_checkpoints", "until"]
@@ -42,16 +32,9 @@ Asked = Mapping[Variable, tuple[DefaultUpdate, Variable]]
 
 
 def scan(
-    fn: Step,
-    sequences: Any = None,
-    outputs_info: Any = None,
-    non_sequences: Any = None,
-    n_steps: int | Variable | None = None,
-    truncate_gradient: int = -1,
-    go_backwards: bool = False,
-    strict: bool = False,
-    name: str | None = None,
-) -> Any:
+    fn: Step, sequences: Any = None, outputs_info: Any = None, non_sequences: Any = None, n_steps: int | Variable | None = None,
+    truncate_gradient: int = -1, go_backwards: bool = False, strict: bool = False, name: str | None = None,
+) -> Any:  # fmt: skip
     """Call `fn` at every step of a loop, which becomes one op, and return the stacked outputs: one variable, or a list.
 
     sequences: variables with a row for each step on their first axis: one, a list of them, or of dict(input=x, taps=[-1, 0]),
@@ -77,14 +60,9 @@ def scan(
 
 
 def scan_checkpoints(
-    fn: Step,
-    sequences: Any = None,
-    outputs_info: Any = None,
-    non_sequences: Any = None,
-    n_steps: int | Variable | None = None,
-    save_every_N: int | None = None,
-    name: str | None = None,
-) -> Any:
+    fn: Step, sequences: Any = None, outputs_info: Any = None, non_sequences: Any = None, n_steps: int | Variable | None = None,
+    save_every_N: int | None = None, name: str | None = None,
+) -> Any:  # fmt: skip
     """`scan`, whose gradients keep the states of every N-th step alone, and compute those between them again.
 
     fn, sequences, outputs_info, non_sequences, n_steps, name: as for `scan`, and so is the result. save_every_N: with sqrt(T)
@@ -98,13 +76,9 @@ def scan_checkpoints(
 
 
 def map(
-    fn: Step,
-    sequences: Any,
-    non_sequences: Any = None,
-    truncate_gradient: int = -1,
-    go_backwards: bool = False,
+    fn: Step, sequences: Any, non_sequences: Any = None, truncate_gradient: int = -1, go_backwards: bool = False,
     name: str | None = None,
-) -> Any:
+) -> Any:  # fmt: skip
     """The results of `fn` for each row of the sequences, stacked.
 
     non_sequences, truncate_gradient, go_backwards, name: as for `scan`.
@@ -113,12 +87,7 @@ def map(
 
 
 def reduce(
-    fn: Step,
-    sequences: Any,
-    outputs_info: Any,
-    non_sequences: Any = None,
-    go_backwards: bool = False,
-    name: str | None = None,
+    fn: Step, sequences: Any, outputs_info: Any, non_sequences: Any = None, go_backwards: bool = False, name: str | None = None
 ) -> Any:
     """The last outputs of `fn`, which takes rows of the sequences and its former outputs, first those in `outputs_info`.
 
@@ -163,7 +132,7 @@ class _Loop:
                 outputs = [as_variable(False)]  # whose rows nobody sees: a body asks for updates when it computes something
             if not listed(outputs_info):
                 infos, before = [None] * len(outputs), [[] for _ in outputs]
-            check_number(len(outputs), len(infos))
+            _check_number(len(outputs), len(infos))
             followed = [one for output, former in zip(outputs, before, strict=True) if former for one in (output, *former[:-1])]
             plain = [output for output, one in zip(outputs, infos, strict=True) if one is None]
             roots = [*followed, *plain, *([] if condition is None else [condition])]
@@ -251,15 +220,15 @@ class _Loop:
             parts: Any = int(count.op.value) // size
         else:
             size = every or cast(ceil(sqrt(cast(maximum(count, 0), "float64"))), "int64")
-            parts = floor_divide(count, size if every else _at_least_one(size))
+            parts = floor_divide(count, size if every else -minimum(-size, -steps_constant(1)))
         done = parts * size
-        length = steps_constant(size) if isinstance(size, int) else size
-        body, firsts = self._part(length)
+        length = steps_constant(size)
+        body = self._part(length)
         known = parts if isinstance(parts, int) else None
-        states = len(firsts)
+        states = len(self._firsts)
         outer = Scan(body, len(self._sequences), states, known, (True,) * states, recomputed=True, name=self._name)
         chunks = [reshape(index(one, slice(0, done)), (parts, size, *shape(one)[1:])) for one in self._sequences]
-        first = _whole(outer, steps_constant(parts) if isinstance(parts, int) else parts, [*chunks, *firsts], self._outside)
+        first = _whole(outer, steps_constant(parts), [*chunks, *self._firsts], self._outside)
         updated = carried(first)
         results = matching_results(first, updated)
         known_steps = length_of(count)
@@ -275,7 +244,7 @@ class _Loop:
         joined = [concatenate([one, two]) for one, two in zip(head, rows, strict=True)]
         return self._delivered(joined[:states], joined[states:], updates_of(continued))
 
-    def _part(self, length: Variable) -> tuple[Graph, list[Variable]]:
+    def _part(self, length: Variable) -> Graph:
         """The body of the loop over parts: a loop over the steps of one."""
         rows = [TensorType(one.dtype, (length_of(length), *one.type.shape[1:])) for one in self._sequences]
         sequences = [Variable(Input(), (), kind) for kind in rows]
@@ -284,11 +253,16 @@ class _Loop:
         updated = carried(whole)
         results = [with_asked(one, updates_of(updated)) for one in matching_results(whole, updated)]
         histories, outputs = results[: len(states)], results[len(states) :]
-        inner = Graph(
-            (*sequences, *states),
-            (*(index(one, -1) for one in histories), *(index(one, slice(1, None)) for one in histories), *outputs),
-        )
-        return inner, self._firsts
+        lasts, rests = [index(one, -1) for one in histories], [index(one, slice(1, None)) for one in histories]
+        return Graph((*sequences, *states), (*lasts, *rests, *outputs))
+
+
+def _check_number(outputs: int, described: int) -> None:
+    """ValueError unless there are outputs, as many as were described."""
+    if outputs != described:
+        raise InvalidValueError(f"the step function returned {outputs} outputs, outputs_info describes {described}")
+    if not outputs:
+        raise InvalidValueError("the step function returned nothing: it must return at least one output, or a dict of updates")
 
 
 def _whole(op: Scan, count: Variable, arguments: Sequence[Variable], outside: Set[Variable]) -> Variable:
@@ -327,12 +301,6 @@ def _made_outside(
         elif any(operand in following for operand in one.inputs):
             following.add(one)
     return outside
-
-
-def _at_least_one(size: Variable) -> Variable:
-    """A size to divide by."""
-    one = as_variable(np.int64(1))
-    return -minimum(-size, -one)
 
 
 def _element(variable: Variable, name: str | None, dropped: int = 0) -> Variable:

@@ -126,20 +126,12 @@ def rows_of(
             views.append((index(view, slice(None, None, -1)) if backwards else view, one, tap))
     count = _count([view for view, _, _ in views], n_steps)
     known = length_of(count)
-    exact = [
-        (
-            view if _fits(view, known, len(views), n_steps) else index(view, slice(0, known if known is not None else count)),
-            one,
-            tap,
-        )
-        for view, one, tap in views
+    if len(views) == 1 and n_steps is None:
+        return count, views
+    part = slice(0, count if known is None else known)
+    return count, [
+        (view if known is not None and view.type.shape[0] == known else index(view, part), one, tap) for view, one, tap in views
     ]
-    return count, exact
-
-
-def _fits(view: Variable, known: int | None, number: int, n_steps: Any) -> bool:
-    """Whether a sequence is exactly as long as the loop."""
-    return (number == 1 and n_steps is None) or (known is not None and view.type.shape[0] == known)
 
 
 def _count(views: Sequence[Variable], n_steps: Any) -> Variable:
@@ -195,11 +187,11 @@ def kept_type(position: int, state: Variable, new: Variable) -> TensorType:
 
 
 def understood(returned: Any) -> tuple[list[Variable], Mapping[Variable, Operand], Variable | None]:
-    """The outputs, the updates, and the condition to end, from the result of a step function."""
+    """The outputs, perhaps in a list of their own, the updates, and the condition to end, of what a step function returned."""
     outputs: list[Variable] = []
     updates: Mapping[Variable, Operand] = {}
     condition: Variable | None = None
-    for one in _flat(returned):
+    for one in (one for part in listed(returned) for one in listed(part)):
         if isinstance(one, until):
             condition = as_variable(one.condition)
             if condition.ndim:
@@ -210,19 +202,3 @@ def understood(returned: Any) -> tuple[list[Variable], Mapping[Variable, Operand
         elif one is not None:
             outputs.append(as_variable(one))
     return outputs, updates, condition
-
-
-def _flat(returned: Any) -> list[Any]:
-    """The result of a step function as one list: outputs may come in a list of their own, before updates and the condition."""
-    flat: list[Any] = []
-    for one in listed(returned):
-        flat += list(one) if isinstance(one, list | tuple) else [one]
-    return flat
-
-
-def check_number(outputs: int, described: int) -> None:
-    """ValueError unless there are outputs, as many as were described."""
-    if outputs != described:
-        raise InvalidValueError(f"the step function returned {outputs} outputs, outputs_info describes {described}")
-    if not outputs:
-        raise InvalidValueError("the step function returned nothing: it must return at least one output, or a dict of updates")

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from minigraph.core.graph import Array, Op, Variable
+from minigraph.core.graph import Array, Op, Shaped, Variable
 from minigraph.core.types import TensorType, drop_axes
 from minigraph.ops.array.shape import restore_axes
 from minigraph.ops.elementwise.base import cast
@@ -19,7 +19,7 @@ State = tuple[Array, ...]
 """The accumulators of a fold: arrays, or single values in a kernel."""
 
 
-class Reduction(Op):
+class Reduction(Shaped):
     """An op that folds the axes `axes` away.
 
     A subclass that states its fold, by `states`, `add`, `merge` and `result`, is compiled, and needs no `forward`. These are
@@ -66,9 +66,6 @@ class Reduction(Op):
 
     def compilable(self, *types: TensorType) -> bool:
         return type(self).add is not Reduction.add
-
-    def shape_inputs(self, inputs: Sequence[Variable]) -> Sequence[Variable]:
-        return ()
 
     def over(self, axes: tuple[int, ...]) -> Reduction:
         """The same reduction over other axes."""

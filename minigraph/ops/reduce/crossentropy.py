@@ -28,13 +28,7 @@ from minigraph.ops.reduce.reduction import sum
 from minigraph.ops.reduce.softmax import softmax
 from minigraph.ops.reduce.statistics import logsumexp
 
-__all__ = [
-    "binary_crossentropy",
-    "categorical_crossentropy",
-    "one_hot",
-    "sigmoid_binary_crossentropy",
-    "softmax_crossentropy",
-]
+__all__ = ["binary_crossentropy", "categorical_crossentropy", "one_hot", "sigmoid_binary_crossentropy", "softmax_crossentropy"]
 
 
 def one_hot(x: Operand, n: Any, dtype: Any = None, *, ignore_index: int | None = None) -> Variable:

@@ -303,13 +303,9 @@ def center(
 
 
 def standardize(
-    x: Operand,
-    axes: int | Sequence[int],
-    epsilon: float = 1e-4,
-    *,
-    mask: Operand | None = None,
+    x: Operand, axes: int | Sequence[int], epsilon: float = 1e-4, *, mask: Operand | None = None,
     all_reduce: Reduction | None = None,
-) -> tuple[Variable, Variable, Variable]:
+) -> tuple[Variable, Variable, Variable]:  # fmt: skip
     """(x_hat, mean, stdev) over `axes`: x_hat = (x - mean) / stdev, stdev = sqrt(E[(x - mean)^2] + epsilon).
 
     mean and stdev keep the axes at size 1, and are float32 for 16-bit x. Where a `mask`, which broadcasts to x, is 0 or False,

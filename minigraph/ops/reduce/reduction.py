@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import builtins
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,19 +20,9 @@ from minigraph.ops.array.shape import broadcast_like, dimshuffle, expand_dims, m
 from minigraph.ops.elementwise.arithmetic import multiply_or_zero, reciprocal
 from minigraph.ops.elementwise.base import Cotangents, Operand, cast, truth
 from minigraph.ops.elementwise.comparison import eq, where
-from minigraph.ops.reduce.base import Accumulation, Associative, Axis, Ordering, Reduction, State, remaining_axes, wider
+from minigraph.ops.reduce.base import Accumulation, Associative, Axis, Ordering, State, remaining_axes, wider
 
-__all__ = [
-    "all",
-    "any",
-    "argmax",
-    "argmin",
-    "max",
-    "min",
-    "prod",
-    "ptp",
-    "sum",
-]
+__all__ = ["all", "any", "argmax", "argmin", "max", "min", "prod", "ptp", "sum"]
 
 
 class Extreme(Ordering):
@@ -48,8 +39,8 @@ class Extreme(Ordering):
         return (multiply_or_zero(restore_axes(each, self.axes, x.ndim), ties),)
 
 
-def _reduced(op: type[Reduction], x: Operand, axis: Axis, keepdims: bool) -> Variable:
-    """`op` over `axis` of x, the axes kept with size 1 if asked for."""
+def reduced(op: Callable[[tuple[int, ...]], Op], x: Operand, axis: Axis, keepdims: bool) -> Variable:
+    """What `op` makes of the axes, over `axis` of x, the axes kept with size 1 if asked for."""
     variable = as_variable(x)
     axes = check_axes(axis, variable.ndim)
     return keep_axes(op(axes)(variable), axes, variable.ndim, keepdims)
@@ -86,7 +77,7 @@ class Sum(Accumulation):
 
 
 def sum(x: Operand, axis: Axis = None, dtype: Any = None, keepdims: bool = False) -> Variable:
-    """The sum over `axis`; integers are summed in 64 bits, other dtypes in `dtype` or their own."""
+    """The sum of x over `axis`, in `dtype`, x's own or 64 bits for integers; `keepdims` leaves axes of size 1."""
     return _accumulated(Sum, x, axis, dtype, keepdims)
 
 
@@ -110,7 +101,7 @@ class Prod(Accumulation):
 
 
 def prod(x: Operand, axis: Axis = None, dtype: Any = None, keepdims: bool = False) -> Variable:
-    """The product over `axis`; integers are multiplied in 64 bits. Its gradient is right at zeros too."""
+    """The product of x over `axis`; `dtype` and `keepdims` are those of `sum`. Its gradient is right at zeros too."""
     return _accumulated(Prod, x, axis, dtype, keepdims)
 
 
@@ -141,8 +132,8 @@ class Max(Extreme, Associative):
 
 
 def max(x: Operand, axis: Axis = None, keepdims: bool = False) -> Variable:
-    """The greatest element over `axis`, NaN if there is one; equal ones share the gradient equally."""
-    return _reduced(Max, x, axis, keepdims)
+    """The greatest element of x over `axis` (kept if `keepdims`), NaN if there is one; equals share the gradient equally."""
+    return reduced(Max, x, axis, keepdims)
 
 
 class Peak(Ordering, Associative):
@@ -162,12 +153,12 @@ class Min(Extreme, Associative):
 
 
 def min(x: Operand, axis: Axis = None, keepdims: bool = False) -> Variable:
-    """The smallest element over `axis`, NaN if there is one; equal ones share the gradient equally."""
-    return _reduced(Min, x, axis, keepdims)
+    """The smallest element of x over `axis` (kept if `keepdims`), NaN if there is one; equals share the gradient equally."""
+    return reduced(Min, x, axis, keepdims)
 
 
 def ptp(x: Operand, axis: Axis = None, keepdims: bool = False) -> Variable:
-    """The greatest minus the smallest element over `axis`."""
+    """The greatest minus the smallest element of x over `axis`; `keepdims` leaves axes of size 1."""
     return max(x, axis, keepdims) - min(x, axis, keepdims)
 
 
@@ -189,8 +180,8 @@ class All(Associative):
 
 
 def all(x: Operand, axis: Axis = None, keepdims: bool = False) -> Variable:
-    """Whether every element over `axis` is true (or not 0)."""
-    return _reduced(All, truth(x), axis, keepdims)
+    """Whether every element of x over `axis` is true (or not 0); `keepdims` leaves axes of size 1."""
+    return reduced(All, truth(x), axis, keepdims)
 
 
 class Any_(Associative):
@@ -211,8 +202,8 @@ class Any_(Associative):
 
 
 def any(x: Operand, axis: Axis = None, keepdims: bool = False) -> Variable:
-    """Whether some element over `axis` is true (or not 0)."""
-    return _reduced(Any_, truth(x), axis, keepdims)
+    """Whether some element of x over `axis` is true (or not 0); `keepdims` leaves axes of size 1."""
+    return reduced(Any_, truth(x), axis, keepdims)
 
 
 class Position(Extreme):
@@ -258,7 +249,7 @@ class ArgMax(Position):
 def argmax(x: Operand, axis: Axis = None, keepdims: bool = False) -> Variable:
     """The position of the greatest element along `axis` (of the raveled x if None), the first of equals, as int64.
 
-    Over several axes it is the position among their elements in C order.
+    Over several axes it is the position among their elements in C order; `keepdims` leaves axes of size 1.
     """
     return _position(ArgMax, x, axis, keepdims)
 
@@ -273,7 +264,7 @@ class ArgMin(Position):
 def argmin(x: Operand, axis: Axis = None, keepdims: bool = False) -> Variable:
     """The position of the smallest element along `axis` (of the raveled x if None), the first of equals, as int64.
 
-    Over several axes it is the position among their elements in C order.
+    Over several axes it is the position among their elements in C order; `keepdims` leaves axes of size 1.
     """
     return _position(ArgMin, x, axis, keepdims)
 
@@ -283,7 +274,7 @@ def _position(op: type[Position], x: Operand, axis: Axis, keepdims: bool) -> Var
     variable = as_variable(x)
     axes = check_axes(axis, variable.ndim)
     if len(axes) == 1:
-        return _reduced(op, variable, axes, keepdims)
+        return reduced(op, variable, axes, keepdims)
     kept = remaining_axes(variable.ndim, axes)
     sizes = shape(variable)
     joined = reshape(dimshuffle(variable, [*kept, *axes]), [*(sizes[one] for one in kept), size(variable, axes)])

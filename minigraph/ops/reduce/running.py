@@ -16,13 +16,7 @@ from minigraph.ops.elementwise.comparison import le, where
 from minigraph.ops.reduce.base import wide_integer, wider
 from minigraph.ops.reduce.reduction import ProductOfOthers, sum
 
-__all__ = [
-    "cumprod",
-    "cumsum",
-]
-
-
-# -- running sums and products ---------------------------------------------------------------------------------------
+__all__ = ["cumprod", "cumsum"]
 
 
 class Running(Op):

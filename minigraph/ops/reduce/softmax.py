@@ -12,13 +12,7 @@ from minigraph.ops.elementwise.base import Cotangents, Operand, floating
 from minigraph.ops.elementwise.transcendental import exp, log
 from minigraph.ops.reduce.reduction import Peak, sum
 
-__all__ = [
-    "log_softmax",
-    "softmax",
-]
-
-
-# -- along an axis ---------------------------------------------------------------------------------------------------
+__all__ = ["log_softmax", "softmax"]
 
 
 def _floating_and_axis(x: Operand, axis: int) -> tuple[Variable, int]:

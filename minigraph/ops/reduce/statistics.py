@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from minigraph.core.conversion import as_variable, constant, is_weak
 from minigraph.core.errors import InvalidTypeError, InvalidValueError
 from minigraph.core.graph import Composite, Variable
-from minigraph.core.types import as_dtype, check_axes
+from minigraph.core.types import as_dtype
 from minigraph.ops.array.shape import broadcast_like, dimshuffle, restore_axes, size
 from minigraph.ops.elementwise import arithmetic, comparison
 from minigraph.ops.elementwise.arithmetic import multiply_or_zero, reciprocal, square
@@ -17,18 +18,9 @@ from minigraph.ops.elementwise.base import Cotangents, Operand, cast, floating, 
 from minigraph.ops.elementwise.comparison import eq, gt, le, lt, where
 from minigraph.ops.elementwise.transcendental import exp, log, sqrt
 from minigraph.ops.reduce.base import Axis, remaining_axes, wider
-from minigraph.ops.reduce.reduction import Peak, Sum, keep_axes, max, min, sum
+from minigraph.ops.reduce.reduction import Peak, Sum, max, min, reduced, sum
 
-__all__ = [
-    "logsumexp",
-    "mean",
-    "norm",
-    "std",
-    "var",
-]
-
-
-# -- means and what builds on them -----------------------------------------------------------------------------------
+__all__ = ["logsumexp", "mean", "norm", "std", "var"]
 
 
 SMALLER = 2.0**-64
@@ -101,15 +93,14 @@ class Mean(Folding):
 
 
 def mean(x: Operand, axis: Axis = None, dtype: Any = None, keepdims: bool = False) -> Variable:
-    """The mean over `axis`, in float64 for integers, or in `dtype`, by which an integer is cut; NaN of no elements."""
+    """The mean of x over `axis` (kept if `keepdims`), in float64 for integers, or in `dtype`, cut if whole; NaN of nothing."""
     wanted = None if dtype is None else as_dtype(dtype)
     if wanted is not None and wanted.kind != "f":
         return cast(mean(cast(x, wanted), axis, None, keepdims), wanted)
     variable = fractional(x) if wanted is None else as_variable(x)
     if wanted is not None and is_weak(x):
         variable, wanted = cast(x, wanted), None
-    axes = check_axes(axis, variable.ndim)
-    return keep_axes(Mean(axes, wanted)(variable), axes, variable.ndim, keepdims)
+    return reduced(partial(Mean, dtype=wanted), variable, axis, keepdims)
 
 
 class Variance(Folding):
@@ -144,9 +135,7 @@ class Variance(Folding):
 
 def var(x: Operand, axis: Axis = None, ddof: int = 0, keepdims: bool = False, *, dtype: Any = None) -> Variable:
     """The mean squared deviation from the mean over `axis`, divided by (count - ddof), computed in `dtype` if that is given."""
-    variable = _with_freedom(x, ddof, dtype)
-    axes = check_axes(axis, variable.ndim)
-    return keep_axes(Variance(axes, ddof)(variable), axes, variable.ndim, keepdims)
+    return reduced(partial(Variance, ddof=ddof), _with_freedom(x, ddof, dtype), axis, keepdims)
 
 
 class StandardDeviation(Variance):
@@ -174,9 +163,7 @@ def _with_freedom(x: Operand, ddof: Any, dtype: Any) -> Variable:
 
 def std(x: Operand, axis: Axis = None, ddof: int = 0, keepdims: bool = False, *, dtype: Any = None) -> Variable:
     """The standard deviation over `axis`, computed in `dtype` if given; its gradient is 0 where all elements are equal."""
-    variable = _with_freedom(x, ddof, dtype)
-    axes = check_axes(axis, variable.ndim)
-    return keep_axes(StandardDeviation(axes, ddof)(variable), axes, variable.ndim, keepdims)
+    return reduced(partial(StandardDeviation, ddof=ddof), _with_freedom(x, ddof, dtype), axis, keepdims)
 
 
 class LogSumExp(Folding):
@@ -203,9 +190,7 @@ class LogSumExp(Folding):
 
 def logsumexp(x: Operand, axis: Axis = None, keepdims: bool = False) -> Variable:
     """log(sum(exp(x))) over `axis`, without overflow."""
-    variable = floating(x)
-    axes = check_axes(axis, variable.ndim)
-    return keep_axes(LogSumExp(axes)(variable), axes, variable.ndim, keepdims)
+    return reduced(LogSumExp, floating(x), axis, keepdims)
 
 
 class EuclideanNorm(Folding):
@@ -250,18 +235,14 @@ class PowerNorm(Folding):
 
 
 def norm(x: Operand, ord: float = 2, axis: Axis = None, keepdims: bool = False) -> Variable:
-    """The vector norm of order `ord` (a positive number, inf or -inf) over `axis`; its gradient at 0 is 0."""
+    """The norm of vectors x, of order `ord` (positive, inf or -inf), over `axis` (kept if `keepdims`), with gradient 0 at 0."""
     variable = promoted((x,), _mean_dtype)[0]
-    axes = check_axes(axis, variable.ndim)
     if ord == 2:
-        return keep_axes(EuclideanNorm(axes)(variable), axes, variable.ndim, keepdims)
-    size_of = arithmetic.abs(variable)
+        return reduced(EuclideanNorm, variable, axis, keepdims)
     if ord == 1:
-        return sum(size_of, axes, keepdims=keepdims)
-    if ord == np.inf:
-        return max(size_of, axes, keepdims)
-    if ord == -np.inf:
-        return min(size_of, axes, keepdims)
+        return sum(arithmetic.abs(variable), axis, keepdims=keepdims)
+    if ord in (np.inf, -np.inf):
+        return (max if ord > 0 else min)(arithmetic.abs(variable), axis, keepdims)
     if isinstance(ord, bool) or not isinstance(ord, int | float) or not ord > 0:
         raise InvalidValueError(f"the order of a norm must be a positive number, inf or -inf, not {ord!r}")
-    return keep_axes(PowerNorm(axes, float(ord))(variable), axes, variable.ndim, keepdims)
+    return reduced(partial(PowerNorm, ord=float(ord)), variable, axis, keepdims)
