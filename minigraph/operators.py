@@ -229,4 +229,4 @@ for _name, _member in {**vars(Methods), **vars(Operators)}.items():
     if _name not in ("__module__", "__doc__", "__dict__", "__weakref__", "__annotations__") and (
         vars(Variable).get(_name, _MISSING) is _MISSING
     ):
-        builtins.setattr(Variable, _name, guarded(_member) if isinstance(_member, FunctionType) else _member)
+        builtins.setattr(Variable, _name, guarded(_member, in_class=True) if isinstance(_member, FunctionType) else _member)

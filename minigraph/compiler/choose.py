@@ -60,8 +60,10 @@ def register_backend(name: str, pipeline: Pipeline, make: Callable[[Pipeline, Jo
 
     name: what `function(..., backend=)` and `mg.config.backend` call it. pipeline: its passes. make: what makes the backend of
     one function, from the passes that are asked for, and from the journal that is told of them.
-    ValueError for a name that is taken.
+    ValueError for a name that is taken, TypeError for anything that is no name, no pipeline, or no function.
     """
+    if not isinstance(name, str) or not isinstance(pipeline, Pipeline) or not callable(make):
+        raise InvalidTypeError(f"a backend has a name, a Pipeline, and a function, not {name!r}, {pipeline!r} and {make!r}")
     if name in machines:
         raise InvalidValueError(f"there is a backend {name!r} already")
     machines[name] = Machine(pipeline, make)

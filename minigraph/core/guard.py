@@ -30,8 +30,8 @@ BARE = tuple(theirs for theirs, _ in _OURS)
 """The classes of errors of Python's and NumPy's that may be about what was given."""
 
 
-def guarded(function: F) -> F:
-    """A function of the public interface; what users' own functions raise within it passes as it is."""
+def guarded(function: F, in_class: bool = False) -> F:
+    """A function of the public interface, or one `in_class`; errors of users' own functions within it pass unchanged."""
     is_method = function.__name__ in ("__init__", "__call__")
     name = function.__qualname__.split(".")[-2] if is_method else function.__name__
 
@@ -40,7 +40,7 @@ def guarded(function: F) -> F:
         try:
             return function(*args, **kwargs)
         except BARE as error:
-            answer(error, name, args[1:] if is_method else args, kwargs, _about_unknown_argument(error, function))
+            answer(error, name, args[1:] if is_method else args, kwargs, _about_unknown_argument(error, function, in_class))
 
     guard_itself: Any = guard
     GUARDS.add(guard_itself.__code__)
@@ -61,12 +61,12 @@ def answer(error: Exception, name: str, args: Sequence[Any], kwargs: Mapping[str
     raise kind(f"{name} {advice or f'cannot take what it was given: {str(error) or type(error).__name__}'}", place) from error
 
 
-def _about_unknown_argument(error: Exception, function: Callable[..., Any]) -> str | None:
-    """What a function takes instead of an argument that it does not have, if that is what an error says."""
+def _about_unknown_argument(error: Exception, function: Callable[..., Any], in_class: bool) -> str | None:
+    """The arguments that a function takes instead of one that it does not have, if that is what an error says."""
     found = re.fullmatch(r"(\S+)\(\) got an unexpected keyword argument '(\w+)'.*", str(error))
     if found is None or found[1] != function.__qualname__:
         return None
-    known = [name for name in signature(function).parameters if name != "self"]
+    known = [*signature(function).parameters][1 if in_class else 0 :]
     return f"has no argument {found[2]!r}; {instead_of_argument(function.__name__, found[2], known)}"
 
 
@@ -81,7 +81,7 @@ def with_guarded_methods(kind: K) -> K:
     """A class whose constructor and public methods, as far as it defines them, are guarded."""
     for name, member in list(vars(kind).items()):
         if isinstance(member, FunctionType) and (name in ("__init__", "__call__") or not name.startswith("_")):
-            setattr(kind, name, guarded(member))
+            setattr(kind, name, guarded(member, in_class=True))
     return kind
 
 
