@@ -10,6 +10,7 @@ import numpy as np
 from minigraph.core.errors import InvalidTypeError, InvalidValueError
 from minigraph.core.graph import Variable
 from minigraph.core.types import as_ints, check_axes
+from minigraph.layers.core.initialization import agree
 from minigraph.layers.core.settings import Setting, flag, number
 from minigraph.layers.normalization.apply_options import Freeze
 from minigraph.layers.normalization.conventions import Convention
@@ -92,15 +93,13 @@ class DialectNormalization(PopulationNormalization):
         return tuple(axis for axis in range(x.ndim) if axis not in kept)
 
     def infer_sizes(self, *inputs: Variable) -> None:
-        if inputs:
-            self._check_rank(inputs[0])
-        if self.features is None and inputs:
-            sizes = tuple(inputs[0].type.shape[axis] for axis in self.kept(inputs[0]))
-            if None in sizes:
-                raise InvalidValueError(
-                    f"{self!r} needs to know how many features {inputs[0]!r} has; give the size of that axis"
-                )
-            self.features = tuple(size for size in sizes if size is not None)
+        for x in inputs[:1]:
+            self._check_rank(x)
+            if self.features is None:
+                sizes = tuple(x.type.shape[axis] for axis in self.kept(x))
+                if None in sizes:
+                    raise InvalidValueError(f"{self!r} needs to know how many features {x!r} has; give the size of that axis")
+                self.features = tuple(size for size in sizes if size is not None)
 
     def parameter_shape(self) -> tuple[int, ...]:
         self.need(features=self.features)
@@ -127,7 +126,7 @@ class DialectNormalization(PopulationNormalization):
         for x in inputs[:1]:
             self._check_rank(x)
             sizes = tuple(x.type.shape[axis] for axis in self.kept(x))
-            if any(None not in pair and pair[0] != pair[1] for pair in zip(sizes, self.features or (), strict=True)):
+            if not agree(sizes, self.features or ()):
                 raise InvalidValueError(f"{self!r} was made for {self.features} features, not for the {sizes} of {x!r}")
 
     def _check_rank(self, x: Variable) -> None:

@@ -100,19 +100,27 @@ def sgd(cost_or_gradients: Any, parameters: Parameters, learning_rate: Rate) -> 
     return _updates(cost_or_gradients, parameters, learning_rate, lambda slot: (slot.p - slot.rate * slot.g, []))
 
 
+def _with_velocity(
+    cost_or_gradients: Any, parameters: Parameters, learning_rate: Rate, momentum: float, looks_ahead: bool
+) -> Pairs:
+    """The common part of both momentums: a velocity for each parameter, which `looks_ahead` follows one more time."""
+    momentum = fraction(momentum, "momentum")
+
+    def rule(slot: Slot) -> tuple[Variable, Pairs]:
+        velocity = slot.state("velocity")
+        step = slot.rate * slot.g
+        new = velocity * momentum - step
+        return slot.p + new * momentum - step if looks_ahead else slot.p + new, [(velocity, new)]
+
+    return _updates(cost_or_gradients, parameters, learning_rate, rule)
+
+
 def momentum(cost_or_gradients: Any, parameters: Parameters, learning_rate: Rate, momentum: float = 0.9) -> Pairs:
     """v = momentum * v - rate * g; p + v (Polyak 1964).
 
     cost_or_gradients, parameters, learning_rate: as the module says.
     """
-    momentum = fraction(momentum, "momentum")
-
-    def rule(slot: Slot) -> tuple[Variable, Pairs]:
-        velocity = slot.state("velocity")
-        new = velocity * momentum - slot.rate * slot.g
-        return slot.p + new, [(velocity, new)]
-
-    return _updates(cost_or_gradients, parameters, learning_rate, rule)
+    return _with_velocity(cost_or_gradients, parameters, learning_rate, momentum, looks_ahead=False)
 
 
 def nesterov(cost_or_gradients: Any, parameters: Parameters, learning_rate: Rate, momentum: float = 0.9) -> Pairs:
@@ -120,15 +128,7 @@ def nesterov(cost_or_gradients: Any, parameters: Parameters, learning_rate: Rate
 
     cost_or_gradients, parameters, learning_rate: as the module says.
     """
-    momentum = fraction(momentum, "momentum")
-
-    def rule(slot: Slot) -> tuple[Variable, Pairs]:
-        velocity = slot.state("velocity")
-        step = slot.rate * slot.g
-        new = velocity * momentum - step
-        return slot.p + new * momentum - step, [(velocity, new)]
-
-    return _updates(cost_or_gradients, parameters, learning_rate, rule)
+    return _with_velocity(cost_or_gradients, parameters, learning_rate, momentum, looks_ahead=True)
 
 
 def adagrad(cost_or_gradients: Any, parameters: Parameters, learning_rate: Rate = 0.01, epsilon: float = 1e-6) -> Pairs:

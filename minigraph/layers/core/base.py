@@ -140,24 +140,19 @@ class Layer(Stateful):
             self.check_inputs(*inputs)
             return
         with unchanged_on_failure([self]):
-            self._allocate(*inputs)
+            with self.being_made():
+                self.infer_sizes(*inputs)
+                if self.dtype is None:
+                    floats = (one.dtype for one in inputs if isinstance(one, Variable) and one.dtype.kind == "f")
+                    self.dtype = next(floats, default_float())
+                self.allocate_parameters()
+                self.allocated = True
             self.check_inputs(*inputs)
-
-    def _allocate(self, *inputs: Variable) -> None:
-        """Settle sizes and dtype, and make the parameters."""
-        with self.being_made():
-            self.infer_sizes(*inputs)
-            if self.dtype is None:
-                floats = [one.dtype for one in inputs if isinstance(one, Variable) and one.dtype.kind == "f"]
-                self.dtype = floats[0] if floats else default_float()
-            self.allocate_parameters()
-            self.allocated = True
 
     @contextmanager
     def being_made(self) -> Iterator[None]:
         """Let any attribute be set inside the block."""
-        before = self._is_made
-        self._is_made = False
+        before, self._is_made = self._is_made, False
         try:
             yield
         finally:

@@ -17,7 +17,7 @@ from minigraph.core.origin import current_layer
 from minigraph.core.state import assign
 from minigraph.core.types import as_dtype, default_float
 from minigraph.layers.core.application import ApplicationCall
-from minigraph.layers.core.initialization import Given, Initializer, Restart
+from minigraph.layers.core.initialization import Given, Initializer, Restart, agree
 from minigraph.layers.core.layer_type import LayerType
 from minigraph.layers.core.roles import PARAMETER, PERSISTENT, Role, differentiated_inputs, has_roles, is_any, roles_of
 from minigraph.layers.core.settings import Setting, as_seed
@@ -71,9 +71,7 @@ class Stateful(metaclass=LayerType):
         variable, what = given.variable, f"{self!r}: {name}"
         if variable.dtype.kind != dtype.kind:
             raise InvalidTypeError(f"{what} has dtype {dtype}, and was given {variable!r}")
-        if len(variable.type.shape) != len(shape) or any(
-            known not in (None, size) for known, size in zip(variable.type.shape, shape, strict=True)
-        ):
+        if not agree(variable.type.shape, shape):
             raise InvalidValueError(f"{what} has shape {shape}, and was given {variable!r}")
         if isinstance(variable.op, Shared):
             self.check_value(what, role, variable.get_value(borrow=True))
@@ -213,16 +211,16 @@ def unchanged_on_failure(layers: Iterable[Stateful]) -> Iterator[None]:
         raise
 
 
+def unlearned(layer: Stateful) -> list[Variable]:
+    """The layer's own variables that it does not learn."""
+    return [one for name, one in layer.own_variables.items() if not is_any(layer.roles_of_own(name), PARAMETER)]
+
+
 def _learned_behind(expression: Variable) -> list[Variable]:
     """The shared variables of floats that an expression depends on in a differentiable way, without state that only follows."""
     reached = reachable([expression], differentiated_inputs)
     layers = {tag.layer for one in reached for tag in one.tags if isinstance(tag, ApplicationCall)}
-    kept = {
-        variable
-        for layer in layers
-        for name, variable in layer.own_variables.items()
-        if not is_any(layer.roles_of_own(name), PARAMETER)
-    }
+    kept = {variable for layer in layers for variable in unlearned(layer)}
     return [
         one
         for one in toposort([expression])

@@ -7,9 +7,10 @@ from typing import Any
 
 from minigraph.core.conversion import as_variable
 from minigraph.core.errors import InvalidTypeError, InvalidValueError
-from minigraph.core.graph import Constant, Variable, is_annotation
+from minigraph.core.graph import Constant, Variable
 from minigraph.core.record import Record
 from minigraph.layers.core.application import ApplicationCall
+from minigraph.layers.normalization.loop_statistics import behind_copies
 from minigraph.ops.array.creation import arange
 from minigraph.ops.array.indexing import index
 from minigraph.ops.control import disconnected_grad
@@ -111,9 +112,7 @@ def checked_index(index: Any, rows: int | None, may_lack: bool = False) -> Varia
         raise InvalidTypeError(f"the index must be an int or an integer scalar, not {index!r}")
     if rows is None:
         return None
-    origin = result
-    while is_annotation(origin.op):
-        origin = origin.inputs[0]
+    origin = behind_copies(result)
     if not isinstance(origin.op, Constant):
         return cast(result, "int64")
     if int(origin.op.value) < -rows:

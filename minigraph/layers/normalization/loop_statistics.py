@@ -19,25 +19,25 @@ from minigraph.ops.loop.loop import Scan
 
 def is_constant(variable: Variable) -> bool:
     """Whether a value is known when the graph is built."""
-    return isinstance(_behind_copies(variable).op, Constant)
+    return isinstance(behind_copies(variable).op, Constant)
 
 
 def counts_steps(loop: Variable, number: Variable) -> bool:
     """Whether a value of a loop's body is the number of the step, counted from 0."""
     op = loop.op
     assert isinstance(op, Scan)
-    inner = _behind_copies(number)
+    inner = behind_copies(number)
     places = [k for k, one in enumerate(op.body.inputs[: op.sequences]) if one is inner]
-    outer = _behind_copies(loop.inputs[1 + places[0]]) if places and not op.backwards else None
+    outer = behind_copies(loop.inputs[1 + places[0]]) if places and not op.backwards else None
     while outer is not None and _shows_the_first(outer):  # as many rows as there are steps
-        outer = _behind_copies(outer.inputs[0])
+        outer = behind_copies(outer.inputs[0])
     if outer is None:
         return False
     if isinstance(outer.op, Constant):
         return np.array_equal(outer.op.value, np.arange(outer.op.value.size))
     if not isinstance(outer.op, Arange):
         return False
-    start, _, step = (_behind_copies(one) for one in outer.inputs)
+    start, _, step = (behind_copies(one) for one in outer.inputs)
     return all(isinstance(one.op, Constant) and one.op.value == value for one, value in ((start, 0), (step, 1)))
 
 
@@ -49,7 +49,7 @@ def _shows_the_first(variable: Variable) -> bool:
     return False
 
 
-def _behind_copies(variable: Variable) -> Variable:
+def behind_copies(variable: Variable) -> Variable:
     """The variable that a chain of identities shows."""
     while is_annotation(variable.op):
         variable = variable.inputs[0]

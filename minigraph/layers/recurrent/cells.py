@@ -17,12 +17,7 @@ from minigraph.layers.recurrent.driver import Recurrent, masked, recurrent
 from minigraph.ops.array.indexing import index
 from minigraph.ops.linear.products import dot
 
-__all__ = [
-    "GRU",
-    "LSTM",
-    "BatchNormalizedLSTM",
-    "SimpleRecurrent",
-]
+__all__ = ["GRU", "LSTM", "BatchNormalizedLSTM", "SimpleRecurrent"]
 
 
 def _slices(x: Variable, count: int, size: int) -> list[Variable]:
@@ -123,12 +118,7 @@ class LSTM(Recurrent):
         return self.next_states(z, states, cells, mask, lambda cells: cells)
 
     def next_states(
-        self,
-        z: Variable,
-        states: Variable,
-        cells: Variable,
-        mask: Variable | None,
-        seen: Callable[[Variable], Variable],
+        self, z: Variable, states: Variable, cells: Variable, mask: Variable | None, seen: Callable[[Variable], Variable]
     ) -> tuple[Variable, Variable]:
         """The next states and cells, old ones where `mask` is 0, from the values `z` that enter the gates.
 

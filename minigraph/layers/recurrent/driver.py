@@ -24,10 +24,7 @@ from minigraph.ops.elementwise.comparison import gt, where
 from minigraph.ops.linear.products import dot
 from minigraph.ops.loop.scan import scan
 
-__all__ = [
-    "Recurrent",
-    "recurrent",
-]
+__all__ = ["Recurrent", "recurrent"]
 
 
 @dataclass(frozen=True, repr=False)

@@ -16,10 +16,7 @@ from minigraph.layers.recurrent.driver import Recurrent
 from minigraph.ops.array.arranging import concatenate
 from minigraph.ops.array.indexing import index
 
-__all__ = [
-    "Bidirectional",
-    "RecurrentStack",
-]
+__all__ = ["Bidirectional", "RecurrentStack"]
 
 
 class Bidirectional(Layer):
