@@ -179,10 +179,7 @@ class Function:
         graph = old.with_roots(rebuild(old.roots, exchanged))
         updates = checked_updates((exchanged.get(target, target), value) for target, value in graph.updates)
         graph = Graph(graph.inputs, graph.outputs, () if delete_updates else tuple(updates))
-        asked = Specification(
-            spec.inputs, graph, spec.structure, spec.backend, name or self.name, spec.trace, spec.passes, spec.dump
-        )
-        return Function(asked)
+        return Function(Specification(**(vars(spec) | {"graph": graph, "name": name or self.name})))
 
     # -- calling -----------------------------------------------------------------------------------------------------
 

@@ -95,11 +95,8 @@ def _flowed_through(variables: Iterable[Variable], untrained: Untrainings) -> se
 
 
 def _read_by_learners(order: Sequence[Variable], untrained: Untrainings, learned: set[Variable]) -> set[ApplicationCall]:
-    """The applications whose results layers that learn take in, though no gradient need flow back through them.
-
-    Applications within a network that does not learn do not count: inputs of its parameters, and the results that follow them
-    within a layer in which nothing learns.
-    """
+    """The applications whose results layers that learn take in, though no gradient need flow back through them."""
+    # those within a network that does not learn do not count: inputs of its parameters, and what follows them within a layer
     within = set(order)
     depends = _downstream(order, {one for one in order if isinstance(one.op, Input)})
     parameters = {one for one in order if isinstance(one.op, Shared) and has_roles(one, [PARAMETER])}

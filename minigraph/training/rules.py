@@ -249,19 +249,10 @@ def adamw(
 ) -> Pairs:
     """Adam, with parameters of one of `roles` also multiplied by 1 - rate * weight_decay (Loshchilov and Hutter 2019).
 
-    cost_or_gradients, parameters, learning_rate: as the module says. beta1, beta2, epsilon:
-    see `adam`.
+    cost_or_gradients, parameters, learning_rate: as the module says. beta1, beta2, epsilon: see `adam`.
     """
-    return _adam(
-        cost_or_gradients,
-        parameters,
-        learning_rate,
-        beta1,
-        beta2,
-        epsilon,
-        weight_decay=amount(weight_decay, "weight_decay"),
-        decayed=checked_roles(roles),
-    )
+    decay, decayed = amount(weight_decay, "weight_decay"), checked_roles(roles)
+    return _adam(cost_or_gradients, parameters, learning_rate, beta1, beta2, epsilon, weight_decay=decay, decayed=decayed)
 
 
 def amsgrad(
@@ -274,7 +265,6 @@ def amsgrad(
 ) -> Pairs:
     """Adam, with the greatest v so far in place of v (Reddi et al. 2018).
 
-    cost_or_gradients, parameters, learning_rate: as the module says. beta1, beta2, epsilon:
-    see `adam`.
+    cost_or_gradients, parameters, learning_rate: as the module says. beta1, beta2, epsilon: see `adam`.
     """
     return _adam(cost_or_gradients, parameters, learning_rate, beta1, beta2, epsilon, keep_maximum=True)

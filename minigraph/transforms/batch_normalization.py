@@ -42,20 +42,9 @@ def apply_population_normalization(graph: Roots) -> ComputationGraph:
     return switched(graph, training=False)
 
 
-def _as_meant(variable: Variable) -> Variable:
-    """An application in inference mode, marked as one that was asked for."""
-    tags = (*variable.tags, INFERENCE_IS_MEANT)
-    return Variable(variable.op, variable.inputs, variable.type, variable.name, tags, variable.origin)
-
-
-def outputs_of(graph: Roots) -> list[Variable]:
-    """The outputs of a computation graph, or of variables that one can be made of."""
-    return ComputationGraph(graph).outputs
-
-
 def normalizations_of(graph: Roots) -> list[Normalization]:
     """The applications of normalizing layers in a graph, in graph order."""
-    return find_normalizations(ComputationGraph(outputs_of(graph)).variables)
+    return find_normalizations(ComputationGraph(graph).variables)
 
 
 def switched(graph: Roots, training: bool) -> ComputationGraph:
@@ -65,7 +54,10 @@ def switched(graph: Roots, training: bool) -> ComputationGraph:
         if one.is_training == training:
             return None
         built = one.layer.normalize(one.x, one.call, one.request, training)
-        return built if training else _as_meant(built)
+        if training:
+            return built
+        tags = (*built.tags, INFERENCE_IS_MEANT)
+        return Variable(built.op, built.inputs, built.type, built.name, tags, built.origin)
 
     return rebuilt(graph, build)
 
@@ -95,7 +87,7 @@ def rebuilt(
             )
         return variable if built is None else built
 
-    return ComputationGraph(transform(outputs_of(graph), step))
+    return ComputationGraph(transform(ComputationGraph(graph).outputs, step))
 
 
 # -- pairs -----------------------------------------------------------------------------------------------------------
@@ -205,9 +197,7 @@ def _mean_of_steps(applications: Sequence[Normalization], allow_nonfinite: bool)
     pairs: Pairs = []
     for population, *parts in zip(layer.population_statistics, *stacks, strict=True):
         raw = concatenate(parts)
-        counted = isfinite(raw)
-        found = sum_over(where(counted, raw, 0), 0) / cast(sum_over(cast(counted, "int64"), 0), raw.dtype)
-        value = cast(mean(raw, 0) if allow_nonfinite else found, population.dtype)
+        value = cast(mean(raw, 0) if allow_nonfinite else _mean_of_finite(raw), population.dtype)
         pairs.append((population, value if allow_nonfinite else FiniteOr()(value, population)))
     return pairs
 
@@ -253,10 +243,13 @@ def _mean_of(estimates: Sequence[Variable], allow_nonfinite: bool) -> Variable:
     """The mean of several estimates of one statistic: of all of them, or of those that are finite, if any."""
     if allow_nonfinite:
         return mean(stack(estimates), 0)
-    raw = stack([one.inputs[0] for one in estimates])
-    counted = isfinite(raw)
-    found = sum_over(where(counted, raw, 0), 0) / cast(sum_over(cast(counted, "int64"), 0), raw.dtype)
-    return FiniteOr()(found, estimates[0].inputs[1])
+    return FiniteOr()(_mean_of_finite(stack([one.inputs[0] for one in estimates])), estimates[0].inputs[1])
+
+
+def _mean_of_finite(values: Variable) -> Variable:
+    """The mean over the first axis of the values that are finite."""
+    counted = isfinite(values)
+    return sum_over(where(counted, values, 0), 0) / cast(sum_over(cast(counted, "int64"), 0), values.dtype)
 
 
 def _pooled(batches: Sequence[Batch]) -> Batch:

@@ -131,15 +131,12 @@ def _statistics(
     for layer in layers:
         own = layer.population_statistics
         settled = layer.convention.settled([estimates[one] for one in own], count)
-        found |= {one: _where_known(value, one) for one, value in zip(own, settled, strict=True)}
+        for population, value in zip(own, settled, strict=True):
+            known = np.where(np.isfinite(value), value, population.get_value(borrow=True))  # the old one where none was seen
+            found[population] = np.asarray(known, population.dtype)
         if layer.count is not None:
             found[layer.count] = np.full_like(layer.count.get_value(borrow=True), count)
     return found
-
-
-def _where_known(value: Array, population: Variable) -> Array:
-    """A new value of a population statistic; the old one where no element was seen."""
-    return np.asarray(np.where(np.isfinite(value), value, population.get_value(borrow=True)), population.dtype)
 
 
 def seeing(

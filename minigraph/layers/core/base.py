@@ -78,7 +78,7 @@ class Layer(Stateful):
         if name is not None and not isinstance(name, str):
             raise InvalidTypeError(f"the name of a layer must be a string, not {name!r}")
         super().__init__(dtype, seed)
-        self.name = name or _snake_case(type(self).__name__)
+        self.name = name or re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(self).__name__).lower()
         self.name_is_final = name is not None
         given = list(children) if isinstance(children, Iterable) else [children]
         for child in given:
@@ -213,8 +213,3 @@ class Layer(Stateful):
                 raise InvalidValueError(
                     f"{self!r}: {name} is not known; give it, or apply the layer to an input whose size is known"
                 )
-
-
-def _snake_case(name: str) -> str:
-    """BatchNormalization -> batch_normalization, MLP -> mlp."""
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()

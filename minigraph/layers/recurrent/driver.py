@@ -131,12 +131,10 @@ class _Loop:
     def results(self, reverse: bool, truncated: int, whole: bool, with_first: bool) -> Any:
         """The outputs at all steps, or after the last."""
         applied = self.applied
-        counts = "step" in signature(applied.method).parameters and "step" not in self.fixed
-        numbers = arange(self.steps, dtype="int64") if counts else None
-        rows = {**self.sequences, **({} if numbers is None else {"step": numbers})}
-        ordered = [one[::-1] if reverse and name != "step" else one for name, one in rows.items()]
+        rows = {name: one[::-1] if reverse else one for name, one in self.sequences.items()}
+        if "step" in signature(applied.method).parameters and "step" not in self.fixed:
+            rows["step"] = arange(self.steps, dtype="int64")
         fed = [name for name in applied.outputs if name in applied.states]
-
         fixed = [one for one in self.fixed.values() if isinstance(one, Variable)]
 
         def step(*elements: Variable) -> Any:
@@ -144,7 +142,7 @@ class _Loop:
             return Application.__call__(applied, **self.fixed, **named)
 
         infos = [self.first.get(name) for name in applied.outputs]
-        outputs = scan(step, ordered, infos, fixed, self.steps, truncated, name=self.layer.name)
+        outputs = scan(step, list(rows.values()), infos, fixed, self.steps, truncated, name=self.layer.name)
         listed = outputs if isinstance(outputs, list) else [outputs]
         if not whole:
             listed = [index(one, -1) for one in listed]
@@ -180,18 +178,7 @@ class Recurrent(Layer):
     """
 
     fixed_when_made = frozenset({"dim", "activation", "gate_activation"})
-    fixed_when_allocated = frozenset(
-        {
-            "input_dim",
-            "weights_init",
-            "input_weights_init",
-            "biases_init",
-            "initial_state_init",
-            "peepholes",
-            "peepholes_init",
-            "forget_bias",
-        }
-    )
+    fixed_when_allocated = frozenset({"input_dim", "weights_init", "input_weights_init", "biases_init", "initial_state_init"})
     dim, input_dim = Setting(count), Setting(size)
     gates = 1
     """The number of features that a step takes, divided by `dim`."""
