@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from enum import Enum
+from operator import itemgetter
 
 from minigraph.core.errors import InvalidTypeError, InvalidValueError
 from minigraph.core.graph import Variable
@@ -184,16 +185,14 @@ def _step_by_step(one: Normalization) -> list[Batch]:
             f"{one.layer!r} ({one.variable.origin}) is applied in a loop of unknown length, so that its estimates cannot "
             "follow one another: give its sequences a known number of rows, or use duplicates=Duplicates.POOLED or MEAN"
         )
-    return [Batch(steps.mean[k], None if steps.variance is None else steps.variance[k], steps.count[k]) for k in range(known)]
+    return [steps.each(itemgetter(k)) for k in range(known)]
 
 
 def _mean_of_steps(applications: Sequence[Normalization], allow_nonfinite: bool) -> Pairs:
     """A pair for each statistic: the mean over all applications and steps, of finite estimates unless `allow_nonfinite`."""
     layer = applications[0].layer
-    stacks: list[Sequence[Variable]] = []
-    for one in applications:
-        batch = one.steps if one.loops else _as_one_step(one.aligned)
-        stacks.append(layer.convention.estimate(batch, layer.epsilon))
+    batches = [one.steps if one.loops else _as_one_step(one.aligned) for one in applications]
+    stacks = [layer.convention.estimate(batch, layer.epsilon) for batch in batches]
     pairs: Pairs = []
     for population, *parts in zip(layer.population_statistics, *stacks, strict=True):
         raw = concatenate(parts)
@@ -210,10 +209,8 @@ def _as_one_step(batch: Batch) -> Batch:
 
 def _by_row(applications: Sequence[Normalization]) -> list[list[Normalization]]:
     """The applications grouped by the population that they estimate; all in one group unless each is known."""
-    if len(applications) == 1:
-        return [list(applications)]
-    rows = [one.request.row(one.layer.n_iter) for one in applications]
-    if not all(isinstance(row, int) for row in rows):
+    rows = [one.request.row(one.layer.n_iter) for one in applications] if len(applications) > 1 else []
+    if not rows or not all(isinstance(row, int) for row in rows):
         return [list(applications)]
     return [[one for one, its in zip(applications, rows, strict=True) if its == row] for row in dict.fromkeys(rows)]
 

@@ -135,9 +135,8 @@ class Stateful(metaclass=LayerType):
         owner = get_layer(variable)
         if owner is not None and owner is not self and owner.own_variables.get(variable.name or "") is variable:
             return owner.start_of(variable.name or "", rng)
-        generator = np.random.default_rng() if rng is None else rng
         shape = variable.get_value(borrow=True).shape
-        return drawn(self._initializers[name], generator, shape, variable.dtype, f"{self!r}: {name}")
+        return drawn(self._initializers[name], np.random.default_rng(rng), shape, variable.dtype, f"{self!r}: {name}")
 
     def was_given(self, name: str) -> bool:
         """Whether one of the layer's own variables was given to it, and not made by it."""
@@ -191,8 +190,7 @@ class Stateful(metaclass=LayerType):
                 for name, one in given.items()
             }
             self.check_values(arrays)
-            cells = [one.cell for one in given.values()]
-            assign(cells, list(arrays.values()))
+            assign([one.cell for one in given.values()], list(arrays.values()))
 
     def allocate_from(self, values: Mapping[str, Any]) -> None:
         """Make the variables, with the sizes of arrays that they are about to be set to, unless they exist already."""

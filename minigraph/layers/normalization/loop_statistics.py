@@ -61,7 +61,7 @@ def in_rows(steps: Batch, rows: int) -> Batch:
 
     Where there is no step they are not finite, and the count is 0.
     """
-    last = pooled(Batch(*(None if one is None else index(one, slice(rows - 1, None)) for one in vars(steps).values())))
+    last = pooled(steps.each(lambda one: index(one, slice(rows - 1, None))))
     known = shape(steps.mean)[0]
     here = min(known, rows - 1) if isinstance(known, int) else minimum(known, rows - 1)
     absent = rows - 1 - here

@@ -107,24 +107,20 @@ class _Loop:
         self.applied, self.layer = applied, applied.layer
         self.sequences = {name: given[name] for name in applied.sequences if name in given}
         self.fixed = {name: one for name, one in given.items() if name not in (*applied.sequences, *applied.states)}
-        required = [
-            name
-            for name, one in signature(applied.method).parameters.items()
-            if name in applied.sequences and one.default is one.empty and name not in given
-        ]
-        if required:
-            raise InvalidValueError(f"{applied} needs the sequence {required[0]!r}")
+        for name, one in signature(applied.method).parameters.items():
+            if name in applied.sequences and one.default is one.empty and name not in given:
+                raise InvalidValueError(f"{applied} needs the sequence {name!r}")
         first = next(iter(self.sequences.values()), None)
         if first is None and (n_steps is None or batch_size is None):
             raise InvalidValueError(f"{applied} without sequences needs n_steps and batch_size")
-        for name, one in self.sequences.items():
-            if one.ndim < 2:
-                raise InvalidValueError(f"{applied}: the sequence {name!r} must be (time, batch, ...), not {one!r}")
+        for name, sequence in self.sequences.items():
+            if sequence.ndim < 2:
+                raise InvalidValueError(f"{applied}: the sequence {name!r} must be (time, batch, ...), not {sequence!r}")
         self.steps = n_steps if first is None or n_steps is not None else shape(first)[0]
         self.batch = batch_size if first is None else shape(first)[1]
-        for name, one in self.sequences.items():
-            if one is not first:
-                self.sequences[name] = _fitting(one, self.steps, self.batch, f"{applied}: the sequence {name!r}")
+        for name, sequence in self.sequences.items():
+            if sequence is not first:
+                self.sequences[name] = _fitting(sequence, self.steps, self.batch, f"{applied}: the sequence {name!r}")
         own = [] if all(name in given for name in applied.states) else self.layer.initial_states(self.batch)  # type: ignore[attr-defined]
         self.first = dict(zip(applied.states, own, strict=False)) | {n: given[n] for n in applied.states if n in given}
 
