@@ -16,7 +16,6 @@ from minigraph.layers.normalization.apply_options import Freeze
 from minigraph.layers.normalization.conventions import Convention
 from minigraph.layers.normalization.population import PopulationNormalization
 from minigraph.layers.normalization.stored_population import Pairs
-from minigraph.ops.array.shape import reshape
 from minigraph.ops.control import DefaultUpdate, updated_value, with_asked
 
 
@@ -107,7 +106,7 @@ class DialectNormalization(PopulationNormalization):
 
     def stretched(self, parameter: Variable, x: Variable) -> Variable:
         kept, sizes = self.kept(x), iter(self.features or ())
-        return reshape(parameter, tuple(next(sizes) if axis in kept else 1 for axis in range(x.ndim)))
+        return parameter.reshape(tuple(next(sizes) if axis in kept else 1 for axis in range(x.ndim)))
 
     def allocate_from(self, values: Mapping[str, Any]) -> None:
         if self.features is None and self.convention.mean in values:

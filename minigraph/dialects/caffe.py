@@ -19,7 +19,6 @@ from minigraph.layers.core.state_values import Array, impossible
 from minigraph.layers.normalization.apply_options import Freeze, Request
 from minigraph.layers.normalization.conventions import Sums, Variance
 from minigraph.layers.normalization.stored_population import Pairs
-from minigraph.ops.array.shape import reshape
 from minigraph.transforms.averages import decayed_sums
 
 CAFFE = Sums(
@@ -144,5 +143,5 @@ class Scale(Layer):
     def apply(self, x: Variable) -> Variable:
         """x times scale, plus bias."""
         sizes = tuple(self.features if axis == self._axis_of(x) else 1 for axis in range(x.ndim))
-        scaled = x * reshape(self.parameter("scale"), sizes)
-        return scaled + reshape(self.parameter("bias"), sizes) if self.bias_term else scaled
+        scaled = x * self.parameter("scale").reshape(sizes)
+        return scaled + self.parameter("bias").reshape(sizes) if self.bias_term else scaled

@@ -18,7 +18,6 @@ from minigraph.layers.core.settings import Setting, flag, or_none
 from minigraph.layers.normalization.apply_options import Freeze, Request
 from minigraph.layers.normalization.conventions import Batch, Convention, InverseStdev, Stored, Values, Variance
 from minigraph.layers.normalization.stored_population import Pairs
-from minigraph.ops.array.shape import shape
 from minigraph.ops.control import assert_
 from minigraph.ops.elementwise.arithmetic import minimum
 from minigraph.ops.elementwise.comparison import gt
@@ -162,7 +161,7 @@ class PyTorchNormalization(DialectNormalization):
 
     def _fewest_values(self, x: Variable) -> int | Variable:
         """The number of values that a channel has in x, or in its last, perhaps smaller, ghost batch."""
-        sizes = list(shape(x))
+        sizes = list(x.shape)
         if self.virtual_batch_size is not None:
             last = (sizes[0] - 1) % self.virtual_batch_size + 1
             sizes[0] = min(sizes[0], last) if isinstance(sizes[0], int) else minimum(sizes[0], last)

@@ -19,7 +19,6 @@ from minigraph.layers.normalization.population import PopulationNormalization
 from minigraph.layers.normalization.stored_population import Pairs
 from minigraph.ops.array.creation import zeros_like
 from minigraph.ops.array.shape import broadcast_to
-from minigraph.ops.elementwise.base import cast
 from minigraph.ops.elementwise.comparison import gt, where
 from minigraph.transforms.batch_normalization import normalizations_of
 
@@ -50,7 +49,7 @@ class Accumulated:
         batch = self.batch
         for one in [other for other in applications if other.layer is self.layer]:
             with carry_origin(one.variable.origin):
-                wide = one.aligned.each(lambda statistic: cast(statistic, "float64"))
+                wide = one.aligned.each(lambda statistic: statistic.astype("float64"))
                 batch = merged(batch, Batch(wide.mean, wide.variance, broadcast_to(wide.count, batch.count.type.shape)))
         values = [batch.count, batch.mean, batch.variance]
         return list(zip(self.variables, values, strict=False))

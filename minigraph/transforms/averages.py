@@ -25,7 +25,6 @@ from minigraph.ops.elementwise.arithmetic import maximum, minimum
 from minigraph.ops.elementwise.base import cast
 from minigraph.ops.elementwise.comparison import and_, eq, isfinite, where
 from minigraph.ops.reduce.normalization import FiniteOr
-from minigraph.ops.reduce.reduction import all as all_of
 
 Estimates = Iterable[tuple[Variable, Variable]]
 
@@ -196,7 +195,7 @@ def _counts(estimate: Variable, raw: Variable) -> Variable:
 def _jointly(known: list[Variable], count: Variable) -> Variable:
     """A condition that holds where all estimates that share a count are known; a scalar if the count is a scalar."""
     joint = reduce(and_, known)
-    return all_of(joint) if count.ndim == 0 else joint
+    return joint.all() if count.ndim == 0 else joint
 
 
 def _towards(population: Variable, estimate: Variable, weight: Any) -> Variable:

@@ -19,11 +19,8 @@ from minigraph.layers.normalization.population import INFERENCE_IS_MEANT
 from minigraph.layers.normalization.stored_population import Pairs
 from minigraph.ops.array.arranging import concatenate, stack
 from minigraph.ops.array.shape import broadcast_like, shape
-from minigraph.ops.elementwise.base import cast
 from minigraph.ops.elementwise.comparison import isfinite, where
 from minigraph.ops.reduce.normalization import FiniteOr, FlowedThrough
-from minigraph.ops.reduce.reduction import sum as sum_over
-from minigraph.ops.reduce.statistics import mean
 
 
 def apply_batch_normalization(graph: Roots) -> ComputationGraph:
@@ -196,7 +193,7 @@ def _mean_of_steps(applications: Sequence[Normalization], allow_nonfinite: bool)
     pairs: Pairs = []
     for population, *parts in zip(layer.population_statistics, *stacks, strict=True):
         raw = concatenate(parts)
-        value = cast(mean(raw, 0) if allow_nonfinite else _mean_of_finite(raw), population.dtype)
+        value = (raw.mean(0) if allow_nonfinite else _mean_of_finite(raw)).astype(population.dtype)
         pairs.append((population, value if allow_nonfinite else FiniteOr()(value, population)))
     return pairs
 
@@ -239,14 +236,14 @@ def _pairs_together(
 def _mean_of(estimates: Sequence[Variable], allow_nonfinite: bool) -> Variable:
     """The mean of several estimates of one statistic: of all of them, or of those that are finite, if any."""
     if allow_nonfinite:
-        return mean(stack(estimates), 0)
+        return stack(estimates).mean(0)
     return FiniteOr()(_mean_of_finite(stack([one.inputs[0] for one in estimates])), estimates[0].inputs[1])
 
 
 def _mean_of_finite(values: Variable) -> Variable:
     """The mean over the first axis of the values that are finite."""
     counted = isfinite(values)
-    return sum_over(where(counted, values, 0), 0) / cast(sum_over(cast(counted, "int64"), 0), values.dtype)
+    return where(counted, values, 0).sum(0) / counted.astype("int64").sum(0).astype(values.dtype)
 
 
 def _pooled(batches: Sequence[Batch]) -> Batch:

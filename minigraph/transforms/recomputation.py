@@ -25,7 +25,6 @@ from minigraph.layers.normalization.normalized import Normalization
 from minigraph.layers.normalization.population import PopulationNormalization
 from minigraph.layers.normalization.stored_population import Pairs
 from minigraph.ops.elementwise.comparison import eq, isfinite, or_
-from minigraph.ops.reduce.reduction import all as all_of
 from minigraph.transforms.accumulation import StatisticsAccumulator
 from minigraph.transforms.averages import raw_estimate
 from minigraph.transforms.batch_normalization import normalizations_of, rebuilt, switched
@@ -165,7 +164,7 @@ def only_for_now(variables: Sequence[Variable]) -> Iterator[None]:
 def _is_finite(batch: Batch) -> Variable:
     """Whether all statistics of a minibatch are finite, except those of no elements at all."""
     known = isfinite(batch.mean if batch.variance is None else batch.mean + batch.variance)
-    return all_of(or_(known, eq(batch.count, 0)))
+    return or_(known, eq(batch.count, 0)).all()
 
 
 def call_on(see: Function, batch: Any) -> Any:

@@ -191,14 +191,12 @@ class Layer(Stateful):
         with unchanged_on_failure(find_layers(self)):
             if not all(layer.allocated for layer in find_layers(self)):
                 self.allocate()
-            cells: list[Cell] = []
-            values: list[Array] = []
+            values: list[tuple[Cell, Array]] = []
             for layer in find_layers(self):
                 starts = {name: layer.start_of(name, generator) for name in layer.own_variables if not layer.was_given(name)}
                 layer.check_values(starts)
-                cells += [layer.own_variables[name].cell for name in starts]
-                values += starts.values()
-            assign(cells, values)
+                values += [(layer.own_variables[name].cell, value) for name, value in starts.items()]
+            assign([cell for cell, _ in values], [value for _, value in values])
         for layer in find_layers(self):
             layer.settle_initial_values()
 

@@ -219,12 +219,5 @@ def _learned_behind(expression: Variable) -> list[Variable]:
     reached = reachable([expression], differentiated_inputs)
     layers = {tag.layer for one in reached for tag in one.tags if isinstance(tag, ApplicationCall)}
     kept = {variable for layer in layers for variable in unlearned(layer)}
-    return [
-        one
-        for one in toposort([expression])
-        if isinstance(one.op, Shared)
-        and one in reached
-        and one not in kept
-        and one.dtype.kind == "f"
-        and (has_roles(one, [PARAMETER]) or not has_roles(one, [PERSISTENT]))
-    ]
+    found = [one for one in toposort([expression]) if isinstance(one.op, Shared) and one in reached and one not in kept]
+    return [one for one in found if one.dtype.kind == "f" and (has_roles(one, [PARAMETER]) or not has_roles(one, [PERSISTENT]))]

@@ -9,10 +9,9 @@ from minigraph.layers.normalization.conventions import Batch, pooled
 from minigraph.ops.array.arranging import concatenate
 from minigraph.ops.array.creation import Arange, arange, full
 from minigraph.ops.array.entries import Range
-from minigraph.ops.array.indexing import Index, index
+from minigraph.ops.array.indexing import Index
 from minigraph.ops.array.shape import expand_dims, shape, shape_padright
 from minigraph.ops.elementwise.arithmetic import minimum
-from minigraph.ops.elementwise.base import cast
 from minigraph.ops.elementwise.comparison import eq, gt, where
 from minigraph.ops.loop.loop import Scan
 
@@ -61,7 +60,7 @@ def in_rows(steps: Batch, rows: int) -> Batch:
 
     Where there is no step they are not finite, and the count is 0.
     """
-    last = pooled(steps.each(lambda one: index(one, slice(rows - 1, None))))
+    last = pooled(steps.each(lambda one: one[rows - 1 :]))
     known = shape(steps.mean)[0]
     here = min(known, rows - 1) if isinstance(known, int) else minimum(known, rows - 1)
     absent = rows - 1 - here
@@ -69,7 +68,7 @@ def in_rows(steps: Batch, rows: int) -> Batch:
     def laid_out(stack: Variable, end: Variable, missing: float) -> Variable:
         """The first rows of a stack, others where there are none, and one at the end."""
         nothing = full((absent, *shape(stack)[1:]), missing, stack.dtype)
-        return concatenate([index(stack, slice(0, here)), nothing, expand_dims(cast(end, stack.dtype), 0)])
+        return concatenate([stack[0:here], nothing, expand_dims(end.astype(stack.dtype), 0)])
 
     variance = None if steps.variance is None else laid_out(steps.variance, last.variance, np.nan)
     return Batch(laid_out(steps.mean, last.mean, np.nan), variance, laid_out(steps.count, last.count, 0))

@@ -180,7 +180,7 @@ class GRU(Recurrent):
         """The matrices of the states for the gates and for the candidate, perhaps of one variable that was given for both."""
         if self.has_parameter("W"):
             whole = self.parameter("W")
-            return index(whole, (..., slice(2 * self.dim))), index(whole, (..., slice(2 * self.dim, None)))
+            return whole[..., : 2 * self.dim], whole[..., 2 * self.dim :]
         return self.parameter("W_gates"), self.parameter("W_candidate")
 
     @recurrent(sequences=["inputs", "mask"], states=["states"])

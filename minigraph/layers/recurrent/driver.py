@@ -18,7 +18,6 @@ from minigraph.layers.core.settings import Setting, check_flags, count, flag, si
 from minigraph.layers.linear import last_size, with_last_size
 from minigraph.ops.array.arranging import concatenate
 from minigraph.ops.array.creation import arange
-from minigraph.ops.array.indexing import index
 from minigraph.ops.array.shape import broadcast_to, expand_dims, shape
 from minigraph.ops.elementwise.comparison import gt, where
 from minigraph.ops.linear.products import dot
@@ -141,7 +140,7 @@ class _Loop:
         outputs = scan(step, list(rows.values()), infos, fixed, self.steps, truncated, name=self.layer.name)
         listed = outputs if isinstance(outputs, list) else [outputs]
         if not whole:
-            listed = [index(one, -1) for one in listed]
+            listed = [one[-1] for one in listed]
         elif with_first:
             listed = [
                 concatenate([expand_dims(self.first[name], 0), one]) if name in self.first else one
