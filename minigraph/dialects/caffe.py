@@ -50,11 +50,7 @@ class BatchNorm(DialectNormalization):
     use_global_stats = Setting(flag_or_none)
 
     def __init__(
-        self,
-        use_global_stats: bool | None = None,
-        moving_average_fraction: float = 0.999,
-        eps: float = 1e-5,
-        **options: Any,
+        self, use_global_stats: bool | None = None, moving_average_fraction: float = 0.999, eps: float = 1e-5, **options: Any
     ) -> None:
         fraction = float(number(moving_average_fraction, "moving_average_fraction", 0, 1))
         if not fraction:

@@ -100,17 +100,15 @@ def sgd(cost_or_gradients: Any, parameters: Parameters, learning_rate: Rate) -> 
     return _updates(cost_or_gradients, parameters, learning_rate, lambda slot: (slot.p - slot.rate * slot.g, []))
 
 
-def _with_velocity(
-    cost_or_gradients: Any, parameters: Parameters, learning_rate: Rate, momentum: float, looks_ahead: bool
-) -> Pairs:
-    """The common part of both momentums: a velocity for each parameter, which `looks_ahead` follows one more time."""
+def _with_velocity(cost_or_gradients: Any, parameters: Parameters, learning_rate: Rate, momentum: float, ahead: bool) -> Pairs:
+    """The common part of both momentums: a velocity for each parameter, which is followed once more to look ahead."""
     momentum = fraction(momentum, "momentum")
 
     def rule(slot: Slot) -> tuple[Variable, Pairs]:
         velocity = slot.state("velocity")
         step = slot.rate * slot.g
         new = velocity * momentum - step
-        return slot.p + new * momentum - step if looks_ahead else slot.p + new, [(velocity, new)]
+        return slot.p + new * momentum - step if ahead else slot.p + new, [(velocity, new)]
 
     return _updates(cost_or_gradients, parameters, learning_rate, rule)
 
@@ -120,7 +118,7 @@ def momentum(cost_or_gradients: Any, parameters: Parameters, learning_rate: Rate
 
     cost_or_gradients, parameters, learning_rate: as the module says.
     """
-    return _with_velocity(cost_or_gradients, parameters, learning_rate, momentum, looks_ahead=False)
+    return _with_velocity(cost_or_gradients, parameters, learning_rate, momentum, ahead=False)
 
 
 def nesterov(cost_or_gradients: Any, parameters: Parameters, learning_rate: Rate, momentum: float = 0.9) -> Pairs:
@@ -128,7 +126,7 @@ def nesterov(cost_or_gradients: Any, parameters: Parameters, learning_rate: Rate
 
     cost_or_gradients, parameters, learning_rate: as the module says.
     """
-    return _with_velocity(cost_or_gradients, parameters, learning_rate, momentum, looks_ahead=True)
+    return _with_velocity(cost_or_gradients, parameters, learning_rate, momentum, ahead=True)
 
 
 def adagrad(cost_or_gradients: Any, parameters: Parameters, learning_rate: Rate = 0.01, epsilon: float = 1e-6) -> Pairs:

@@ -28,13 +28,10 @@ class Accumulated:
 
     def __init__(self, layer: PopulationNormalization) -> None:
         self.layer = layer
-        shape = layer.own_variables[layer.convention.mean].type.shape
+        sizes = [size or 0 for size in layer.own_variables[layer.convention.mean].type.shape]
         names = ("count", "mean") if layer.mean_only else ("count", "mean", "variance")
-        zeros = [np.zeros([size or 0 for size in shape]) for _ in names]
         tags = (BATCH_NORM_POPULATION_STATISTICS, layer)
-        self.variables = [
-            shared(zero, f"{layer.name}_{name}", borrow=True, tags=tags) for name, zero in zip(names, zeros, strict=True)
-        ]
+        self.variables = [shared(np.zeros(sizes), f"{layer.name}_{name}", borrow=True, tags=tags) for name in names]
         count, mean, *variance = self.variables
         self.batch = Batch(mean, variance[0] if variance else None, count)
 

@@ -60,10 +60,7 @@ class Uses:
 
     def value(self, variable: Variable) -> np.ndarray[Any, Any]:
         """The value of a variable that depends on no input, in float64."""
-        while True:
-            inside = [one for one in toposort([variable]) if one in self._outside]
-            if not inside:
-                break
+        while inside := [one for one in toposort([variable]) if one in self._outside]:
             (variable,) = rebuild([variable], {one: self._outside[one] for one in inside})
         return np.asarray(function([], variable, no_default_updates=True, backend="numpy")(), np.float64)
 

@@ -105,11 +105,7 @@ class Duplicates(Enum):
 
 
 def get_batch_normalization_updates(
-    graph: Roots,
-    allow_duplicates: bool = False,
-    *,
-    duplicates: Duplicates = Duplicates.ERROR,
-    allow_nonfinite: bool = False,
+    graph: Roots, allow_duplicates: bool = False, *, duplicates: Duplicates = Duplicates.ERROR, allow_nonfinite: bool = False
 ) -> Pairs:
     """The pairs (population statistic, minibatch estimate) of a training-mode graph, in graph order.
 

@@ -190,9 +190,7 @@ def _shown(batches: Batches, title: str | None) -> Iterable[Any]:
 def reset_population_statistics(tops: Layer | Iterable[Layer]) -> None:
     """Set the population of every layer at or below `tops` to its start, and counts of minibatches and of steps to 0."""
     cells, values = [], []
-    for layer in find_layers(tops):
-        if not isinstance(layer, PopulationNormalization) or not layer.allocated:
-            continue
+    for layer in find_layers(tops, lambda layer: isinstance(layer, PopulationNormalization) and layer.allocated):
         for name, variable in layer.own_variables.items():
             if is_any(layer.roles_of_own(name), BATCH_NORM_POPULATION_STATISTICS):
                 cells.append(variable.cell)

@@ -134,10 +134,8 @@ class PopulationNormalization(StoresPopulation):
         elements = checked_mask(x, mask, lengths, self.averaged_axes(x), self.axes_of_lengths())
         if i is not None and index is not None:
             raise InvalidValueError(f"{self!r}: index and i are two names for one thing; leave one out")
-        by_minibatch = (
-            self.waits_for_pairs and is_in_training(self) and isinstance(degree, Freeze) and degree < Freeze.STATISTICS
-        )
-        row = checked_index(i if index is None else index, self.n_iter, may_lack=by_minibatch)
+        may_lack = self.waits_for_pairs and is_in_training(self) and isinstance(degree, Freeze) and degree < Freeze.STATISTICS
+        row = checked_index(i if index is None else index, self.n_iter, may_lack)
         request = Request(elements, row, degree)
         return self.scaled(self.normalize(x, current_call(), request, is_in_training(self)), request)
 

@@ -9,7 +9,7 @@ from minigraph.core.graph import Variable
 from minigraph.layers.activations import Logistic, Tanh
 from minigraph.layers.core.base import Layer
 from minigraph.layers.core.gates import GatesFrom, for_gates, is_whole
-from minigraph.layers.core.initialization import Given, as_initializer
+from minigraph.layers.core.initialization import Given, Initializer, as_initializer
 from minigraph.layers.core.roles import WEIGHT
 from minigraph.layers.core.settings import Setting, count, finite, flag
 from minigraph.layers.normalization.batch import BatchNormalization
@@ -102,13 +102,8 @@ class LSTM(Recurrent):
                 self.add_parameter(f"W_cell_to_{gate}", (self.dim,), self.peepholes_init, WEIGHT)
         self.add_initial_states("state", "cells")
 
-    def add_input_weights(self, use_bias: bool = True) -> None:
-        plain = self.biases_init
-        try:
-            self.biases_init = for_gates(plain, 4, (0.0, self.forget_bias, 0.0, 0.0))
-            super().add_input_weights(use_bias)
-        finally:
-            self.biases_init = plain
+    def _starts_of_biases(self) -> Initializer:
+        return for_gates(self.biases_init, 4, (0.0, self.forget_bias, 0.0, 0.0))
 
     @recurrent(sequences=["inputs", "mask"], states=["states", "cells"])
     def apply(
@@ -241,7 +236,7 @@ class BatchNormalizedLSTM(LSTM):
         return [self.normalize_input, self.normalize_states, self.normalize_cells]
 
     def add_input_weights(self, use_bias: bool = True) -> None:
-        Recurrent.add_input_weights(self, use_bias=False)
+        super().add_input_weights(use_bias=False)
 
     @recurrent(sequences=["inputs", "mask"], states=["states", "cells"])
     def apply(

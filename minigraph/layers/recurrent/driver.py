@@ -12,7 +12,7 @@ from minigraph.core.errors import InvalidValueError
 from minigraph.core.graph import Variable
 from minigraph.layers.core.application import Application
 from minigraph.layers.core.base import Layer
-from minigraph.layers.core.initialization import Glorot, Orthogonal, as_initializer
+from minigraph.layers.core.initialization import Glorot, Initializer, Orthogonal, as_initializer
 from minigraph.layers.core.roles import BIAS, INITIAL_STATE, WEIGHT
 from minigraph.layers.core.settings import Setting, check_flags, count, flag, size
 from minigraph.layers.linear import last_size, with_last_size
@@ -210,7 +210,11 @@ class Recurrent(Layer):
         if self.input_dim is not None:
             self.add_parameter("W_input", (self.input_dim, self.gates * self.dim), self.input_weights_init, WEIGHT)
             if use_bias:
-                self.add_parameter("b", (self.gates * self.dim,), self.biases_init, BIAS)
+                self.add_parameter("b", (self.gates * self.dim,), self._starts_of_biases(), BIAS)
+
+    def _starts_of_biases(self) -> Initializer:
+        """The initializer of the bias of all gates together."""
+        return self.biases_init
 
     def add_initial_states(self, *names: str) -> None:
         """Make the states before the first step."""
@@ -230,9 +234,7 @@ class Recurrent(Layer):
     def check_inputs(self, *inputs: Variable) -> None:
         for x in inputs[:1]:
             if x.ndim < 2 or last_size(x) not in (None, self.features):
-                hint = (
-                    "" if self.input_dim is not None else f", {self.gates} for each of its {self.dim} units; or give input_dim"
-                )
+                hint = f", {self.gates} for each of its {self.dim} units; or give input_dim" if self.input_dim is None else ""
                 raise InvalidValueError(f"{self!r} takes {self.features} features on the last axis{hint}; not {x!r}")
 
     def projected(self, inputs: Variable) -> Variable:
