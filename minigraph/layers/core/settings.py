@@ -142,7 +142,7 @@ def flag(value: Any, name: str) -> bool:
 
 
 def or_none(check: Callable[[Any, str], Checked]) -> Callable[[Any, str], Checked | None]:
-    """The check that lets None pass besides."""
+    """The same check, which lets None pass, too."""
     return lambda value, name: None if value is None else check(value, name)
 
 

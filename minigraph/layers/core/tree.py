@@ -32,7 +32,14 @@ def find_layers(tops: Layer | Iterable[Layer], predicate: Callable[[Layer], bool
 
     TypeError if `tops` is neither a layer nor several.
     """
-    return [layer for _, layer in paths_below(tops) if predicate(layer)]
+    found: dict[Layer, None] = {}
+    stack = as_layers(tops)[::-1]
+    while stack:
+        layer = stack.pop()
+        if layer not in found:
+            found[layer] = None
+            stack.extend(reversed(layer.children))
+    return [layer for layer in found if predicate(layer)]
 
 
 def paths_below(tops: Layer | Iterable[Layer]) -> Iterator[tuple[str, Layer]]:

@@ -69,7 +69,6 @@ class LSTM(Recurrent):
     """
 
     gates = 4
-    fixed_when_allocated = frozenset({"peepholes", "peepholes_init", "forget_bias"})
     peepholes, forget_bias = Setting(flag), Setting(finite)
 
     def __init__(

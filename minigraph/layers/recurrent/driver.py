@@ -173,7 +173,18 @@ class Recurrent(Layer):
     """
 
     fixed_when_made = frozenset({"dim", "activation", "gate_activation"})
-    fixed_when_allocated = frozenset({"input_dim", "weights_init", "input_weights_init", "biases_init", "initial_state_init"})
+    fixed_when_allocated = frozenset(
+        {
+            "input_dim",
+            "weights_init",
+            "input_weights_init",
+            "biases_init",
+            "initial_state_init",
+            "peepholes",
+            "peepholes_init",
+            "forget_bias",
+        }
+    )
     dim, input_dim = Setting(count), Setting(size)
     gates = 1
     """The number of features that a step takes, divided by `dim`."""
