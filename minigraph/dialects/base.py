@@ -10,12 +10,12 @@ import numpy as np
 from minigraph.core.errors import InvalidTypeError, InvalidValueError
 from minigraph.core.graph import Variable
 from minigraph.core.types import as_ints, check_axes
+from minigraph.layers.core.initialization import agree
 from minigraph.layers.core.settings import Setting, flag, number
 from minigraph.layers.normalization.apply_options import Freeze
 from minigraph.layers.normalization.conventions import Convention
 from minigraph.layers.normalization.population import PopulationNormalization
 from minigraph.layers.normalization.stored_population import Pairs
-from minigraph.ops.array.shape import reshape
 from minigraph.ops.control import DefaultUpdate, updated_value, with_asked
 
 
@@ -92,15 +92,13 @@ class DialectNormalization(PopulationNormalization):
         return tuple(axis for axis in range(x.ndim) if axis not in kept)
 
     def infer_sizes(self, *inputs: Variable) -> None:
-        if inputs:
-            self._check_rank(inputs[0])
-        if self.features is None and inputs:
-            sizes = tuple(inputs[0].type.shape[axis] for axis in self.kept(inputs[0]))
-            if None in sizes:
-                raise InvalidValueError(
-                    f"{self!r} needs to know how many features {inputs[0]!r} has; give the size of that axis"
-                )
-            self.features = tuple(size for size in sizes if size is not None)
+        for x in inputs[:1]:
+            self._check_rank(x)
+            if self.features is None:
+                sizes = tuple(x.type.shape[axis] for axis in self.kept(x))
+                if None in sizes:
+                    raise InvalidValueError(f"{self!r} needs to know how many features {x!r} has; give the size of that axis")
+                self.features = tuple(size for size in sizes if size is not None)
 
     def parameter_shape(self) -> tuple[int, ...]:
         self.need(features=self.features)
@@ -108,7 +106,7 @@ class DialectNormalization(PopulationNormalization):
 
     def stretched(self, parameter: Variable, x: Variable) -> Variable:
         kept, sizes = self.kept(x), iter(self.features or ())
-        return reshape(parameter, tuple(next(sizes) if axis in kept else 1 for axis in range(x.ndim)))
+        return parameter.reshape(tuple(next(sizes) if axis in kept else 1 for axis in range(x.ndim)))
 
     def allocate_from(self, values: Mapping[str, Any]) -> None:
         if self.features is None and self.convention.mean in values:
@@ -127,7 +125,7 @@ class DialectNormalization(PopulationNormalization):
         for x in inputs[:1]:
             self._check_rank(x)
             sizes = tuple(x.type.shape[axis] for axis in self.kept(x))
-            if any(None not in pair and pair[0] != pair[1] for pair in zip(sizes, self.features or (), strict=True)):
+            if not agree(sizes, self.features or ()):
                 raise InvalidValueError(f"{self!r} was made for {self.features} features, not for the {sizes} of {x!r}")
 
     def _check_rank(self, x: Variable) -> None:

@@ -19,7 +19,6 @@ from minigraph.layers.core.state_values import Array, impossible
 from minigraph.layers.normalization.apply_options import Freeze, Request
 from minigraph.layers.normalization.conventions import Sums, Variance
 from minigraph.layers.normalization.stored_population import Pairs
-from minigraph.ops.array.shape import reshape
 from minigraph.transforms.averages import decayed_sums
 
 CAFFE = Sums(
@@ -51,11 +50,7 @@ class BatchNorm(DialectNormalization):
     use_global_stats = Setting(flag_or_none)
 
     def __init__(
-        self,
-        use_global_stats: bool | None = None,
-        moving_average_fraction: float = 0.999,
-        eps: float = 1e-5,
-        **options: Any,
+        self, use_global_stats: bool | None = None, moving_average_fraction: float = 0.999, eps: float = 1e-5, **options: Any
     ) -> None:
         fraction = float(number(moving_average_fraction, "moving_average_fraction", 0, 1))
         if not fraction:
@@ -144,5 +139,5 @@ class Scale(Layer):
     def apply(self, x: Variable) -> Variable:
         """x times scale, plus bias."""
         sizes = tuple(self.features if axis == self._axis_of(x) else 1 for axis in range(x.ndim))
-        scaled = x * reshape(self.parameter("scale"), sizes)
-        return scaled + reshape(self.parameter("bias"), sizes) if self.bias_term else scaled
+        scaled = x * self.parameter("scale").reshape(sizes)
+        return scaled + self.parameter("bias").reshape(sizes) if self.bias_term else scaled

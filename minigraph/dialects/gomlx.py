@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 
 from minigraph.core.errors import InvalidTypeError, InvalidValueError
-from minigraph.core.graph import Input, Variable, toposort
+from minigraph.core.graph import Variable
 from minigraph.core.state import assign, snapshot
 from minigraph.dialects.base import TrainableNormalization, as_weight
-from minigraph.functions.function import function
 from minigraph.layers.core.base import Layer
 from minigraph.layers.core.computation_graph import ComputationGraph, Roots
 from minigraph.layers.core.initialization import Constant
@@ -25,7 +24,7 @@ from minigraph.layers.normalization.stored_population import Pairs
 from minigraph.ops.reduce.normalization import normalize_by
 from minigraph.transforms.averages import gomlx_average
 from minigraph.transforms.batch_normalization import normalizations_of, rebuilt, switched
-from minigraph.transforms.recomputation import call_on, only_for_now, state_of_normalizations
+from minigraph.transforms.recomputation import call_on, only_for_now, seeing
 
 GOMLX = Convention("GoMLX", "scale", "offset", "mean", "variance", Variance(), 1e-3, "avg_weight", counts_features=True)
 
@@ -108,18 +107,13 @@ def update_averages(
         return False
     if isinstance(batches, Iterator):
         raise InvalidTypeError("the data are gone through twice: give a list, or a function that returns an iterator")
-    cells = [
-        variable.cell for layer in layers for variable in (*layer.population_statistics, layer.own_variables["avg_weight"])
-    ]
+    cells = [one.cell for layer in layers for one in (*layer.population_statistics, layer.own_variables["avg_weight"])]
     before = snapshot(cells)
     try:
         reset_weights(*layers)
         for by_averages in (False, True):
             updates = _averaging(training, by_averages)
-            needed = [one for one in toposort([value for _, value in updates]) if isinstance(one.op, Input)]
-            wanted = needed if inputs is None else list(inputs)
-            kept = state_of_normalizations(training)
-            see = function(wanted, [], updates, no_default_updates=kept, on_unused_input="ignore", backend=backend)
+            see = seeing(training, [], updates, inputs, backend)
             seen = False
             with only_for_now([target for target, _ in see.updates if target.cell not in cells]):
                 for batch in batches() if callable(batches) else batches:

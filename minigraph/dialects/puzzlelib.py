@@ -23,11 +23,6 @@ from minigraph.transforms.averages import puzzlelib_average
 PUZZLELIB = Convention("PuzzleLib", "scale", "bias", "mean", "var", Variance(unbiased=True), 1e-5)
 
 
-def _as_first_factor(given: Any, what: str) -> float:
-    """The weight of the first minibatch, beyond which 1 is enough."""
-    return number(given, what, 0, math.inf)
-
-
 class BatchNormND(DialectNormalization):
     """PuzzleLib's module over (batch, maps, *nd spatial axes): the n-th minibatch weighs max(initFactor / n, minFactor).
 
@@ -46,10 +41,8 @@ class BatchNormND(DialectNormalization):
 
     fixed_when_made = frozenset({"nd", "maps"})
     fixed_when_allocated = frozenset({"empty"})
-    initFactor = Setting(_as_first_factor)
-    minFactor = Setting(as_weight)
-    empty = Setting(flag)
-    inplace = Setting(flag)
+    initFactor, minFactor = Setting(lambda given, what: number(given, what, 0, math.inf)), Setting(as_weight)
+    empty, inplace = Setting(flag), Setting(flag)
     scale = State("What a normalized value is multiplied by.")
     bias = State("What is added to it.")
     mean = State("The average of means.")

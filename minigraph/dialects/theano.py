@@ -34,31 +34,36 @@ def _averaged(x: Variable, axes: str | Sequence[int]) -> tuple[int, ...]:
 class _Layout:
     """The layout of the parameters of one call: with all axes of the input, or without those that are averaged over."""
 
-    def __init__(self, x: Variable, averaged: tuple[int, ...], gamma: Variable) -> None:
-        self._x, self._averaged = x, averaged
-        self._kept = tuple(axis for axis in range(x.ndim) if axis not in averaged)
-        self._ndim = gamma.ndim
+    def __init__(self, inputs: Operand, axes: str | Sequence[int], gamma: Operand, beta: Operand) -> None:
+        self.x, self.averaged = normalizable(inputs, _averaged(as_variable(inputs), axes))
+        self._kept = tuple(axis for axis in range(self.x.ndim) if axis not in self.averaged)
+        self._ndim = as_variable(gamma).ndim
+        self._scale, self._shift = self.whole(gamma, "gamma"), self.whole(beta, "beta")
 
     def whole(self, given: Operand, what: str) -> Variable:
         """A parameter with all axes of the input, of size 1 where it is averaged over; ValueError if it cannot be one."""
-        x, parameter = self._x, as_variable(given)
+        x, parameter = self.x, as_variable(given)
         if parameter.ndim not in (x.ndim, len(self._kept)) or parameter.ndim != self._ndim:
             raise InvalidValueError(
                 f"{what} has {parameter.ndim} axes: all parameters have the {x.ndim} axes of {x!r}, with size 1 in the axes "
-                f"{self._averaged}, or all have the {len(self._kept)} others alone"
+                f"{self.averaged}, or all have the {len(self._kept)} others alone"
             )
-        wide = parameter if parameter.ndim == x.ndim else restore_axes(parameter, self._averaged, x.ndim)
+        wide = parameter if parameter.ndim == x.ndim else restore_axes(parameter, self.averaged, x.ndim)
         for axis, (own, size) in enumerate(zip(wide.type.shape, x.type.shape, strict=True)):
-            wanted = 1 if axis in self._averaged else size
+            wanted = 1 if axis in self.averaged else size
             if own not in (1, None, wanted) and wanted is not None:
                 raise InvalidValueError(f"{what} has size {own} where {x!r} needs {wanted}, in axis {axis}")
-        if all(wide.type.shape[axis] == 1 for axis in self._averaged):
+        if all(wide.type.shape[axis] == 1 for axis in self.averaged):
             return wide
-        return reshape(wide, tuple(1 if axis in self._averaged else size for axis, size in enumerate(shape(wide))))
+        return reshape(wide, tuple(1 if axis in self.averaged else size for axis, size in enumerate(shape(wide))))
 
     def narrow(self, statistic: Variable) -> Variable:
         """A statistic with all axes of the input as the caller lays out parameters."""
-        return statistic if self._ndim == self._x.ndim else dimshuffle(statistic, self._kept)
+        return statistic if self._ndim == self.x.ndim else dimshuffle(statistic, self._kept)
+
+    def scaled(self, normalized: Variable) -> Variable:
+        """A normalized value times gamma, plus beta."""
+        return normalized * cast(self._scale, self.x.dtype) + cast(self._shift, self.x.dtype)
 
 
 def _checked_epsilon(epsilon: float) -> float:
@@ -86,17 +91,15 @@ def batch_normalization_train(
 
     ValueError for axes, an epsilon below 1e-5, or parameters that do not fit.
     """
-    x, averaged = normalizable(inputs, _averaged(as_variable(inputs), axes))
-    layout = _Layout(x, averaged, as_variable(gamma))
-    scale, shift = layout.whole(gamma, "gamma"), layout.whole(beta, "beta")
-    x_hat, mean, stdev, variance = items(Standardize(averaged, None, _checked_epsilon(epsilon))(x))
-    output = x_hat * cast(scale, x.dtype) + cast(shift, x.dtype)
+    layout = _Layout(inputs, axes, gamma, beta)
+    x_hat, mean, stdev, variance = items(Standardize(layout.averaged, None, _checked_epsilon(epsilon))(layout.x))
+    output = layout.scaled(x_hat)
     shown = [layout.narrow(mean), layout.narrow(reciprocal(stdev))]
     if (running_mean is None) != (running_var is None):
         raise InvalidValueError("give both running_mean and running_var, or none of them")
     if running_mean is None or running_var is None:
         return output, *shown
-    batch = Batch(mean, variance, Sample(x, averaged, None, []).count)
+    batch = Batch(mean, variance, Sample(layout.x, layout.averaged, None, []).count)
     wide = [layout.whole(running_mean, "running_mean"), layout.whole(running_var, "running_var")]
     pairs: Pairs = [
         (old, FiniteOr()(cast(new, old.dtype), old)) for old, new in zip(wide, THEANO.estimate(batch, epsilon), strict=True)
@@ -119,9 +122,6 @@ def batch_normalization_test(
 
     ValueError for axes, an epsilon below 1e-5, or parameters that do not fit.
     """
-    x, averaged = normalizable(inputs, _averaged(as_variable(inputs), axes))
-    layout = _Layout(x, averaged, as_variable(gamma))
-    scale, shift = layout.whole(gamma, "gamma"), layout.whole(beta, "beta")
+    layout = _Layout(inputs, axes, gamma, beta)
     centers, spreads = layout.whole(mean, "mean"), layout.whole(var, "var")
-    normalized = normalize_by(x, centers, sqrt(spreads + _checked_epsilon(epsilon)))
-    return normalized * cast(scale, x.dtype) + cast(shift, x.dtype)
+    return layout.scaled(normalize_by(layout.x, centers, sqrt(spreads + _checked_epsilon(epsilon))))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
+from operator import mul
 from typing import Any
 
 import numpy as np
@@ -12,11 +14,10 @@ from minigraph.core.graph import Variable
 from minigraph.dialects.base import DialectNormalization, as_weight
 from minigraph.layers.core.initialization import Constant, Uniform
 from minigraph.layers.core.roles import BATCH_NORM_POPULATION_WEIGHT
-from minigraph.layers.core.settings import Setting, flag
+from minigraph.layers.core.settings import Setting, flag, or_none
 from minigraph.layers.normalization.apply_options import Freeze, Request
 from minigraph.layers.normalization.conventions import Batch, Convention, InverseStdev, Stored, Values, Variance
 from minigraph.layers.normalization.stored_population import Pairs
-from minigraph.ops.array.shape import shape
 from minigraph.ops.control import assert_
 from minigraph.ops.elementwise.arithmetic import minimum
 from minigraph.ops.elementwise.comparison import gt
@@ -101,11 +102,6 @@ class VolumetricBatchNormalization(BatchNormalization):
     rank = 5
 
 
-def _as_momentum(given: Any, what: str) -> Any:
-    """A weight of the new minibatch, or None for that of a mean."""
-    return None if given is None else as_weight(given, what)
-
-
 class PyTorchNormalization(DialectNormalization):
     """PyTorch's modules. momentum: the weight of the new batch, 0 for averages that stay, None for the mean of all.
 
@@ -118,7 +114,7 @@ class PyTorchNormalization(DialectNormalization):
 
     fixed_when_made = frozenset({"track_running_stats"})
     allowed_ranks: Sequence[int] = ()
-    momentum = Setting(_as_momentum)
+    momentum = Setting(or_none(as_weight))
 
     def __init__(
         self,
@@ -165,27 +161,17 @@ class PyTorchNormalization(DialectNormalization):
 
     def _fewest_values(self, x: Variable) -> int | Variable:
         """The number of values that a channel has in x, or in its last, perhaps smaller, ghost batch."""
-        axes = self.averaged_axes(x)
-        if self.virtual_batch_size is None or 0 not in axes:
-            return _times([shape(x)[axis] for axis in axes])
-        rows = shape(x)[0]
-        last = (rows - 1) % self.virtual_batch_size + 1
-        least = min(rows, last) if isinstance(rows, int) else minimum(rows, last)
-        return _times([least, *(shape(x)[axis] for axis in axes if axis != 0)])
+        sizes = list(x.shape)
+        if self.virtual_batch_size is not None:
+            last = (sizes[0] - 1) % self.virtual_batch_size + 1
+            sizes[0] = min(sizes[0], last) if isinstance(sizes[0], int) else minimum(sizes[0], last)
+        return reduce(mul, [sizes[axis] for axis in self.averaged_axes(x)], 1)
 
     def rule(self, pairs: Pairs) -> Pairs:
         count = self.own_variables["num_batches_tracked"]
         if self.momentum is None:
             return cumulative_average(pairs, count)
         return averaged(pairs, lambda n: self.momentum, count)
-
-
-def _times(sizes: Sequence[int | Variable]) -> int | Variable:
-    """The product of sizes."""
-    result: int | Variable = 1
-    for size in sizes:
-        result = result * size
-    return result
 
 
 class BatchNorm1d(PyTorchNormalization):

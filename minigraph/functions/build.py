@@ -20,10 +20,7 @@ from minigraph.ops.control import computed_by, updated_value
 from minigraph.ops.loop.asked import asked_updates
 from minigraph.rewrite.anonymous import anonymous
 
-__all__ = [
-    "In",
-    "Out",
-]
+__all__ = ["In", "Out"]
 
 
 class In(Record):

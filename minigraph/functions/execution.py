@@ -61,10 +61,8 @@ class Execution:
         )
 
     def _attempt(self, arrays: Sequence[Array], runner: Runner) -> list[Array] | None:
-        """The outputs, the targets having got their new values; None if what they were computed from has changed meanwhile.
-
-        The targets are locked, but another thread may have updated a variable that this function only reads.
-        """
+        """The outputs, the targets having got their new values; None if what they were computed from has changed meanwhile."""
+        # the targets are locked, but another thread may have updated a variable that this function only reads
         state = snapshot(self._cells)
         results = self._computed(arrays, state, runner)
         outputs = [self._release(k, results[k], self._borrowed[k]) for k in range(self._outputs)]

@@ -42,10 +42,7 @@ from minigraph.ops.loop.updates import carry_updates
 from minigraph.printing import graph_lines, op_text
 from minigraph.rewrite.loops import unite_loops
 
-__all__ = [
-    "Function",
-    "function",
-]
+__all__ = ["Function", "function"]
 
 
 reviews: list[Callable[[Graph], None]] = []
@@ -62,30 +59,26 @@ class Function:
         wishes, folder = (*config.passes, *specification.passes), dump_folder(specification.dump, specification.name)
         self._journal = Journal(specification.trace, folder, config.verify)
         self._backend: Backend = choose(specification.backend, wishes, self._journal)
-        inside((), alone, self._build_on_device, specification)
-
-    def _build_on_device(self, specification: Specification) -> None:
-        """Compile what was asked for, on the backend's device."""
-        with self._backend.running():
-            self._build(specification)
+        inside((), alone, self._build, specification)
 
     def _build(self, specification: Specification) -> None:
-        """Compile what was asked for."""
+        """Compile what was asked for, on the backend's device."""
         graph, backend = specification.graph, self._backend
         self.inputs: tuple[In, ...] = specification.inputs
         self.outputs: tuple[Variable, ...] = graph.outputs
         self.updates: tuple[tuple[Variable, Variable], ...] = graph.updates
         self.name = specification.name
+        self._arguments = Arguments(self.inputs)
+        self._hosted = any(specification.structure.host)
         if self._journal.is_open:
             self._journal.note("given", graph)
-        self.graph = without_collector(self._journal.run, (*backend.pipeline.whole, *backend.pipeline.regions), graph)
-        if backend.compiles:
-            warn_of_opaque(self.graph, backend.xp.__name__)
-        lent = [position for position, spec in enumerate(self.inputs) if spec.borrow]
-        self._arguments = Arguments(self.inputs)
-        self._execution = Execution(self.graph, backend, lent, specification.structure.borrow)
-        self._fast = fast_call(self._execution.plan, self._execution.targets)
-        self._hosted = any(specification.structure.host)
+        with backend.running():
+            self.graph = without_collector(self._journal.run, (*backend.pipeline.whole, *backend.pipeline.regions), graph)
+            if backend.compiles:
+                warn_of_opaque(self.graph, backend.xp.__name__)
+            lent = [position for position, spec in enumerate(self.inputs) if spec.borrow]
+            self._execution = Execution(self.graph, backend, lent, specification.structure.borrow)
+            self._fast = fast_call(self._execution.plan, self._execution.targets)
 
     @property
     def trace(self) -> Trace | None:
@@ -186,10 +179,7 @@ class Function:
         graph = old.with_roots(rebuild(old.roots, exchanged))
         updates = checked_updates((exchanged.get(target, target), value) for target, value in graph.updates)
         graph = Graph(graph.inputs, graph.outputs, () if delete_updates else tuple(updates))
-        asked = Specification(
-            spec.inputs, graph, spec.structure, spec.backend, name or self.name, spec.trace, spec.passes, spec.dump
-        )
-        return Function(asked)
+        return Function(Specification(**(vars(spec) | {"graph": graph, "name": name or self.name})))
 
     # -- calling -----------------------------------------------------------------------------------------------------
 

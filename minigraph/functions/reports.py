@@ -9,12 +9,7 @@ from minigraph.core.graph import Graph
 from minigraph.core.record import Record
 from minigraph.printing import Names, changed_lines, graph_lines
 
-__all__ = [
-    "Memory",
-    "Profile",
-    "Trace",
-    "Transfers",
-]
+__all__ = ["Memory", "Profile", "Trace", "Transfers"]
 
 
 class Trace(Record):

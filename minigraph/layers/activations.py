@@ -9,13 +9,10 @@ from minigraph.layers.core.application import application
 from minigraph.layers.core.base import Layer
 from minigraph.layers.core.settings import Setting, finite
 from minigraph.ops.elementwise import activation
-from minigraph.ops.elementwise.base import cast
 from minigraph.ops.elementwise.comparison import neq
 from minigraph.ops.elementwise.transcendental import tanh
 from minigraph.ops.reduce import softmax
 from minigraph.ops.reduce.crossentropy import softmax_crossentropy
-from minigraph.ops.reduce.reduction import sum as total
-from minigraph.ops.reduce.statistics import mean
 
 
 class Tanh(Layer):
@@ -158,4 +155,4 @@ class Softmax(Layer):
         Indices equal to `ignore_index` do not count in the mean, which is NaN if no index counts, as in PyTorch.
         """
         costs = softmax_crossentropy(x, targets, ignore_index=ignore_index)
-        return mean(costs) if ignore_index is None else total(costs) / total(cast(neq(targets, ignore_index), costs.dtype))
+        return costs.mean() if ignore_index is None else costs.sum() / neq(targets, ignore_index).astype(costs.dtype).sum()

@@ -14,7 +14,7 @@ from minigraph.layers.core.application import Application, application
 from minigraph.layers.core.base import Layer
 from minigraph.layers.core.initialization import He, as_initializer
 from minigraph.layers.core.roles import BIAS, FILTER
-from minigraph.layers.core.settings import Setting, count, flag, flag_or_none, ints, size
+from minigraph.layers.core.settings import Setting, count, flag, flag_or_none, ints, or_none, size
 from minigraph.layers.mlp import Sequence
 from minigraph.ops.array.shape import expand_dims, flatten
 from minigraph.ops.linear.convolution import conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d
@@ -223,7 +223,7 @@ class MaxPooling(Layer):
     (None, 3, 14, 14)
     """
 
-    pooling_size, step, padding = Setting(ints(1)), Setting(ints(1, optional=True)), Setting(ints(0))
+    pooling_size, step, padding = Setting(ints(1)), Setting(or_none(ints(1))), Setting(ints(0))
     ignore_border = Setting(flag)
 
     def __init__(

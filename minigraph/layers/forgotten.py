@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from minigraph.core.graph import Graph, Input, Shared, Variable, is_annotation, reachable, toposort
+from minigraph.core.graph import Graph, Input, Shared, Variable, reachable, toposort
 from minigraph.core.origin import warn
 from minigraph.core.walks import with_bodies
 from minigraph.layers.core.application import ApplicationCall, get_application_call
 from minigraph.layers.core.modes import Untrained
 from minigraph.layers.core.roles import BATCH_NORM_POPULATION_STATISTICS, INPUT, PARAMETER, has_roles
 from minigraph.layers.core.tree import get_layer
+from minigraph.layers.normalization.loop_statistics import behind_copies
 from minigraph.layers.normalization.normalized import find_normalizations
 from minigraph.ops.control import DefaultUpdate, DisconnectedGrad
 from minigraph.ops.reduce.normalization import FlowedThrough
@@ -80,11 +81,9 @@ def _untrained(order: Sequence[Variable]) -> Untrainings:
 
 
 def _flowed_through(variables: Iterable[Variable], untrained: Untrainings) -> set[ApplicationCall]:
-    """The applications through whose results, or through whose own parameters, gradients flowed.
-
-    In the backward body of a loop a stand-in of the same origin takes the place of a result.
-    """
-    by_origin = {_behind_copies(variable).origin: call for call, variable in untrained.items()}
+    """The applications through whose results, or through whose own parameters, gradients flowed."""
+    # in the backward body of a loop a stand-in of the same origin takes the place of a result
+    by_origin = {behind_copies(variable).origin: call for call, variable in untrained.items()}
     found: set[ApplicationCall] = set()
     for variable in variables:
         if isinstance(variable.op, FlowedThrough):
@@ -95,22 +94,13 @@ def _flowed_through(variables: Iterable[Variable], untrained: Untrainings) -> se
     return found
 
 
-def _behind_copies(variable: Variable) -> Variable:
-    """The variable that a chain of identities shows."""
-    while is_annotation(variable.op):
-        variable = variable.inputs[0]
-    return variable
-
-
 def _read_by_learners(order: Sequence[Variable], untrained: Untrainings, learned: set[Variable]) -> set[ApplicationCall]:
-    """The applications whose results layers that learn take in, though no gradient need flow back through them.
-
-    Applications within a network that does not learn do not count: inputs of its parameters, and the results that follow them
-    within a layer in which nothing learns.
-    """
+    """The applications whose results layers that learn take in, though no gradient need flow back through them."""
+    # those within a network that does not learn do not count: inputs of its parameters, and what follows them within a layer
     within = set(order)
     depends = _downstream(order, {one for one in order if isinstance(one.op, Input)})
-    behind = _downstream(order, {one for one in order if _is_parameter(one) and one not in learned})
+    parameters = {one for one in order if isinstance(one.op, Shared) and has_roles(one, [PARAMETER])}
+    behind = _downstream(order, parameters - learned)
     learners = {get_layer(target) for target in learned}
     pending = [one for one in order if has_roles(one, [INPUT]) and get_layer(one) in learners]
     around_learners = {f"{one.origin.layer}/" for one in pending}
@@ -136,8 +126,3 @@ def _downstream(order: Sequence[Variable], sources: set[Variable]) -> set[Variab
         if any(one in found for one in variable.inputs):
             found.add(variable)
     return found
-
-
-def _is_parameter(variable: Variable) -> bool:
-    """Whether a variable is state that may be learned."""
-    return isinstance(variable.op, Shared) and has_roles(variable, [PARAMETER])

@@ -24,7 +24,26 @@ def with_last_size(x: Variable, size: int | None) -> list[int | None]:
     return [None] * (x.ndim - 1) + [size] * bool(x.ndim)
 
 
-class Linear(Layer):
+class _OverLastAxis(Layer):
+    """The base of layers that take `input_dim` features on the last axis, inferred at the first application if left out."""
+
+    fixed_when_allocated = frozenset({"input_dim"})
+    input_dim = Setting(size)
+
+    def infer_sizes(self, *inputs: Variable) -> None:
+        if self.input_dim is None and inputs:
+            self.input_dim = last_size(inputs[0])
+
+    def input_shape(self, x: Variable) -> list[int | None]:
+        return with_last_size(x, self.input_dim)
+
+    def check_inputs(self, *inputs: Variable) -> None:
+        for x in inputs:
+            if not x.ndim or last_size(x) not in (None, self.input_dim):
+                raise InvalidValueError(f"{self!r} takes {self.input_dim} features on the last axis, not {x!r}")
+
+
+class Linear(_OverLastAxis):
     """x @ W + b over the last axis of x: W of shape (input_dim, output_dim), b of shape (output_dim,).
 
     input_dim: inferred at the first application if left out. output_dim: the size of the last axis of the result. use_bias:
@@ -35,8 +54,8 @@ class Linear(Layer):
     ((None, 3), (4, 3))
     """
 
-    fixed_when_allocated = frozenset({"input_dim", "output_dim", "use_bias", "weights_init", "biases_init"})
-    input_dim, output_dim, use_bias = Setting(size), Setting(size), Setting(flag)
+    fixed_when_allocated = frozenset({"output_dim", "use_bias", "weights_init", "biases_init"})
+    output_dim, use_bias = Setting(size), Setting(flag)
 
     def __init__(
         self,
@@ -53,29 +72,17 @@ class Linear(Layer):
         self.weights_init = Glorot() if weights_init is None else as_initializer(weights_init, "weights_init")
         self.biases_init = as_initializer(biases_init, "biases_init")
 
-    def infer_sizes(self, *inputs: Variable) -> None:
-        if self.input_dim is None and inputs:
-            self.input_dim = last_size(inputs[0])
-
     def allocate_parameters(self) -> None:
         self.need(input_dim=self.input_dim, output_dim=self.output_dim)
         self.add_parameter("W", (self.input_dim or 0, self.output_dim or 0), self.weights_init, WEIGHT)
         if self.use_bias:
             self.add_parameter("b", (self.output_dim or 0,), self.biases_init, BIAS)
 
-    def input_shape(self, x: Variable) -> list[int | None]:
-        return with_last_size(x, self.input_dim)
-
     def drop_bias(self) -> None:
         """Do without a bias from now on."""
         with self.being_made():
             self.use_bias = False
         self.drop_parameter("b")
-
-    def check_inputs(self, *inputs: Variable) -> None:
-        for x in inputs:
-            if not x.ndim or last_size(x) not in (None, self.input_dim):
-                raise InvalidValueError(f"{self!r} takes {self.input_dim} features on the last axis, not {x!r}")
 
     @application
     def apply(self, x: Variable) -> Variable:
@@ -84,7 +91,7 @@ class Linear(Layer):
         return product + self.parameter("b") if self.use_bias else product
 
 
-class Bias(Layer):
+class Bias(_OverLastAxis):
     """x + b over the last axis of x, b of shape (input_dim,).
 
     input_dim: inferred at the first application if left out. biases_init: an initializer, a number, an array or a variable.
@@ -93,29 +100,16 @@ class Bias(Layer):
     [[3.0, 4.0]]
     """
 
-    fixed_when_allocated = frozenset({"input_dim", "biases_init"})
-    input_dim = Setting(size)
+    fixed_when_allocated = frozenset({"biases_init"})
 
     def __init__(self, input_dim: int | None = None, *, biases_init: Any = 0.0, **options: Any) -> None:
         super().__init__(**options)
         self.input_dim = input_dim
         self.biases_init = as_initializer(biases_init, "biases_init")
 
-    def infer_sizes(self, *inputs: Variable) -> None:
-        if self.input_dim is None and inputs:
-            self.input_dim = last_size(inputs[0])
-
     def allocate_parameters(self) -> None:
         self.need(input_dim=self.input_dim)
         self.add_parameter("b", (self.input_dim or 0,), self.biases_init, BIAS)
-
-    def input_shape(self, x: Variable) -> list[int | None]:
-        return with_last_size(x, self.input_dim)
-
-    def check_inputs(self, *inputs: Variable) -> None:
-        for x in inputs:
-            if not x.ndim or last_size(x) not in (None, self.input_dim):
-                raise InvalidValueError(f"{self!r} takes {self.input_dim} features on the last axis, not {x!r}")
 
     @application
     def apply(self, x: Variable) -> Variable:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence as Listed
+from functools import partial
+from itertools import pairwise
 from typing import Any
 
 from minigraph.core.errors import InvalidTypeError, InvalidValueError
@@ -48,6 +50,16 @@ def _check_dims(activations: Listed[Layer | None], dims: Listed[int | None], nam
         )
 
 
+def _linears(dims: Listed[int | None], **options: Any) -> list[Linear]:
+    """A linear layer from each size to the next."""
+    return [Linear(before, after, name=f"linear_{k}", **options) for k, (before, after) in enumerate(pairwise(dims))]
+
+
+def _in_turn(*layers: Listed[Layer | None]) -> list[Layer]:
+    """The first layer of each list, then the second of each, and so on, without those that are None."""
+    return [one for row in zip(*layers, strict=True) for one in row if one is not None]
+
+
 class MLP(Sequence):
     """Linear layers, each followed by an activation.
 
@@ -72,13 +84,8 @@ class MLP(Sequence):
         **options: Any,
     ) -> None:
         _check_dims(activations, dims, "an MLP")
-        stages: list[Layer] = []
-        for k, activation in enumerate(activations):
-            linear = Linear(
-                dims[k], dims[k + 1], use_bias=use_bias, weights_init=weights_init, biases_init=biases_init, name=f"linear_{k}"
-            )
-            stages += [linear] if activation is None else [linear, activation]
-        super().__init__(stages, **options)
+        linears = _linears(dims, use_bias=use_bias, weights_init=weights_init, biases_init=biases_init)
+        super().__init__(_in_turn(linears, activations), **options)
         self.dims = list(dims)
 
 
@@ -112,30 +119,13 @@ class BatchNormalizedMLP(Sequence):
         **options: Any,
     ) -> None:
         _check_dims(activations, dims, "a BatchNormalizedMLP")
-        stages: list[Layer] = []
-        for k, activation in enumerate(activations):
-            normalization = BatchNormalization(
-                dims[k + 1],
-                epsilon=epsilon,
-                mean_only=mean_only,
-                learn_scale=learn_scale,
-                learn_shift=learn_shift,
-                conserve_memory=conserve_memory,
-                name=f"batch_normalization_{k}",
-            )
-            stages += [
-                Linear(
-                    dims[k],
-                    dims[k + 1],
-                    use_bias=use_bias,
-                    weights_init=weights_init,
-                    biases_init=biases_init,
-                    name=f"linear_{k}",
-                ),
-                normalization,
-            ]
-            stages += [] if activation is None else [activation]
-        super().__init__(stages, **options)
+        make = partial(BatchNormalization, epsilon=epsilon, mean_only=mean_only, conserve_memory=conserve_memory)
+        normalizations = [
+            make(size, learn_scale=learn_scale, learn_shift=learn_shift, name=f"batch_normalization_{k}")
+            for k, size in enumerate(dims[1:])
+        ]
+        linears = _linears(dims, use_bias=use_bias, weights_init=weights_init, biases_init=biases_init)
+        super().__init__(_in_turn(linears, normalizations, activations), **options)
         self.dims = list(dims)
 
     @property

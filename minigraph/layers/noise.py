@@ -13,7 +13,6 @@ from minigraph.layers.core.base import Layer
 from minigraph.layers.core.modes import is_in_training, untrained
 from minigraph.layers.core.roles import DROPOUT, add_role
 from minigraph.layers.core.settings import Setting
-from minigraph.ops.array.shape import shape
 from minigraph.ops.elementwise.comparison import where
 from minigraph.ops.random import RandomStream
 
@@ -27,7 +26,7 @@ def check_probability(drop_prob: Any) -> float:
 
 def drop(x: Variable, drop_prob: float, stream: RandomStream) -> Variable:
     """x with elements set to 0, by `stream` with probability `drop_prob`, and the others scaled up to keep the mean."""
-    kept = stream.bernoulli(1 - drop_prob, shape(x), dtype="bool")
+    kept = stream.bernoulli(1 - drop_prob, x.shape, dtype="bool")
     return add_role(where(kept, x * (1 / (1 - drop_prob)), 0), DROPOUT)
 
 

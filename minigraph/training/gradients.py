@@ -12,8 +12,6 @@ from minigraph.ops.array.arranging import stack
 from minigraph.ops.elementwise.arithmetic import clip, maximum, square
 from minigraph.ops.elementwise.base import cast
 from minigraph.ops.elementwise.transcendental import sqrt
-from minigraph.ops.reduce.reduction import sum as sum_of
-from minigraph.ops.reduce.statistics import norm as norm_of
 from minigraph.training.hyperparameters import above_zero, amount, checked_roles
 from minigraph.training.parameters import Parameters, learned
 
@@ -50,8 +48,8 @@ def _checked(gradients: Any) -> list[Variable]:
 def _common_norm(gradients: Sequence[Variable]) -> Variable:
     """The Euclidean norm of all gradients together, in float64, which has room for squares of smaller floats."""
     if any(gradient.dtype == "float64" for gradient in gradients):
-        return norm_of(stack([norm_of(cast(gradient, "float64")) for gradient in gradients]))
-    squares = [sum_of(square(cast(gradient, "float64"))) for gradient in gradients]
+        return stack([gradient.astype("float64").norm() for gradient in gradients]).norm()
+    squares = [square(gradient.astype("float64")).sum() for gradient in gradients]
     return sqrt(sum(squares[1:], squares[0]))
 
 

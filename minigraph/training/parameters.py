@@ -57,7 +57,10 @@ def learned(parameters: Parameters) -> Learned:
     named: set[Variable] = set()
     for entry in entries:
         if isinstance(entry, Layer):
-            found.update(dict.fromkeys(_of_layer(entry)))
+            own = entry.parameters
+            if not own and not entry.allocated:
+                raise InvalidValueError(f"{entry!r} has no parameters before it is applied or allocated")
+            found.update(dict.fromkeys(own))
         elif isinstance(entry, ComputationGraph):
             found.update(dict.fromkeys(entry.parameters))
         elif not isinstance(entry, Variable) or not isinstance(entry.op, Shared):
@@ -79,11 +82,3 @@ def _entries(parameters: Any) -> list[Any]:
     if isinstance(parameters, str | bytes) or not isinstance(parameters, Iterable):
         raise InvalidTypeError(f"what is to be updated must be {_WANTED}, not {parameters!r}")
     return list(parameters.values() if isinstance(parameters, Mapping) else parameters)
-
-
-def _of_layer(layer: Layer) -> list[Variable]:
-    """The parameters of a layer, none of one that never has any."""
-    own = layer.parameters
-    if not own and not layer.allocated:
-        raise InvalidValueError(f"{layer!r} has no parameters before it is applied or allocated")
-    return own

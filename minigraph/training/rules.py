@@ -100,19 +100,25 @@ def sgd(cost_or_gradients: Any, parameters: Parameters, learning_rate: Rate) -> 
     return _updates(cost_or_gradients, parameters, learning_rate, lambda slot: (slot.p - slot.rate * slot.g, []))
 
 
+def _with_velocity(cost_or_gradients: Any, parameters: Parameters, learning_rate: Rate, momentum: float, ahead: bool) -> Pairs:
+    """The common part of both momentums: a velocity for each parameter, which is followed once more to look ahead."""
+    momentum = fraction(momentum, "momentum")
+
+    def rule(slot: Slot) -> tuple[Variable, Pairs]:
+        velocity = slot.state("velocity")
+        step = slot.rate * slot.g
+        new = velocity * momentum - step
+        return slot.p + new * momentum - step if ahead else slot.p + new, [(velocity, new)]
+
+    return _updates(cost_or_gradients, parameters, learning_rate, rule)
+
+
 def momentum(cost_or_gradients: Any, parameters: Parameters, learning_rate: Rate, momentum: float = 0.9) -> Pairs:
     """v = momentum * v - rate * g; p + v (Polyak 1964).
 
     cost_or_gradients, parameters, learning_rate: as the module says.
     """
-    momentum = fraction(momentum, "momentum")
-
-    def rule(slot: Slot) -> tuple[Variable, Pairs]:
-        velocity = slot.state("velocity")
-        new = velocity * momentum - slot.rate * slot.g
-        return slot.p + new, [(velocity, new)]
-
-    return _updates(cost_or_gradients, parameters, learning_rate, rule)
+    return _with_velocity(cost_or_gradients, parameters, learning_rate, momentum, ahead=False)
 
 
 def nesterov(cost_or_gradients: Any, parameters: Parameters, learning_rate: Rate, momentum: float = 0.9) -> Pairs:
@@ -120,15 +126,7 @@ def nesterov(cost_or_gradients: Any, parameters: Parameters, learning_rate: Rate
 
     cost_or_gradients, parameters, learning_rate: as the module says.
     """
-    momentum = fraction(momentum, "momentum")
-
-    def rule(slot: Slot) -> tuple[Variable, Pairs]:
-        velocity = slot.state("velocity")
-        step = slot.rate * slot.g
-        new = velocity * momentum - step
-        return slot.p + new * momentum - step, [(velocity, new)]
-
-    return _updates(cost_or_gradients, parameters, learning_rate, rule)
+    return _with_velocity(cost_or_gradients, parameters, learning_rate, momentum, ahead=True)
 
 
 def adagrad(cost_or_gradients: Any, parameters: Parameters, learning_rate: Rate = 0.01, epsilon: float = 1e-6) -> Pairs:
@@ -249,19 +247,10 @@ def adamw(
 ) -> Pairs:
     """Adam, with parameters of one of `roles` also multiplied by 1 - rate * weight_decay (Loshchilov and Hutter 2019).
 
-    cost_or_gradients, parameters, learning_rate: as the module says. beta1, beta2, epsilon:
-    see `adam`.
+    cost_or_gradients, parameters, learning_rate: as the module says. beta1, beta2, epsilon: see `adam`.
     """
-    return _adam(
-        cost_or_gradients,
-        parameters,
-        learning_rate,
-        beta1,
-        beta2,
-        epsilon,
-        weight_decay=amount(weight_decay, "weight_decay"),
-        decayed=checked_roles(roles),
-    )
+    decay, decayed = amount(weight_decay, "weight_decay"), checked_roles(roles)
+    return _adam(cost_or_gradients, parameters, learning_rate, beta1, beta2, epsilon, weight_decay=decay, decayed=decayed)
 
 
 def amsgrad(
@@ -274,7 +263,6 @@ def amsgrad(
 ) -> Pairs:
     """Adam, with the greatest v so far in place of v (Reddi et al. 2018).
 
-    cost_or_gradients, parameters, learning_rate: as the module says. beta1, beta2, epsilon:
-    see `adam`.
+    cost_or_gradients, parameters, learning_rate: as the module says. beta1, beta2, epsilon: see `adam`.
     """
     return _adam(cost_or_gradients, parameters, learning_rate, beta1, beta2, epsilon, keep_maximum=True)

@@ -7,7 +7,6 @@ from collections.abc import Iterable
 import numpy as np
 
 from minigraph.core.conversion import shared
-from minigraph.core.graph import Variable
 from minigraph.core.guard import with_guarded_methods
 from minigraph.core.origin import carry_origin
 from minigraph.layers.core.base import Layer
@@ -20,7 +19,6 @@ from minigraph.layers.normalization.population import PopulationNormalization
 from minigraph.layers.normalization.stored_population import Pairs
 from minigraph.ops.array.creation import zeros_like
 from minigraph.ops.array.shape import broadcast_to
-from minigraph.ops.elementwise.base import cast
 from minigraph.ops.elementwise.comparison import gt, where
 from minigraph.transforms.batch_normalization import normalizations_of
 
@@ -30,41 +28,28 @@ class Accumulated:
 
     def __init__(self, layer: PopulationNormalization) -> None:
         self.layer = layer
-        shape = layer.own_variables[layer.convention.mean].type.shape
+        sizes = [size or 0 for size in layer.own_variables[layer.convention.mean].type.shape]
         names = ("count", "mean") if layer.mean_only else ("count", "mean", "variance")
-        zeros = [np.zeros([size or 0 for size in shape]) for _ in names]
         tags = (BATCH_NORM_POPULATION_STATISTICS, layer)
-        self.variables = [
-            shared(zero, f"{layer.name}_{name}", borrow=True, tags=tags) for name, zero in zip(names, zeros, strict=True)
-        ]
-
-    @property
-    def batch(self) -> Batch:
-        """The statistics of the minibatches so far."""
+        self.variables = [shared(np.zeros(sizes), f"{layer.name}_{name}", borrow=True, tags=tags) for name in names]
         count, mean, *variance = self.variables
-        return Batch(mean, variance[0] if variance else None, count)
+        self.batch = Batch(mean, variance[0] if variance else None, count)
 
     @property
     def known(self) -> Batch:
         """The statistics of the minibatches so far, not finite where there is no element yet."""
-        count, *statistics = self.variables
-        mean, *variance = (where(gt(count, 0), one, np.nan) for one in statistics)
-        return Batch(mean, variance[0] if variance else None, count)
+        known = self.batch.each(lambda one: where(gt(self.batch.count, 0), one, np.nan))
+        return Batch(known.mean, known.variance, self.batch.count)
 
     def after(self, applications: list[Normalization]) -> Pairs:
-        """The updates that add the minibatches of some applications of the layer."""
+        """The updates that add the minibatches of those among some applications that are the layer's."""
         batch = self.batch
-        for one in applications:
+        for one in [other for other in applications if other.layer is self.layer]:
             with carry_origin(one.variable.origin):
-                batch = merged(batch, _wide(one.aligned, self.variables[0]))
+                wide = one.aligned.each(lambda statistic: statistic.astype("float64"))
+                batch = merged(batch, Batch(wide.mean, wide.variance, broadcast_to(wide.count, batch.count.type.shape)))
         values = [batch.count, batch.mean, batch.variance]
         return list(zip(self.variables, values, strict=False))
-
-
-def _wide(batch: Batch, like: Variable) -> Batch:
-    """A batch in float64, with a count for each statistic."""
-    count = broadcast_to(cast(batch.count, "float64"), like.type.shape)
-    return Batch(cast(batch.mean, "float64"), None if batch.variance is None else cast(batch.variance, "float64"), count)
 
 
 @with_guarded_methods
@@ -92,11 +77,8 @@ class StatisticsAccumulator:
         found = [one for one in normalizations_of(graph) if one.estimates and one.population]
         self.applications = [one for one in found if chosen is None or one.layer in chosen]
         self._accumulated = [Accumulated(layer) for layer in dict.fromkeys(one.layer for one in self.applications)]
-        self.updates: Pairs = []
-        self.pairs: Pairs = []
-        for one in self._accumulated:
-            self.updates += one.after([application for application in self.applications if application.layer is one.layer])
-            self.pairs += one.layer.population.pairs_of(one.known)
+        self.updates = [pair for one in self._accumulated for pair in one.after(self.applications)]
+        self.pairs = [pair for one in self._accumulated for pair in one.layer.population.pairs_of(one.known)]
 
     @property
     def reset(self) -> Pairs:

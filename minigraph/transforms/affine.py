@@ -60,24 +60,16 @@ class Uses:
 
     def value(self, variable: Variable) -> np.ndarray[Any, Any]:
         """The value of a variable that depends on no input, in float64."""
-        while True:
-            inside = [one for one in toposort([variable]) if one in self._outside]
-            if not inside:
-                break
+        while inside := [one for one in toposort([variable]) if one in self._outside]:
             (variable,) = rebuild([variable], {one: self._outside[one] for one in inside})
         return np.asarray(function([], variable, no_default_updates=True, backend="numpy")(), np.float64)
-
-    def _vector(self, row: Variable) -> np.ndarray[Any, Any]:
-        """The value of a variable that varies along one axis as a vector, or a number."""
-        value = self.value(row)
-        return value.reshape(-1) if value.ndim else value
 
     def values(self, steps: Sequence[Affine]) -> tuple[Any, Any]:
         """The scale and the shift of steps one after another, as numbers or vectors."""
         scale: Any = 1.0
         shift: Any = 0.0
         for step in steps:
-            factor, term = (None if one is None else self._vector(one) for one in (step.scale, step.shift))
+            factor, term = (None if one is None else self.value(one).squeeze() for one in (step.scale, step.shift))
             scale, shift = (scale, shift) if factor is None else (scale * factor, shift * factor)
             shift = shift if term is None else shift + term
         return scale, shift

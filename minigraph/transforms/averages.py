@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,6 @@ from minigraph.ops.elementwise.arithmetic import maximum, minimum
 from minigraph.ops.elementwise.base import cast
 from minigraph.ops.elementwise.comparison import and_, eq, isfinite, where
 from minigraph.ops.reduce.normalization import FiniteOr
-from minigraph.ops.reduce.reduction import all as all_of
 
 Estimates = Iterable[tuple[Variable, Variable]]
 
@@ -119,11 +119,8 @@ def averaged(pairs: Estimates, weight: Any, count: Variable | None = None) -> Pa
     listed = _checked(pairs)
     if count is not None and (not isinstance(count, Variable) or not isinstance(count.op, Shared)):
         raise InvalidTypeError(f"count must be a shared variable of integers, or None, not {count!r}")
-    counts: dict[Variable, Variable] = {}
-    if callable(weight):
-        for population, _ in listed:
-            if population not in counts:
-                counts[population] = _new_count(population) if count is None else count
+    counted = dict.fromkeys(population for population, _ in listed) if callable(weight) else {}
+    counts = {population: _new_count(population) if count is None else count for population in counted}
     newest: dict[Variable, Variable] = {}
     for pass_ in _one_each(listed):
         known = {population: _counts(estimate, raw_estimate(estimate)) for population, estimate in pass_}
@@ -197,10 +194,8 @@ def _counts(estimate: Variable, raw: Variable) -> Variable:
 
 def _jointly(known: list[Variable], count: Variable) -> Variable:
     """A condition that holds where all estimates that share a count are known; a scalar if the count is a scalar."""
-    joint = known[0]
-    for one in known[1:]:
-        joint = and_(joint, one)
-    return all_of(joint) if count.ndim == 0 else joint
+    joint = reduce(and_, known)
+    return joint.all() if count.ndim == 0 else joint
 
 
 def _towards(population: Variable, estimate: Variable, weight: Any) -> Variable:

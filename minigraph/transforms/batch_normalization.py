@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from enum import Enum
+from operator import itemgetter
 
 from minigraph.core.errors import InvalidTypeError, InvalidValueError
 from minigraph.core.graph import Variable
@@ -18,11 +19,8 @@ from minigraph.layers.normalization.population import INFERENCE_IS_MEANT
 from minigraph.layers.normalization.stored_population import Pairs
 from minigraph.ops.array.arranging import concatenate, stack
 from minigraph.ops.array.shape import broadcast_like, shape
-from minigraph.ops.elementwise.base import cast
 from minigraph.ops.elementwise.comparison import isfinite, where
 from minigraph.ops.reduce.normalization import FiniteOr, FlowedThrough
-from minigraph.ops.reduce.reduction import sum as sum_over
-from minigraph.ops.reduce.statistics import mean
 
 
 def apply_batch_normalization(graph: Roots) -> ComputationGraph:
@@ -42,20 +40,9 @@ def apply_population_normalization(graph: Roots) -> ComputationGraph:
     return switched(graph, training=False)
 
 
-def _as_meant(variable: Variable) -> Variable:
-    """An application in inference mode, marked as one that was asked for."""
-    tags = (*variable.tags, INFERENCE_IS_MEANT)
-    return Variable(variable.op, variable.inputs, variable.type, variable.name, tags, variable.origin)
-
-
-def outputs_of(graph: Roots) -> list[Variable]:
-    """The outputs of a computation graph, or of variables that one can be made of."""
-    return ComputationGraph(graph).outputs
-
-
 def normalizations_of(graph: Roots) -> list[Normalization]:
     """The applications of normalizing layers in a graph, in graph order."""
-    return find_normalizations(ComputationGraph(outputs_of(graph)).variables)
+    return find_normalizations(ComputationGraph(graph).variables)
 
 
 def switched(graph: Roots, training: bool) -> ComputationGraph:
@@ -65,7 +52,10 @@ def switched(graph: Roots, training: bool) -> ComputationGraph:
         if one.is_training == training:
             return None
         built = one.layer.normalize(one.x, one.call, one.request, training)
-        return built if training else _as_meant(built)
+        if training:
+            return built
+        tags = (*built.tags, INFERENCE_IS_MEANT)
+        return Variable(built.op, built.inputs, built.type, built.name, tags, built.origin)
 
     return rebuilt(graph, build)
 
@@ -95,7 +85,7 @@ def rebuilt(
             )
         return variable if built is None else built
 
-    return ComputationGraph(transform(outputs_of(graph), step))
+    return ComputationGraph(transform(ComputationGraph(graph).outputs, step))
 
 
 # -- pairs -----------------------------------------------------------------------------------------------------------
@@ -115,11 +105,7 @@ class Duplicates(Enum):
 
 
 def get_batch_normalization_updates(
-    graph: Roots,
-    allow_duplicates: bool = False,
-    *,
-    duplicates: Duplicates = Duplicates.ERROR,
-    allow_nonfinite: bool = False,
+    graph: Roots, allow_duplicates: bool = False, *, duplicates: Duplicates = Duplicates.ERROR, allow_nonfinite: bool = False
 ) -> Pairs:
     """The pairs (population statistic, minibatch estimate) of a training-mode graph, in graph order.
 
@@ -192,22 +178,18 @@ def _step_by_step(one: Normalization) -> list[Batch]:
             f"{one.layer!r} ({one.variable.origin}) is applied in a loop of unknown length, so that its estimates cannot "
             "follow one another: give its sequences a known number of rows, or use duplicates=Duplicates.POOLED or MEAN"
         )
-    return [Batch(steps.mean[k], None if steps.variance is None else steps.variance[k], steps.count[k]) for k in range(known)]
+    return [steps.each(itemgetter(k)) for k in range(known)]
 
 
 def _mean_of_steps(applications: Sequence[Normalization], allow_nonfinite: bool) -> Pairs:
     """A pair for each statistic: the mean over all applications and steps, of finite estimates unless `allow_nonfinite`."""
     layer = applications[0].layer
-    stacks: list[Sequence[Variable]] = []
-    for one in applications:
-        batch = one.steps if one.loops else _as_one_step(one.aligned)
-        stacks.append(layer.convention.estimate(batch, layer.epsilon))
+    batches = [one.steps if one.loops else _as_one_step(one.aligned) for one in applications]
+    stacks = [layer.convention.estimate(batch, layer.epsilon) for batch in batches]
     pairs: Pairs = []
     for population, *parts in zip(layer.population_statistics, *stacks, strict=True):
         raw = concatenate(parts)
-        counted = isfinite(raw)
-        found = sum_over(where(counted, raw, 0), 0) / cast(sum_over(cast(counted, "int64"), 0), raw.dtype)
-        value = cast(mean(raw, 0) if allow_nonfinite else found, population.dtype)
+        value = (raw.mean(0) if allow_nonfinite else _mean_of_finite(raw)).astype(population.dtype)
         pairs.append((population, value if allow_nonfinite else FiniteOr()(value, population)))
     return pairs
 
@@ -220,10 +202,8 @@ def _as_one_step(batch: Batch) -> Batch:
 
 def _by_row(applications: Sequence[Normalization]) -> list[list[Normalization]]:
     """The applications grouped by the population that they estimate; all in one group unless each is known."""
-    if len(applications) == 1:
-        return [list(applications)]
-    rows = [one.request.row(one.layer.n_iter) for one in applications]
-    if not all(isinstance(row, int) for row in rows):
+    rows = [one.request.row(one.layer.n_iter) for one in applications] if len(applications) > 1 else []
+    if not rows or not all(isinstance(row, int) for row in rows):
         return [list(applications)]
     return [[one for one, its in zip(applications, rows, strict=True) if its == row] for row in dict.fromkeys(rows)]
 
@@ -252,11 +232,14 @@ def _pairs_together(
 def _mean_of(estimates: Sequence[Variable], allow_nonfinite: bool) -> Variable:
     """The mean of several estimates of one statistic: of all of them, or of those that are finite, if any."""
     if allow_nonfinite:
-        return mean(stack(estimates), 0)
-    raw = stack([one.inputs[0] for one in estimates])
-    counted = isfinite(raw)
-    found = sum_over(where(counted, raw, 0), 0) / cast(sum_over(cast(counted, "int64"), 0), raw.dtype)
-    return FiniteOr()(found, estimates[0].inputs[1])
+        return stack(estimates).mean(0)
+    return FiniteOr()(_mean_of_finite(stack([one.inputs[0] for one in estimates])), estimates[0].inputs[1])
+
+
+def _mean_of_finite(values: Variable) -> Variable:
+    """The mean over the first axis of the values that are finite."""
+    counted = isfinite(values)
+    return where(counted, values, 0).sum(0) / counted.astype("int64").sum(0).astype(values.dtype)
 
 
 def _pooled(batches: Sequence[Batch]) -> Batch:

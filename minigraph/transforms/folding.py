@@ -24,7 +24,6 @@ from minigraph.ops.elementwise.arithmetic import Add
 from minigraph.ops.linear.products import MatMul
 from minigraph.ops.reduce.normalization import NormalizeBy
 from minigraph.transforms.affine import Affine, Uses, outer_axis
-from minigraph.transforms.batch_normalization import outputs_of
 from minigraph.transforms.products import Product, padded, product_above, product_below, spread_out
 
 
@@ -48,12 +47,13 @@ def fold_batch_normalization(graph: Roots, layers: Layer | Iterable[Layer] | Non
     ['W_folded', 'b_folded', 'W_folded', 'b_folded']
     """
     chosen = None if layers is None else set(find_layers(layers))
-    result = ComputationGraph(outputs_of(graph))
+    result = ComputationGraph(graph)
     folded = False
     while True:
         folder = _Folder(result)
+        found = [one for one in find_normalizations(result.variables) if chosen is None or one.layer in chosen]
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            outcomes = {one.variable: folder.fold(one) for one in _selected(result, chosen)}
+            outcomes = {part.variable: folder.fold(part) for one in found for part in one.parts}
         replacements: dict[Variable, Variable] = {}
         for outcome in outcomes.values():
             if not isinstance(outcome, str) and not outcome.keys() & replacements.keys():
@@ -72,12 +72,6 @@ def fold_batch_normalization(graph: Roots, layers: Layer | Iterable[Layer] | Non
     if not folded:
         raise InvalidValueError("the graph has no normalization to fold")
     return result
-
-
-def _selected(graph: ComputationGraph, chosen: set[Layer] | None) -> list[Normalization]:
-    """The normalizations of a graph that are to be folded, inputs first."""
-    found = find_normalizations(graph.variables)
-    return [part for one in found if chosen is None or one.layer in chosen for part in one.parts]
 
 
 class _Folder:

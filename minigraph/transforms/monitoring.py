@@ -14,7 +14,6 @@ from minigraph.core.state import on_host
 from minigraph.functions.function import function
 from minigraph.layers.core.computation_graph import Roots
 from minigraph.layers.normalization.normalized import Normalization
-from minigraph.ops.elementwise.base import cast
 from minigraph.ops.elementwise.transcendental import log
 from minigraph.transforms.batch_normalization import normalizations_of, switched
 from minigraph.transforms.recomputation import call_on
@@ -40,12 +39,9 @@ class PopulationGap(Record):
         header = f"{'layer':<40}{'mean gap, rms':>14}{'largest':>10}{'stdev ratio, rms':>18}{'largest':>10}"
         rows = []
         for one in self.layers:
-            parts = [f"{one.name:<40}{_rms(one.means):>14.4f}{_largest(one.means):>10.4f}"]
-            if one.log_deviations.size:
-                parts.append(f"{np.exp(_rms(one.log_deviations)):>18.4f}{np.exp(_largest(one.log_deviations)):>10.4f}")
-            else:
-                parts.append(f"{'-':>18}{'-':>10}")
-            rows.append("".join(parts))
+            row = f"{one.name:<40}{_rms(one.means):>14.4f}{_largest(one.means):>10.4f}"
+            ratios = f"{np.exp(_rms(one.log_deviations)):>18.4f}{np.exp(_largest(one.log_deviations)):>10.4f}"
+            rows.append(row + (ratios if one.log_deviations.size else f"{'-':>18}{'-':>10}"))
         return "\n".join([header, *rows])
 
     def plot(self, path: str | PathLike[str]) -> None:
@@ -104,7 +100,7 @@ def population_gap(graph: Roots, batch: Any, *, backend: str | None = None) -> P
 
 def _gap(one: Normalization) -> list[Variable]:
     """The gaps of the means and, unless there are none, of the deviations, for each feature, where an application stands."""
-    minibatch = [cast(statistic, "float64") for statistic in one.statistics]
-    population = [cast(statistic, "float64") for statistic in one.layer.population_in(one.x, one.request)]
+    minibatch = [statistic.astype("float64") for statistic in one.statistics]
+    population = [statistic.astype("float64") for statistic in one.layer.population_in(one.x, one.request)]
     means = minibatch[0] - population[0]
     return [means] if one.layer.mean_only else [means / population[1], log(minibatch[1] / population[1])]

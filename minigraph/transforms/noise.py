@@ -11,7 +11,6 @@ from minigraph.core.graph import Variable
 from minigraph.layers.core.computation_graph import ComputationGraph, Roots
 from minigraph.layers.core.settings import number
 from minigraph.layers.noise import check_probability, drop
-from minigraph.ops.array.shape import shape
 from minigraph.ops.loop.asked import asked_targets
 from minigraph.ops.random import RandomStream
 
@@ -36,11 +35,7 @@ def apply_noise(
     """
     if not isinstance(std, Variable):
         number(std, "std", 0, math.inf)
-
-    def disturb(variable: Variable, source: RandomStream) -> Variable:
-        return variable + source.normal(shape(variable), std=std, dtype=variable.dtype)
-
-    return _disturbed(graph, variables, stream, disturb)
+    return _disturbed(graph, variables, stream, lambda one, source: one + source.normal(one.shape, std=std, dtype=one.dtype))
 
 
 def _disturbed(

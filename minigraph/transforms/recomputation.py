@@ -16,14 +16,15 @@ from minigraph.core.walks import rebuild
 from minigraph.functions.function import Function, function
 from minigraph.layers.core.base import Layer
 from minigraph.layers.core.computation_graph import ComputationGraph, Roots
-from minigraph.layers.core.roles import BATCH_NORM_POPULATION_STATISTICS, PARAMETER, is_any
+from minigraph.layers.core.roles import BATCH_NORM_POPULATION_STATISTICS, is_any
 from minigraph.layers.core.settings import flag
+from minigraph.layers.core.stateful import unlearned
 from minigraph.layers.core.tree import find_layers
 from minigraph.layers.normalization.conventions import Batch
 from minigraph.layers.normalization.normalized import Normalization
 from minigraph.layers.normalization.population import PopulationNormalization
+from minigraph.layers.normalization.stored_population import Pairs
 from minigraph.ops.elementwise.comparison import eq, isfinite, or_
-from minigraph.ops.reduce.reduction import all as all_of
 from minigraph.transforms.accumulation import StatisticsAccumulator
 from minigraph.transforms.averages import raw_estimate
 from minigraph.transforms.batch_normalization import normalizations_of, rebuilt, switched
@@ -71,8 +72,7 @@ def recompute_population_statistics(
     for number, level in enumerate(passes):
         title = f"statistics, pass {number + 1} of {len(passes)}" if shows_progress else None
         found |= _statistics(_with_population(training, found), level, batches, inputs, title, backend)
-    cells = [population.cell for population in found]
-    assign(cells, list(found.values()))
+    assign([population.cell for population in found], list(found.values()))
     return {population: value.copy() for population, value in found.items()}
 
 
@@ -113,16 +113,7 @@ def _statistics(
     """The new population of some layers, whose applications in the graph are in training mode."""
     accumulator = StatisticsAccumulator(graph, layers)
     finite = [_is_finite(one.batch) for one in accumulator.applications]
-    needed = [one for one in toposort([value for _, value in accumulator.updates]) if isinstance(one.op, Input)]
-    wanted = needed if inputs is None else list(inputs)
-    see = function(
-        wanted,
-        finite,
-        accumulator.updates,
-        no_default_updates=state_of_normalizations(graph),
-        on_unused_input="ignore",
-        backend=backend,
-    )
+    see = seeing(graph, finite, accumulator.updates, inputs, backend)
     count = 0
     with only_for_now([target for target, _ in see.updates]):
         for count, batch in enumerate(_shown(batches, title), start=1):
@@ -139,26 +130,24 @@ def _statistics(
     for layer in layers:
         own = layer.population_statistics
         settled = layer.convention.settled([estimates[one] for one in own], count)
-        found |= {one: _where_known(value, one) for one, value in zip(own, settled, strict=True)}
+        for population, value in zip(own, settled, strict=True):
+            known = np.where(np.isfinite(value), value, population.get_value(borrow=True))  # the old one where none was seen
+            found[population] = np.asarray(known, population.dtype)
         if layer.count is not None:
             found[layer.count] = np.full_like(layer.count.get_value(borrow=True), count)
     return found
 
 
-def _where_known(value: Array, population: Variable) -> Array:
-    """A new value of a population statistic; the old one where no element was seen."""
-    return np.asarray(np.where(np.isfinite(value), value, population.get_value(borrow=True)), population.dtype)
-
-
-def state_of_normalizations(graph: ComputationGraph) -> list[Variable]:
-    """The variables that hold the populations, and other state of normalizing layers that nobody learns, in a graph."""
-    layers = dict.fromkeys(one.layer for one in normalizations_of(graph))
-    return [
-        variable
-        for layer in layers
-        for name, variable in layer.own_variables.items()
-        if not is_any(layer.roles_of_own(name), PARAMETER)
-    ]
+def seeing(
+    graph: ComputationGraph, outputs: list[Variable], updates: Pairs, inputs: Sequence[Variable] | None, backend: str | None
+) -> Function:
+    """A function from minibatches for `inputs` to `outputs`, on a backend, in which the normalizations of a graph have no other
+    updates than `updates`.
+    """
+    needed = [one for one in toposort([value for _, value in updates]) if isinstance(one.op, Input)]
+    kept = [one for layer in dict.fromkeys(one.layer for one in normalizations_of(graph)) for one in unlearned(layer)]
+    wanted = needed if inputs is None else list(inputs)
+    return function(wanted, outputs, updates, no_default_updates=kept, on_unused_input="ignore", backend=backend)
 
 
 @contextmanager
@@ -175,7 +164,7 @@ def only_for_now(variables: Sequence[Variable]) -> Iterator[None]:
 def _is_finite(batch: Batch) -> Variable:
     """Whether all statistics of a minibatch are finite, except those of no elements at all."""
     known = isfinite(batch.mean if batch.variance is None else batch.mean + batch.variance)
-    return all_of(or_(known, eq(batch.count, 0)))
+    return or_(known, eq(batch.count, 0)).all()
 
 
 def call_on(see: Function, batch: Any) -> Any:
@@ -201,9 +190,7 @@ def _shown(batches: Batches, title: str | None) -> Iterable[Any]:
 def reset_population_statistics(tops: Layer | Iterable[Layer]) -> None:
     """Set the population of every layer at or below `tops` to its start, and counts of minibatches and of steps to 0."""
     cells, values = [], []
-    for layer in find_layers(tops):
-        if not isinstance(layer, PopulationNormalization) or not layer.allocated:
-            continue
+    for layer in find_layers(tops, lambda layer: isinstance(layer, PopulationNormalization) and layer.allocated):
         for name, variable in layer.own_variables.items():
             if is_any(layer.roles_of_own(name), BATCH_NORM_POPULATION_STATISTICS):
                 cells.append(variable.cell)

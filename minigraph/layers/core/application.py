@@ -71,13 +71,10 @@ class Application(Generic[P, R]):
         if layer is None:
             raise InvalidTypeError(f"{self.method.__qualname__} must be called on a layer, not on its class")
         call = ApplicationCall(layer, self.name, call_id)
-        names = list(signature(self.method).parameters)[1:]
-        copies = []
-        for position, given in enumerate(inputs):
-            name = names[min(position, len(names) - 1)]
-            copies.append(_as_input(given, f"{layer.name}_{self.name}_{name}", call))
+        names, start = list(signature(self.method).parameters)[1:], f"{layer.name}_{self.name}"
+        copies = [_as_input(given, f"{start}_{names[min(k, len(names) - 1)]}", call) for k, given in enumerate(inputs)]
         ordered = sorted(options.items(), key=lambda option: names.index(option[0]) if option[0] in names else len(names))
-        named = {name: _as_input(given, f"{layer.name}_{self.name}_{name}", call) for name, given in ordered}
+        named = {name: _as_input(given, f"{start}_{name}", call) for name, given in ordered}
         with self._inside(layer):
             layer.allocate_for(*copies, *(given for given in named.values() if isinstance(given, Variable)))
             if copies:
@@ -86,7 +83,7 @@ class Application(Generic[P, R]):
                 named[names[0]] = _narrowed(named[names[0]], layer)
             with holds(_call, call):
                 outputs = self.method(layer, *copies, **named)
-            return cast(R, _as_outputs(outputs, f"{layer.name}_{self.name}_output", call))
+            return cast(R, _as_outputs(outputs, f"{start}_output", call))
 
     def _inside(self, layer: Layer) -> AbstractContextManager[None]:
         """The path of the layer, which a step within its own application does not change."""

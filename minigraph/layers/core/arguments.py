@@ -16,18 +16,12 @@ def unknown_arguments(kind: type, unknown: Sequence[str]) -> str:
     return f"{kind.__name__} has {', '.join(near or known)}, not {', '.join(unknown)}"
 
 
-def instead_of(kind: type, taken: str) -> str:
-    """A message about an argument that a class of layers sets on its own, with the nearest that it takes."""
-    own = _own_arguments(kind)
-    return f"{kind.__name__} has {', '.join(nearest(taken, own) or own)}, not {taken}"
-
-
-def taken_argument(kind: type, given: Iterable[str], error: Exception) -> str | None:
-    """The argument of an error which says that a class `kind` sets it on its own and was given it as well; None for others."""
-    found = re.search(r"got multiple values for (?:keyword )?argument '(\w+)'", str(error))
-    if found is None or found[1] not in given or found[1] in _own_arguments(kind):
+def about_taken_argument(kind: type, given: Iterable[str], error: Exception) -> str | None:
+    """A message about an argument that a class `kind` sets on its own and was given, if an error says that; None for others."""
+    found, own = re.search(r"got multiple values for (?:keyword )?argument '(\w+)'", str(error)), _own_arguments(kind)
+    if found is None or found[1] not in given or found[1] in own:
         return None
-    return found[1]
+    return f"{kind.__name__} has {', '.join(nearest(found[1], own) or own)}, not {found[1]}"
 
 
 def _own_arguments(kind: type) -> list[str]:

@@ -78,7 +78,7 @@ class Layer(Stateful):
         if name is not None and not isinstance(name, str):
             raise InvalidTypeError(f"the name of a layer must be a string, not {name!r}")
         super().__init__(dtype, seed)
-        self.name = name or _snake_case(type(self).__name__)
+        self.name = name or re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(self).__name__).lower()
         self.name_is_final = name is not None
         given = list(children) if isinstance(children, Iterable) else [children]
         for child in given:
@@ -140,24 +140,19 @@ class Layer(Stateful):
             self.check_inputs(*inputs)
             return
         with unchanged_on_failure([self]):
-            self._allocate(*inputs)
+            with self.being_made():
+                self.infer_sizes(*inputs)
+                if self.dtype is None:
+                    floats = (one.dtype for one in inputs if isinstance(one, Variable) and one.dtype.kind == "f")
+                    self.dtype = next(floats, default_float())
+                self.allocate_parameters()
+                self.allocated = True
             self.check_inputs(*inputs)
-
-    def _allocate(self, *inputs: Variable) -> None:
-        """Settle sizes and dtype, and make the parameters."""
-        with self.being_made():
-            self.infer_sizes(*inputs)
-            if self.dtype is None:
-                floats = [one.dtype for one in inputs if isinstance(one, Variable) and one.dtype.kind == "f"]
-                self.dtype = floats[0] if floats else default_float()
-            self.allocate_parameters()
-            self.allocated = True
 
     @contextmanager
     def being_made(self) -> Iterator[None]:
         """Let any attribute be set inside the block."""
-        before = self._is_made
-        self._is_made = False
+        before, self._is_made = self._is_made, False
         try:
             yield
         finally:
@@ -196,14 +191,12 @@ class Layer(Stateful):
         with unchanged_on_failure(find_layers(self)):
             if not all(layer.allocated for layer in find_layers(self)):
                 self.allocate()
-            cells: list[Cell] = []
-            values: list[Array] = []
+            values: list[tuple[Cell, Array]] = []
             for layer in find_layers(self):
                 starts = {name: layer.start_of(name, generator) for name in layer.own_variables if not layer.was_given(name)}
                 layer.check_values(starts)
-                cells += [layer.own_variables[name].cell for name in starts]
-                values += starts.values()
-            assign(cells, values)
+                values += [(layer.own_variables[name].cell, value) for name, value in starts.items()]
+            assign([cell for cell, _ in values], [value for _, value in values])
         for layer in find_layers(self):
             layer.settle_initial_values()
 
@@ -218,8 +211,3 @@ class Layer(Stateful):
                 raise InvalidValueError(
                     f"{self!r}: {name} is not known; give it, or apply the layer to an input whose size is known"
                 )
-
-
-def _snake_case(name: str) -> str:
-    """BatchNormalization -> batch_normalization, MLP -> mlp."""
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()

@@ -75,9 +75,8 @@ class ComputationGraph:
     def intermediary_variables(self) -> list[Variable]:
         """The variables that are neither leaves nor outputs, nor ops with several results, whose results are listed."""
         outputs = set(self.outputs)
-        leaves = (Input, Shared, Constant)
-        single = [one for one in self.variables if not isinstance(one.type, tuple)]
-        return [one for one in single if one not in outputs and not isinstance(one.op, leaves)]
+        inner = [one for one in self.variables if not isinstance(one.op, Input | Shared | Constant) and one not in outputs]
+        return [one for one in inner if not isinstance(one.type, tuple)]
 
     @property
     def updates(self) -> list[tuple[Variable, Variable]]:

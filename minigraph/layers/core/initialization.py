@@ -52,6 +52,11 @@ def same_but_for_ones(first: Sequence[int], second: Sequence[int]) -> bool:
     return [size for size in first if size != 1] == [size for size in second if size != 1]
 
 
+def agree(first: Sequence[int | None], second: Sequence[int | None]) -> bool:
+    """Whether two shapes have as many axes, and the same sizes where both are known."""
+    return len(first) == len(second) and all(None in pair or pair[0] == pair[1] for pair in zip(first, second, strict=True))
+
+
 def fans(shape: Shape) -> tuple[int, int]:
     """The numbers of inputs and outputs that one unit of weights of this shape connects."""
     if len(shape) < 2:
@@ -75,11 +80,10 @@ class Constant(Initializer):
             return array.astype(np.float64).reshape(shape)
         while array.ndim > len(shape) and array.shape[0] == 1:
             array = array[0]
-        if len(array.shape) > len(shape) or any(
-            one not in (1, size) for one, size in zip(array.shape[::-1], shape[::-1], strict=False)
-        ):
-            raise InvalidValueError(f"an array of shape {array.shape} does not broadcast to the shape {shape}")
-        return np.array(np.broadcast_to(array.astype(np.float64), shape))
+        try:
+            return np.array(np.broadcast_to(array.astype(np.float64), shape))
+        except ValueError:
+            raise InvalidValueError(f"an array of shape {array.shape} does not broadcast to the shape {shape}") from None
 
 
 class Given(Initializer):

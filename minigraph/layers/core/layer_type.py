@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
 
 from minigraph.core.errors import InvalidTypeError
 from minigraph.core.guard import BARE, answer, is_bare
-from minigraph.layers.core.arguments import instead_of, taken_argument
+from minigraph.layers.core.arguments import about_taken_argument
 
 if TYPE_CHECKING:
     from minigraph.layers.core.base import Layer
@@ -23,9 +23,9 @@ class LayerType(ABCMeta):
         try:
             layer: L = type.__call__(cls, *args, **options)
         except BARE as error:
-            taken = taken_argument(cls, options, error) if is_bare(error) else None
-            if taken is not None:
-                raise InvalidTypeError(instead_of(cls, taken)) from None
+            message = about_taken_argument(cls, options, error) if is_bare(error) else None
+            if message is not None:
+                raise InvalidTypeError(message) from None
             answer(error, cls.__name__, args, options)
         vars(layer)["_is_made"] = True
         return layer

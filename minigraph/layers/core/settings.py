@@ -141,9 +141,13 @@ def flag(value: Any, name: str) -> bool:
     return bool(value)
 
 
-def flag_or_none(value: Any, name: str) -> bool | None:
-    """True, False, or None; TypeError otherwise."""
-    return None if value is None else flag(value, name)
+def or_none(check: Callable[[Any, str], Checked]) -> Callable[[Any, str], Checked | None]:
+    """The same check, which lets None pass, too."""
+    return lambda value, name: None if value is None else check(value, name)
+
+
+flag_or_none = or_none(flag)
+"""A check for True, False, or None."""
 
 
 def check_flags(**flags: Any) -> None:
@@ -168,17 +172,15 @@ def count(value: Any, name: str) -> int:
     return as_int(value, name, 1)
 
 
-def size(value: Any, name: str) -> int | None:
-    """An int of 1 or more, or None for one that is not known yet; TypeError or ValueError for anything else."""
-    return None if value is None else count(value, name)
+size = or_none(count)
+"""A check for an int of 1 or more, or None for one that is not known yet."""
 
 
-def ints(least: int, optional: bool = False) -> Callable[[Any, str], Any]:
-    """A check for an int, or a sequence of ints, of at least `least`, and None if `optional`; the value is kept as given."""
+def ints(least: int) -> Callable[[Any, str], Any]:
+    """A check for an int, or a sequence of ints, of at least `least`; the value is kept as given."""
 
     def check(value: Any, name: str) -> Any:
-        if value is not None or not optional:
-            as_ints(value, name, least)
+        as_ints(value, name, least)
         return value
 
     return check

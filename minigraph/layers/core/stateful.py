@@ -17,7 +17,7 @@ from minigraph.core.origin import current_layer
 from minigraph.core.state import assign
 from minigraph.core.types import as_dtype, default_float
 from minigraph.layers.core.application import ApplicationCall
-from minigraph.layers.core.initialization import Given, Initializer, Restart
+from minigraph.layers.core.initialization import Given, Initializer, Restart, agree
 from minigraph.layers.core.layer_type import LayerType
 from minigraph.layers.core.roles import PARAMETER, PERSISTENT, Role, differentiated_inputs, has_roles, is_any, roles_of
 from minigraph.layers.core.settings import Setting, as_seed
@@ -71,9 +71,7 @@ class Stateful(metaclass=LayerType):
         variable, what = given.variable, f"{self!r}: {name}"
         if variable.dtype.kind != dtype.kind:
             raise InvalidTypeError(f"{what} has dtype {dtype}, and was given {variable!r}")
-        if len(variable.type.shape) != len(shape) or any(
-            known not in (None, size) for known, size in zip(variable.type.shape, shape, strict=True)
-        ):
+        if not agree(variable.type.shape, shape):
             raise InvalidValueError(f"{what} has shape {shape}, and was given {variable!r}")
         if isinstance(variable.op, Shared):
             self.check_value(what, role, variable.get_value(borrow=True))
@@ -137,9 +135,8 @@ class Stateful(metaclass=LayerType):
         owner = get_layer(variable)
         if owner is not None and owner is not self and owner.own_variables.get(variable.name or "") is variable:
             return owner.start_of(variable.name or "", rng)
-        generator = np.random.default_rng() if rng is None else rng
         shape = variable.get_value(borrow=True).shape
-        return drawn(self._initializers[name], generator, shape, variable.dtype, f"{self!r}: {name}")
+        return drawn(self._initializers[name], np.random.default_rng(rng), shape, variable.dtype, f"{self!r}: {name}")
 
     def was_given(self, name: str) -> bool:
         """Whether one of the layer's own variables was given to it, and not made by it."""
@@ -193,8 +190,7 @@ class Stateful(metaclass=LayerType):
                 for name, one in given.items()
             }
             self.check_values(arrays)
-            cells = [one.cell for one in given.values()]
-            assign(cells, list(arrays.values()))
+            assign([one.cell for one in given.values()], list(arrays.values()))
 
     def allocate_from(self, values: Mapping[str, Any]) -> None:
         """Make the variables, with the sizes of arrays that they are about to be set to, unless they exist already."""
@@ -213,22 +209,15 @@ def unchanged_on_failure(layers: Iterable[Stateful]) -> Iterator[None]:
         raise
 
 
+def unlearned(layer: Stateful) -> list[Variable]:
+    """The layer's own variables that it does not learn."""
+    return [one for name, one in layer.own_variables.items() if not is_any(layer.roles_of_own(name), PARAMETER)]
+
+
 def _learned_behind(expression: Variable) -> list[Variable]:
     """The shared variables of floats that an expression depends on in a differentiable way, without state that only follows."""
     reached = reachable([expression], differentiated_inputs)
     layers = {tag.layer for one in reached for tag in one.tags if isinstance(tag, ApplicationCall)}
-    kept = {
-        variable
-        for layer in layers
-        for name, variable in layer.own_variables.items()
-        if not is_any(layer.roles_of_own(name), PARAMETER)
-    }
-    return [
-        one
-        for one in toposort([expression])
-        if isinstance(one.op, Shared)
-        and one in reached
-        and one not in kept
-        and one.dtype.kind == "f"
-        and (has_roles(one, [PARAMETER]) or not has_roles(one, [PERSISTENT]))
-    ]
+    kept = {variable for layer in layers for variable in unlearned(layer)}
+    found = [one for one in toposort([expression]) if isinstance(one.op, Shared) and one in reached and one not in kept]
+    return [one for one in found if one.dtype.kind == "f" and (has_roles(one, [PARAMETER]) or not has_roles(one, [PERSISTENT]))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import count
 from typing import TYPE_CHECKING
@@ -47,12 +48,11 @@ def paths_below(tops: Layer | Iterable[Layer]) -> Iterator[tuple[str, Layer]]:
     stack = [("", layer) for layer in reversed(as_layers(tops))]
     while stack:
         path, layer = stack.pop()
-        if layer in seen:
-            continue
-        seen.add(layer)
-        here = f"{path}/{layer.name}"
-        yield here, layer
-        stack.extend((here, child) for child in reversed(layer.children))
+        if layer not in seen:
+            seen.add(layer)
+            here = f"{path}/{layer.name}"
+            yield here, layer
+            stack.extend((here, child) for child in reversed(layer.children))
 
 
 def get_layer(variable: Variable) -> Layer | None:
@@ -93,7 +93,6 @@ def name_apart(children: Sequence[Layer]) -> None:
             child.name = next(name for k in count() if (name := f"{child.name}_{k}") not in taken)
             child.name_is_final = True
             taken.add(child.name)
-    final = [child.name for child in children]
-    for name in final:
-        if final.count(name) > 1:
+    for name, times in Counter(child.name for child in children).items():
+        if times > 1:
             raise InvalidValueError(f"two layers are named {name!r}; give them names of their own")

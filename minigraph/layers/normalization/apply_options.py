@@ -7,14 +7,13 @@ from typing import Any
 
 from minigraph.core.conversion import as_variable
 from minigraph.core.errors import InvalidTypeError, InvalidValueError
-from minigraph.core.graph import Constant, Variable, is_annotation
+from minigraph.core.graph import Constant, Variable
 from minigraph.core.record import Record
 from minigraph.layers.core.application import ApplicationCall
+from minigraph.layers.normalization.loop_statistics import behind_copies
 from minigraph.ops.array.creation import arange
-from minigraph.ops.array.indexing import index
 from minigraph.ops.control import disconnected_grad
 from minigraph.ops.elementwise.arithmetic import minimum
-from minigraph.ops.elementwise.base import cast
 from minigraph.ops.elementwise.comparison import ge, where
 from minigraph.ops.reduce.normalization import Replaceable
 
@@ -61,7 +60,7 @@ class Request(Record):
         if isinstance(self.index.op, Constant):
             number = int(self.index.op.value)
             return min(number, rows - 1) if number >= 0 else number + rows
-        return index(arange(rows), minimum(self.index, rows - 1))
+        return arange(rows)[minimum(self.index, rows - 1)]
 
     @property
     def weights(self) -> list[Variable]:
@@ -111,11 +110,9 @@ def checked_index(index: Any, rows: int | None, may_lack: bool = False) -> Varia
         raise InvalidTypeError(f"the index must be an int or an integer scalar, not {index!r}")
     if rows is None:
         return None
-    origin = result
-    while is_annotation(origin.op):
-        origin = origin.inputs[0]
+    origin = behind_copies(result)
     if not isinstance(origin.op, Constant):
-        return cast(result, "int64")
+        return result.astype("int64")
     if int(origin.op.value) < -rows:
         raise InvalidValueError(f"index {index} is below -{rows}, the first of {rows} populations")
     return origin

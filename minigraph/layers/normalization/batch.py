@@ -10,21 +10,17 @@ import numpy as np
 
 from minigraph.core.errors import InvalidTypeError, InvalidValueError
 from minigraph.core.graph import Variable
-from minigraph.core.types import Shape, as_int, as_sizes, check_axis
+from minigraph.core.types import as_int, as_sizes, check_axis
 from minigraph.layers.core.base import Layer
+from minigraph.layers.core.initialization import agree
 from minigraph.layers.core.modes import training
-from minigraph.layers.core.settings import Setting, State, flag
+from minigraph.layers.core.settings import Setting, State, flag, or_none
 from minigraph.layers.core.tree import find_layers
 from minigraph.layers.normalization.conventions import BLOCKS, Convention
 from minigraph.layers.normalization.population import PopulationNormalization
 from minigraph.ops.array.shape import expand_dims
 
 Axis = int | str
-
-
-def _as_input_dim(given: Any, what: str) -> Shape | None:
-    """The shape of an input without the batch axis, None if it is not known."""
-    return None if given is None else as_sizes(given, what)
 
 
 def _as_rows(given: Any) -> Any:
@@ -64,7 +60,7 @@ class BatchNormalization(PopulationNormalization):
 
     fixed_when_made = frozenset({"broadcastable", "feature_axes", "axis_names"})
     fixed_when_allocated = frozenset({"input_dim"})
-    input_dim, conserve_memory = Setting(_as_input_dim), Setting(flag)
+    input_dim, conserve_memory = Setting(or_none(as_sizes)), Setting(flag)
     scale = State("The factor of normalized values.")
     shift = State("The term that is added to them.")
     population_mean = State("The mean of the population.")
@@ -179,10 +175,7 @@ class BatchNormalization(PopulationNormalization):
     def check_inputs(self, *inputs: Variable) -> None:
         super().check_inputs(*inputs)
         for x in inputs[:1]:
-            dims = self.input_shape(x)[1:]
-            if x.ndim != len(dims) + 1 or any(
-                None not in (size, given) and size != given for size, given in zip(dims, x.type.shape[1:], strict=True)
-            ):
+            if not agree(self.input_shape(x), x.type.shape):
                 raise InvalidValueError(f"{self!r} takes a batch of shape {self.input_dim}, not {x!r}")
 
 

@@ -5,7 +5,7 @@ Everything here is written for arrays and for variables alike: layers build grap
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -30,6 +30,10 @@ class Batch(Record):
     mean: Values
     variance: Values
     count: Values
+
+    def each(self, change: Callable[[Values], Values]) -> Batch:
+        """The batch with each statistic changed in one way."""
+        return Batch(change(self.mean), None if self.variance is None else change(self.variance), change(self.count))
 
     def variance_by(self, unbiased: bool) -> Values:
         """The variance; multiplied by m / (m - 1) if `unbiased`, but by 1 up to m = 1."""

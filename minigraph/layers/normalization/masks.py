@@ -52,9 +52,7 @@ def _laid_out(x: Variable, mask: Variable, averaged: Sequence[int]) -> Variable:
 
 
 def _length_mask(x: Variable, lengths: Any, averaged: Sequence[int], named: tuple[int, int] | None) -> Variable:
-    """For each row which of its steps are within its length, with axes of size 1 beside these two; ValueError for a length
-    that no row can have, when it comes unless it is known.
-    """
+    """For each row which of its steps are within its length, which is checked, with axes of size 1 beside these two."""
     given = as_variable(lengths)
     if given.ndim != 1 or given.dtype.kind not in "iu":
         raise InvalidTypeError(f"lengths must be one integer for each row, not {given!r}")

@@ -1,17 +1,16 @@
-"""Normalization of a minibatch by its own statistics: as a whole, or in ghost batches."""
+"""Minibatches as ghost batches, each of which is normalized by its own statistics."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from minigraph.core.errors import InvalidValueError
-from minigraph.core.graph import Variable, items
-from minigraph.core.record import Record
-from minigraph.layers.normalization.conventions import Batch, Stdev, pooled
+from minigraph.core.graph import Variable
+from minigraph.layers.normalization.conventions import Batch, pooled
 from minigraph.ops.array.arranging import concatenate
 from minigraph.ops.array.creation import ones_like, zeros
 from minigraph.ops.array.shape import broadcast_like, reshape, shape
-from minigraph.ops.reduce.normalization import Center, Reduction, Sample, Standardize
+from minigraph.ops.reduce.normalization import Sample
 
 
 class GhostBatches:
@@ -46,35 +45,3 @@ class GhostBatches:
         mean, *spread = statistics
         count = Sample(self.x, self.axes, None, self.weights).count
         return pooled(Batch(mean, spread[1] if spread else None, count))
-
-
-class ByMinibatch(Record):
-    """Normalization of values by their own statistics, taken over `axes`.
-
-    mean_only: nothing is divided. rows: the number of rows of each ghost batch, None for one batch. all_reduce: a
-    function from an array to the sum of such arrays over processes.
-    """
-
-    axes: tuple[int, ...]
-    epsilon: float
-    mean_only: bool
-    rows: int | None
-    all_reduce: Reduction | None
-
-    def __call__(self, x: Variable, weights: Sequence[Variable]) -> tuple[Variable, list[Variable], Batch]:
-        """x normalized, the mean and perhaps deviation in use, and the statistics of the batch."""
-        if self.rows is not None:
-            ghosts = GhostBatches(x, self.axes, weights, self.rows)
-            normalized, *statistics = self._normalized(ghosts.x, ghosts.axes, ghosts.weights)
-            batch = ghosts.pooled(statistics)
-            used = [batch.mean] if batch.variance is None else [batch.mean, Stdev().keep(batch.variance, self.epsilon)]
-            return ghosts.joined(normalized), used, batch
-        normalized, mean, *spread = self._normalized(x, self.axes, weights)
-        count = Sample(x, self.axes, self.all_reduce, weights).count
-        return normalized, [mean, *spread[:1]], Batch(mean, spread[1] if spread else None, count)
-
-    def _normalized(self, x: Variable, axes: tuple[int, ...], weights: Sequence[Variable]) -> tuple[Variable, ...]:
-        """x normalized, its mean, and unless `mean_only` its deviation and variance."""
-        if self.mean_only:
-            return items(Center(axes, self.all_reduce)(x, *weights))
-        return items(Standardize(axes, self.all_reduce, self.epsilon)(x, *weights))

@@ -41,10 +41,6 @@ class Normalization(Record):
         rest = None if self.rest is None else self.rest.within(loop)
         return Normalization(**(vars(self) | {"loops": (loop, *self.loops), "rest": rest}))
 
-    def before(self, rest: Normalization) -> Normalization:
-        """The application with that in a loop which goes on."""
-        return Normalization(**(vars(self) | {"rest": rest}))
-
     @property
     def is_training(self) -> bool:
         """Whether it was built in training mode."""
@@ -139,7 +135,7 @@ def find_normalizations(variables: Iterable[Variable]) -> list[Normalization]:
             for place, one in enumerate(found if former is not None else ()):
                 mine = [other for other in inner if one.loops[:1] == (former,) and one.rest is None and other.call is one.call]
                 for rest in mine[:1]:
-                    found[place] = one.before(rest)
+                    found[place] = Normalization(**(vars(one) | {"rest": rest}))
                     inner.remove(rest)
             found += inner
         own = normalization_of(variable)

@@ -8,20 +8,20 @@ from typing import Any
 import numpy as np
 
 from minigraph.core.errors import InvalidTypeError, InvalidValueError
-from minigraph.core.graph import Variable
+from minigraph.core.graph import Variable, items
 from minigraph.layers.core.application import ApplicationCall, application, current_call
 from minigraph.layers.core.modes import is_in_training, is_left_out
 from minigraph.layers.core.roles import BATCH_NORM_DIVISOR, BATCH_NORM_MINIBATCH_ESTIMATE, BATCH_NORM_OFFSET, Role
 from minigraph.layers.core.settings import Setting
 from minigraph.layers.normalization.apply_options import Freeze, Request, as_freeze, checked_index, held
-from minigraph.layers.normalization.conventions import BLOCKS, Batch, Convention
+from minigraph.layers.normalization.conventions import BLOCKS, Batch, Convention, Stdev
 from minigraph.layers.normalization.masks import checked_mask
-from minigraph.layers.normalization.minibatch import ByMinibatch
+from minigraph.layers.normalization.minibatch import GhostBatches
 from minigraph.layers.normalization.stored_population import Pairs, StoresPopulation, count_or_none
 from minigraph.ops.array.shape import broadcast_like
 from minigraph.ops.control import ifelse
 from minigraph.ops.elementwise.comparison import eq, ge, gt, where
-from minigraph.ops.reduce.normalization import Normalized, Reduction, normalize_by
+from minigraph.ops.reduce.normalization import Center, Normalized, Reduction, Sample, Standardize, normalize_by
 
 INFERENCE_IS_MEANT = "inference is meant"
 """The tag of an application that was switched to inference, or left out of training, on purpose."""
@@ -134,10 +134,8 @@ class PopulationNormalization(StoresPopulation):
         elements = checked_mask(x, mask, lengths, self.averaged_axes(x), self.axes_of_lengths())
         if i is not None and index is not None:
             raise InvalidValueError(f"{self!r}: index and i are two names for one thing; leave one out")
-        by_minibatch = (
-            self.waits_for_pairs and is_in_training(self) and isinstance(degree, Freeze) and degree < Freeze.STATISTICS
-        )
-        row = checked_index(i if index is None else index, self.n_iter, may_lack=by_minibatch)
+        may_lack = self.waits_for_pairs and is_in_training(self) and isinstance(degree, Freeze) and degree < Freeze.STATISTICS
+        row = checked_index(i if index is None else index, self.n_iter, may_lack)
         request = Request(elements, row, degree)
         return self.scaled(self.normalize(x, current_call(), request, is_in_training(self)), request)
 
@@ -189,8 +187,21 @@ class PopulationNormalization(StoresPopulation):
 
     def estimate(self, x: Variable, request: Request) -> tuple[Variable, list[Variable], Batch]:
         """x normalized by its minibatch, the mean and perhaps deviation in use, and the statistics of the batch."""
-        own = ByMinibatch(self.averaged_axes(x), self.epsilon, self.mean_only, self.virtual_batch_size, self.all_reduce)
-        return own(x, request.weights)
+        axes, weights = self.averaged_axes(x), request.weights
+        if self.virtual_batch_size is not None:
+            ghosts = GhostBatches(x, axes, weights, self.virtual_batch_size)
+            normalized, *statistics = self._normalized(ghosts.x, ghosts.axes, ghosts.weights)
+            batch = ghosts.pooled(statistics)
+            used = [batch.mean] if batch.variance is None else [batch.mean, Stdev().keep(batch.variance, self.epsilon)]
+            return ghosts.joined(normalized), used, batch
+        normalized, mean, *spread = self._normalized(x, axes, weights)
+        count = Sample(x, axes, self.all_reduce, weights).count
+        return normalized, [mean, *spread[:1]], Batch(mean, spread[1] if spread else None, count)
+
+    def _normalized(self, x: Variable, axes: tuple[int, ...], weights: Sequence[Variable]) -> tuple[Variable, ...]:
+        """x normalized, its mean, and unless `mean_only` its deviation and variance."""
+        op = Center(axes, self.all_reduce) if self.mean_only else Standardize(axes, self.all_reduce, self.epsilon)
+        return items(op(x, *weights))
 
 
 def recorded(

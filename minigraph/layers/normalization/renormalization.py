@@ -85,10 +85,7 @@ class BatchRenormalization(BatchNormalization):
 
 
 def _at_least(least: float, limit: Any, name: str) -> Any:
-    """A limit that is not below its least value: a number, or a scalar variable, which is checked when it has a value.
-
-    TypeError for anything else; ValueError, when the value comes, for less, and for NaN.
-    """
+    """A limit that is not below its least value, a number or a scalar variable; errors for others, when the value comes."""
     if isinstance(limit, Variable) and not limit.ndim:
         return require(limit, ge(limit, least), f"{name} must be at least {least:g}", InvalidValueError)
     if isinstance(limit, bool) or not isinstance(limit, int | float | np.number):

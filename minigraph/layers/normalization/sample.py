@@ -12,7 +12,7 @@ from minigraph.core.graph import Variable
 from minigraph.core.types import as_ints, check_axes
 from minigraph.layers.core.application import application
 from minigraph.layers.core.base import Layer
-from minigraph.layers.core.initialization import Constant, as_initializer
+from minigraph.layers.core.initialization import Constant, agree, as_initializer
 from minigraph.layers.core.roles import BIAS, PARAMETER
 from minigraph.layers.core.settings import Setting, flag
 from minigraph.layers.normalization.masks import checked_mask
@@ -79,9 +79,7 @@ class SampleNormalization(Layer):
             if x.dtype.kind != "f":
                 raise InvalidTypeError(f"{self!r} takes floats, not {x!r}; cast them first")
             sizes = tuple(x.type.shape[axis] for axis in self.scaled_axes(x))
-            if len(sizes) != len(self.input_dim or ()) or any(
-                None not in pair and pair[0] != pair[1] for pair in zip(sizes, self.input_dim or (), strict=True)
-            ):
+            if not agree(sizes, self.input_dim or ()):
                 raise InvalidValueError(f"{self!r} was made for features of shape {self.input_dim}, not for {x!r}")
 
     @application

@@ -9,7 +9,7 @@ from minigraph.core.graph import Variable
 from minigraph.layers.activations import Logistic, Tanh
 from minigraph.layers.core.base import Layer
 from minigraph.layers.core.gates import GatesFrom, for_gates, is_whole
-from minigraph.layers.core.initialization import Given, as_initializer
+from minigraph.layers.core.initialization import Given, Initializer, as_initializer
 from minigraph.layers.core.roles import WEIGHT
 from minigraph.layers.core.settings import Setting, count, finite, flag
 from minigraph.layers.normalization.batch import BatchNormalization
@@ -17,12 +17,7 @@ from minigraph.layers.recurrent.driver import Recurrent, masked, recurrent
 from minigraph.ops.array.indexing import index
 from minigraph.ops.linear.products import dot
 
-__all__ = [
-    "GRU",
-    "LSTM",
-    "BatchNormalizedLSTM",
-    "SimpleRecurrent",
-]
+__all__ = ["GRU", "LSTM", "BatchNormalizedLSTM", "SimpleRecurrent"]
 
 
 def _slices(x: Variable, count: int, size: int) -> list[Variable]:
@@ -106,13 +101,8 @@ class LSTM(Recurrent):
                 self.add_parameter(f"W_cell_to_{gate}", (self.dim,), self.peepholes_init, WEIGHT)
         self.add_initial_states("state", "cells")
 
-    def add_input_weights(self, use_bias: bool = True) -> None:
-        plain = self.biases_init
-        try:
-            self.biases_init = for_gates(plain, 4, (0.0, self.forget_bias, 0.0, 0.0))
-            super().add_input_weights(use_bias)
-        finally:
-            self.biases_init = plain
+    def _starts_of_biases(self) -> Initializer:
+        return for_gates(self.biases_init, 4, (0.0, self.forget_bias, 0.0, 0.0))
 
     @recurrent(sequences=["inputs", "mask"], states=["states", "cells"])
     def apply(
@@ -123,12 +113,7 @@ class LSTM(Recurrent):
         return self.next_states(z, states, cells, mask, lambda cells: cells)
 
     def next_states(
-        self,
-        z: Variable,
-        states: Variable,
-        cells: Variable,
-        mask: Variable | None,
-        seen: Callable[[Variable], Variable],
+        self, z: Variable, states: Variable, cells: Variable, mask: Variable | None, seen: Callable[[Variable], Variable]
     ) -> tuple[Variable, Variable]:
         """The next states and cells, old ones where `mask` is 0, from the values `z` that enter the gates.
 
@@ -189,7 +174,7 @@ class GRU(Recurrent):
         """The matrices of the states for the gates and for the candidate, perhaps of one variable that was given for both."""
         if self.has_parameter("W"):
             whole = self.parameter("W")
-            return index(whole, (..., slice(2 * self.dim))), index(whole, (..., slice(2 * self.dim, None)))
+            return whole[..., : 2 * self.dim], whole[..., 2 * self.dim :]
         return self.parameter("W_gates"), self.parameter("W_candidate")
 
     @recurrent(sequences=["inputs", "mask"], states=["states"])
@@ -250,7 +235,7 @@ class BatchNormalizedLSTM(LSTM):
         return [self.normalize_input, self.normalize_states, self.normalize_cells]
 
     def add_input_weights(self, use_bias: bool = True) -> None:
-        Recurrent.add_input_weights(self, use_bias=False)
+        super().add_input_weights(use_bias=False)
 
     @recurrent(sequences=["inputs", "mask"], states=["states", "cells"])
     def apply(

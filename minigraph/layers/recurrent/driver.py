@@ -12,22 +12,18 @@ from minigraph.core.errors import InvalidValueError
 from minigraph.core.graph import Variable
 from minigraph.layers.core.application import Application
 from minigraph.layers.core.base import Layer
-from minigraph.layers.core.initialization import Glorot, Orthogonal, as_initializer
+from minigraph.layers.core.initialization import Glorot, Initializer, Orthogonal, as_initializer
 from minigraph.layers.core.roles import BIAS, INITIAL_STATE, WEIGHT
 from minigraph.layers.core.settings import Setting, check_flags, count, flag, size
 from minigraph.layers.linear import last_size, with_last_size
 from minigraph.ops.array.arranging import concatenate
 from minigraph.ops.array.creation import arange
-from minigraph.ops.array.indexing import index
 from minigraph.ops.array.shape import broadcast_to, expand_dims, shape
 from minigraph.ops.elementwise.comparison import gt, where
 from minigraph.ops.linear.products import dot
 from minigraph.ops.loop.scan import scan
 
-__all__ = [
-    "Recurrent",
-    "recurrent",
-]
+__all__ = ["Recurrent", "recurrent"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -110,36 +106,30 @@ class _Loop:
         self.applied, self.layer = applied, applied.layer
         self.sequences = {name: given[name] for name in applied.sequences if name in given}
         self.fixed = {name: one for name, one in given.items() if name not in (*applied.sequences, *applied.states)}
-        required = [
-            name
-            for name, one in signature(applied.method).parameters.items()
-            if name in applied.sequences and one.default is one.empty and name not in given
-        ]
-        if required:
-            raise InvalidValueError(f"{applied} needs the sequence {required[0]!r}")
+        for name, one in signature(applied.method).parameters.items():
+            if name in applied.sequences and one.default is one.empty and name not in given:
+                raise InvalidValueError(f"{applied} needs the sequence {name!r}")
         first = next(iter(self.sequences.values()), None)
         if first is None and (n_steps is None or batch_size is None):
             raise InvalidValueError(f"{applied} without sequences needs n_steps and batch_size")
-        for name, one in self.sequences.items():
-            if one.ndim < 2:
-                raise InvalidValueError(f"{applied}: the sequence {name!r} must be (time, batch, ...), not {one!r}")
+        for name, sequence in self.sequences.items():
+            if sequence.ndim < 2:
+                raise InvalidValueError(f"{applied}: the sequence {name!r} must be (time, batch, ...), not {sequence!r}")
         self.steps = n_steps if first is None or n_steps is not None else shape(first)[0]
         self.batch = batch_size if first is None else shape(first)[1]
-        for name, one in self.sequences.items():
-            if one is not first:
-                self.sequences[name] = _fitting(one, self.steps, self.batch, f"{applied}: the sequence {name!r}")
+        for name, sequence in self.sequences.items():
+            if sequence is not first:
+                self.sequences[name] = _fitting(sequence, self.steps, self.batch, f"{applied}: the sequence {name!r}")
         own = [] if all(name in given for name in applied.states) else self.layer.initial_states(self.batch)  # type: ignore[attr-defined]
         self.first = dict(zip(applied.states, own, strict=False)) | {n: given[n] for n in applied.states if n in given}
 
     def results(self, reverse: bool, truncated: int, whole: bool, with_first: bool) -> Any:
         """The outputs at all steps, or after the last."""
         applied = self.applied
-        counts = "step" in signature(applied.method).parameters and "step" not in self.fixed
-        numbers = arange(self.steps, dtype="int64") if counts else None
-        rows = {**self.sequences, **({} if numbers is None else {"step": numbers})}
-        ordered = [one[::-1] if reverse and name != "step" else one for name, one in rows.items()]
+        rows = {name: one[::-1] if reverse else one for name, one in self.sequences.items()}
+        if "step" in signature(applied.method).parameters and "step" not in self.fixed:
+            rows["step"] = arange(self.steps, dtype="int64")
         fed = [name for name in applied.outputs if name in applied.states]
-
         fixed = [one for one in self.fixed.values() if isinstance(one, Variable)]
 
         def step(*elements: Variable) -> Any:
@@ -147,10 +137,10 @@ class _Loop:
             return Application.__call__(applied, **self.fixed, **named)
 
         infos = [self.first.get(name) for name in applied.outputs]
-        outputs = scan(step, ordered, infos, fixed, self.steps, truncated, name=self.layer.name)
+        outputs = scan(step, list(rows.values()), infos, fixed, self.steps, truncated, name=self.layer.name)
         listed = outputs if isinstance(outputs, list) else [outputs]
         if not whole:
-            listed = [index(one, -1) for one in listed]
+            listed = [one[-1] for one in listed]
         elif with_first:
             listed = [
                 concatenate([expand_dims(self.first[name], 0), one]) if name in self.first else one
@@ -231,7 +221,11 @@ class Recurrent(Layer):
         if self.input_dim is not None:
             self.add_parameter("W_input", (self.input_dim, self.gates * self.dim), self.input_weights_init, WEIGHT)
             if use_bias:
-                self.add_parameter("b", (self.gates * self.dim,), self.biases_init, BIAS)
+                self.add_parameter("b", (self.gates * self.dim,), self._starts_of_biases(), BIAS)
+
+    def _starts_of_biases(self) -> Initializer:
+        """The initializer of the bias of all gates together."""
+        return self.biases_init
 
     def add_initial_states(self, *names: str) -> None:
         """Make the states before the first step."""
@@ -251,9 +245,7 @@ class Recurrent(Layer):
     def check_inputs(self, *inputs: Variable) -> None:
         for x in inputs[:1]:
             if x.ndim < 2 or last_size(x) not in (None, self.features):
-                hint = (
-                    "" if self.input_dim is not None else f", {self.gates} for each of its {self.dim} units; or give input_dim"
-                )
+                hint = f", {self.gates} for each of its {self.dim} units; or give input_dim" if self.input_dim is None else ""
                 raise InvalidValueError(f"{self!r} takes {self.features} features on the last axis{hint}; not {x!r}")
 
     def projected(self, inputs: Variable) -> Variable:

@@ -14,12 +14,8 @@ from minigraph.layers.core.settings import check_flags, flag, listed
 from minigraph.layers.linear import Linear, with_last_size
 from minigraph.layers.recurrent.driver import Recurrent
 from minigraph.ops.array.arranging import concatenate
-from minigraph.ops.array.indexing import index
 
-__all__ = [
-    "Bidirectional",
-    "RecurrentStack",
-]
+__all__ = ["Bidirectional", "RecurrentStack"]
 
 
 class Bidirectional(Layer):
@@ -161,7 +157,7 @@ class RecurrentStack(Layer):
             results += listed
             x = listed[0][::-1] if reverse and k + 1 < len(self.transitions) else listed[0]
         if iterate and not return_sequences:
-            results = [index(one, -1) for one in results]
+            results = [one[-1] for one in results]
         return results if len(results) > 1 else results[0]
 
 
