@@ -92,7 +92,8 @@ class DialectNormalization(PopulationNormalization):
         return tuple(axis for axis in range(x.ndim) if axis not in kept)
 
     def infer_sizes(self, *inputs: Variable) -> None:
-        for x in inputs[:1]:
+        if inputs:
+            x = inputs[0]
             self._check_rank(x)
             if self.features is None:
                 sizes = tuple(x.type.shape[axis] for axis in self.kept(x))
@@ -122,7 +123,8 @@ class DialectNormalization(PopulationNormalization):
 
     def check_inputs(self, *inputs: Variable) -> None:
         super().check_inputs(*inputs)
-        for x in inputs[:1]:
+        if inputs:
+            x = inputs[0]
             self._check_rank(x)
             sizes = tuple(x.type.shape[axis] for axis in self.kept(x))
             if not agree(sizes, self.features or ()):

@@ -18,9 +18,9 @@ from minigraph.training.parameters import Parameters, learned
 
 def clip_gradients(gradients: Sequence[Variable], limit: float | Variable) -> list[Variable]:
     """Each element limited to [-limit, limit]; the limit is a finite number above 0, or a scalar variable."""
-    most = above_zero(limit, "limit for gradients")
-    bounds = [cast(most, one.dtype) if isinstance(most, Variable) else most for one in _checked(gradients)]
-    return [clip(gradient, -bound, bound) for gradient, bound in zip(gradients, bounds, strict=True)]
+    most, listed = above_zero(limit, "limit for gradients"), _checked(gradients)
+    bounds = [cast(most, one.dtype) if isinstance(most, Variable) else most for one in listed]
+    return [clip(gradient, -bound, bound) for gradient, bound in zip(listed, bounds, strict=True)]
 
 
 def clip_gradient_norm(gradients: Sequence[Variable], max_norm: float | Variable) -> list[Variable]:

@@ -191,6 +191,12 @@ def test_limits_of_gradients_are_positive(limit):
             clip([mg.constant(1.0)], limit)
 
 
+def test_gradients_may_come_from_an_iterator():
+    gradients = [mg.constant([3.0]), mg.constant([4.0])]
+    clipped = clip_gradients(iter(gradients), 1.0), clip_gradient_norm({"a": gradients[0], "b": gradients[1]}.values(), 1.0)
+    assert [[float(one.eval()[0]) for one in each] for each in clipped] == [[1.0, 1.0], pytest.approx([0.6, 0.8])]
+
+
 def test_weight_decay_goes_by_role():
     w, b = mg.shared(np.float64([2.0]), "w", tags=(WEIGHT,)), mg.shared(np.float64([2.0]), "b", tags=(BIAS,))
     zero = mg.constant(np.float64([0.0]))
