@@ -7,7 +7,7 @@ smaller than it is by far, and stay in a core's cache, where its rows at all ste
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from minigraph.compiler.shaped.layout import is_view, sizes
 from minigraph.core.graph import Constant, Graph, Input, Item, Variable, toposort
@@ -35,11 +35,11 @@ class Rows(Record):
 
 def rematerialize(graph: Graph) -> Graph:
     """The graph, all of whose sizes are known, with rows of loops computed where they are read."""
-    roots = list(graph.roots)
+    roots = graph.roots
     with carry_origin(here()):
         while found := _first_change(roots):
             roots = rebuild(roots, found)
-    return graph if roots == list(graph.roots) else merge(push_slices(graph.with_roots(roots)))
+    return graph if roots == graph.roots else merge(push_slices(graph.with_roots(roots)))
 
 
 def _first_change(roots: Sequence[Variable]) -> dict[Variable, Variable]:
@@ -122,10 +122,7 @@ def _reading(
     fixed: Mapping[Variable, Variable],
     found: Mapping[Variable, Variable],
 ) -> Variable:
-    """A loop that computes rows instead of reading them.
-
-    rows, fixed: what stands outside of the loop that made them, row by row or as it is, for what they are computed from.
-    """
+    """A loop that computes rows instead of reading them, from what stands for `rows` and `fixed` values outside of loops."""
     op = reader.op
     assert isinstance(op, Scan)
     sequences, states, shared = op.split(list(zip(op.body.inputs, reader.inputs[1:], strict=True)))
@@ -139,17 +136,10 @@ def _reading(
                 if source not in [known for _, known in pairs]:
                     pairs.append((Variable(Input(), (), leaf.type, leaf.name, (), leaf.origin), source))
                 taken[leaf] = next(one for one, known in pairs if known is source)
-            swaps.update(_swaps(op, inner, chosen[outer].row, taken))
+            readers = [one for one in op.body.variables if isinstance(one.op, Index) and one.inputs == (inner,)]
+            whole, parts = (rebuild([chosen[outer].row], taken)[0] for _ in range(2))  # slices are taken of a copy of their own
+            swaps |= {inner: whole} | {one: one.op(parts) for one in readers}
     pairs = [*given[0], *states, *given[1]]
     body = Graph(tuple(inner for inner, _ in pairs), tuple(rebuild(op.body.outputs, swaps)))
-    inputs = rebuild([reader.inputs[0], *(outer for _, outer in pairs)], dict(found))
+    inputs = rebuild([reader.inputs[0], *(outer for _, outer in pairs)], found)
     return op.altered(body=body, sequences=len(given[0]))(*inputs)
-
-
-def _swaps(op: Scan, given: Variable, row: Variable, taken: Mapping[Variable, Variable]) -> Iterator[tuple[Variable, Variable]]:
-    """The row in the place of what was given, once as a whole, and once for those who read slices of it."""
-    whole, parts = (rebuild([row], dict(taken))[0] for _ in range(2))
-    yield given, whole
-    for one in op.body.variables:
-        if isinstance(one.op, Index) and one.inputs == (given,):
-            yield one, one.op(parts)
