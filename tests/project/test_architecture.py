@@ -43,7 +43,6 @@ LIGHT = {f"minigraph.{name}" for name in ("core", "counterparts", "inputs", "met
 HEAVY = {"networkx", "llvmlite", "cupy", "sklearn", "matplotlib", "tqdm", "scipy"}
 LONGEST = {ast.Module: 400, ast.ClassDef: 200, ast.FunctionDef: 50}
 STILL_LONGER = {
-    "compiler.cpu.gemm",
     "compiler.cpu.runtime",
     "compiler.loops.fusion.Grouping",
     "compiler.plan.program.Program",

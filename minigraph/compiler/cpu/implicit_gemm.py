@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from minigraph.compiler.cpu.gemm import REGISTER_BYTES
 from minigraph.compiler.cpu.products import FAST, has_wide_registers
+from minigraph.compiler.cpu.vectors import REGISTER_BYTES
 from minigraph.compiler.shaped.layout import Layout, contiguous, is_contiguous, is_view, layout_of, piece, sizes
 from minigraph.compiler.shaped.split_reductions import blocks_of_terms
 from minigraph.compiler.shaped.target_ops import ScatteredMatMul

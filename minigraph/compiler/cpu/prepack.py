@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from minigraph.compiler.cpu.gemm import REGISTER_BYTES, packed_size
+from minigraph.compiler.cpu.gemm import packed_size
 from minigraph.compiler.cpu.products import is_worth_packing
+from minigraph.compiler.cpu.vectors import REGISTER_BYTES
 from minigraph.compiler.shaped.layout import sizes
 from minigraph.compiler.shaped.target_ops import Packed, PackedMatMul
 from minigraph.core.graph import Graph, Input, Variable, toposort
