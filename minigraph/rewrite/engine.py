@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from minigraph.core.errors import ExecutionError
 from minigraph.core.graph import Graph, Variable
@@ -48,6 +48,15 @@ def rewrite(graph: Graph, rules: Sequence[Rule]) -> Graph:
             break
         graph = improved
     return graph
+
+
+def users_of(variables: Iterable[Variable]) -> dict[Variable, list[Variable]]:
+    """For each variable that some are computed from, once for each time that they take it, those, in their order."""
+    users: dict[Variable, list[Variable]] = {}
+    for one in variables:
+        for operand in one.inputs:
+            users.setdefault(operand, []).append(one)
+    return users
 
 
 def _first_result(variable: Variable, rules: Sequence[Rule]) -> Variable | None:

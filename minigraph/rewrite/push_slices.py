@@ -15,6 +15,7 @@ from minigraph.ops.array.indexing import Index
 from minigraph.ops.array.shape import Reshape, reshape
 from minigraph.ops.array.sizes import Size
 from minigraph.ops.elementwise.base import Elementwise
+from minigraph.rewrite.engine import users_of
 from minigraph.rewrite.symbolic_shapes import pattern_sizes, split_axes
 
 MOST_ROUNDS = 16
@@ -29,11 +30,7 @@ def push_slices(graph: Graph) -> Graph:
 def _pushed(roots: list[Variable]) -> list[Variable]:
     """The roots with slices and splits as far up as they go."""
     for _ in range(MOST_ROUNDS):
-        users: dict[Variable, list[Variable]] = {}
-        for one in _computed(roots):
-            for operand in one.inputs:
-                users.setdefault(operand, []).append(one)
-        ends = set(roots)
+        users, ends = users_of(_computed(roots)), set(roots)
         found: dict[Variable, Variable] = {}
         for variable, shown in users.items():
             if isinstance(variable.op, Elementwise) and variable not in ends:

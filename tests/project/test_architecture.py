@@ -48,9 +48,6 @@ STILL_LONGER = {
     "compiler.plan.program.Program",
     "core.dimensions",
     "ops.loop.gradient._Backward",
-    "rewrite.loops",
-    "rewrite.loops._Lift",
-    "rewrite.loops._without_waste",
 }
 """The modules, classes and functions that are still longer than that; nothing is added here."""
 

@@ -17,6 +17,7 @@ from minigraph.core.walks import rebuild
 from minigraph.ops.array.indexing import Index
 from minigraph.ops.elementwise.base import Elementwise
 from minigraph.ops.loop.loop import Scan
+from minigraph.rewrite.engine import users_of
 from minigraph.rewrite.merge import merge
 from minigraph.rewrite.push_slices import push_slices
 
@@ -45,10 +46,7 @@ def rematerialize(graph: Graph) -> Graph:
 def _first_change(roots: Sequence[Variable]) -> dict[Variable, Variable]:
     """What stands for a loop whose rows are computed again, and for those that read them; nothing if there is none."""
     order = toposort(roots)
-    readers: dict[Variable, list[Variable]] = {}
-    for one in order:
-        for operand in one.inputs:
-            readers.setdefault(operand, []).append(one)
+    readers = users_of(order)
     for whole in order:
         if isinstance(whole.op, Scan) and not whole.op.stops:
             chosen = {
