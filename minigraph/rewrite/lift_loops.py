@@ -160,9 +160,11 @@ def _taken_before(roots: Roots, whole: Variable) -> Change:
     waiting = values.depending(inner for inner, _ in values.states)
     products: dict[Variable, Variable] = {}
     for one in values.op.body.variables:
-        if isinstance(one.op, MatMul) and one in values.varying and one not in waiting and not _is_outer(one):
-            with suppress(_CannotBeStacked):
-                products[one] = values.stacked(one)
+        if isinstance(one.op, MatMul) and one in values.varying and one not in waiting:
+            left, right = one.inputs
+            if 1 not in (left.type.shape[-1], right.type.shape[-2]):  # else it is one multiplication an element
+                with suppress(_CannotBeStacked):
+                    products[one] = values.stacked(one)
     fixed = _fixed_parts(values, products)
     if not products and not fixed:
         return {}, whole
@@ -172,12 +174,6 @@ def _taken_before(roots: Roots, whole: Variable) -> Change:
     changed = remade(whole, (sequences, values.states, shared), rebuild(values.op.body.outputs, inner))
     results = list(results_of(changed))
     return {item: results[place] for place, item in items_of(whole, roots)}, changed
-
-
-def _is_outer(product: Variable) -> bool:
-    """Whether a product is one multiplication an element."""
-    left, right = product.inputs
-    return 1 in (left.type.shape[-1], right.type.shape[-2])
 
 
 def _fixed_parts(values: _Stacks, products: Collection[Variable]) -> dict[Variable, Variable]:

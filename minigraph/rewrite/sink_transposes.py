@@ -151,28 +151,15 @@ def _overlap(op: Overlap, order: Order, inner: Variable, lengths: Sequence[Varia
 
 def _reshape(variable: Variable, order: Order, inner: Variable) -> Variable | None:
     """A reordered operand some of whose axes are split in several, or joined with their neighbours."""
-    groups = split_axes(variable.inputs[0].type.shape, variable.type.shape)
-    if groups is not None:
-        return _split_apart(variable, inner, order, groups)
-    groups = split_axes(variable.type.shape, variable.inputs[0].type.shape)
-    return None if groups is None else _joined(variable, inner, order, groups)
-
-
-def _split_apart(variable: Variable, inner: Variable, order: Order, groups: list[list[int]]) -> Variable:
-    """The operand's own axes split as those that it shows are, and then reordered."""
-    sizes = pattern_sizes(variable)
-    own = [groups[axis] for axis in _inverse(order)]
-    split = reshape(inner, [sizes[axis] for group in own for axis in group])
-    flat = [axis for group in own for axis in group]
-    return dimshuffle(split, [flat.index(axis) for axis in range(variable.ndim)])
-
-
-def _joined(variable: Variable, inner: Variable, order: Order, groups: list[list[int]]) -> Variable | None:
-    """The operand's own axes joined as those that it shows are, if they are neighbours there, too, and then reordered."""
-    own = [[order[axis] for axis in group] for group in groups]
-    if any(group != list(range(group[0], group[0] + len(group))) for group in own):
+    before, after = variable.inputs[0].type.shape, variable.type.shape
+    if (split := split_axes(before, after)) is not None:
+        lying = [axis for place in _inverse(order) for axis in split[place]]
+    elif (joined := split_axes(after, before)) is not None:
+        own = [[order[axis] for axis in group] for group in joined]
+        if any(group != list(range(group[0], group[0] + len(group))) for group in own):  # they are no neighbours there
+            return None
+        lying = sorted(range(len(own)), key=lambda k: own[k][0])
+    else:
         return None
-    lying = sorted(range(len(own)), key=lambda k: own[k][0])
     sizes = pattern_sizes(variable)
-    joined = reshape(inner, [sizes[k] for k in lying])
-    return dimshuffle(joined, [lying.index(k) for k in range(len(own))])
+    return dimshuffle(reshape(inner, [sizes[axis] for axis in lying]), [lying.index(axis) for axis in range(variable.ndim)])

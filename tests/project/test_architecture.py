@@ -44,8 +44,6 @@ HEAVY = {"networkx", "llvmlite", "cupy", "sklearn", "matplotlib", "tqdm", "scipy
 LONGEST = {ast.Module: 400, ast.ClassDef: 200, ast.FunctionDef: 50}
 STILL_LONGER = {
     "compiler.cpu.runtime",
-    "compiler.loops.fusion.Grouping",
-    "compiler.plan.program.Program",
     "core.dimensions",
     "ops.loop.gradient._Backward",
 }

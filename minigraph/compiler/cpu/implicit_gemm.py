@@ -18,7 +18,6 @@ from minigraph.compiler.shaped.layout import Layout, contiguous, is_contiguous, 
 from minigraph.compiler.shaped.split_reductions import blocks_of_terms
 from minigraph.compiler.shaped.target_ops import ScatteredMatMul
 from minigraph.core.graph import Graph, Variable
-from minigraph.core.record import Record
 from minigraph.ops.array.arranging import flip, pad
 from minigraph.ops.array.entries import Range
 from minigraph.ops.array.indexing import Index, index
@@ -117,16 +116,10 @@ def _is_worth_it(shown: Variable, rows: int, b: Variable) -> bool:
     return wide and run >= REGISTER_BYTES // shown.dtype.itemsize and not is_contiguous(layout, shape)
 
 
-class Patches(Record):
-    """Patches that are a product of `rows`, one for each patch, and `filters`: the product's elements have the axes `shape`, of
-    which the first `split` are those of its rows; `order` says which of them each axis of the patches is.
-    """
-
-    rows: Variable
-    filters: Variable
-    shape: tuple[int, ...]
-    split: int
-    order: tuple[int, ...]
+Patches = tuple[Variable, Variable, tuple[int, ...], int, tuple[int, ...]]
+"""Rows, one for each patch, and filters whose product is patches, the axes that its elements have, how many of these are those
+of rows, and which of them each axis of the patches is.
+"""
 
 
 def _as_patches(variable: Variable) -> Patches | None:
@@ -140,7 +133,7 @@ def _as_patches(variable: Variable) -> Patches | None:
     rows, filters = parts.inputs[0].inputs
     shape = sizes(parts)
     split = _axes_of(shape, sizes(rows)[0])
-    return None if rows.ndim != 2 or split is None else Patches(rows, filters, shape, split, order)
+    return None if rows.ndim != 2 or split is None else (rows, filters, shape, split, order)
 
 
 def _axes_of(shape: Sequence[int], rows: int) -> int | None:
@@ -154,7 +147,7 @@ def _as_convolution(variable: Variable, kept: Sequence[tuple[int, int]], multipl
     assert isinstance(op, Overlap)
     if patches is None or set(op.strides) != {1}:
         return None
-    rows, filters, shape, split, order = vars(patches).values()
+    rows, filters, shape, split, order = patches
     slid, taps = [order[axis] for axis in op.axes], order[variable.ndim :]
     if any(axis >= split for axis in slid) or any(axis < split for axis in taps):
         return None

@@ -18,11 +18,7 @@ def prepack(graph: Graph) -> Graph:
     """The graph, all of whose sizes are known, with what bodies of loops multiply by packed outside of them."""
     if not any(isinstance(variable.op, Scan) for variable in graph.variables):
         return graph
-
-    def step(variable: Variable) -> Variable:
-        return _with_packed(variable) if isinstance(variable.op, Scan) else variable
-
-    return graph.with_roots(transform(graph.roots, step))
+    return graph.with_roots(transform(graph.roots, lambda one: _with_packed(one) if isinstance(one.op, Scan) else one))
 
 
 def _with_packed(variable: Variable) -> Variable:

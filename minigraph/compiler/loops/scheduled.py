@@ -70,12 +70,9 @@ class ScheduledNest:
 
     def _find_used_later(self) -> set[int]:
         """The nodes that do not vary along the serial axes, but are used where something does, or after a later stage."""
-        used = set()
+        used = {store.node for store in self._inner}
         for k in range(len(self.nest.nodes)):
-            for one in self.nest.arguments_of(k):
-                if not self.full[one] and (self.full[k] or self.level[k] != self.level[one]):
-                    used.add(one)
-        used.update(store.node for store in self._inner if not self.full[store.node])
-        for add in self.nest.scatters:
-            used.update(one for one in (add.node, *add.indices) if not self.full[one] and self.serial)
-        return used
+            used.update(one for one in self.nest.arguments_of(k) if self.full[k] or self.level[k] != self.level[one])
+        for add in self.nest.scatters if self.serial else ():
+            used.update((add.node, *add.indices))
+        return {one for one in used if not self.full[one]}

@@ -56,7 +56,7 @@ def split_rows(graph: Graph, blocks_of: Callable[[Variable, int, int], int]) -> 
 
     def step(variable: Variable) -> Variable | None:
         op = variable.op
-        if not isinstance(op, Reduction) or not folds_leading_axes(variable):
+        if not isinstance(op, Reduction) or not op.axes or op.axes != tuple(range(len(op.axes))):
             return None
         x, leading = variable.inputs[0], len(op.axes)
         rows, columns = math.prod(sizes(x)[:leading]), math.prod(sizes(variable))
@@ -156,13 +156,6 @@ def split_apart(graph: Graph, pays: Callable[[int, int], bool]) -> Graph:
         return None if steps is None else steps[1](steps[0](x))
 
     return changed(graph, step)
-
-
-def folds_leading_axes(variable: Variable) -> bool:
-    """Whether a variable folds the leading axes of an array."""
-    op = variable.op
-    assert isinstance(op, Reduction)
-    return bool(op.axes) and op.axes == tuple(range(len(op.axes)))
 
 
 def _operand(one: Variable, shape: tuple[int, ...], leading: int) -> tuple[Variable, bool] | None:

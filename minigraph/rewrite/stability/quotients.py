@@ -39,20 +39,22 @@ def sigmoid_argument(variable: Variable, depth: int = DEEPEST) -> Variable | Non
 
 def complement_argument(variable: Variable) -> Variable | None:
     """x of what is 1 - sigmoid(x)."""
+    x: Variable | None = None
     match variable:
         case Variable(Subtract(), (one, s)) if is_constant(one, 1):
             x = sigmoid_argument(s)
-        case Variable(Add(), (one, Variable(Negative(), (s,)) as negated)) if is_constant(one, 1) and is_open(negated):
-            x = sigmoid_argument(s)
-        case Variable(Add(), (Variable(Negative(), (s,)) as negated, one)) if is_constant(one, 1) and is_open(negated):
-            x = sigmoid_argument(s)
-        case _:
-            return None
+        case Variable(Add(), (a, b)):
+            one, negated = (a, b) if isinstance(b.op, Negative) else (b, a)
+            if is_constant(one, 1) and isinstance(negated.op, Negative) and is_open(negated):
+                x = sigmoid_argument(negated.inputs[0])
     return x if x is not None and x.type == variable.type else None
 
 
-def quotient_as_sigmoid(variable: Variable) -> Variable | None:
-    """1 / (1 + exp(-x)) as sigmoid(x), and exp(x) / (1 + exp(x)), which is NaN for an infinite x, as are shares of sums."""
+def sigmoid_of_quotient(variable: Variable) -> Variable | None:
+    """1 / (1 + exp(-x)) -> sigmoid(x), exp(x) / (1 + exp(x)) -> sigmoid(x), exp(x) / (exp(x) + exp(y)) -> sigmoid(x - y).
+
+    Those with an exponential above are NaN for an infinite x.
+    """
     found = _sigmoid_quotient(variable)
     if found is None:
         return _share_of_sum(variable)
@@ -136,8 +138,8 @@ Labels = tuple[int | None, ...]
 """For each axis of a variable the axis of an exponential that it shows, None for one of size 1 that was added."""
 
 
-def quotient_as_softmax(variable: Variable) -> Variable | None:
-    """exp(x) / sum(exp(x)) relative to the greatest x, whatever views lie on the way; None where it is relative already."""
+def softmax_of_quotient(variable: Variable) -> Variable | None:
+    """exp(x) / sum(exp(x)) -> softmax(x), whatever views lie on the way, unless it is relative to the greatest x already."""
     match variable:
         case Variable(Divide(), (top, bottom)):
             return _relative_softmax(variable, top, bottom)
