@@ -310,15 +310,11 @@ class _After(_Stacks):
                 continue
             seen.add(one)
             kept = one in self.inside or one in self.extra or not _is_stackable(one)
-            if kept and not _is_plain_view(one):
+            view = isinstance(one.op, Dimshuffle) or (is_slice(one) and len(one.inputs) == 1)
+            if kept and not view:
                 wanted.add(one)
                 if one not in states:
                     self.extra[one] = None
             else:
                 pending += one.inputs
         return wanted
-
-
-def _is_plain_view(variable: Variable) -> bool:
-    """Whether a variable shows another's elements in other places."""
-    return isinstance(variable.op, Dimshuffle) or (is_slice(variable) and len(variable.inputs) == 1)

@@ -162,7 +162,7 @@ def _gathered(graph: Graph, order: Sequence[Variable], group_of: dict[Variable, 
     members: dict[Any, list[Variable]] = {}
     for variable, key in group_of.items():
         members.setdefault(key, []).append(variable)
-    taken = {key: _taken(group, group_of, settled) for key, group in members.items()}
+    taken = {key: _taken(group, settled) for key, group in members.items()}
     wanted: dict[Any, dict[Variable, None]] = {key: {} for key in members}
     outside = [variable for variable in order if variable not in group_of]
     for one in chain(graph.roots, *(variable.inputs for variable in outside), *taken.values()):
@@ -185,9 +185,8 @@ def _gathered(graph: Graph, order: Sequence[Variable], group_of: dict[Variable, 
     return [done[root] for root in graph.roots]
 
 
-def _taken(group: Sequence[Variable], group_of: dict[Variable, Any], settled: set[Variable]) -> dict[Variable, None]:
+def _taken(group: Sequence[Variable], settled: set[Variable]) -> dict[Variable, None]:
     """What a group takes from outside; what follows from sizes alone it computes itself, so that its own sizes are known."""
-    key = group_of[group[0]]
     taken: dict[Variable, None] = {}
     seen = set(group)
     stack = [one for variable in reversed(group) for one in variable.inputs]
@@ -196,9 +195,9 @@ def _taken(group: Sequence[Variable], group_of: dict[Variable, Any], settled: se
         if variable in seen or isinstance(variable.op, Constant):
             continue
         seen.add(variable)
-        if variable in settled and variable.inputs and group_of.get(variable) != key:
+        if variable in settled and variable.inputs:
             stack += variable.inputs
-        elif group_of.get(variable) != key:
+        else:
             taken[variable] = None
     return taken
 

@@ -54,9 +54,8 @@ def specialize(graph: Graph, types: Sequence[TensorType], known: Sequence[Variab
 
     ValueError, at the user's line, where sizes do not fit, or are equal to 1 only by chance.
     """
-    done: dict[Variable, Variable] = {}
-    fresh = [Variable(Input(), (), kind, old.name, (), old.origin) for old, kind in zip(graph.inputs, types, strict=True)]
-    done.update(zip(graph.inputs, fresh, strict=True))
+    pairs = zip(graph.inputs, types, strict=True)
+    done = {old: Variable(Input(), (), kind, old.name, (), old.origin) for old, kind in pairs}
     for old, one in zip(graph.inputs, known, strict=False):
         if one is not None and isinstance(one.op, SizeConstant):
             done[old] = one

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from itertools import count
 
 from minigraph.compiler.shaped.layout import Layout, is_counted, is_gather, is_view, keeps_order, map_of, sizes
 from minigraph.core.dimensions import plain
@@ -100,20 +101,14 @@ class Grouping:
         """Make a variable a member of a group, if it fits."""
         if isinstance(variable.op, Reduction):
             return self._join_fold(variable, group)
-        for axes in self._candidates(variable, group):
-            if all(self.agrees(one, axes, variable, group) for one in variable.inputs):
-                group.members[variable] = axes
-                return True
+        ways = [range(len(group.space)), group.kept] if group.folded else [range(len(group.space))]
+        for way in ways:
+            if squeezed(sizes(variable)) == tuple(group.space[axis] for axis in way):
+                axes = spread(sizes(variable), way)
+                if all(self.agrees(one, axes, variable, group) for one in variable.inputs):
+                    group.members[variable] = axes
+                    return True
         return False
-
-    def _candidates(self, variable: Variable, group: Group) -> Iterable[AxisMap]:
-        """The ways in which a variable's axes may run along those of a group."""
-        shape = sizes(variable)
-        present = squeezed(shape)
-        if present == group.space:
-            yield _spread(shape, range(len(group.space)))
-        if group.folded and present == tuple(group.space[axis] for axis in group.kept):
-            yield _spread(shape, group.kept)
 
     def _join_fold(self, variable: Variable, group: Group) -> bool:
         """Make a reduction a member of a group, if its operand runs over the whole space."""
@@ -121,7 +116,7 @@ class Grouping:
         shape = sizes(operand)
         if squeezed(shape) != group.space:
             return False
-        axes = _spread(shape, range(len(group.space)))
+        axes = spread(shape)
         assert isinstance(variable.op, Reduction)
         folded = frozenset(axis for one in variable.op.axes if (axis := axes[one]) is not None)
         if not self.agrees(operand, axes, variable, group) or group.folded not in (None, folded):
@@ -304,23 +299,19 @@ def _is_repeatable(variable: Variable, recipe: Recipe, home: Group, readers: Seq
     large = [one for one in ingredients if home.space and sizes(one) != () and squeezed(sizes(one)) == home.space]
     if len([one for one in large if one not in home.reads]) > 1:
         return False
-    whole = range(len(home.space))
     present = home.members
-    home.members = present | {variable: _spread(sizes(variable), whole)}
+    home.members = present | {variable: spread(sizes(variable))}
     try:
         for reader in readers:
             if grouping.group_of[reader] is home:
                 folds = isinstance(reader.op, Reduction)
-                axes = _spread(sizes(reader.inputs[0]), whole) if folds else home.members[reader]
+                axes = spread(sizes(reader.inputs[0])) if folds else home.members[reader]
                 read = [one for one in reader.inputs if grouping.layouts[one].storage is variable]
                 if not all(grouping.agrees(one, axes, reader, home) for one in read):
                     return False
         return True
     finally:
         home.members = present
-
-
-# -- shapes and axes ---------------------------------------------------------------------------------------------------
 
 
 def _folds_alike(group: Group, other: Group) -> bool:
@@ -339,9 +330,9 @@ def squeezed(shape: Sequence[int]) -> tuple[int, ...]:
     return tuple(size for size in shape if size != 1)
 
 
-def _spread(shape: Sequence[int], axes: Iterable[int]) -> AxisMap:
-    """`axes` given to the axes of a shape in order, None to those of size 1."""
-    remaining = iter(axes)
+def spread(shape: Sequence[int], axes: Iterable[int] | None = None) -> AxisMap:
+    """`axes`, or those of a space of this shape, given to the axes of a shape in order, None to those of size 1."""
+    remaining = count() if axes is None else iter(axes)
     return tuple(None if size == 1 else next(remaining) for size in shape)
 
 
@@ -352,5 +343,5 @@ def _viewed(view: Variable, axes: AxisMap) -> AxisMap | None:
         return map_of(view).along(axes, sizes(view), shape)
     varying = all(axis is not None for axis, size in zip(axes, shape, strict=True) if size != 1)
     if squeezed(shape) == squeezed(sizes(view)) and varying:
-        return _spread(sizes(view), [axis for axis in axes if axis is not None])
+        return spread(sizes(view), [axis for axis in axes if axis is not None])
     return None

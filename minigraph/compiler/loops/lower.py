@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from minigraph.compiler.loops.fusion import AxisMap, Group, Grouping
+from minigraph.compiler.loops.fusion import AxisMap, Group, Grouping, spread
 from minigraph.compiler.loops.nest import (
     Access,
     Apply,
@@ -68,12 +68,6 @@ def kept_for_later(group: Group, members: Mapping[Variable, AxisMap], grouping: 
     return kept
 
 
-def along_space(shape: Sequence[int]) -> list[int | None]:
-    """The axes of a space of this shape without its axes of size 1, for each axis of the shape; None for those."""
-    axes = iter(range(len(shape)))
-    return [None if size == 1 else next(axes) for size in shape]
-
-
 class Builder:
     """Collects the nodes and operands of one loop nest over a space."""
 
@@ -126,7 +120,7 @@ class Builder:
         op, dtype = variable.op, variable.dtype
         if isinstance(op, Reduction):
             (operand,) = variable.inputs
-            node = self.node(Fold(op, self.read(operand, along_space(sizes(operand))), dtype))
+            node = self.node(Fold(op, self.read(operand, spread(sizes(operand))), dtype))
         elif isinstance(op, Counting):
             node = self.count(variable, Layout(variable, contiguous(sizes(variable)), 0), axes)
         elif isinstance(op, Selection):

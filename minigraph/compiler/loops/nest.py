@@ -203,14 +203,12 @@ class Bindings(Record):
 def collapse(sizes: Sequence[int], strides: Sequence[Sequence[int]], folded: Sequence[bool]) -> tuple[Any, Any, Any]:
     """Sizes, strides and folded flags with neighbouring axes joined wherever every operand walks them in one stride."""
     kept: list[tuple[int, bool, list[int]]] = []
-    for axis, size in enumerate(sizes):
-        column = [one[axis] for one in strides]
-        if kept:
-            before, fold, outer = kept[-1]
-            if fold == folded[axis] and all(far == near * size for far, near in zip(outer, column, strict=True)):
-                kept[-1] = (before * size, fold, column)
-                continue
-        kept.append((size, folded[axis], column))
+    for size, fold, *column in zip(sizes, folded, *strides, strict=True):
+        before, outer_fold, outer = kept[-1] if kept else (0, None, [])
+        if fold == outer_fold and all(far == near * size for far, near in zip(outer, column, strict=True)):
+            kept[-1] = (before * size, fold, column)
+        else:
+            kept.append((size, fold, column))
     walked = tuple(tuple(column[k] for _, _, column in kept) for k in range(len(strides)))
     return tuple(size for size, _, _ in kept), walked, tuple(fold for _, fold, _ in kept)
 

@@ -13,8 +13,8 @@ from typing import ClassVar
 
 from minigraph.compiler.interpreted import Backend
 from minigraph.compiler.loops.donation import overwrite
-from minigraph.compiler.loops.fusion import AxisMap, Group, Grouping, squeezed
-from minigraph.compiler.loops.lower import Builder, Place, along_space, kept_for_later
+from minigraph.compiler.loops.fusion import AxisMap, Group, Grouping, spread, squeezed
+from minigraph.compiler.loops.lower import Builder, Place, kept_for_later
 from minigraph.compiler.loops.nest import Apply, Literal, Load
 from minigraph.compiler.loops.subbuffers import parts_in_place, parts_of
 from minigraph.compiler.plan.loop_arguments import loop_arguments, scratch
@@ -167,14 +167,14 @@ class Program(ABC):
             inner = sum(offset * stride for offset, stride in zip(offsets, given.strides[ndim:], strict=True))
             source = Layout(given.storage, given.strides[:ndim], given.offset + inner)
             builder = self._builder(squeezed(patches[:ndim]))
-            along = along_space(patches[:ndim])
+            along = spread(patches[:ndim])
             loads = [builder.node(Load(builder.place(one, variable.dtype, along))) for one in (target, source)]
             builder.store(builder.node(Apply(Add(), tuple(loads), variable.dtype)), target, variable.dtype, along)
             yield self._step(builder, (variable,))
 
-    def _over(self, value: Variable) -> tuple[Builder, list[int | None]]:
+    def _over(self, value: Variable) -> tuple[Builder, AxisMap]:
         """The beginning of a nest over the elements of a value, and the axes of its space that the value's run along."""
-        return self._builder(squeezed(sizes(value))), along_space(sizes(value))
+        return self._builder(squeezed(sizes(value))), spread(sizes(value))
 
     def _builder(self, space: tuple[int, ...], folded: frozenset[int] = frozenset()) -> Builder:
         """The beginning of a nest over a space."""

@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from minigraph.compiler.shaped.layout import is_view, sizes
 from minigraph.core.graph import Constant, Graph, Input, Item, Variable, toposort
 from minigraph.core.origin import carry_on, carry_origin, here
-from minigraph.core.record import Record
 from minigraph.core.walks import rebuild
 from minigraph.ops.array.indexing import Index
 from minigraph.ops.elementwise.base import Elementwise
@@ -27,11 +26,8 @@ MOST_OPS, TIMES_SMALLER = 8, 8
 """How many operations rows may take, and how much smaller must be what they are computed from."""
 
 
-class Rows(Record):
-    """One row of a stack, in the body of the loop that makes it, and what it is computed from there."""
-
-    row: Variable
-    leaves: tuple[Variable, ...]
+Rows = tuple[Variable, list[Variable]]
+"""One row of a stack, in the body of the loop that makes it, and what it is computed from there."""
 
 
 def rematerialize(graph: Graph) -> Graph:
@@ -88,7 +84,7 @@ def _rows(stack: Variable, op: Scan) -> Rows | None:
         seen.update(one.inputs)
     if ops > MOST_OPS or sum(math.prod(sizes(one)) for one in leaves) > small:
         return None
-    return Rows(row, tuple(leaves))
+    return row, leaves
 
 
 def _changed(order: Sequence[Variable], whole: Variable, chosen: Mapping[Variable, Rows]) -> dict[Variable, Variable]:
@@ -101,7 +97,7 @@ def _changed(order: Sequence[Variable], whole: Variable, chosen: Mapping[Variabl
     rows = {inner: outer for inner, outer in sequences if sizes(outer)[0] == op.steps}
     rows |= {op.body.outputs[k]: results[k] for k in places if k >= op.states and k in results}
     fixed = dict(shared)
-    leaves = dict.fromkeys(leaf for one in chosen.values() for leaf in one.leaves)
+    leaves = dict.fromkeys(leaf for _, some in chosen.values() for leaf in some)
     fresh = [leaf for leaf in leaves if leaf not in rows and leaf not in fixed]
     body = Graph(op.body.inputs, (*(op.body.outputs[k] for k in places), *fresh))
     altered = op.altered(body=body)(*whole.inputs)
@@ -129,13 +125,14 @@ def _reading(
     for inner, outer in sequences:
         if outer in chosen:
             taken: dict[Variable, Variable] = {}
-            for leaf in chosen[outer].leaves:
+            row, leaves = chosen[outer]
+            for leaf in leaves:
                 pairs, source = (given[0], rows[leaf]) if leaf in rows else (given[1], fixed[leaf])
                 if source not in [known for _, known in pairs]:
                     pairs.append((Variable(Input(), (), leaf.type, leaf.name, (), leaf.origin), source))
                 taken[leaf] = next(one for one, known in pairs if known is source)
             readers = [one for one in op.body.variables if isinstance(one.op, Index) and one.inputs == (inner,)]
-            whole, parts = (rebuild([chosen[outer].row], taken)[0] for _ in range(2))  # slices are taken of a copy of their own
+            whole, parts = (rebuild([row], taken)[0] for _ in range(2))  # slices are taken of a copy of their own
             swaps |= {inner: whole} | {one: one.op(parts) for one in readers}
     pairs = [*given[0], *states, *given[1]]
     body = Graph(tuple(inner for inner, _ in pairs), tuple(rebuild(op.body.outputs, swaps)))

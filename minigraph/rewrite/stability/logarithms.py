@@ -227,9 +227,8 @@ class _Search:
         if not isinstance(limit.op, Constant) or (inner := self.of(x, depth)) is None:
             return None
         upper, bound = isinstance(variable.op, Minimum), limit.op.value
-        if inner.value.type == variable.type and (
-            (upper and inner.at_most_one and bool((bound >= 1).all())) or (not upper and bool((bound <= 0).all()))
-        ):
+        neutral = inner.at_most_one and (bound >= 1).all() if upper else (bound <= 0).all()
+        if neutral and inner.value.type == variable.type:
             return inner
         if not (bound > 0).all():
             return None

@@ -67,20 +67,17 @@ def _sigmoid_quotient(variable: Variable) -> tuple[Variable, bool] | None:
     top: Variable | None = None
     match variable:
         case Variable(Divide(), (numerator, bottom)):
-            top = numerator
-        case Variable(Reciprocal(), (bottom,)):
-            pass
-        case Variable(Power(), (bottom, exponent)) if is_constant(exponent, -1):
+            top = None if is_constant(numerator, 1) else seen(numerator)
+        case Variable(Reciprocal() | Power(), (bottom, *exponents)) if all(is_constant(one, -1) for one in exponents):
             pass
         case _:
             return None
     y = _exponent_beside_one(seen(bottom))
     if y is None or y.type != variable.type:
         return None
-    if top is None or is_constant(top, 1):
+    if top is None:
         negated = seen(y)
         return (negated.inputs[0] if isinstance(negated.op, Negative) and is_open(negated) else -y), False
-    top = seen(top)
     return (y, True) if isinstance(top.op, Exp) and is_open(top) and are_alike(top.inputs[0], y) else None
 
 
