@@ -51,7 +51,7 @@ def rewrite(graph: Graph, rules: Sequence[Rule]) -> Graph:
 
 
 def users_of(variables: Iterable[Variable]) -> dict[Variable, list[Variable]]:
-    """For each variable that some are computed from, once for each time that they take it, those, in their order."""
+    """For each variable those of `variables` that take it, in order, once for each time that they do."""
     users: dict[Variable, list[Variable]] = {}
     for one in variables:
         for operand in one.inputs:

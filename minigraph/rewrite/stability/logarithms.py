@@ -117,7 +117,7 @@ class _Search:
         return None
 
     def _any_of(self, parts: Sequence[Variable], depth: int, put: Callable[..., Variable]) -> Logarithm | None:
-        """Of elements that are each one of a part, of which any has exponents."""
+        """Of elements that come from several parts, if exponents are found below any of these."""
         found = [self.of(part, depth) for part in parts]
         if not any(found):
             return None
