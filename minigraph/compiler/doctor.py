@@ -29,11 +29,8 @@ def doctor() -> str:
         "threads": [f"{thread_count()} (MINIGRAPH_NUM_THREADS sets another number)"],
     }
     width = max(map(len, sections))
-    lines = []
-    for title, entries in sections.items():
-        for k, entry in enumerate(entries):
-            lines.append(f"{title if not k else '':{width}}  {entry}")
-    return "\n".join(lines)
+    rows = [(title if not k else "", entry) for title, entries in sections.items() for k, entry in enumerate(entries)]
+    return "\n".join(f"{title:{width}}  {entry}" for title, entry in rows)
 
 
 def _versions() -> list[str]:

@@ -28,7 +28,7 @@ from minigraph.core.state import on_host
 from minigraph.core.types import TensorType
 from minigraph.ops.elementwise.base import Elementwise
 from minigraph.rewrite.partition import Region
-from minigraph.rewrite.specialize import places_to_check
+from minigraph.rewrite.specialize import mismatch, places_to_check
 
 Kernel = Callable[..., Array]
 
@@ -86,22 +86,18 @@ class Backend:
     def kernel(self, variable: Variable, reusable: int | None) -> Kernel:
         """What computes `variable`; `reusable` is the position of an operand whose memory may be overwritten."""
         op, xp = variable.op, self.xp
-        ufunc = single_ufunc(op, len(variable.inputs)) if xp is np and reusable is not None else None
-        compute = _into_operand(ufunc, reusable) if ufunc is not None and reusable is not None else _plain(op, xp)
-        compute = _refusing_chance_broadcast(compute, variable)
+        ufunc: Any = single_ufunc(op, len(variable.inputs)) if xp is np and reusable is not None else None
+
+        def plain(*arrays: Array) -> Array:
+            return op.forward(xp, *arrays)
+
+        def into_operand(*arrays: Array) -> Array:
+            return ufunc(*arrays, out=arrays[reusable])  # type: ignore[index]
+
+        compute = _refusing_chance_broadcast(plain if ufunc is None else into_operand, variable)
         if isinstance(variable.type, tuple) or variable.ndim:
             return compute
         return lambda *arrays: xp.asarray(compute(*arrays))  # NumPy makes scalars of 0-d results
-
-
-def _plain(op: Op, xp: Any) -> Kernel:
-    """The op's own `forward`."""
-    return lambda *arrays: op.forward(xp, *arrays)
-
-
-def _into_operand(ufunc: Any, position: int) -> Kernel:
-    """A ufunc that writes its result over one of its operands."""
-    return lambda *arrays: ufunc(*arrays, out=arrays[position])
 
 
 def _refusing_chance_broadcast(compute: Kernel, variable: Variable) -> Kernel:
@@ -114,11 +110,7 @@ def _refusing_chance_broadcast(compute: Kernel, variable: Variable) -> Kernel:
         for axis, first, second in places:
             one, other = arrays[first].shape[axis], arrays[second].shape[axis]
             if one != other:
-                shapes = " and ".join(str(array.shape) for array in arrays)
-                hint = (
-                    "; a size of 1 broadcasts only if it is known to be 1 when the graph is built" if 1 in (one, other) else ""
-                )
-                raise InvalidValueError(f"operands of shapes {shapes} do not match: sizes {one} and {other}{hint}")
+                raise mismatch(one, other, [array.shape for array in arrays])
         return compute(*arrays)
 
     return checked

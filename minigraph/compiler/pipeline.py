@@ -6,13 +6,14 @@ from minigraph.compiler.passes import Pass
 from minigraph.compiler.scalar.seclude import seclude
 from minigraph.rewrite.algebra import simplify
 from minigraph.rewrite.fold import fold
-from minigraph.rewrite.loops import lift_loops, tidy_loops
+from minigraph.rewrite.lift_loops import lift_loops
 from minigraph.rewrite.lower import lower, strip
 from minigraph.rewrite.merge import merge
 from minigraph.rewrite.push_slices import push_slices
 from minigraph.rewrite.sink_transposes import sink_transposes
 from minigraph.rewrite.stability.rules import stabilize
 from minigraph.rewrite.symbolic_shapes import trace_sizes
+from minigraph.rewrite.tidy_loops import tidy_loops
 
 SECLUDE = Pass(seclude, needed=True)
 

@@ -57,7 +57,7 @@ def schedule(graph: Graph, backend: Backend) -> Schedule:
     built: dict[Variable, Step] = {}
     steps = []
     for position, variable in enumerate(order):
-        if not variable.inputs and _is_leaf(variable):
+        if _is_leaf(variable):
             continue
         unconditional = variable in always
         reused = _reusable(variable, position, last_use, storage) if unconditional else None
@@ -126,13 +126,11 @@ def _eager_inputs(variable: Variable) -> tuple[Variable, ...]:
 
 def _branches(variable: Variable, always: set[Variable], built: dict[Variable, Step]) -> Any:
     """The steps of each branch of an `IfElse` that are not computed in any case, in the order of their slots."""
-    needed = [[built[one] for one in _needed(root, always) if one in built] for root in variable.inputs[1:]]
-    return tuple(tuple(sorted(steps, key=lambda step: step.result)) for steps in needed)
-
-
-def _needed(root: Variable, always: set[Variable]) -> set[Variable]:
-    """What one branch needs beyond what is computed in any case; branches inside it are left to their own `IfElse`."""
-    return reachable([root], lambda variable: () if variable in always else _eager_inputs(variable)) - always
+    branches = []
+    for root in variable.inputs[1:]:  # branches within are left to their own `IfElse`
+        needed = reachable([root], lambda one: () if one in always else _eager_inputs(one)) - always
+        branches.append(tuple(sorted((built[one] for one in needed if one in built), key=lambda step: step.result)))
+    return tuple(branches)
 
 
 def _storage(order: Sequence[Variable]) -> dict[Variable, Variable]:
@@ -167,10 +165,10 @@ def _reusable(variable: Variable, position: int, last: dict[Variable, int], stor
     """The position of an operand whose memory is its own, has the result's type, and is not used again."""
     if isinstance(variable.type, tuple):
         return None
+    memories = [storage[one] for one in variable.inputs]
     for place, operand in enumerate(variable.inputs):
-        alone = storage[operand] is operand and variable.inputs.count(operand) == 1
-        lies_elsewhere = all(storage[other] is not operand for k, other in enumerate(variable.inputs) if k != place)
-        if alone and lies_elsewhere and last[operand] == position and operand.type == variable.type:
+        alone = memories[place] is operand and memories.count(operand) == 1
+        if alone and last[operand] == position and operand.type == variable.type:
             return place
     return None
 

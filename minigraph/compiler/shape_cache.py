@@ -77,7 +77,7 @@ class Plan(ABC):
         """The inputs, those copied that would be written over."""
         if not self.overwritten:
             return arrays
-        written = {*self.overwritten.values()}
+        written = self.overwritten.values()
         return tuple([one.copy() if k in written else one for k, one in enumerate(arrays)])
 
 
@@ -163,18 +163,14 @@ class PlannedRegion(ABC, Generic[PlanT]):
         found = self.plans.get(key)
         if found is None:
             found = self.plans[key] = without_collector(self.make, key)
-            if self.backend.journal.is_open:
-                self._tell(key, found)
+            journal = self.backend.journal
+            if journal.is_open:
+                journal.note(f"{title_of(key)}program", found)
+                journal.write(f"{title_of(key)}code", self.language, found.code())
             held = sum([plan.held_bytes for plan in self.plans.values()])
             while len(self.plans) > self.most_plans or (held > self.most_bytes and len(self.plans) > 1):
                 held -= self.plans.popitem(last=False)[1].held_bytes
         return found
-
-    def _tell(self, key: Shapes, plan: PlanT) -> None:
-        """Note the steps of a plan, and the code of its kernels."""
-        journal = self.backend.journal
-        journal.note(f"{title_of(key)}program", plan)
-        journal.write(f"{title_of(key)}code", self.language, plan.code())
 
     def __call__(self, *arrays: Array) -> Arrays:
         """The outputs of the region; an error at the user's line where a kernel met what it cannot compute."""

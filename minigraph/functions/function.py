@@ -40,7 +40,7 @@ from minigraph.functions.execution import Execution, Runner
 from minigraph.functions.reports import Memory, Profile, Trace, Transfers
 from minigraph.ops.loop.updates import carry_updates
 from minigraph.printing import graph_lines, op_text
-from minigraph.rewrite.loops import unite_loops
+from minigraph.rewrite.tidy_loops import unite_loops
 
 __all__ = ["Function", "function"]
 

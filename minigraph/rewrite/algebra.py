@@ -42,10 +42,8 @@ def cancel_double_negation(variable: Variable) -> Variable | None:
 def absorb_negation(variable: Variable) -> Variable | None:
     """a + (-b) -> a - b, (-a) + b -> b - a, a - (-b) -> a + b."""
     match variable:
-        case Variable(Add(), (a, Variable(Negative(), (b,)))):
+        case Variable(Add(), (a, Variable(Negative(), (b,)))) | Variable(Add(), (Variable(Negative(), (b,)), a)):
             return a - b
-        case Variable(Add(), (Variable(Negative(), (a,)), b)):
-            return b - a
         case Variable(Subtract(), (a, Variable(Negative(), (b,)))):
             return a + b
     return None
@@ -59,8 +57,8 @@ def drop_neutral_operand(variable: Variable) -> Variable | None:
             kept = _other_than(1, operands)
         case Variable(Divide(), (x, one)) if is_constant(one, 1):
             kept = x
-        case Variable(Subtract(), (x, zero)) if is_constant(zero, 0) and not _has_negative_zero(zero):
-            kept = x
+        case Variable(Subtract(), (x, Variable(Constant(number)) as zero)) if is_constant(zero, 0):
+            kept = None if np.signbit(number).any() else x
         case Variable(Add(), operands) if variable.dtype.kind in "iu":
             kept = _other_than(0, operands)
     return kept if kept is not None and kept.type == variable.type else None
@@ -74,19 +72,10 @@ def _other_than(value: float, operands: tuple[Variable, ...]) -> Variable | None
     return second if is_constant(first, value) else None
 
 
-def _has_negative_zero(constant: Variable) -> bool:
-    """Whether a constant 0 has its sign set, so that it must not be dropped from x - 0."""
-    assert isinstance(constant.op, Constant)
-    return bool(np.signbit(constant.op.value).any()) if constant.dtype.kind == "f" else False
-
-
 def negate_for_minus_one(variable: Variable) -> Variable | None:
     """x * -1 -> -x."""
-    match variable:
-        case Variable(Multiply(), operands) if variable.dtype.kind in "if":
-            x = _other_than(-1, operands)
-            return -x if x is not None and x.type == variable.type else None
-    return None
+    x = _other_than(-1, variable.inputs) if isinstance(variable.op, Multiply) and variable.dtype.kind in "if" else None
+    return -x if x is not None and x.type == variable.type else None
 
 
 def simplify_power(variable: Variable) -> Variable | None:
@@ -190,10 +179,10 @@ def join_parts(variable: Variable) -> Variable | None:
             case _:
                 return None
     axis = axes.pop()
-    ordered = [parts[start] for start in sorted(parts)]
-    ends = [start + (part.type.shape[axis] or 0) for start, part in sorted(parts.items(), key=lambda pair: pair[0])]
-    fits = not axes and [*sorted(parts)[1:], variable.type.shape[axis]] == ends and min(parts) == 0
-    return Concatenate(axis)(*ordered) if fits else None
+    starts = sorted(parts)
+    ends = [start + (parts[start].type.shape[axis] or 0) for start in starts]
+    fits = not axes and [*starts, variable.type.shape[axis]] == [0, *ends]
+    return Concatenate(axis)(*(parts[start] for start in starts)) if fits else None
 
 
 def is_zeros(variable: Variable) -> bool:

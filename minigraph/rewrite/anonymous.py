@@ -14,9 +14,8 @@ def anonymous(graph: Graph) -> Graph:
 
     Types stay as they were found, and shared variables keep their cells.
     """
-    targets = [target for target, _ in graph.updates]
     made: dict[Variable, Variable] = {}
-    for one in toposort([*graph.inputs, *targets, *graph.roots]):
+    for one in toposort([*graph.inputs, *(target for target, _ in graph.updates), *graph.roots]):
         op = one.op
         if is_annotation(op) and not op.foreign:
             made[one] = made[one.inputs[0]]

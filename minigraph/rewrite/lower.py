@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
 
 from minigraph.core.conversion import constant, number
-from minigraph.core.graph import Composite, Constant, Graph, Identity, Item, Variable, toposort
+from minigraph.core.graph import Composite, Constant, Graph, Identity, Item, Variable
 from minigraph.core.origin import carry_on, carry_origin, here
 from minigraph.core.walks import transform, with_bodies
 from minigraph.ops.control import GradientOp
 from minigraph.ops.elementwise.base import Cast
 from minigraph.ops.loop.loop import Scan
+from minigraph.rewrite.engine import changed
 
 
 def strip(graph: Graph) -> Graph:
@@ -20,15 +22,11 @@ def strip(graph: Graph) -> Graph:
 
     What was made from Python numbers alone becomes constants, in the dtype of what it meets.
     """
-    strong: dict[Variable, Variable] = {}
 
+    @cache
     def settled(variable: Variable) -> Variable:
-        if not variable.weak:
-            return variable
-        if variable not in strong:
-            carry_on(variable.origin)
-            strong[variable] = constant(variable.op.value) if isinstance(variable.op, Constant) else variable
-        return strong[variable]
+        carry_on(variable.origin)
+        return constant(variable.op.value) if variable.weak and isinstance(variable.op, Constant) else variable
 
     def bare(variable: Variable) -> Variable:
         while isinstance(variable.op, Identity | GradientOp):
@@ -40,7 +38,7 @@ def strip(graph: Graph) -> Graph:
         if variable.weak or True in [one.weak for one in variable.inputs]:
             carry_on(variable.origin)
             known = _number(variable)
-            return variable.with_inputs(tuple([settled(one) for one in variable.inputs])) if known is None else known
+            return variable.with_inputs(tuple(map(settled, variable.inputs))) if known is None else known
         return variable
 
     with carry_origin(here()):
@@ -68,31 +66,24 @@ def _number(variable: Variable) -> Variable | None:
 
 def lower(graph: Graph) -> Graph:
     """The graph with every composite replaced by what it expands to, those within expansions too."""
-    roots = graph.roots
-    while any(isinstance(variable.op, Composite) for variable in with_bodies(toposort(roots))):
-        roots = _expanded_once(roots)
-    return graph.with_roots(roots)
+    while any(isinstance(variable.op, Composite) for variable in with_bodies(graph.variables)):
+        graph = _expanded_once(graph)
+    return graph
 
 
-def _expanded_once(roots: list[Variable]) -> list[Variable]:
-    """The roots with the composites in their graph expanded, but not those that expansions contain."""
-    several: dict[Variable, tuple[Variable, ...]] = {}
+def _expanded_once(graph: Graph) -> Graph:
+    """The graph with its composites expanded, but not those that expansions contain."""
 
-    def expanded(variable: Variable) -> Variable:
+    @cache
+    def results(whole: Variable) -> Any:
+        carry_on(whole.origin)
+        return whole.op.expand(*whole.inputs)  # type: ignore[attr-defined]
+
+    def expanded(variable: Variable) -> Any:
         if isinstance(variable.op, Item) and isinstance(variable.inputs[0].op, Composite):
-            whole = variable.inputs[0]
-            if whole not in several:
-                several[whole] = _expand(whole)
-            return several[whole][variable.op.index]
+            return results(variable.inputs[0])[variable.op.index]
         if isinstance(variable.op, Composite) and not isinstance(variable.type, tuple):
-            variable = _expand(variable)
-        return variable
+            return results(variable)
+        return None
 
-    with carry_origin(here()):
-        return transform(roots, expanded)
-
-
-def _expand(variable: Variable) -> Any:
-    """What a composite expands to, with the composite's origin."""
-    carry_on(variable.origin)
-    return variable.op.expand(*variable.inputs)  # type: ignore[attr-defined]
+    return changed(graph, expanded)

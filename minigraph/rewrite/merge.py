@@ -14,11 +14,7 @@ LARGEST_CONSTANT = 4096
 def merge(graph: Graph) -> Graph:
     """The graph in which variables of one op on the same inputs are one variable."""
     seen: dict[Hashable, Variable] = {}
-
-    def first_equal(variable: Variable) -> Variable:
-        return seen.setdefault(_key(variable), variable)
-
-    return graph.with_roots(transform(graph.roots, first_equal))
+    return graph.with_roots(transform(graph.roots, lambda variable: seen.setdefault(_key(variable), variable)))
 
 
 def _key(variable: Variable) -> Hashable:
@@ -29,7 +25,7 @@ def _key(variable: Variable) -> Hashable:
         return (value.dtype, value.shape, value.tobytes()) if value.nbytes <= LARGEST_CONSTANT else variable
     if not variable.inputs or not op.pure or (op.shown.foreign and not _is_hashable(op)):
         return variable
-    return (type(op), op, *(id(one) for one in variable.inputs))
+    return (type(op), op, *map(id, variable.inputs))
 
 
 def _is_hashable(op: Op) -> bool:

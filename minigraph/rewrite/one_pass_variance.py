@@ -8,11 +8,11 @@ of the variance is in the order of m * 2^-53.
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 
 from minigraph.core.graph import Graph, Item, Variable
-from minigraph.core.origin import carry_on, carry_origin, here
-from minigraph.core.walks import transform
 from minigraph.ops.array.indexing import index
 from minigraph.ops.elementwise.arithmetic import maximum, square
 from minigraph.ops.elementwise.base import cast
@@ -20,39 +20,26 @@ from minigraph.ops.elementwise.transcendental import sqrt
 from minigraph.ops.reduce.normalization import Standardize
 from minigraph.ops.reduce.reduction import sum as sum_over
 from minigraph.ops.reduce.statistics import inverse_or_zero, mean
+from minigraph.rewrite.engine import changed
 
 
 def one_pass_variance(graph: Graph) -> Graph:
     """The graph with the statistics of 16- and 32-bit floats computed in one pass, except of masked or divided samples."""
-    several: dict[Variable, tuple[Variable, ...]] = {}
+    in_one_pass = cache(_in_one_pass)
 
-    def step(variable: Variable) -> Variable:
-        if not isinstance(variable.op, Item) or not _is_whole(variable.inputs[0]):
-            return variable
-        whole = variable.inputs[0]
-        if whole not in several:
-            carry_on(variable.origin)
-            assert isinstance(whole.op, Standardize)
-            several[whole] = _in_one_pass(whole.op, whole.inputs[0])
-        return several[whole][variable.op.index]
+    def step(variable: Variable) -> Variable | None:
+        match variable:
+            case Variable(Item(place), (Variable(Standardize(all_reduce=None), (x,)) as whole,)) if x.dtype.itemsize < 8:
+                return in_one_pass(whole)[place]
+        return None
 
-    with carry_origin(here()):
-        return graph.with_roots(transform(graph.roots, step))
+    return changed(graph, step)
 
 
-def _is_whole(variable: Variable) -> bool:
-    """Whether a variable standardizes all elements of 16- or 32-bit floats, in this process alone."""
-    op = variable.op
-    return (
-        isinstance(op, Standardize)
-        and op.all_reduce is None
-        and len(variable.inputs) == 1
-        and variable.inputs[0].dtype.itemsize < 8
-    )
-
-
-def _in_one_pass(op: Standardize, x: Variable) -> tuple[Variable, ...]:
-    """What `op` makes of x: normalized, mean, stdev, variance."""
+def _in_one_pass(whole: Variable) -> tuple[Variable, ...]:
+    """What `Standardize` makes of its operand: normalized, mean, stdev, variance."""
+    op, x = whole.op, whole.inputs[0]
+    assert isinstance(op, Standardize)
     beginning = tuple(slice(0, 1) if axis in op.axes else slice(None) for axis in range(x.ndim))
     first = sum_over(index(x, beginning), op.axes, keepdims=True)  # a sum, since there may be no element at all
     origin = cast(first, np.float64)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
 
-from minigraph.core.graph import Array, Composite, Constant, Graph, Identity, Input, Item, Leaf, Op, Types, Variable, reachable
+from minigraph.core.graph import Composite, Constant, Graph, Identity, Input, Item, Leaf, Op, Variable, reachable, toposort
 from minigraph.core.origin import carry_on, carry_origin, here
 from minigraph.ops.array.selection import Selection
 from minigraph.ops.array.sizes import Size
@@ -30,10 +31,10 @@ class Region(Op):
     def __repr__(self) -> str:
         return f"Region({len(self.graph.variables)} variables)"
 
-    def infer(self, *types: Any) -> Types:
+    def infer(self, *types: Any) -> Any:
         return tuple(one.type for one in self.graph.outputs)
 
-    def forward(self, xp: Any, *arrays: Array) -> Any:
+    def forward(self, xp: Any, *arrays: Any) -> Any:
         values = dict(zip(self.graph.inputs, arrays, strict=True))
         for variable in self.graph.variables:
             if variable not in values:
@@ -43,7 +44,7 @@ class Region(Op):
         return tuple(values[one] for one in self.graph.outputs)
 
 
-def computed(variable: Variable, xp: Any, operands: Sequence[Array]) -> Any:
+def computed(variable: Variable, xp: Any, operands: Sequence[Any]) -> Any:
     """The value, or the values, of a variable from those of its inputs."""
     value = variable.op.forward(xp, *operands)
     return value if isinstance(variable.type, tuple) else np.asarray(value)
@@ -73,9 +74,7 @@ def partition(graph: Graph, products: Container[str] = PRODUCTS) -> Graph:
 def _members(
     order: Sequence[Variable], products: Container[str], known: Iterable[Variable] = ()
 ) -> tuple[set[Variable], set[Variable]]:
-    """The variables that can be compiled, once the sizes of the inputs are known, and the scalars that follow from sizes, or
-    are known to.
-    """
+    """The variables that can be compiled once sizes of inputs are known, and scalars that are known or follow from sizes."""
     settled: set[Variable] = set(known)
     members: set[Variable] = set()
     for variable in order:
@@ -97,12 +96,10 @@ def is_compilable_loop(variable: Variable, settled: Container[Variable] = (), pr
     """Whether all that a loop's body computes can be compiled once sizes, and what is `settled` outside of it, are known."""
     op = variable.op
     assert isinstance(op, Scan)
-    body = op.body
-    known = {
-        inner for inner, outer in op.split(list(zip(body.inputs, variable.inputs[1:], strict=True)))[2] if outer in settled
-    }
-    members, _ = _members(body.variables, products, known)
-    return all(one in members or isinstance(one.op, Constant | Input) for one in body.variables)
+    shared = op.split(list(zip(op.body.inputs, variable.inputs[1:], strict=True)))[2]
+    order = op.body.variables
+    members, _ = _members(order, products, [inner for inner, outer in shared if outer in settled])
+    return all(one in members or isinstance(one.op, Constant | Input) for one in order)
 
 
 def _is_compilable(variable: Variable, products: Container[str]) -> bool:
@@ -165,49 +162,31 @@ def _gathered(graph: Graph, order: Sequence[Variable], group_of: dict[Variable, 
     members: dict[Any, list[Variable]] = {}
     for variable, key in group_of.items():
         members.setdefault(key, []).append(variable)
-    taken = {key: _taken(group, group_of, settled) for key, group in members.items()}
+    taken = {key: _taken(group, settled) for key, group in members.items()}
     wanted: dict[Any, dict[Variable, None]] = {key: {} for key in members}
     outside = [variable for variable in order if variable not in group_of]
-    asked = [
-        *graph.roots,
-        *(one for variable in outside for one in variable.inputs),
-        *(one for some in taken.values() for one in some),
-    ]
-    for one in asked:
+    for one in chain(graph.roots, *(variable.inputs for variable in outside), *taken.values()):
         if one in group_of:
             wanted[group_of[one]][one] = None
-    place = {one: k for outputs in wanted.values() for k, one in enumerate(outputs)}
     done: dict[Variable, Variable] = {}
-    regions: dict[Any, Variable] = {}
-
-    def placed(variable: Variable) -> Variable:
-        """A variable in the new graph; those before it are there already."""
-        key = group_of.get(variable)
-        if key is None:
-            inputs = tuple([done[one] for one in variable.inputs])
-            return variable.with_inputs(inputs) if inputs != variable.inputs else variable
-        carry_on(variable.origin)
-        return Item(place[variable])(regions[key])
-
     with carry_origin(here()):
         for group in _in_order(order, group_of, taken):
             if isinstance(group, Variable):
-                done[group] = placed(group)
-                continue
-            if not wanted[group]:  # whoever needs these numbers computes them from sizes
-                continue
-            outputs = tuple(wanted[group])
-            region = Region(_separate(tuple(taken[group]), outputs))
-            carry_on(outputs[0].origin)
-            regions[group] = region(*(done[one] for one in taken[group]))
-            for one in outputs:
-                done[one] = placed(one)
+                inputs = tuple([done[one] for one in group.inputs])
+                done[group] = group.with_inputs(inputs) if inputs != group.inputs else group
+            elif wanted[group]:  # else whoever needs these numbers computes them from sizes
+                outputs = tuple(wanted[group])
+                region = Region(_separate(tuple(taken[group]), outputs))
+                carry_on(outputs[0].origin)
+                whole = region(*(done[one] for one in taken[group]))
+                for place, one in enumerate(outputs):
+                    carry_on(one.origin)
+                    done[one] = Item(place)(whole)
     return [done[root] for root in graph.roots]
 
 
-def _taken(group: Sequence[Variable], group_of: dict[Variable, Any], settled: set[Variable]) -> dict[Variable, None]:
+def _taken(group: Sequence[Variable], settled: set[Variable]) -> dict[Variable, None]:
     """What a group takes from outside; what follows from sizes alone it computes itself, so that its own sizes are known."""
-    key = group_of[group[0]]
     taken: dict[Variable, None] = {}
     seen = set(group)
     stack = [one for variable in reversed(group) for one in variable.inputs]
@@ -216,50 +195,34 @@ def _taken(group: Sequence[Variable], group_of: dict[Variable, Any], settled: se
         if variable in seen or isinstance(variable.op, Constant):
             continue
         seen.add(variable)
-        if variable in settled and variable.inputs and group_of.get(variable) != key:
+        if variable in settled and variable.inputs:
             stack += variable.inputs
-        elif group_of.get(variable) != key:
+        else:
             taken[variable] = None
     return taken
 
 
 def _separate(inputs: tuple[Variable, ...], outputs: tuple[Variable, ...]) -> Graph:
     """The part of a graph between inputs and outputs as a graph of its own, over fresh inputs."""
-    fresh = {one: Variable(Input(), (), one.type, one.name, (), one.origin) for one in inputs}
-    done: dict[Variable, Variable] = dict(fresh)
-    pending = [(one, iter(one.inputs)) for one in outputs if one not in done]
-    while pending:
-        variable, rest = pending[-1]
-        missing = next((one for one in rest if one not in done), None)
-        if missing is not None:
-            pending.append((missing, iter(missing.inputs)))
-            continue
-        pending.pop()
+    done = {one: Variable(Input(), (), one.type, one.name, (), one.origin) for one in inputs}
+    for variable in toposort(outputs, stop=done):
         if variable not in done:
             operands = tuple([done[one] for one in variable.inputs])
             done[variable] = Variable(variable.op, operands, variable.type, variable.name, (), variable.origin)
-    return Graph(tuple(fresh.values()), tuple(done[one] for one in outputs))
+    return Graph(tuple(done[one] for one in inputs), tuple(done[one] for one in outputs))
 
 
 def _in_order(order: Sequence[Variable], group_of: dict[Variable, Any], taken: dict[Any, dict[Variable, None]]) -> list[Any]:
     """Variables outside of groups, and groups, each after all that it needs."""
-    result: list[Any] = []
-    done: set[Any] = set()
-
-    def needs(one: Any) -> Sequence[Variable]:
-        return one.inputs if isinstance(one, Variable) else tuple(taken[one])
-
+    done: dict[Any, None] = {}
     for variable in order:
         stack = [group_of.get(variable, variable)]
         while stack:
             current = stack[-1]
-            if current in done:
-                stack.pop()
-                continue
-            missing = [key for one in needs(current) if (key := group_of.get(one, one)) not in done]
+            needed = () if current in done else current.inputs if isinstance(current, Variable) else taken[current]
+            missing = [key for one in needed if (key := group_of.get(one, one)) not in done]
             if missing:
                 stack += missing
             else:
-                done.add(stack.pop())
-                result.append(current)
-    return result
+                done[stack.pop()] = None
+    return list(done)

@@ -15,6 +15,7 @@ from minigraph.ops.array.indexing import Index
 from minigraph.ops.array.shape import Reshape, reshape
 from minigraph.ops.array.sizes import Size
 from minigraph.ops.elementwise.base import Elementwise
+from minigraph.rewrite.engine import users_of
 from minigraph.rewrite.symbolic_shapes import pattern_sizes, split_axes
 
 MOST_ROUNDS = 16
@@ -29,11 +30,7 @@ def push_slices(graph: Graph) -> Graph:
 def _pushed(roots: list[Variable]) -> list[Variable]:
     """The roots with slices and splits as far up as they go."""
     for _ in range(MOST_ROUNDS):
-        users: dict[Variable, list[Variable]] = {}
-        for one in _computed(roots):
-            for operand in one.inputs:
-                users.setdefault(operand, []).append(one)
-        ends = set(roots)
+        users, ends = users_of(_computed(roots)), set(roots)
         found: dict[Variable, Variable] = {}
         for variable, shown in users.items():
             if isinstance(variable.op, Elementwise) and variable not in ends:
@@ -60,9 +57,7 @@ def _computed(roots: list[Variable]) -> list[Variable]:
 def _is_static_slice(variable: Variable) -> bool:
     """Whether a variable is a slice with known bounds of axes of known size, or of whole axes."""
     op = variable.op
-    if not isinstance(op, Index) or len(variable.inputs) > 1:
-        return False
-    if not all(isinstance(entry, Range) for entry in op.entries):
+    if not isinstance(op, Index) or len(variable.inputs) > 1 or not all(isinstance(entry, Range) for entry in op.entries):
         return False
     known = variable.inputs[0].type.shape
     return all(entry == WHOLE or size is not None for entry, size in zip(op.entries, known, strict=True))
@@ -70,19 +65,17 @@ def _is_static_slice(variable: Variable) -> bool:
 
 def _are_disjoint(variable: Variable, slices: list[Variable]) -> bool:
     """Whether a variable is used in slices of the same axes only, which together are not larger than it is."""
-    shape = variable.type.shape
-    if not slices or not all(_is_static_slice(one) for one in slices):
+    if not all(_is_static_slice(one) for one in slices):
         return False
     cut = {axis for one in slices for axis, entry in enumerate(one.op.entries) if entry != WHOLE}  # type: ignore[attr-defined]
     total = sum(math.prod(one.type.shape[axis] or 0 for axis in cut) for one in slices)
+    sizes = {axis - variable.ndim: variable.type.shape[axis] for axis in cut}  # by axes counted from the end
     fits = all(
-        operand.ndim - variable.ndim + axis < 0 or operand.type.shape[operand.ndim - variable.ndim + axis] in (1, shape[axis])
+        -axis > operand.ndim or operand.type.shape[axis] in (1, size)
         for operand in variable.inputs
-        for axis in cut
+        for axis, size in sizes.items()
     )
-    return (
-        bool(cut) and 1 not in [shape[axis] for axis in cut] and fits and total <= math.prod(shape[axis] or 0 for axis in cut)
-    )
+    return bool(cut) and 1 not in sizes.values() and fits and total <= math.prod(size or 0 for size in sizes.values())
 
 
 def _sliced(operand: Variable, taken: Variable) -> Variable:

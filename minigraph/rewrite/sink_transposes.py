@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import islice
 
 from minigraph.core.graph import Constant, Graph, Variable
-from minigraph.core.origin import carry_on, carry_origin, here
-from minigraph.core.walks import transform
 from minigraph.ops.array.entries import Indexing, Range
 from minigraph.ops.array.indexing import Assign, Index
 from minigraph.ops.array.shape import BroadcastTo, Dimshuffle, Reshape, broadcast_to, dimshuffle, reshape
@@ -19,6 +18,7 @@ from minigraph.ops.array.windows import Overlap, Windows
 from minigraph.ops.elementwise.base import Elementwise
 from minigraph.ops.reduce.base import Reduction
 from minigraph.rewrite.algebra import merge_dimshuffles
+from minigraph.rewrite.engine import changed
 from minigraph.rewrite.symbolic_shapes import pattern_sizes, split_axes
 
 Order = tuple[int, ...]
@@ -26,34 +26,45 @@ Order = tuple[int, ...]
 
 def sink_transposes(graph: Graph) -> Graph:
     """The graph with reorderings of axes taken of results instead of operands, where these are walked along then."""
-    with carry_origin(here()):
-        return graph.with_roots(transform(graph.roots, _sunk))
+    return changed(graph, _sunk)
 
 
-def _sunk(variable: Variable) -> Variable:
+def _sunk(variable: Variable) -> Variable | None:
     """A variable as a reordered one that is computed from what its operands show, if that is better."""
-    carry_on(variable.origin)
     result: Variable | None = None
+    op, operands = variable.op, variable.inputs
+    if isinstance(op, Dimshuffle):
+        result = merge_dimshuffles(variable)
+    elif isinstance(op, Elementwise):
+        result = _elementwise(variable)
+    elif operands and (found := _shown(operands[isinstance(op, Assign)])) is not None:
+        result = _over_shown(variable, *found)
+    return None if result is None or result.type != variable.type else result
+
+
+def _over_shown(variable: Variable, order: Order, inner: Variable) -> Variable | None:
+    """A variable whose first operand, or what it assigns, shows the axes of `inner` in an order, computed from that."""
     match variable.op:
-        case Dimshuffle():
-            result = merge_dimshuffles(variable)
-        case Elementwise():
-            result = _elementwise(variable)
-        case Reduction():
-            result = _reduction(variable)
-        case BroadcastTo() if variable.inputs[0].ndim == variable.ndim:
-            result = _broadcast(variable)
-        case Index():
-            result = _index(variable)
-        case Assign():
-            result = _assign(variable)
-        case Windows():
-            result = _windows(variable)
-        case Overlap():
-            result = _overlap(variable)
+        case Reduction() as op:
+            axes = tuple(sorted(order[axis] for axis in op.axes))
+            remaining = [axis for axis in range(inner.ndim) if axis not in axes]
+            return dimshuffle(op.over(axes)(inner), [remaining.index(axis) for axis in order if axis not in axes])
+        case BroadcastTo() if inner.ndim == variable.ndim:
+            sizes = pattern_sizes(variable)
+            return dimshuffle(broadcast_to(inner, [sizes[axis] for axis in _inverse(order)]), order)
+        case Index() as op:
+            return _in_slices(op, order, variable.inputs[1:], inner)
+        case Assign() as op:
+            frame = _reordered(variable.inputs[0], _inverse(order))
+            return None if frame is None else _in_slices(op, order, variable.inputs[2:], frame, inner)
+        case Windows(axes, sizes, strides, dilations):
+            moved = Windows(tuple(order[axis] for axis in axes), sizes, strides, dilations)(inner)
+            return dimshuffle(moved, (*order, *range(inner.ndim, moved.ndim)))
+        case Overlap() as op:
+            return _overlap(op, order, inner, variable.inputs[1:], variable.ndim)
         case Reshape():
-            result = _reshape(variable)
-    return variable if result is None or result.type != variable.type else result
+            return _reshape(variable, order, inner)
+    return None
 
 
 def _shown(variable: Variable) -> tuple[Order, Variable] | None:
@@ -116,88 +127,19 @@ def _known_size(variable: Variable) -> int:
     return math.prod(size for size in variable.type.shape if size is not None)
 
 
-def _reduction(variable: Variable) -> Variable | None:
-    """A reduction of a reordered operand."""
-    found = _shown(variable.inputs[0])
-    if found is None:
+def _in_slices(op: Indexing, order: Order, fillers: Sequence[Variable], *operands: Variable) -> Variable | None:
+    """Slices of, or into, operands that are shown in an order; None if the index is not made of slices alone."""
+    if not all(isinstance(entry, Range) for entry in op.entries):
         return None
-    assert isinstance(variable.op, Reduction)
-    order, inner = found
-    axes = tuple(sorted(order[axis] for axis in variable.op.axes))
-    remaining = [axis for axis in range(inner.ndim) if axis not in axes]
-    reduced = variable.op.over(axes)(inner)
-    return dimshuffle(reduced, [remaining.index(axis) for axis in order if axis not in axes])
+    remaining = iter(fillers)
+    filled = [list(islice(remaining, entry.holes)) for entry in op.entries]  # type: ignore[union-attr]
+    axes = _inverse(order)
+    sliced = type(op)(tuple(op.entries[axis] for axis in axes))(*operands, *(one for axis in axes for one in filled[axis]))
+    return dimshuffle(sliced, order)
 
 
-def _broadcast(variable: Variable) -> Variable | None:
-    """A reordered operand stretched along axes that it has."""
-    found = _shown(variable.inputs[0])
-    if found is None:
-        return None
-    order, inner = found
-    sizes = pattern_sizes(variable)
-    return dimshuffle(broadcast_to(inner, [sizes[axis] for axis in _inverse(order)]), order)
-
-
-def _slices(op: Indexing, fillers: Sequence[Variable]) -> list[tuple[Range, list[Variable]]] | None:
-    """The slice that an index takes of each axis, with what fills its holes; None if it is not made of slices alone."""
-    remaining = list(fillers)
-    found = []
-    for entry in op.entries:
-        if not isinstance(entry, Range):
-            return None
-        found.append((entry, [remaining.pop(0) for _ in range(entry.holes)]))
-    return found
-
-
-def _sliced(op: Indexing, slices: Sequence[tuple[Range, list[Variable]]], *operands: Variable) -> Variable:
-    """An index like another of other slices, of or into some operands."""
-    return type(op)(tuple(entry for entry, _ in slices))(*operands, *(one for _, own in slices for one in own))
-
-
-def _index(variable: Variable) -> Variable | None:
-    """Slices of a reordered operand."""
-    op, (shown, *fillers) = variable.op, variable.inputs
-    found = _shown(shown)
-    if found is None or not isinstance(op, Indexing) or (slices := _slices(op, fillers)) is None:
-        return None
-    order, inner = found
-    return dimshuffle(_sliced(op, [slices[axis] for axis in _inverse(order)], inner), order)
-
-
-def _assign(variable: Variable) -> Variable | None:
-    """A reordered value put, or added, into slices of another."""
-    op, (whole, part, *fillers) = variable.op, variable.inputs
-    found = _shown(part)
-    if found is None or not isinstance(op, Indexing) or (slices := _slices(op, fillers)) is None:
-        return None
-    order, inner = found
-    frame = _reordered(whole, _inverse(order))
-    if frame is None:
-        return None
-    return dimshuffle(_sliced(op, [slices[axis] for axis in _inverse(order)], frame, inner), order)
-
-
-def _windows(variable: Variable) -> Variable | None:
-    """Windows of a reordered operand."""
-    found = _shown(variable.inputs[0])
-    op = variable.op
-    if found is None or not isinstance(op, Windows):
-        return None
-    order, inner = found
-    axes = tuple(order[axis] for axis in op.axes)
-    moved = Windows(axes, op.sizes, op.strides, op.dilations)(inner)
-    return dimshuffle(moved, (*order, *range(inner.ndim, moved.ndim)))
-
-
-def _overlap(variable: Variable) -> Variable | None:
+def _overlap(op: Overlap, order: Order, inner: Variable, lengths: Sequence[Variable], ndim: int) -> Variable | None:
     """Patches that lie in another order added up in the order in which they lie."""
-    op, (patches, *lengths) = variable.op, variable.inputs
-    found = _shown(patches)
-    if found is None or not isinstance(op, Overlap):
-        return None
-    order, inner = found
-    ndim = variable.ndim
     lying = sorted(range(ndim), key=lambda axis: order[axis])
     if lying == list(range(ndim)):
         return None
@@ -207,34 +149,17 @@ def _overlap(variable: Variable) -> Variable | None:
     return dimshuffle(added, [lying.index(axis) for axis in range(ndim)])
 
 
-def _reshape(variable: Variable) -> Variable | None:
+def _reshape(variable: Variable, order: Order, inner: Variable) -> Variable | None:
     """A reordered operand some of whose axes are split in several, or joined with their neighbours."""
-    found = _shown(variable.inputs[0])
-    if found is None:
+    before, after = variable.inputs[0].type.shape, variable.type.shape
+    if (split := split_axes(before, after)) is not None:
+        lying = [axis for place in _inverse(order) for axis in split[place]]
+    elif (joined := split_axes(after, before)) is not None:
+        own = [[order[axis] for axis in group] for group in joined]
+        if any(group != list(range(group[0], group[0] + len(group))) for group in own):  # they are no neighbours there
+            return None
+        lying = sorted(range(len(own)), key=lambda k: own[k][0])
+    else:
         return None
-    order, inner = found
-    groups = split_axes(variable.inputs[0].type.shape, variable.type.shape)
-    if groups is not None:
-        return _split_apart(variable, inner, order, groups)
-    groups = split_axes(variable.type.shape, variable.inputs[0].type.shape)
-    return None if groups is None else _joined(variable, inner, order, groups)
-
-
-def _split_apart(variable: Variable, inner: Variable, order: Order, groups: list[list[int]]) -> Variable:
-    """The operand's own axes split as those that it shows are, and then reordered."""
     sizes = pattern_sizes(variable)
-    own = [groups[axis] for axis in _inverse(order)]
-    split = reshape(inner, [sizes[axis] for group in own for axis in group])
-    flat = [axis for group in own for axis in group]
-    return dimshuffle(split, [flat.index(axis) for axis in range(variable.ndim)])
-
-
-def _joined(variable: Variable, inner: Variable, order: Order, groups: list[list[int]]) -> Variable | None:
-    """The operand's own axes joined as those that it shows are, if they are neighbours there, too, and then reordered."""
-    own = [[order[axis] for axis in group] for group in groups]
-    if any(group != list(range(group[0], group[0] + len(group))) for group in own):
-        return None
-    lying = sorted(range(len(own)), key=lambda k: own[k][0])
-    sizes = pattern_sizes(variable)
-    joined = reshape(inner, [sizes[k] for k in lying])
-    return dimshuffle(joined, [lying.index(k) for k in range(len(own))])
+    return dimshuffle(reshape(inner, [sizes[axis] for axis in lying]), [lying.index(axis) for axis in range(variable.ndim)])

@@ -54,9 +54,8 @@ def specialize(graph: Graph, types: Sequence[TensorType], known: Sequence[Variab
 
     ValueError, at the user's line, where sizes do not fit, or are equal to 1 only by chance.
     """
-    done: dict[Variable, Variable] = {}
-    fresh = [Variable(Input(), (), kind, old.name, (), old.origin) for old, kind in zip(graph.inputs, types, strict=True)]
-    done.update(zip(graph.inputs, fresh, strict=True))
+    pairs = zip(graph.inputs, types, strict=True)
+    done = {old: Variable(Input(), (), kind, old.name, (), old.origin) for old, kind in pairs}
     for old, one in zip(graph.inputs, known, strict=False):
         if one is not None and isinstance(one.op, SizeConstant):
             done[old] = one
@@ -133,9 +132,13 @@ def _refuse_chance_broadcast(variable: Variable, inputs: Sequence[Variable]) -> 
     for axis, first, second in places_to_check(variable):
         one, other = inputs[first].type.shape[axis], inputs[second].type.shape[axis]
         if one != other:
-            shapes = " and ".join(str(operand.type.shape) for operand in inputs)
-            hint = "; a size of 1 broadcasts only if it is known to be 1 when the graph is built" if 1 in (one, other) else ""
-            raise InvalidValueError(f"operands of shapes {shapes} do not match: sizes {one} and {other}{hint}")
+            raise mismatch(one, other, [operand.type.shape for operand in inputs])
+
+
+def mismatch(one: Any, other: Any, shapes: Sequence[Any]) -> InvalidValueError:
+    """The error of operands of some shapes, of whose sizes two differ."""
+    hint = "; a size of 1 broadcasts only if it is known to be 1 when the graph is built" if 1 in (one, other) else ""
+    return InvalidValueError(f"operands of shapes {' and '.join(map(str, shapes))} do not match: sizes {one} and {other}{hint}")
 
 
 def places_to_check(variable: Variable) -> list[tuple[int, int, int]]:

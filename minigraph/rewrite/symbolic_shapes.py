@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from minigraph.core.graph import Graph, Variable
-from minigraph.core.origin import carry_on, carry_origin, here
-from minigraph.core.walks import transform
 from minigraph.ops.array.shape import Dimshuffle
 from minigraph.ops.array.sizes import Size
 from minigraph.ops.elementwise.base import Elementwise
+from minigraph.rewrite.engine import changed
 
 Source = tuple[Variable, int]
 """A variable and the axis of it that has the same size."""
@@ -23,14 +22,12 @@ def trace_sizes(graph: Graph) -> Graph:
     def traced(variable: Variable) -> Variable:
         if isinstance(variable.op, Size):
             source, axis = sources[variable.inputs[0]][variable.op.axis]
-            carry_on(variable.origin)
             variable = variable if source is variable.inputs[0] else Size(axis)(source)
         if not isinstance(variable.type, tuple):
             sources[variable] = _sources(variable, sources)
         return variable
 
-    with carry_origin(here()):
-        return graph.with_roots(transform(graph.roots, traced))
+    return changed(graph, traced)
 
 
 def _sources(variable: Variable, known: dict[Variable, tuple[Source, ...]]) -> tuple[Source, ...]:

@@ -13,7 +13,7 @@ from minigraph.ops.elementwise.arithmetic import Multiply
 from minigraph.ops.random import RandomBits
 from minigraph.rewrite.algebra import simplify
 from minigraph.rewrite.fold import fold
-from minigraph.rewrite.loops import lift_loops, tidy_loops, unite_loops
+from minigraph.rewrite.lift_loops import lift_loops
 from minigraph.rewrite.lower import lower, strip
 from minigraph.rewrite.merge import merge
 from minigraph.rewrite.one_pass_variance import one_pass_variance
@@ -22,6 +22,7 @@ from minigraph.rewrite.push_slices import push_slices
 from minigraph.rewrite.sink_transposes import sink_transposes
 from minigraph.rewrite.stability.rules import stabilize
 from minigraph.rewrite.symbolic_shapes import trace_sizes
+from minigraph.rewrite.tidy_loops import tidy_loops, unite_loops
 from support.golden import assert_golden, change, graph, nothing, tensor
 
 

@@ -8,17 +8,15 @@ Each element is summed in one order, wherever a part of the work begins, so that
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
 import numpy as np
 
-from minigraph.compiler.cpu.scalar_printer import LLVMWriter, llvm_type
-from minigraph.compiler.scalar.scalar import DType
+from minigraph.compiler.cpu.vectors import REGISTER_BYTES, Vectors
 
-REGISTER_BYTES = 64
 ROWS, VECTORS = 12, 2
 """The tile: 24 of the 32 registers of AVX-512."""
 FEW = 4
@@ -31,113 +29,6 @@ DEPTH, TALL, WIDE = 264, 24 * ROWS, 8
 Pack = Callable[[str, str], None]
 """Writes what packs so many rows of the first matrix, from one on."""
 
-
-class Vectors(LLVMWriter):
-    """The text of a function on vectors of one dtype that fill a register."""
-
-    def __init__(self, dtype: DType) -> None:
-        super().__init__()
-        self.item = dtype.itemsize
-        self.lanes = REGISTER_BYTES // dtype.itemsize
-        self.scalar = llvm_type(dtype)
-        self.vector, self.mask = f"<{self.lanes} x {self.scalar}>", f"<{self.lanes} x i1>"
-        self.suffix = f"v{self.lanes}f{8 * dtype.itemsize}"
-
-    def intrinsics(self) -> Iterator[str]:
-        """The declarations of what the functions call."""
-        yield f"declare {self.vector} @llvm.fma.{self.suffix}({self.vector}, {self.vector}, {self.vector})"
-        yield f"declare {self.vector} @llvm.masked.load.{self.suffix}.p0(ptr, i32, {self.mask}, {self.vector})"
-        yield f"declare void @llvm.masked.store.{self.suffix}.p0({self.vector}, ptr, i32, {self.mask})"
-        pointers = f"<{self.lanes} x ptr>"
-        gather = f"@llvm.masked.gather.{self.suffix}.v{self.lanes}p0"
-        yield f"declare {self.vector} {gather}({pointers}, i32, {self.mask}, {self.vector})"
-        yield "declare i64 @llvm.smin.i64(i64, i64)"
-
-    def load(self, place: str, mask: str) -> str:
-        """The elements at a place where a mask is set, 0 elsewhere."""
-        return self.let(
-            f"call {self.vector} @llvm.masked.load.{self.suffix}.p0(ptr {place}, i32 {self.item}, {self.mask} {mask}, "
-            f"{self.vector} zeroinitializer)"
-        )
-
-    def store(self, value: str, place: str, mask: str) -> None:
-        """Write elements to a place where a mask is set."""
-        self.write(
-            f"call void @llvm.masked.store.{self.suffix}.p0({self.vector} {value}, ptr {place}, i32 {self.item}, "
-            f"{self.mask} {mask})"
-        )
-
-    def at(self, place: str, count: str | int) -> str:
-        """The place so many elements further."""
-        return self.let(f"getelementptr {self.scalar}, ptr {place}, i64 {count}")
-
-    def spread(self, value: str, type: str) -> str:
-        """A vector of one value, of a scalar type."""
-        vector = f"<{self.lanes} x {type}>"
-        one = self.let(f"insertelement {vector} poison, {type} {value}, i64 0")
-        return self.let(f"shufflevector {vector} {one}, {vector} poison, <{self.lanes} x i32> zeroinitializer")
-
-    def first(self, count: str, offset: int = 0) -> str:
-        """The mask of the lanes, which stand for elements from `offset` on, that come before the element `count`."""
-        numbers = ", ".join(f"i64 {offset + k}" for k in range(self.lanes))
-        return self.let(f"icmp slt <{self.lanes} x i64> <{numbers}>, {self.spread(count, 'i64')}")
-
-    def only_if(self, condition: str, mask: str) -> str:
-        """A mask, or one that is nowhere set."""
-        return self.let(f"select i1 {condition}, {self.mask} {mask}, {self.mask} zeroinitializer")
-
-    def least(self, a: str, b: str | int) -> str:
-        """The smaller of two integers."""
-        return self.let(f"call i64 @llvm.smin.i64(i64 {a}, i64 {b})")
-
-    def element_at(self, start: str, entry: str) -> str:
-        """The place that an entry of a table says, counted from another place."""
-        return self.at(start, self.integer("ashr", entry, 1))
-
-    def gather(self, starts: Sequence[str], table: str, mask: str) -> list[str]:
-        """For each place the elements that lie, where a mask is set, as a table says, counted from the place."""
-        name = self.fresh("gather")
-        first = self.let(f"load i64, ptr {table}, align 8")
-        self.write(f"br i1 {self.let(f'trunc i64 {first} to i1')}, label %{name}.even, label %{name}.odd")
-        self.label(f"{name}.even")
-        together = [self.load(self.element_at(start, first), mask) for start in starts]
-        self.write(f"br label %{name}.after")
-        self.label(f"{name}.odd")
-        vector = f"<{self.lanes} x i64>"
-        offsets = self.let(f"ashr {vector} {self.let(f'load {vector}, ptr {table}, align 8')}, {self.spread('1', 'i64')}")
-        apart = []
-        for start in starts:
-            places = self.let(f"getelementptr {self.scalar}, ptr {start}, {vector} {offsets}")
-            given = f"<{self.lanes} x ptr> {places}, i32 {self.item}, {self.mask} {mask}, {self.vector} zeroinitializer"
-            apart.append(self.let(f"call {self.vector} @llvm.masked.gather.{self.suffix}.v{self.lanes}p0({given})"))
-        self.write(f"br label %{name}.after")
-        self.label(f"{name}.after")
-        return [
-            self.let(f"phi {self.vector} [ {one}, %{name}.even ], [ {other}, %{name}.odd ]")
-            for one, other in zip(together, apart, strict=True)
-        ]
-
-    @contextmanager
-    def when(self, condition: str) -> Iterator[None]:
-        """What is done only if a condition holds."""
-        name = self.fresh("when")
-        self.write(f"br i1 {condition}, label %{name}.yes, label %{name}.after")
-        self.label(f"{name}.yes")
-        yield
-        self.write(f"br label %{name}.after")
-        self.label(f"{name}.after")
-
-    def run(self, function: str, parameters: str, *arguments: str) -> None:
-        """Call a function of this module."""
-        types = [one.split()[0] for one in parameters.split(", ")]
-        given = ", ".join(f"{type} {one}" for type, one in zip(types, arguments, strict=True))
-        self.write(f"call void @{function}({given})")
-
-    def function(self, name: str, parameters: str) -> str:
-        """The whole function."""
-        return "\n".join([f"define internal void @{name}({parameters}) #0 {{", "entry:", *self.lines, "  ret void", "}"])
-
-
 TILE = (
     "ptr noalias %a, i64 %lda, ptr noalias %b, i64 %ldb, i64 %depth, ptr noalias %c, i64 %ldc, i64 %rows, i64 %columns, "
     "i1 %more"
@@ -145,11 +36,7 @@ TILE = (
 
 
 def _tile(w: Vectors, rows: int, vectors: int, packed: bool = True) -> str:
-    """The function that computes a tile: c = a @ b, with `more` added to what c holds.
-
-    Columns of a lie `lda` apart, rows of b `ldb`; if `packed`, as they are packed. Rows and columns beyond those of c are not
-    written; if `packed`, they can be read.
-    """
+    """The function that computes a tile, c = a @ b, with `more` added to c; if `packed`, a and b can be read beyond it."""
     cells = [(i, j) for i in range(rows) for j in range(vectors)]
     masks = [] if packed else [w.first("%columns", j * w.lanes) for j in range(vectors)]
     before = w.fresh("before")
@@ -193,9 +80,7 @@ def _write_tile(w: Vectors, rows: int, vectors: int) -> None:
     """Write the sums of a tile to c: in one piece, if all of it is inside."""
     tall, wide = w.let(f"icmp sle i64 {rows}, %rows"), w.let(f"icmp sle i64 {vectors * w.lanes}, %columns")
     whole = w.let(f"and i1 {tall}, {wide}")
-    new = w.let(f"icmp ugt i1 {whole}, %more")
-    added = w.let(f"and i1 {whole}, %more")
-    for condition, adds in ((new, False), (added, True)):
+    for condition, adds in [(w.let(f"icmp ugt i1 {whole}, %more"), False), (w.let(f"and i1 {whole}, %more"), True)]:
         with w.when(condition):
             line = "%c"
             for i in range(rows):
@@ -217,59 +102,77 @@ def _write_part(w: Vectors, rows: int, masks: list[str]) -> None:
         for j, mask in enumerate(masks):
             place = w.at(line, j * w.lanes)
             written = w.only_if(inside, mask)
-            added = w.only_if("%more", written)
-            total = w.let(f"fadd {w.vector} {w.load(place, added)}, %sum{i}.{j}")
-            w.store(total, place, written)
+            old = w.load(place, w.only_if("%more", written))
+            w.store(w.let(f"fadd {w.vector} {old}, %sum{i}.{j}"), place, written)
         line = w.at(line, "%ldc")
 
 
 PACK = "ptr noalias %b, i64 %ldb, i64 %depth, i64 %columns, ptr noalias %packed"
+GATHER = "ptr noalias %a, ptr noalias %along, ptr noalias %across, i64 %depth, i64 %columns, ptr noalias %packed"
+"""A matrix whose elements lie where two tables say: that of the term k in column i at a[along[k] + across[i]]."""
 
 
-def _pack_rows(w: Vectors, name: str, width: int, space: int) -> str:
-    """The function that copies a matrix of rows `ldb` apart into panels of `width` columns and `space` rows; 0 beyond."""
+def _pack_rows(w: Vectors, name: str, width: int, space: int, gathers: bool = False) -> str:
+    """The function that copies a matrix, rows `ldb` apart or gathered, into panels of `width` columns and `space` rows."""
     offsets = range(0, width, w.lanes)
     kept = [w.first(str(width), offset) for offset in offsets]
     with w.loop("0", "%depth") as k:
-        row = w.at("%b", w.integer("mul", k, "%ldb"))
+        row = w.element_at("%a", w.word(w.entry("%along", k))) if gathers else w.at("%b", w.integer("mul", k, "%ldb"))
         line = w.at("%packed", w.integer("mul", k, width))
         with w.loop("0", "%columns", str(width)) as column:
             remaining = w.least(w.integer("sub", "%columns", column), width)
-            source = w.at(row, column)
+            source = row if gathers else w.at(row, column)
             target = w.at(line, w.integer("mul", column, space))
             for offset, keep in zip(offsets, kept, strict=True):
-                value = w.load(w.at(source, offset), w.first(remaining, offset))
+                place = w.entry("%across", w.integer("add", column, offset)) if gathers else w.at(source, offset)
+                mask = w.first(remaining, offset)
+                value = w.gather([source], place, mask)[0] if gathers else w.load(place, mask)
                 w.store(value, w.at(target, offset), keep)
-    return w.function(name, PACK)
+    return w.function(name, GATHER if gathers else PACK)
 
 
-def _pack_columns(w: Vectors, name: str, width: int, space: int) -> str:
-    """The function that packs a matrix of columns `ldb` apart as `_pack_rows` does one of rows: by transposing squares."""
-    lanes = w.lanes
-    step = max(one for one in range(1, lanes + 1) if width % one == 0)
+def _pack_columns(w: Vectors, name: str, width: int, space: int, gathers: bool = False) -> str:
+    """The function that packs a matrix whose columns lie apart as `_pack_rows` does one of rows: by transposing squares."""
+    step = max(one for one in range(1, w.lanes + 1) if width % one == 0)
     with w.loop("0", "%columns", str(step)) as column:
         inside = w.integer("srem", column, width)
         place = w.integer("add", w.integer("mul", w.integer("sub", column, inside), space), inside)
         first = w.at("%packed", place)
-        start = w.at("%b", w.integer("mul", column, "%ldb"))
-        remaining = w.integer("sub", "%columns", column)
+        columns = (_gathered_columns if gathers else _columns_apart)(w, column, step)
         kept = w.first(str(step))
-        with w.loop("0", "%depth", str(lanes)) as k:
-            source = w.at(start, k)
-            mask = w.first(w.integer("sub", "%depth", k))
-            square = []
-            for i in range(step):
-                exists = w.let(f"icmp slt i64 {i}, {remaining}")
-                wanted = w.only_if(exists, mask)
-                square.append(w.load(w.at(source, w.integer("mul", "%ldb", i)), wanted))
+        with w.loop("0", "%depth", str(w.lanes)) as k:
+            square = columns(k)
             target = w.at(first, w.integer("mul", k, width))
-            for i, value in enumerate(_transposed(w, square + ["poison"] * (lanes - step))):
+            for i, value in enumerate(_transposed(w, square + ["poison"] * (w.lanes - step))):
                 w.store(value, w.at(target, i * width), kept)
-    return w.function(name, PACK)
+    return w.function(name, GATHER if gathers else PACK)
 
 
-GATHER = "ptr noalias %a, ptr noalias %along, ptr noalias %across, i64 %depth, i64 %columns, ptr noalias %packed"
-"""A matrix whose elements lie where two tables say: that of the term k in column i at a[along[k] + across[i]]."""
+def _columns_apart(w: Vectors, column: str, count: int) -> Callable[[str], list[str]]:
+    """What loads, from a row on, so many columns that lie `ldb` apart, from one on."""
+    start = w.at("%b", w.integer("mul", column, "%ldb"))
+    remaining = w.integer("sub", "%columns", column)
+
+    def loaded(k: str) -> list[str]:
+        source = w.at(start, k)
+        mask = w.first(w.integer("sub", "%depth", k))
+        square = []
+        for i in range(count):
+            wanted = w.only_if(w.let(f"icmp slt i64 {i}, {remaining}"), mask)
+            square.append(w.load(w.at(source, w.integer("mul", "%ldb", i)), wanted))
+        return square
+
+    return loaded
+
+
+def _gathered_columns(w: Vectors, column: str, count: int) -> Callable[[str], list[str]]:
+    """What gathers, from a row on, so many columns, from one on; most neighbours in a column lie side by side."""
+    last = w.integer("sub", "%columns", 1)
+    starts = []
+    for i in range(count):
+        entry = w.entry("%across", w.least(w.integer("add", column, i), last))
+        starts.append(w.element_at("%a", w.word(entry)))
+    return lambda k: w.gather(starts, w.entry("%along", k), w.first(w.integer("sub", "%depth", k)))
 
 
 def table_of(offsets: np.ndarray[Any, Any], width: int, lanes: int) -> np.ndarray[Any, Any]:
@@ -281,46 +184,6 @@ def table_of(offsets: np.ndarray[Any, Any], width: int, lanes: int) -> np.ndarra
     ends = np.append(breaks, len(offsets))[np.searchsorted(breaks, np.arange(len(offsets)), side="right")]
     even = ends >= np.minimum(np.arange(len(offsets)) + width, len(offsets))
     return np.concatenate([2 * offsets + even, np.zeros(ROWS + lanes, np.int64)])
-
-
-def _gather_rows(w: Vectors, name: str, width: int, space: int) -> str:
-    """The function that packs such a matrix, of which most neighbours in a row lie side by side, as `_pack_rows` does."""
-    offsets = range(0, width, w.lanes)
-    kept = [w.first(str(width), offset) for offset in offsets]
-    with w.loop("0", "%depth") as k:
-        row = w.element_at("%a", w.let(f"load i64, ptr {w.let(f'getelementptr i64, ptr %along, i64 {k}')}, align 8"))
-        line = w.at("%packed", w.integer("mul", k, width))
-        with w.loop("0", "%columns", str(width)) as column:
-            remaining = w.least(w.integer("sub", "%columns", column), width)
-            target = w.at(line, w.integer("mul", column, space))
-            for offset, keep in zip(offsets, kept, strict=True):
-                table = w.let(f"getelementptr i64, ptr %across, i64 {w.integer('add', column, offset)}")
-                (value,) = w.gather([row], table, w.first(remaining, offset))
-                w.store(value, w.at(target, offset), keep)
-    return w.function(name, GATHER)
-
-
-def _gather_columns(w: Vectors, name: str, width: int, space: int) -> str:
-    """The function that packs such a matrix, of which most neighbours in a column lie side by side, as `_pack_columns` does."""
-    lanes = w.lanes
-    step = max(one for one in range(1, lanes + 1) if width % one == 0)
-    last = w.integer("sub", "%columns", 1)
-    with w.loop("0", "%columns", str(step)) as column:
-        inside = w.integer("srem", column, width)
-        place = w.integer("add", w.integer("mul", w.integer("sub", column, inside), space), inside)
-        first = w.at("%packed", place)
-        starts = []
-        for i in range(step):
-            entry = w.let(f"getelementptr i64, ptr %across, i64 {w.least(w.integer('add', column, i), last)}")
-            starts.append(w.element_at("%a", w.let(f"load i64, ptr {entry}, align 8")))
-        kept = w.first(str(step))
-        with w.loop("0", "%depth", str(lanes)) as k:
-            mask = w.first(w.integer("sub", "%depth", k))
-            square = w.gather(starts, w.let(f"getelementptr i64, ptr %along, i64 {k}"), mask)
-            target = w.at(first, w.integer("mul", k, width))
-            for i, value in enumerate(_transposed(w, square + ["poison"] * (lanes - step))):
-                w.store(value, w.at(target, i * width), kept)
-    return w.function(name, GATHER)
 
 
 def _transposed(w: Vectors, square: list[str]) -> list[str]:
@@ -353,11 +216,19 @@ def _walk(w: Vectors, name: str) -> None:
     w.write(f"%{name}.column = select i1 %{name}.turned, i64 %ld{name}, i64 1")
 
 
+def _run_either(w: Vectors, stem: str, parameters: str, *arguments: str) -> None:
+    """Pack a matrix, named last in `stem`, by rows or by columns; a panel of the first one holds columns of it."""
+    ways = ("rows", "columns") if stem.endswith("a") else ("columns", "rows")
+    for given, way in zip(("turned", "plain"), ways, strict=True):
+        with w.when(f"%{stem[-1]}.{given}"):
+            w.run(f"{stem}_{way}", parameters, *arguments)
+
+
 def _product(w: Vectors) -> str:
     """The function gemm: c = a @ b, for row-major matrices, of which a and b may be given transposed."""
     _make_room(w, a=TALL, b=WIDE * w.lanes)
-    for name in "ab":
-        _walk(w, name)
+    _walk(w, "a")
+    _walk(w, "b")
     w.write("%one = icmp eq i64 %rows, 1")
     w.write("%is.line = and i1 %one, %b.plain")
     w.write("%is.block = xor i1 %is.line, true")
@@ -398,9 +269,7 @@ def _pack_all(w: Vectors) -> str:
     with _blocks(w) as (block, begin, depth):
         b = w.at("%b", w.integer("mul", begin, "%b.row"))
         target = w.at("%all", w.integer("mul", w.integer("mul", block, "%width"), DEPTH + w.lanes))
-        for condition, pack in (("%b.turned", "pack_b_columns"), ("%b.plain", "pack_b_rows")):
-            with w.when(condition):
-                w.run(pack, PACK, b, "%ldb", depth, "%columns", target)
+        _run_either(w, "pack_b", PACK, b, "%ldb", depth, "%columns", target)
     return w.function("pack_all", PACK_ALL)
 
 
@@ -430,22 +299,17 @@ SCATTERED = (
 
 
 def _scattered_product(w: Vectors) -> str:
-    """The function gemm_scattered: c = a @ b, of which the element (i, k) of a lies at a[across[i] + along[k]], those of a row
-    mostly side by side, or those of a column if a is given transposed.
-    """
+    """The function gemm_scattered: c = a @ b, of which the element (i, k) of a lies at a[across[i] + along[k]]."""
     _make_room(w, a=TALL, b=WIDE * w.lanes)
     w.write("%a.plain = xor i1 %a.turned, true")
     _walk(w, "b")
     with _blocks(w) as (block, begin, depth):
         more = w.let(f"icmp sgt i64 {block}, 0")
         b = w.at("%b", w.integer("mul", begin, "%b.row"))
-        along = w.let(f"getelementptr i64, ptr %along, i64 {begin}")
+        along = w.entry("%along", begin)
 
         def pack(top: str, rows: str) -> None:
-            across = w.let(f"getelementptr i64, ptr %across, i64 {top}")
-            for condition, gather in (("%a.turned", "gather_a_rows"), ("%a.plain", "gather_a_columns")):
-                with w.when(condition):
-                    w.run(gather, GATHER, "%a", along, across, depth, rows, "%packed.a")
+            _run_either(w, "gather_a", GATHER, "%a", along, w.entry("%across", top), depth, rows, "%packed.a")
 
         _block(w, pack, b, depth, more)
     return w.function("gemm_scattered", SCATTERED)
@@ -469,10 +333,7 @@ def _packing(w: Vectors, a: str, depth: str) -> Pack:
     """What packs some rows of the first matrix, from `top` on."""
 
     def pack(top: str, rows: str) -> None:
-        piece = w.at(a, w.integer("mul", top, "%a.row"))
-        for condition, function in (("%a.turned", "pack_a_rows"), ("%a.plain", "pack_a_columns")):
-            with w.when(condition):
-                w.run(function, PACK, piece, "%lda", depth, rows, "%packed.a")
+        _run_either(w, "pack_a", PACK, w.at(a, w.integer("mul", top, "%a.row")), "%lda", depth, rows, "%packed.a")
 
     return pack
 
@@ -485,10 +346,7 @@ def _block(w: Vectors, pack: Pack, b: str, depth: str, more: str) -> None:
         pack(top, rows)
         with w.loop("0", "%columns", str(width)) as left:
             columns = w.least(w.integer("sub", "%columns", left), width)
-            piece = w.at(b, w.integer("mul", left, "%b.column"))
-            for condition, function in (("%b.turned", "pack_b_columns"), ("%b.plain", "pack_b_rows")):
-                with w.when(condition):
-                    w.run(function, PACK, piece, "%ldb", depth, columns, "%packed.b")
+            _run_either(w, "pack_b", PACK, w.at(b, w.integer("mul", left, "%b.column")), "%ldb", depth, columns, "%packed.b")
             _tiles(w, rows, columns, depth, w.at(w.at("%c", w.integer("mul", top, "%ldc")), left), more)
 
 
@@ -512,8 +370,7 @@ def _tiles(w: Vectors, rows: str, columns: str, depth: str, c: str, more: str, p
                 below = w.integer("sub", rows, i)
                 for vectors, condition in ((VECTORS, wide), (1, narrow)):
                     with w.when(condition):
-                        given = (a, "0", b, "0", depth, target, "%ldc", below, remaining, more)
-                        w.run(f"tile{height}x{vectors}", TILE, *given)
+                        w.run(f"tile{height}x{vectors}", TILE, a, "0", b, "0", depth, target, "%ldc", below, remaining, more)
             start = stop
 
 
@@ -532,8 +389,8 @@ def gemm_text(dtype: str) -> str:
         _pack_columns(new(), "pack_a_columns", ROWS, space),
         _pack_rows(new(), "pack_b_rows", panel, space),
         _pack_columns(new(), "pack_b_columns", panel, space),
-        _gather_rows(new(), "gather_a_rows", ROWS, space),
-        _gather_columns(new(), "gather_a_columns", ROWS, space),
+        _pack_rows(new(), "gather_a_rows", ROWS, space, gathers=True),
+        _pack_columns(new(), "gather_a_columns", ROWS, space, gathers=True),
         _product(new()),
         _scattered_product(new()),
         _pack_all(new()),

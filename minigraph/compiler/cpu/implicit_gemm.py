@@ -12,15 +12,12 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from minigraph.compiler.cpu.gemm import REGISTER_BYTES
 from minigraph.compiler.cpu.products import FAST, has_wide_registers
+from minigraph.compiler.cpu.vectors import REGISTER_BYTES
 from minigraph.compiler.shaped.layout import Layout, contiguous, is_contiguous, is_view, layout_of, piece, sizes
 from minigraph.compiler.shaped.split_reductions import blocks_of_terms
 from minigraph.compiler.shaped.target_ops import ScatteredMatMul
 from minigraph.core.graph import Graph, Variable
-from minigraph.core.origin import carry_on, carry_origin, here
-from minigraph.core.record import Record
-from minigraph.core.walks import transform
 from minigraph.ops.array.arranging import flip, pad
 from minigraph.ops.array.entries import Range
 from minigraph.ops.array.indexing import Index, index
@@ -28,6 +25,7 @@ from minigraph.ops.array.shape import Dimshuffle, Reshape, dimshuffle, reshape
 from minigraph.ops.array.windows import Overlap, Windows
 from minigraph.ops.linear.products import MatMul
 from minigraph.ops.reduce.reduction import sum as sum_over
+from minigraph.rewrite.engine import changed
 
 FEWEST_COLUMNS = 16
 """Of the second matrix, from which on packing the first does not take longer than the product."""
@@ -58,27 +56,29 @@ def _transformed(graph: Graph, of_windows: Callable[[Variable], Variable | None]
     spread: dict[Variable, Variable] = {}
     """For sums of patches that became convolutions what they were."""
 
-    def step(variable: Variable) -> Variable:
-        carry_on(variable.origin)
-        found: Variable | None = None
+    def step(variable: Variable) -> Variable | None:
         match variable.op:
             case MatMul():
-                found = of_windows(variable)
+                return of_windows(variable)
             case Overlap():
                 found = _as_convolution(variable, [(0, size) for size in sizes(variable)], multiply)
                 if found is not None:
                     spread[found] = variable
+                return found
             case Index() if variable.inputs[0] in spread:
-                found = _cut(spread[variable.inputs[0]], variable, multiply)
-        return variable if found is None else found
+                return _cut(spread[variable.inputs[0]], variable, multiply)
+        return None
 
-    with carry_origin(here()):
-        return graph.with_roots(transform(graph.roots, step))
+    return changed(graph, step)
 
 
-def _where_it_lies(shown: Variable, rows: int, matrix: Variable) -> Variable | None:
-    """A product that reads an array where it lies."""
-    return _product(shown, rows, False, matrix) if _is_worth_it(shown, rows, matrix) else None
+def _where_it_lies(shown: Variable, rows: int, matrix: Variable, turned: bool = False) -> Variable | None:
+    """A product of an array, read where it lies, so many of whose axes are rows and the others columns, and a matrix."""
+    if not _is_worth_it(shown, rows, matrix):
+        return None
+    parts = blocks_of_terms(sizes(matrix)[0]) if turned else 1
+    product = ScatteredMatMul(rows, turned, parts)(shown, matrix)
+    return sum_over(product, 0) if parts > 1 else product
 
 
 def _of_a_copy(shown: Variable, rows: int, matrix: Variable) -> Variable:
@@ -94,51 +94,32 @@ def _with_windows(variable: Variable) -> Variable | None:
     if variable.ndim != 2 or not isinstance(matrix.op, Reshape):
         return None
     shown, (height, _) = matrix.inputs[0], sizes(matrix)
-    shape = sizes(shown)
-    rows = next((k for k in range(1, len(shape)) if math.prod(shape[:k]) == height), None)
+    rows = _axes_of(sizes(shown), height)
     if rows is None or not FAST.start <= math.prod(sizes(variable)) * sizes(a)[1] < 2**40:
         return None
-    return _product(shown, rows, turned, b) if _is_worth_it(shown, rows, b) else None
+    return _where_it_lies(shown, rows, b, turned)
 
 
 def _is_worth_it(shown: Variable, rows: int, b: Variable) -> bool:
     """Whether an array is scattered, but most of what a row or a column shows lies in pieces that fill a register."""
+    views = []
     source = shown
     while is_view(source) and not isinstance(source.op, Reshape):
+        views.append(source)
         source = source.inputs[0]
     known = {source: Layout(source, contiguous(sizes(source)), 0)}
-    _trace(shown, known)
+    for view in reversed(views):
+        known[view] = layout_of(view, known)
     layout, shape = known[shown], sizes(shown)
     run = max(piece(shape[part], layout.strides[part]) for part in (slice(rows), slice(rows, None)))
     wide = sizes(b)[1] >= FEWEST_COLUMNS and shown.dtype in (np.float32, np.float64)
     return wide and run >= REGISTER_BYTES // shown.dtype.itemsize and not is_contiguous(layout, shape)
 
 
-def _trace(shown: Variable, known: dict[Variable, Layout]) -> None:
-    """Find the layout of a view of what has a known one."""
-    if shown not in known:
-        _trace(shown.inputs[0], known)
-        known[shown] = layout_of(shown, known)
-
-
-def _product(shown: Variable, rows: int, turned: bool, b: Variable) -> Variable:
-    """The product of an array, so many of whose axes are rows and the others columns, and a matrix."""
-    terms = sizes(b)[0]
-    parts = blocks_of_terms(terms) if turned else 1
-    product = ScatteredMatMul(rows, turned, parts)(shown, b)
-    return sum_over(product, 0) if parts > 1 else product
-
-
-class Patches(Record):
-    """Patches that are a product of `rows`, one for each patch, and `filters`: the product's elements have the axes `shape`, of
-    which the first `split` are those of its rows; `order` says which of them each axis of the patches is.
-    """
-
-    rows: Variable
-    filters: Variable
-    shape: tuple[int, ...]
-    split: int
-    order: tuple[int, ...]
+Patches = tuple[Variable, Variable, tuple[int, ...], int, tuple[int, ...]]
+"""Rows, one for each patch, and filters whose product is patches, the axes that its elements have, how many of these are those
+of rows, and which of them each axis of the patches is.
+"""
 
 
 def _as_patches(variable: Variable) -> Patches | None:
@@ -151,19 +132,22 @@ def _as_patches(variable: Variable) -> Patches | None:
         return None
     rows, filters = parts.inputs[0].inputs
     shape = sizes(parts)
-    split = next((k for k in range(1, len(shape)) if math.prod(shape[:k]) == sizes(rows)[0]), None)
-    return None if rows.ndim != 2 or split is None else Patches(rows, filters, shape, split, order)
+    split = _axes_of(shape, sizes(rows)[0])
+    return None if rows.ndim != 2 or split is None else (rows, filters, shape, split, order)
+
+
+def _axes_of(shape: Sequence[int], rows: int) -> int | None:
+    """The number of leading axes that make so many rows, if there are axes for that, and others."""
+    return next((k for k in range(1, len(shape)) if math.prod(shape[:k]) == rows), None)
 
 
 def _as_convolution(variable: Variable, kept: Sequence[tuple[int, int]], multiply: Product) -> Variable | None:
-    """The part, from a place on each axis to another, of a sum of patches as a convolution of the rows whose products they are;
-    None if they are none, or if the convolution has too many windows.
-    """
+    """The part, from a place on each axis to another, of a sum of patches as a convolution, if it has not too many windows."""
     op, patches = variable.op, _as_patches(variable.inputs[0])
     assert isinstance(op, Overlap)
     if patches is None or set(op.strides) != {1}:
         return None
-    rows, filters, shape, split, order = vars(patches).values()
+    rows, filters, shape, split, order = patches
     slid, taps = [order[axis] for axis in op.axes], order[variable.ndim :]
     if any(axis >= split for axis in slid) or any(axis < split for axis in taps):
         return None
@@ -197,8 +181,7 @@ def _flipped(filters: Variable, shape: Sequence[int], taps: Sequence[int], other
 def _cut(variable: Variable, cut: Variable, multiply: Product) -> Variable | None:
     """Slices of a sum of patches as a convolution that computes no more; None if they are not that."""
     shape = sizes(variable)
-    kept = []
-    rest: list[slice] = []
+    kept, rest = [], []
     slid = variable.op.axes  # type: ignore[attr-defined]
     for axis, entry in enumerate(cut.op.entries):  # type: ignore[attr-defined]
         if not isinstance(entry, Range) or entry.holes or entry.step not in (None, 1):

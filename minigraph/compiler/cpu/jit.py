@@ -128,13 +128,7 @@ CODE_LEVEL = 3
 def target() -> tuple[str, str, str]:
     """This machine for LLVM: triple, processor, and its features."""
     binding = llvm()
-    return apart(
-        lambda: (
-            binding.get_default_triple(),
-            binding.get_host_cpu_name(),
-            binding.get_host_cpu_features().flatten(),
-        )
-    )
+    return apart(lambda: (binding.get_default_triple(), binding.get_host_cpu_name(), binding.get_host_cpu_features().flatten()))
 
 
 def _target_machine() -> Any:
@@ -151,17 +145,14 @@ def _machine(level: int) -> Any:
 
 
 def _optimize(module: Any) -> None:
-    """Optimize a module.
-
-    What runs the passes serves one module: used again, it would also run what it had noted for those before. llvmlite does not
-    free the list of passes by itself, which would be 60 kB for each module.
-    """
+    """Optimize a module, by passes that run once: used again, they would also run what they had noted for those before."""
     options = llvm().create_pipeline_tuning_options()
     for name, value in TUNING.items():
         setattr(options, name, value)
     with closing(llvm().create_pass_builder(_machine(CODE_LEVEL), options)) as builder:
         passes = builder.getModulePassManager()
         passes.run(module, builder)
+        # llvmlite does not free the list of passes, which would be 60 kB for each module
         llvm().newpassmanagers.NewPassManager._dispose(passes)
         passes.detach()
 

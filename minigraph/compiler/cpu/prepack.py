@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from minigraph.compiler.cpu.gemm import REGISTER_BYTES, packed_size
+from minigraph.compiler.cpu.gemm import packed_size
 from minigraph.compiler.cpu.products import is_worth_packing
+from minigraph.compiler.cpu.vectors import REGISTER_BYTES
 from minigraph.compiler.shaped.layout import sizes
 from minigraph.compiler.shaped.target_ops import Packed, PackedMatMul
 from minigraph.core.graph import Graph, Input, Variable, toposort
@@ -17,11 +18,7 @@ def prepack(graph: Graph) -> Graph:
     """The graph, all of whose sizes are known, with what bodies of loops multiply by packed outside of them."""
     if not any(isinstance(variable.op, Scan) for variable in graph.variables):
         return graph
-
-    def step(variable: Variable) -> Variable:
-        return _with_packed(variable) if isinstance(variable.op, Scan) else variable
-
-    return graph.with_roots(transform(graph.roots, step))
+    return graph.with_roots(transform(graph.roots, lambda one: _with_packed(one) if isinstance(one.op, Scan) else one))
 
 
 def _with_packed(variable: Variable) -> Variable:

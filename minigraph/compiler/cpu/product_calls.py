@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from minigraph.compiler.cpu.gemm import DEPTH, REGISTER_BYTES, ROWS, packed_size, table_of
+from minigraph.compiler.cpu.gemm import DEPTH, ROWS, packed_size, table_of
 from minigraph.compiler.cpu.products import (
     BLAS,
     OWN,
@@ -27,6 +27,7 @@ from minigraph.compiler.cpu.products import (
     is_own,
 )
 from minigraph.compiler.cpu.runtime import thread_count
+from minigraph.compiler.cpu.vectors import REGISTER_BYTES
 from minigraph.compiler.shaped.layout import Layout, piece
 from minigraph.compiler.shaped.target_ops import Packed, PackedMatMul, ScatteredMatMul
 from minigraph.core.graph import Variable

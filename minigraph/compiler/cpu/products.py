@@ -5,8 +5,9 @@ from __future__ import annotations
 from functools import cache
 
 from minigraph.compiler.cpu.blas import blas
-from minigraph.compiler.cpu.gemm import REGISTER_BYTES, ROWS, gemm_text
+from minigraph.compiler.cpu.gemm import ROWS, gemm_text
 from minigraph.compiler.cpu.jit import Code, define, register_bytes
+from minigraph.compiler.cpu.vectors import REGISTER_BYTES
 from minigraph.compiler.cpu.words import Pointer, Words, expanded
 from minigraph.core.locks import once
 

@@ -31,7 +31,7 @@ def overwrite(
     due = {group: group.position for group in grouping.groups}
     for new, old in fitting.items():
         group = grouping.group_of[new]
-        if _is_last(group, readers):
+        if all(one is group for member in group.members for one in readers.get(member, ())):  # no other reads of it
             due[group] = max(due[group], *failing, *(one.position for one in readers.get(old, ())))
     order = sorted(grouping.groups, key=lambda group: (due[group], group.position != due[group], group.position))
     place = {group: k for k, group in enumerate(order)}
@@ -45,9 +45,7 @@ def overwrite(
 
 
 def _fits(new: Variable, old: Variable, grouping: Grouping, readers: dict[Variable, list[Group]]) -> bool:
-    """Whether `new` has the type of `old`, is read by no other group, and is computed element for element by one that cannot
-    fail.
-    """
+    """Whether `new` has the type of `old`, and a group that cannot fail computes it element for element, and alone reads it."""
     group = grouping.group_of.get(new)
     if group is None or group.alone or group.folded or _can_fail(group):
         return False
@@ -70,8 +68,3 @@ def _is_whole(variable: Variable, layout: Layout, space: Sequence[int]) -> bool:
 def _can_fail(group: Group) -> bool:
     """Whether a group may meet an index that is outside, or a requirement that does not hold."""
     return any(one.op.may_fail(*[operand.type for operand in one.inputs]) for one in group.members)
-
-
-def _is_last(group: Group, readers: dict[Variable, list[Group]]) -> bool:
-    """Whether no other group reads what a group computes."""
-    return all(one is group for member in group.members for one in readers.get(member, ()))

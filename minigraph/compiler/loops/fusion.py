@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from itertools import count
 
 from minigraph.compiler.shaped.layout import Layout, is_counted, is_gather, is_view, keeps_order, map_of, sizes
 from minigraph.core.dimensions import plain
@@ -59,7 +60,7 @@ class Grouping:
                 self._place(variable)
         self._merge()
         self.stored: set[Variable] = self._needed_in_memory(graph)
-        self._repeat_cheap({self.layouts[root].storage for root in graph.outputs})
+        _repeat_cheap(self, {self.layouts[root].storage for root in graph.outputs})
 
     # -- placing -----------------------------------------------------------------------------------------------------
 
@@ -72,12 +73,11 @@ class Grouping:
         storages = [self.layouts[one].storage for one in variable.inputs]
         producers = [self.group_of[one] for one in storages if one in self.group_of]
         latest = max((one.position for one in producers), default=-1)
-        group = None
         nested = isinstance(variable.op, Elementwise | Reduction | Counting) or is_gather(variable)
-        if nested:
-            group = self._joined(variable, latest, storages)
+        group = self._joined(variable, latest, storages) if nested else None
         if group is None:
-            space = () if isinstance(variable.op, Scan) else _squeezed(self._space(variable))
+            whole = variable.inputs[0] if isinstance(variable.op, Reduction) else variable
+            space = () if isinstance(variable.op, Scan) else squeezed(sizes(whole))
             group = Group(len(self.groups), space, alone=not nested)
             self.groups.append(group)
             if group.alone:
@@ -86,10 +86,6 @@ class Grouping:
                 raise AssertionError(f"{variable!r} does not fit its own space")
         self.group_of[variable] = group
         group.reads.update(storages)
-
-    def _space(self, variable: Variable) -> tuple[int, ...]:
-        """The shape over which a variable is computed."""
-        return sizes(variable.inputs[0]) if isinstance(variable.op, Reduction) else sizes(variable)
 
     def _joined(self, variable: Variable, latest: int, storages: Sequence[Variable]) -> Group | None:
         """The group that a variable joins: the latest it reads from, or one after that which reads the same."""
@@ -105,37 +101,31 @@ class Grouping:
         """Make a variable a member of a group, if it fits."""
         if isinstance(variable.op, Reduction):
             return self._join_fold(variable, group)
-        for axes in self._candidates(variable, group):
-            if all(self._agrees(one, axes, variable, group) for one in variable.inputs):
-                group.members[variable] = axes
-                return True
+        ways = [range(len(group.space)), group.kept] if group.folded else [range(len(group.space))]
+        for way in ways:
+            if squeezed(sizes(variable)) == tuple(group.space[axis] for axis in way):
+                axes = spread(sizes(variable), way)
+                if all(self.agrees(one, axes, variable, group) for one in variable.inputs):
+                    group.members[variable] = axes
+                    return True
         return False
-
-    def _candidates(self, variable: Variable, group: Group) -> Iterable[AxisMap]:
-        """The ways in which a variable's axes may run along those of a group."""
-        shape = sizes(variable)
-        squeezed = _squeezed(shape)
-        if squeezed == group.space:
-            yield _spread(shape, range(len(group.space)))
-        if group.folded and squeezed == tuple(group.space[axis] for axis in group.kept):
-            yield _spread(shape, group.kept)
 
     def _join_fold(self, variable: Variable, group: Group) -> bool:
         """Make a reduction a member of a group, if its operand runs over the whole space."""
         operand = variable.inputs[0]
         shape = sizes(operand)
-        if _squeezed(shape) != group.space:
+        if squeezed(shape) != group.space:
             return False
-        axes = _spread(shape, range(len(group.space)))
+        axes = spread(shape)
         assert isinstance(variable.op, Reduction)
         folded = frozenset(axis for one in variable.op.axes if (axis := axes[one]) is not None)
-        if not self._agrees(operand, axes, variable, group) or group.folded not in (None, folded):
+        if not self.agrees(operand, axes, variable, group) or group.folded not in (None, folded):
             return False
         group.folded = folded
         group.members[variable] = tuple(axis for place, axis in enumerate(axes) if place not in variable.op.axes)
         return True
 
-    def _agrees(self, operand: Variable, axes: AxisMap, variable: Variable, group: Group) -> bool:
+    def agrees(self, operand: Variable, axes: AxisMap, variable: Variable, group: Group) -> bool:
         """Whether an operand of a member with these axes is outside of the group, or read element for element."""
         storage = self.layouts[operand].storage
         if storage not in group.members:
@@ -225,6 +215,10 @@ class Grouping:
 
     # -- memory ------------------------------------------------------------------------------------------------------
 
+    def stores(self, variable: Variable, group: Group) -> bool:
+        """Whether a variable is written to memory by a group."""
+        return variable in self.stored and self.group_of[variable] is group
+
     def _needed_in_memory(self, graph: Graph) -> set[Variable]:
         """The variables that are read otherwise than element for element within their group."""
         stored = {self.layouts[root].storage for root in graph.outputs}
@@ -235,92 +229,89 @@ class Grouping:
                     stored.add(storage)
         return stored | {variable for variable, group in self.group_of.items() if group.alone}
 
-    # -- what is computed again rather than kept ---------------------------------------------------------------------
 
-    def _repeat_cheap(self, pinned: set[Variable]) -> None:
-        """Compute a value again where it is read, if that takes a few cheap ops on what is in memory anyway."""
-        readers: dict[Variable, list[Variable]] = {}
-        for variable, group in self.group_of.items():
-            for operand in variable.inputs:
-                storage = self.layouts[operand].storage
-                if self.group_of.get(storage) not in (None, group):
-                    readers.setdefault(storage, []).append(variable)
-        for variable in self.group_of:  # inputs first, so that what is decided of them is settled
-            if variable not in readers or variable in pinned or not self._is_whole(variable):
-                continue
-            recipe = self._recipe(variable)
-            homes = {self.group_of[reader] for reader in readers[variable]}
-            if recipe is None or not all(self._is_repeatable(variable, recipe, home, readers[variable]) for home in homes):
-                continue
-            ops, ingredients = recipe
-            for home in homes:
-                home.members = {**{one: self.group_of[one].members[one] for one in ops}, **home.members}
-                home.reads |= ingredients
-            self.stored.discard(variable)
-            self.stored |= {one for one in ingredients if one in self.group_of}
+# -- what is computed again rather than kept ---------------------------------------------------------------------------
 
-    def _is_whole(self, variable: Variable) -> bool:
-        """Whether a variable runs over the whole space of its group, and is cheap."""
-        group = self.group_of[variable]
-        return variable.op.cheap and not group.alone and _squeezed(sizes(variable)) == group.space
 
-    def _is_reduced(self, variable: Variable) -> bool:
-        """Whether a variable does not vary along the folded axes of its group, so that it is small."""
-        group = self.group_of[variable]
-        return bool(group.folded) and not any(axis in group.members[variable] for axis in group.folded or ())
-
-    def _recipe(self, variable: Variable) -> tuple[list[Variable], set[Variable]] | None:
-        """The ops that compute a variable from what is in memory, inputs first, and what they read; None for too many."""
-        ops: list[Variable] = []
-        ingredients: set[Variable] = set()
-        pending = [variable]
-        while pending:
-            current = pending.pop()
-            ops.append(current)
-            if len(ops) > MOST_REPEATED:
-                return None
-            for operand in current.inputs:
-                storage = self.layouts[operand].storage
-                if storage not in self.group_of or storage in self.stored or self._is_reduced(storage):
-                    ingredients.add(storage)
-                elif self._is_whole(storage):
-                    pending.append(storage)
-                else:
-                    return None
-        return list(dict.fromkeys(reversed(ops))), ingredients
-
-    def _is_repeatable(
-        self, variable: Variable, recipe: tuple[list[Variable], set[Variable]], home: Group, readers: Sequence[Variable]
-    ) -> bool:
-        """Whether a group may compute a variable of another itself: same space, read element for element, no more to read."""
+def _repeat_cheap(grouping: Grouping, pinned: set[Variable]) -> None:
+    """Compute a value again where it is read, if that takes a few cheap ops on what is in memory anyway."""
+    group_of, layouts = grouping.group_of, grouping.layouts
+    readers: dict[Variable, list[Variable]] = {}
+    for variable, group in group_of.items():
+        for operand in variable.inputs:
+            storage = layouts[operand].storage
+            if group_of.get(storage) not in (None, group):
+                readers.setdefault(storage, []).append(variable)
+    for variable in group_of:  # inputs first, so that what is decided of them is settled
+        if variable not in readers or variable in pinned or not _is_whole(variable, group_of[variable]):
+            continue
+        recipe = _recipe(variable, grouping)
+        homes = {group_of[reader] for reader in readers[variable]}
+        if recipe is None or not all(_is_repeatable(variable, recipe, home, readers[variable], grouping) for home in homes):
+            continue
         ops, ingredients = recipe
-        if home.alone or len(home.members) + len(ops) > MOST_MEMBERS:
-            return False
-        if any(self.group_of[one].space != home.space for one in ops):
-            return False
-        volume = len(home.space) and sum(
-            sizes(one) != () and _squeezed(sizes(one)) == home.space and one not in home.reads for one in ingredients
-        )
-        if volume > 1:
-            return False
-        present = dict(home.members)
-        home.members[variable] = _spread(sizes(variable), range(len(home.space)))
-        try:
-            return all(
-                self._agrees(operand, self._axes_read(reader, home), reader, home)
-                for reader in readers
-                if self.group_of[reader] is home
-                for operand in reader.inputs
-                if self.layouts[operand].storage is variable
-            )
-        finally:
-            home.members = present
+        for home in homes:
+            home.members = {**{one: group_of[one].members[one] for one in ops}, **home.members}
+            home.reads |= ingredients
+        grouping.stored.discard(variable)
+        grouping.stored |= {one for one in ingredients if one in group_of}
 
-    def _axes_read(self, reader: Variable, home: Group) -> AxisMap:
-        """The axes along which a member reads its operands."""
-        if isinstance(reader.op, Reduction):
-            return _spread(sizes(reader.inputs[0]), range(len(home.space)))
-        return home.members[reader]
+
+def _is_whole(variable: Variable, group: Group) -> bool:
+    """Whether a variable runs over the whole space of its group, and is cheap."""
+    return variable.op.cheap and not group.alone and squeezed(sizes(variable)) == group.space
+
+
+Recipe = tuple[list[Variable], set[Variable]]
+"""The ops that compute a variable from what is in memory, inputs first, and what they read."""
+
+
+def _recipe(variable: Variable, grouping: Grouping) -> Recipe | None:
+    """How a variable is computed again; None if that takes too many ops, or others than cheap ones."""
+    ops: list[Variable] = []
+    ingredients: set[Variable] = set()
+    pending = [variable]
+    while pending:
+        current = pending.pop()
+        ops.append(current)
+        if len(ops) > MOST_REPEATED:
+            return None
+        for operand in current.inputs:
+            storage = grouping.layouts[operand].storage
+            group = grouping.group_of.get(storage)
+            reduced = group is not None and group.folded and group.folded.isdisjoint(group.members[storage])
+            if group is None or storage in grouping.stored or reduced:  # what folds leave is small
+                ingredients.add(storage)
+            elif _is_whole(storage, group):
+                pending.append(storage)
+            else:
+                return None
+    return list(dict.fromkeys(reversed(ops))), ingredients
+
+
+def _is_repeatable(variable: Variable, recipe: Recipe, home: Group, readers: Sequence[Variable], grouping: Grouping) -> bool:
+    """Whether a group may compute a variable of another itself: same space, read element for element, no more to read."""
+    ops, ingredients = recipe
+    if home.alone or len(home.members) + len(ops) > MOST_MEMBERS:
+        return False
+    if any(grouping.group_of[one].space != home.space for one in ops):
+        return False
+    large = [one for one in ingredients if home.space and sizes(one) != () and squeezed(sizes(one)) == home.space]
+    if len([one for one in large if one not in home.reads]) > 1:
+        return False
+    present = home.members
+    home.members = present | {variable: spread(sizes(variable))}
+    try:
+        for reader in readers:
+            if grouping.group_of[reader] is home:
+                folds = isinstance(reader.op, Reduction)
+                axes = spread(sizes(reader.inputs[0])) if folds else home.members[reader]
+                read = [one for one in reader.inputs if grouping.layouts[one].storage is variable]
+                if not all(grouping.agrees(one, axes, reader, home) for one in read):
+                    return False
+        return True
+    finally:
+        home.members = present
 
 
 def _folds_alike(group: Group, other: Group) -> bool:
@@ -334,14 +325,14 @@ def _share(group: Group, other: Group) -> bool:
     return any(plain(math.prod(sizes(one))) >= computed > 1 for one in group.reads & other.reads)
 
 
-def _squeezed(shape: Sequence[int]) -> tuple[int, ...]:
+def squeezed(shape: Sequence[int]) -> tuple[int, ...]:
     """A shape without its axes of size 1."""
     return tuple(size for size in shape if size != 1)
 
 
-def _spread(shape: Sequence[int], axes: Iterable[int]) -> AxisMap:
-    """`axes` given to the axes of a shape in order, None to those of size 1."""
-    remaining = iter(axes)
+def spread(shape: Sequence[int], axes: Iterable[int] | None = None) -> AxisMap:
+    """`axes`, or those of a space of this shape, given to the axes of a shape in order, None to those of size 1."""
+    remaining = count() if axes is None else iter(axes)
     return tuple(None if size == 1 else next(remaining) for size in shape)
 
 
@@ -351,6 +342,6 @@ def _viewed(view: Variable, axes: AxisMap) -> AxisMap | None:
     if not keeps_order(view):
         return map_of(view).along(axes, sizes(view), shape)
     varying = all(axis is not None for axis, size in zip(axes, shape, strict=True) if size != 1)
-    if _squeezed(shape) == _squeezed(sizes(view)) and varying:
-        return _spread(sizes(view), [axis for axis in axes if axis is not None])
+    if squeezed(shape) == squeezed(sizes(view)) and varying:
+        return spread(sizes(view), [axis for axis in axes if axis is not None])
     return None

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from minigraph.compiler.loops.fusion import AxisMap, Group, Grouping, spread
 from minigraph.compiler.loops.nest import (
     Access,
     Apply,
@@ -39,10 +40,32 @@ class Place(Record):
     in_memory: bool = True
 
 
-def along_space(shape: Sequence[int]) -> list[int | None]:
-    """The axes of a space of this shape without its axes of size 1, for each axis of the shape; None for those."""
-    axes = iter(range(len(shape)))
-    return [None if size == 1 else next(axes) for size in shape]
+def kept_for_later(group: Group, members: Mapping[Variable, AxisMap], grouping: Grouping) -> dict[Variable, Variable]:
+    """The members that take long to compute and are needed in a later stage, too, and those in whose memory they are kept."""
+    if not group.folded:
+        return {}
+    inside: dict[Variable, list[Variable]] = {}
+    level: dict[Variable, int] = {}
+    for variable in members:
+        storages = [grouping.layouts[one].storage for one in variable.inputs]
+        inside[variable] = [one for one in storages if one in members]
+        level[variable] = max((level[one] for one in inside[variable]), default=0) + isinstance(variable.op, Reduction)
+    last = dict.fromkeys(members, 0)
+    for variable in reversed(list(members)):
+        folds = isinstance(variable.op, Reduction)
+        if folds or variable in grouping.stored:
+            last[variable] = max(last[variable], level[variable])
+        for one in inside[variable]:
+            last[one] = max(last[one], level[one] if folds else last[variable])
+    kept: dict[Variable, Variable] = {}
+    for variable, axes in members.items():
+        full = not group.folded.isdisjoint(axes)
+        if variable.op.cost > 1 and last[variable] > level[variable] and full:
+            kind = variable.dtype, sizes(variable), axes
+            like = [one for one in members if grouping.stores(one, group) and (one.dtype, sizes(one), members[one]) == kind]
+            later = [one for one in like if level[one] >= last[variable] and one not in kept.values()]
+            kept[variable] = variable if variable in grouping.stored or not later else later[0]
+    return kept
 
 
 class Builder:
@@ -83,9 +106,8 @@ class Builder:
         storage = layout.storage
         if storage in self.computed:
             return self.computed[storage]
-        mine = [
-            None if size == 1 else axis for axis, size in zip(axes[len(axes) - operand.ndim :], sizes(operand), strict=True)
-        ]
+        aligned = zip(axes[len(axes) - operand.ndim :], sizes(operand), strict=True)
+        mine = [None if size == 1 else axis for axis, size in aligned]
         op = storage.op
         if isinstance(op, Constant) and op.value.size == 1 and self.is_literal(op):
             return self.node(Literal(op.value.dtype, op.value.tobytes()))
@@ -97,9 +119,8 @@ class Builder:
         """The node of a member."""
         op, dtype = variable.op, variable.dtype
         if isinstance(op, Reduction):
-            operand = variable.inputs[0]
-            argument = self.read(operand, along_space(sizes(operand)))
-            node = self.node(Fold(op, argument, dtype))
+            (operand,) = variable.inputs
+            node = self.node(Fold(op, self.read(operand, spread(sizes(operand))), dtype))
         elif isinstance(op, Counting):
             node = self.count(variable, Layout(variable, contiguous(sizes(variable)), 0), axes)
         elif isinstance(op, Selection):
@@ -114,9 +135,8 @@ class Builder:
         op = variable.op
         assert isinstance(op, Counting)
         position = self.node(Load(self.place(layout, np.dtype("int64"), axes, in_memory=False)))
-        return self.node(
-            Apply(op, (position, *(self._element(variable.inputs[k], at) for k, at in op.parameters())), variable.dtype)
-        )
+        elements = [self._element(variable.inputs[k], at) for k, at in op.parameters()]
+        return self.node(Apply(op, (position, *elements), variable.dtype))
 
     def _element(self, operand: Variable, index: tuple[int, ...]) -> int:
         """The node of one element of an operand."""
@@ -161,10 +181,8 @@ class Builder:
         places = list(self.places)
         flags = [axis in self.folded for axis in range(len(self.space))]
         lengths, strides, folded = collapse(self.space, [one.strides for one in places], flags)
-        accesses = tuple(
-            Access(place.dtype, tuple(map(stride_class, walked)), place.in_memory)
-            for place, walked in zip(places, strides, strict=True)
-        )
+        lying = zip(places, strides, strict=True)
+        accesses = tuple(Access(one.dtype, tuple(map(stride_class, walked)), one.in_memory) for one, walked in lying)
         nest = LoopNest(folded, accesses, tuple(self.nodes), tuple(self.stores), tuple(self.scatters))
         picking = [one for one in (*self.nodes, *self.scatters) if isinstance(one, Gather | Scatter)]
         return nest, Bindings(lengths, strides, tuple(pick for one in picking for pick in self._picks[one]))

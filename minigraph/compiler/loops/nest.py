@@ -10,6 +10,7 @@ A `LoopNest` is pure structure, without sizes, and so the key under which compil
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -121,16 +122,9 @@ class LoopNest(Record):
     def is_full(self) -> list[bool]:
         """For each node whether it varies along folded axes."""
         full: list[bool] = []
-        for node in self.nodes:
-            match node:
-                case Load(operand):
-                    full.append(self._varies(operand))
-                case Apply(_, arguments, _):
-                    full.append(any(full[one] for one in arguments))
-                case Gather(operand, indices, _):
-                    full.append(self._varies(operand) or any(full[one] for one in indices))
-                case _:
-                    full.append(False)
+        for k, node in enumerate(self.nodes):
+            read = isinstance(node, Load | Gather) and self._varies(node.operand)
+            full.append(not isinstance(node, Fold) and (read or any(full[one] for one in self.arguments_of(k))))
         return full
 
     def _varies(self, operand: int) -> bool:
@@ -143,25 +137,14 @@ class LoopNest(Record):
 
     def dtype_of(self, node: int) -> DType:
         """The dtype of a node."""
-        match self.nodes[node]:
-            case Load(operand):
-                return self.operands[operand].dtype
-            case other:
-                return other.dtype
+        what = self.nodes[node]
+        return self.operands[what.operand].dtype if isinstance(what, Load) else what.dtype
 
     def levels(self) -> list[int]:
         """For each node the first stage in which its value is there."""
         level: list[int] = []
-        for node in self.nodes:
-            match node:
-                case Apply(_, arguments, _):
-                    level.append(max((level[one] for one in arguments), default=0))
-                case Gather(_, indices, _):
-                    level.append(max(level[one] for one in indices))
-                case Fold(_, argument, _):
-                    level.append(level[argument] + 1)
-                case _:
-                    level.append(0)
+        for k, node in enumerate(self.nodes):
+            level.append(max((level[one] for one in self.arguments_of(k)), default=0) + isinstance(node, Fold))
         return level
 
     def evaluate(
@@ -214,25 +197,18 @@ class Bindings(Record):
 
     def words(self) -> list[int]:
         """The numbers as they lie in the parameters of a kernel, after the places of its operands."""
-        flat = [*self.sizes]
-        for strides in self.strides:
-            flat += strides
-        for pick in self.picks:
-            flat += pick
-        return flat
+        return [*self.sizes, *chain(*self.strides), *chain(*self.picks)]
 
 
 def collapse(sizes: Sequence[int], strides: Sequence[Sequence[int]], folded: Sequence[bool]) -> tuple[Any, Any, Any]:
     """Sizes, strides and folded flags with neighbouring axes joined wherever every operand walks them in one stride."""
     kept: list[tuple[int, bool, list[int]]] = []
-    for axis, size in enumerate(sizes):
-        column = [one[axis] for one in strides]
-        if kept:
-            before, fold, outer = kept[-1]
-            if fold == folded[axis] and all(far == near * size for far, near in zip(outer, column, strict=True)):
-                kept[-1] = (before * size, fold, column)
-                continue
-        kept.append((size, folded[axis], column))
+    for size, fold, *column in zip(sizes, folded, *strides, strict=True):
+        before, outer_fold, outer = kept[-1] if kept else (0, None, [])
+        if fold == outer_fold and all(far == near * size for far, near in zip(outer, column, strict=True)):
+            kept[-1] = (before * size, fold, column)
+        else:
+            kept.append((size, fold, column))
     walked = tuple(tuple(column[k] for _, _, column in kept) for k in range(len(strides)))
     return tuple(size for size, _, _ in kept), walked, tuple(fold for _, fold, _ in kept)
 

@@ -40,10 +40,8 @@ class ScheduledNest:
         """The values that later stages can read where they were stored, and the operands there."""
         self._inner = {store for store in nest.stores if nest.is_inner(store)}
         self._folds = [k for k, node in enumerate(nest.nodes) if isinstance(node, Fold)]
-        numbers = [*(self.level[k] - 1 for k in self._folds), *(self.level[store.node] for store in self._inner)]
-        if self.serial:
-            numbers += [self.level[add.node] for add in nest.scatters]
-        count = max(numbers, default=-1) + 1
+        inner: list[Store | Scatter] = [*self._inner, *(nest.scatters if self.serial else ())]
+        count = max([*(self.level[k] for k in self._folds), *(self.level[one.node] + 1 for one in inner)], default=0)
         self._used_later = self._find_used_later()
         self.stages = tuple([self._stage(number) for number in range(count)])
         self.gaps = tuple([self._gap(number) for number in range(count + 1)])
@@ -56,8 +54,8 @@ class ScheduledNest:
 
     def _gap(self, number: int) -> Gap:
         """The gap before the stage of a number."""
-        nodes = [k for k in range(len(self.nest.nodes)) if not self.full[k] and self.level[k] == number]
-        nodes = [k for k in nodes if not isinstance(self.nest.nodes[k], Fold | Literal)]
+        computed = [k for k, node in enumerate(self.nest.nodes) if not isinstance(node, Fold | Literal)]
+        nodes = [k for k in computed if not self.full[k] and self.level[k] == number]
         kept = [k for k in nodes if k in self._used_later]
         stores = [one for one in self.nest.stores if one not in self._inner and self.level[one.node] == number]
         scatters = [one for one in self.nest.scatters if not self.serial and self.level[one.node] == number]
@@ -70,12 +68,9 @@ class ScheduledNest:
 
     def _find_used_later(self) -> set[int]:
         """The nodes that do not vary along the serial axes, but are used where something does, or after a later stage."""
-        used = set()
+        used = {store.node for store in self._inner}
         for k in range(len(self.nest.nodes)):
-            for one in self.nest.arguments_of(k):
-                if not self.full[one] and (self.full[k] or self.level[k] != self.level[one]):
-                    used.add(one)
-        used.update(store.node for store in self._inner if not self.full[store.node])
-        for add in self.nest.scatters:
-            used.update(one for one in (add.node, *add.indices) if not self.full[one] and self.serial)
-        return used
+            used.update(one for one in self.nest.arguments_of(k) if self.full[k] or self.level[k] != self.level[one])
+        for add in self.nest.scatters if self.serial else ():
+            used.update((add.node, *add.indices))
+        return {one for one in used if not self.full[one]}

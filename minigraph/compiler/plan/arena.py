@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import insort
+from operator import itemgetter
+
 
 class FreeSpace:
     """The free stretches of an arena that grows."""
@@ -9,21 +12,20 @@ class FreeSpace:
     def __init__(self) -> None:
         self.total = 0
         self._stretches: list[tuple[int, int]] = []
+        """Where each begins, and its length, in order."""
 
     def take(self, size: int) -> int:
         """The offset of a stretch: the smallest that fits, else new at the end."""
         fitting = [one for one in self._stretches if one[1] >= size]
         if not fitting:
-            if self._stretches and self._stretches[-1][0] + self._stretches[-1][1] == self.total:
-                offset, length = self._stretches.pop()
-                self.total += size - length
-                return offset
-            self.total += size
-            return self.total - size
-        best = min(fitting, key=lambda one: one[1])
+            at_end = self._stretches and sum(self._stretches[-1]) == self.total
+            offset = self._stretches.pop()[0] if at_end else self.total
+            self.total = offset + size
+            return offset
+        best = min(fitting, key=itemgetter(1))
         self._stretches.remove(best)
         if best[1] > size:
-            self._insert((best[0] + size, best[1] - size))
+            insort(self._stretches, (best[0] + size, best[1] - size))
         return best[0]
 
     def give(self, offset: int, size: int) -> None:
@@ -31,9 +33,4 @@ class FreeSpace:
         for one in [s for s in self._stretches if s[0] + s[1] == offset or offset + size == s[0]]:
             self._stretches.remove(one)
             offset, size = min(offset, one[0]), size + one[1]
-        self._insert((offset, size))
-
-    def _insert(self, stretch: tuple[int, int]) -> None:
-        """Keep the stretches in order."""
-        self._stretches.append(stretch)
-        self._stretches.sort()
+        insort(self._stretches, (offset, size))

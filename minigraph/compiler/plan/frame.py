@@ -66,9 +66,7 @@ class Outline:
         return lives
 
     def place_of(self, place: Place) -> tuple[int, Any]:
-        """The slot of a place, and how many bytes into it, or into its value if that lies in the arena; of what counts
-        positions, where that starts.
-        """
+        """The slot of a place, and the bytes into it, or into its value in the arena; of what counts positions, its start."""
         if not place.in_memory:
             return 0, place.offset
         slot, start = self.slots[place.storage], self.constants.get(place.storage, 0)

@@ -9,12 +9,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from itertools import product
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from minigraph.compiler.interpreted import Backend
 from minigraph.compiler.loops.donation import overwrite
-from minigraph.compiler.loops.fusion import AxisMap, Group, Grouping
-from minigraph.compiler.loops.lower import Builder, Place, along_space
+from minigraph.compiler.loops.fusion import AxisMap, Group, Grouping, spread, squeezed
+from minigraph.compiler.loops.lower import Builder, Place, kept_for_later
 from minigraph.compiler.loops.nest import Apply, Literal, Load
 from minigraph.compiler.loops.subbuffers import parts_in_place, parts_of
 from minigraph.compiler.plan.loop_arguments import loop_arguments, scratch
@@ -26,8 +26,7 @@ from minigraph.ops.array.arranging import Concatenate
 from minigraph.ops.array.indexing import Assign
 from minigraph.ops.array.windows import Overlap
 from minigraph.ops.elementwise.arithmetic import Add
-from minigraph.ops.loop.loop import Scan
-from minigraph.ops.reduce.base import Reduction
+from minigraph.ops.loop.loop import Scan, results_of
 
 ARENA, CONSTANTS, FIRST = 0, 1, 2
 """The slots of the memory that a program works in: its own, its constants', then inputs and outputs."""
@@ -87,7 +86,8 @@ class Program(ABC):
             case Scan():
                 yield from self._loop(variable, results)
             case op if op.multiplies:
-                yield self._product(variable)
+                lying = [(one.dtype, self.layouts[one]) for one in (*variable.inputs, variable)]
+                yield ProductStep(tuple(Place(one.storage, dtype, (), one.offset) for dtype, one in lying), (variable,))
             case Concatenate():
                 for part, place in parts_of(variable, self.layouts):
                     if self._placed.get(self.layouts[part].storage) != place:
@@ -106,64 +106,30 @@ class Program(ABC):
         """The members of a group that lead to something stored."""
         live: set[Variable] = set()
         for variable in reversed(group.members):
-            if variable in live or (variable in self.grouping.stored and self.grouping.group_of[variable] is group):
+            if variable in live or self.grouping.stores(variable, group):
                 live.add(variable)
                 live.update(self.layouts[one].storage for one in variable.inputs)
         return {variable: axes for variable, axes in group.members.items() if variable in live}
 
     def _nest(self, group: Group, members: dict[Variable, AxisMap]) -> Step:
         """The loop nest of a group."""
-        builder = Builder(group.space, group.folded or frozenset(), self.layouts, self.is_literal)
-        kept = self._kept_for_later(group, members)
+        builder = self._builder(group.space, group.folded or frozenset())
+        kept = kept_for_later(group, members, self.grouping)
         self.grouping.stored |= kept.keys()
         for variable, axes in members.items():
             builder.compute(variable, axes)
         for variable, axes in members.items():
-            if variable in self.grouping.stored and self.grouping.group_of[variable] is group:
+            if self.grouping.stores(variable, group):
                 memory = self._memory_of(kept.get(variable, variable))
                 builder.store(builder.computed[variable], memory, variable.dtype, axes)
         return self._step(builder, tuple(members))
 
     def _memory_of(self, variable: Variable) -> Layout:
-        """Where a member is written to: the memory of the input that it takes the place of, or of what it is part of, or its
-        own.
-        """
+        """Where a member is written to: in what it is part of, in the input whose place it takes, or in its own memory."""
         if variable in self._placed:
             return self._placed[variable]
         old = self._replaced.get(variable)
         return self.layouts[variable] if old is None else Layout(old, contiguous(sizes(old)), 0)
-
-    def _kept_for_later(self, group: Group, members: dict[Variable, AxisMap]) -> dict[Variable, Variable]:
-        """The members that take long to compute and are needed in a later stage than their own, and in whose memory they are
-        kept: that of a member which is written only then, or their own.
-        """
-        if not group.folded:
-            return {}
-        level: dict[Variable, int] = {}
-        inside = {
-            variable: [self.layouts[one].storage for one in variable.inputs if self.layouts[one].storage in members]
-            for variable in members
-        }
-        for variable, operands in inside.items():
-            level[variable] = max((level[one] for one in operands), default=0) + isinstance(variable.op, Reduction)
-        last: dict[Variable, int] = {}
-        for variable in reversed(members):
-            if isinstance(variable.op, Reduction) or variable in self.grouping.stored:
-                last[variable] = max(last.get(variable, 0), level[variable])
-            for one in inside[variable]:
-                needed = level[one] if isinstance(variable.op, Reduction) else last.get(variable, 0)
-                last[one] = max(last.get(one, 0), needed)
-        kept: dict[Variable, Variable] = {}
-        written = [one for one in members if one in self.grouping.stored and self.grouping.group_of[one] is group]
-        for variable, axes in members.items():
-            full = any(axis in group.folded for axis in axes)
-            if variable.op.cost > 1 and last.get(variable, 0) > level[variable] and full:
-                like = [
-                    one for one in written if (one.dtype, sizes(one), members[one]) == (variable.dtype, sizes(variable), axes)
-                ]
-                later = [one for one in like if level[one] >= last[variable] and one not in kept.values()]
-                kept[variable] = variable if variable in self.grouping.stored or not later else later[0]
-        return kept
 
     def _step(self, builder: Builder, variables: tuple[Variable, ...]) -> Step:
         """A loop nest as a step."""
@@ -187,11 +153,11 @@ class Program(ABC):
         """Nests that fill an array with zeros, and then add what has one place in all windows, a place after the other."""
         op, (windows, *_) = variable.op, variable.inputs
         assert isinstance(op, Overlap)
-        shape, own, given = sizes(variable), self.layouts[variable], self.layouts[windows]
+        own, given = self.layouts[variable], self.layouts[windows]
         zero, axes = self._over(variable)
         zero.store(zero.node(Literal(variable.dtype, variable.dtype.type(0).tobytes())), own, variable.dtype, axes)
         yield self._step(zero, (variable,))
-        ndim, patches = len(shape), sizes(windows)
+        ndim, patches = variable.ndim, sizes(windows)
         counts = [patches[axis] for axis in op.axes]
         for offsets in product(*map(range, op.sizes)):
             place = op.placed(offsets, counts, ndim)
@@ -200,27 +166,19 @@ class Program(ABC):
             target = Layout(own.storage, tuple(steps), own.offset + start)
             inner = sum(offset * stride for offset, stride in zip(offsets, given.strides[ndim:], strict=True))
             source = Layout(given.storage, given.strides[:ndim], given.offset + inner)
-            builder = Builder(tuple(size for size in patches[:ndim] if size != 1), frozenset(), self.layouts, self.is_literal)
-            along = along_space(patches[:ndim])
+            builder = self._builder(squeezed(patches[:ndim]))
+            along = spread(patches[:ndim])
             loads = [builder.node(Load(builder.place(one, variable.dtype, along))) for one in (target, source)]
             builder.store(builder.node(Apply(Add(), tuple(loads), variable.dtype)), target, variable.dtype, along)
             yield self._step(builder, (variable,))
 
-    def _over(self, value: Variable) -> tuple[Builder, list[int | None]]:
+    def _over(self, value: Variable) -> tuple[Builder, AxisMap]:
         """The beginning of a nest over the elements of a value, and the axes of its space that the value's run along."""
-        shape = sizes(value)
-        return Builder(tuple(size for size in shape if size != 1), frozenset(), self.layouts, self.is_literal), along_space(
-            shape
-        )
+        return self._builder(squeezed(sizes(value))), spread(sizes(value))
 
-    def _product(self, variable: Variable) -> Step:
-        """A product of matrices, or the packing of one."""
-        return ProductStep(self._places_of(*variable.inputs, variable), (variable,))
-
-    def _places_of(self, *variables: Variable) -> tuple[Place, ...]:
-        """Where values lie that a kernel other than a nest reads or writes."""
-        layouts = [self.layouts[one] for one in variables]
-        return tuple(Place(one.storage, kind.dtype, (), one.offset) for one, kind in zip(layouts, variables, strict=True))
+    def _builder(self, space: tuple[int, ...], folded: frozenset[int] = frozenset()) -> Builder:
+        """The beginning of a nest over a space."""
+        return Builder(space, folded, self.layouts, self.is_literal)
 
     # -- loops -------------------------------------------------------------------------------------------------------
 
@@ -228,8 +186,7 @@ class Program(ABC):
         """A loop over the program of its body, before which first states are put where histories begin."""
         op = variable.op
         assert isinstance(op, Scan)
-        kinds: Any = variable.type
-        results = [Variable(Input(), (), kind, None, (), variable.origin) for kind in kinds]
+        results = [Variable(Input(), (), one.type, None, (), variable.origin) for one in results_of(variable)]
         for one in picked:
             results[one.op.index] = one  # type: ignore[attr-defined]
         assert len({one.op.index for one in picked}) == len(picked), "only one of equal results would get memory"  # type: ignore[attr-defined]

@@ -56,12 +56,9 @@ Power = tuple[Value, Value]
 
 
 def _rounded(x: Value, scale: float) -> tuple[Value, Power]:
-    """n = x * scale rounded to an integer, as a float, and 2**n, for small n.
-
-    Adding 1.5 * 2**mantissa pushes the fraction out, and leaves n in the low bits. Twice the bias is added as well: the two
-    halves of the sum are the exponents of the factors.
-    """
+    """n = x * scale rounded to an integer, as a float, and 2**n, for small n."""
     form = FORMATS[x.dtype.itemsize]
+    # 1.5 * 2**mantissa pushes the fraction out, and leaves n in the low bits, with twice the bias: half of both is an exponent
     shift = 1.5 * 2.0**form.mantissa + 2 * form.bias
     pushed = fma(x, scale, shift)
     both = pushed.bitcast(form.integer)

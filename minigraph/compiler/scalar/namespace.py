@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NoReturn
 
 import numpy as np
@@ -24,20 +26,12 @@ class Scalars:
 
     # -- arithmetic --------------------------------------------------------------------------------------------------
 
-    def add(self, a: Value, b: Value) -> Value:
-        return a + b
-
-    def subtract(self, a: Value, b: Value) -> Value:
-        return a - b
-
-    def multiply(self, a: Value, b: Value) -> Value:
-        return a * b
-
-    def divide(self, a: Value, b: Value) -> Value:
-        return a / b
-
-    def negative(self, x: Value) -> Value:
-        return -x
+    add = staticmethod(operator.add)
+    subtract = staticmethod(operator.sub)
+    multiply = staticmethod(operator.mul)
+    divide = staticmethod(operator.truediv)
+    negative = staticmethod(operator.neg)
+    power = staticmethod(from_libm("pow"))
 
     def reciprocal(self, x: Value) -> Value:
         return 1.0 / x
@@ -67,25 +61,16 @@ class Scalars:
         by_zero = b.compare("eq", 0.0)
         return select(by_zero, a / b, floor), select(by_zero, rest, remainder)
 
-    def power(self, a: Value, b: Value) -> Value:
-        return from_libm("pow")(a, b)
-
     def abs(self, x: Value) -> Value:
         if x.dtype.kind == "f":
             return intrinsic("fabs", x)
         return select(x < 0, -x, x) if x.dtype.kind == "i" else x
 
     def maximum(self, a: Value, b: Any) -> Value:
-        other = a.like(b)
-        if a.dtype.kind != "f":
-            return select(a > other, a, other)
-        return select((a > other) | a.compare("ne", a), a, other)
+        return _extreme("gt", a, b)
 
     def minimum(self, a: Value, b: Any) -> Value:
-        other = a.like(b)
-        if a.dtype.kind != "f":
-            return select(a < other, a, other)
-        return select((a < other) | a.compare("ne", a), a, other)
+        return _extreme("lt", a, b)
 
     def clip(self, x: Value, low: float, high: float) -> Value:
         return self.minimum(self.maximum(x, low), high)
@@ -98,17 +83,11 @@ class Scalars:
 
     # -- rounding and roots ------------------------------------------------------------------------------------------
 
-    def floor(self, x: Value) -> Value:
-        return intrinsic("floor", x)
-
-    def ceil(self, x: Value) -> Value:
-        return intrinsic("ceil", x)
-
-    def trunc(self, x: Value) -> Value:
-        return intrinsic("trunc", x)
-
-    def rint(self, x: Value) -> Value:
-        return intrinsic("rint", x)
+    floor = staticmethod(partial(intrinsic, "floor"))
+    ceil = staticmethod(partial(intrinsic, "ceil"))
+    trunc = staticmethod(partial(intrinsic, "trunc"))
+    rint = staticmethod(partial(intrinsic, "rint"))
+    sqrt = staticmethod(partial(intrinsic, "sqrt"))
 
     def nextafter(self, x: Value, towards: Any) -> Value:
         bits, target = x.bitcast(np.dtype(f"int{8 * x.dtype.itemsize}")), x.like(towards)
@@ -118,31 +97,16 @@ class Scalars:
         moved = select(x.compare("eq", target), target, moved)
         return select(x.compare("ne", x) | target.compare("ne", target), x + target, moved)
 
-    def sqrt(self, x: Value) -> Value:
-        return intrinsic("sqrt", x)
-
     # -- comparison, logic, selection --------------------------------------------------------------------------------
 
-    def equal(self, a: Value, b: Any) -> Value:
-        return a.compare("eq", b)
-
-    def not_equal(self, a: Value, b: Any) -> Value:
-        return a.compare("ne", b)
-
-    def less(self, a: Value, b: Any) -> Value:
-        return a.compare("lt", b)
-
-    def less_equal(self, a: Value, b: Any) -> Value:
-        return a.compare("le", b)
-
-    def logical_and(self, a: Value, b: Value) -> Value:
-        return a & b
-
-    def logical_or(self, a: Value, b: Value) -> Value:
-        return a | b
-
-    def logical_xor(self, a: Value, b: Value) -> Value:
-        return a ^ b
+    equal = staticmethod(operator.eq)
+    not_equal = staticmethod(operator.ne)
+    less = staticmethod(operator.lt)
+    less_equal = staticmethod(operator.le)
+    logical_and = bitwise_and = staticmethod(operator.and_)
+    logical_or = bitwise_or = staticmethod(operator.or_)
+    logical_xor = bitwise_xor = staticmethod(operator.xor)
+    where = staticmethod(select)
 
     def logical_not(self, x: Value) -> Value:
         return x ^ True
@@ -156,19 +120,7 @@ class Scalars:
     def isfinite(self, x: Value) -> Value:
         return intrinsic("fabs", x) < math.inf
 
-    def where(self, condition: Value, a: Any, b: Any) -> Value:
-        return select(condition, a, b)
-
     # -- bits --------------------------------------------------------------------------------------------------------
-
-    def bitwise_and(self, a: Value, b: Value) -> Value:
-        return a & b
-
-    def bitwise_or(self, a: Value, b: Value) -> Value:
-        return a | b
-
-    def bitwise_xor(self, a: Value, b: Value) -> Value:
-        return a ^ b
 
     def invert(self, x: Value) -> Value:
         return x ^ (True if x.dtype == BOOL else -1)
@@ -208,11 +160,17 @@ class Scalars:
     hypot = staticmethod(from_libm("hypot"))
 
 
+def _extreme(predicate: str, a: Value, b: Any) -> Value:
+    """The one of two values that compares so with the other; NaN if either is NaN."""
+    other = a.like(b)
+    first = a.compare(predicate, other)
+    return select(first | a.compare("ne", a) if a.dtype.kind == "f" else first, a, other)
+
+
 def _floor_divide_integers(a: Value, b: Value) -> tuple[Value, Value]:
     """The floor of a / b and what remains; both are 0 where b is 0, and a quotient that does not fit wraps."""
     if a.dtype.kind == "u":
-        safe = select(b.compare("eq", 0), 1, b)
-        by_zero = b.compare("eq", 0)
+        safe, by_zero = select(b.compare("eq", 0), 1, b), b.compare("eq", 0)
         return select(by_zero, 0, a.instruction("udiv", safe)), select(by_zero, 0, a.instruction("urem", safe))
     by_zero, wraps = b.compare("eq", 0), b.compare("eq", -1)
     safe = select(by_zero | wraps, 1, b)

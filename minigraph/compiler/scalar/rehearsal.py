@@ -139,10 +139,15 @@ def _difference(op: Op, kinds: Sequence[TensorType], found: Types) -> str | None
         if not np.can_cast(by_numpy.dtype, result, "same_kind"):
             return f"its forward returns {by_numpy.dtype}, and its infer says {result}"
         expected, actual = by_numpy.astype(result), np.broadcast_to(writer.array(value.astype(result)), by_numpy.shape)
-    if result.kind != "f":
-        return None if np.array_equal(expected, actual) else DIFFERENT
-    margin = TOLERANCES[result.itemsize]
-    return None if np.allclose(actual, expected, rtol=margin, atol=margin, equal_nan=True) else DIFFERENT
+    return None if _are_close(actual, expected, 1) else "its forward computes something else on single values than on arrays"
+
+
+def _are_close(actual: Array, expected: Array, times: float) -> bool:
+    """Whether numbers are equal or, if they are floats, differ by no more than so many times their tolerance."""
+    if actual.dtype.kind != "f":
+        return np.array_equal(expected, actual)
+    margin = times * TOLERANCES[actual.dtype.itemsize]
+    return np.allclose(actual, expected, rtol=margin, atol=margin, equal_nan=True)
 
 
 def _difference_of_folds(op: Reduction, dtype: DType, result: DType) -> str | None:
@@ -161,10 +166,7 @@ def _difference_of_folds(op: Reduction, dtype: DType, result: DType) -> str | No
         expected, actual = op.over((0,)).forward(np, rows), writer.array(value.astype(result))
     if [one.dtype for one in states[0]] != [kind for kind, _ in op.states(dtype)]:
         return "its add returns other dtypes than its states have"
-    if result.kind != "f":
-        return None if np.array_equal(expected, actual) else FOLDS_DIFFERENTLY
-    margin = 4 * TOLERANCES[result.itemsize]
-    return None if np.allclose(actual, expected, rtol=margin, atol=margin, equal_nan=True) else FOLDS_DIFFERENTLY
+    return None if _are_close(actual, expected, 4) else "its fold of single values gives something else than its forward"
 
 
 def _difference_of_selections(op: Selection, kinds: Sequence[TensorType]) -> str | None:
@@ -187,10 +189,6 @@ def _counted(kind: TensorType, bound: int | None) -> Array:
     counted = (numbers if bound is None else numbers % max(bound, 1)).astype(kind.dtype).reshape(kind.shape)  # type: ignore[arg-type]
     counted.setflags(write=False)
     return counted
-
-
-FOLDS_DIFFERENTLY = "its fold of single values gives something else than its forward"
-DIFFERENT = "its forward computes something else on single values than on arrays"
 
 
 def _samples(dtypes: Sequence[DType]) -> list[Array]:

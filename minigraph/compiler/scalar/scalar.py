@@ -8,7 +8,7 @@ numbers, and results at the edges (overflow, division by 0, shifts that are too 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 import numpy as np
@@ -78,6 +78,33 @@ class Writer(ABC):
     @abstractmethod
     def library(self, name: str, *operands: Value) -> Value:
         """A function of the C library's mathematics, for floats of 32 or 64 bits."""
+
+
+Operator = Callable[["Value", Any], "Value"]
+
+
+def _turned(operator: Operator) -> Operator:
+    """The method for a number on the left of an operator."""
+    return lambda value, other: operator(value.like(other), value)
+
+
+def _instruction(name: str) -> Operator:
+    """The method that writes an instruction on a value and another operand."""
+    return lambda value, other: value.instruction(name, other)
+
+
+def _comparison(predicate: str) -> Operator:
+    """The method that compares a value with another operand."""
+    return lambda value, other: value.compare(predicate, other)
+
+
+def _unknown(what: str) -> Callable[..., Any]:
+    """The method that raises TypeError, since a kernel is written once for all elements."""
+
+    def raising(value: Value, *args: Any, **kwargs: Any) -> NoReturn:
+        raise InvalidTypeError(f"a value in a kernel is not known while the kernel is written, and has no {what}")
+
+    return raising
 
 
 class Value:
@@ -181,17 +208,10 @@ class Value:
             one, two = one.astype(FLOAT64), two.astype(FLOAT64)
         return one.instruction("fdiv", two)
 
-    def __radd__(self, other: Any) -> Value:
-        return self.like(other) + self
-
-    def __rsub__(self, other: Any) -> Value:
-        return self.like(other) - self
-
-    def __rmul__(self, other: Any) -> Value:
-        return self.like(other) * self
-
-    def __rtruediv__(self, other: Any) -> Value:
-        return self.like(other) / self
+    __radd__ = _turned(__add__)
+    __rsub__ = _turned(__sub__)
+    __rmul__ = _turned(__mul__)
+    __rtruediv__ = _turned(__truediv__)
 
     def __neg__(self) -> Value:
         if self.dtype.kind == "f":
@@ -209,68 +229,27 @@ class Value:
             square, remaining = square * square, remaining >> 1
         return 1.0 / result if exponent < 0 else result
 
-    def __and__(self, other: Any) -> Value:
-        return self.instruction("and", other)
-
-    def __or__(self, other: Any) -> Value:
-        return self.instruction("or", other)
-
-    def __xor__(self, other: Any) -> Value:
-        return self.instruction("xor", other)
-
-    def __lshift__(self, other: Any) -> Value:
-        return self.instruction("shl", other)
+    __and__ = _instruction("and")
+    __or__ = _instruction("or")
+    __xor__ = _instruction("xor")
+    __lshift__ = _instruction("shl")
 
     def __rshift__(self, other: Any) -> Value:
         return self.instruction("ashr" if self.dtype.kind == "i" else "lshr", other)
 
-    def __eq__(self, other: Any) -> Value:
-        return self.compare("eq", other)
-
-    def __ne__(self, other: Any) -> Value:
-        return self.compare("ne", other)
-
+    __eq__ = _comparison("eq")  # type: ignore[assignment]
+    __ne__ = _comparison("ne")  # type: ignore[assignment]
+    __lt__ = _comparison("lt")
+    __le__ = _comparison("le")
+    __gt__ = _comparison("gt")
+    __ge__ = _comparison("ge")
     __hash__ = object.__hash__
 
-    def __lt__(self, other: Any) -> Value:
-        return self.compare("lt", other)
-
-    def __le__(self, other: Any) -> Value:
-        return self.compare("le", other)
-
-    def __gt__(self, other: Any) -> Value:
-        return self.compare("gt", other)
-
-    def __ge__(self, other: Any) -> Value:
-        return self.compare("ge", other)
-
-    def __bool__(self) -> bool:
-        self._unknown("its truth; choose with xp.where, combine conditions with & and |")
-
-    def __int__(self) -> int:
-        self._unknown("a Python number")
-
-    def __float__(self) -> float:
-        self._unknown("a Python number")
-
-    def __index__(self) -> int:
-        self._unknown("a Python number")
-
-    def __iter__(self) -> Iterator[Any]:
-        self._unknown("its elements: it is a single one")
-
-    def __len__(self) -> int:
-        self._unknown("its length: it is a single element")
-
-    def __getitem__(self, index: Any) -> Any:
-        self._unknown("its elements: it is a single one")
-
-    def __array__(self, *args: Any, **kwargs: Any) -> Any:
-        self._unknown("a NumPy array; use the functions of xp")
-
-    def _unknown(self, what: str) -> NoReturn:
-        """TypeError: a kernel is written once for all elements."""
-        raise InvalidTypeError(f"a value in a kernel is not known while the kernel is written, and has no {what}")
+    __bool__ = _unknown("its truth; choose with xp.where, combine conditions with & and |")
+    __int__ = __float__ = __index__ = _unknown("a Python number")
+    __iter__ = __getitem__ = _unknown("its elements: it is a single one")
+    __len__ = _unknown("its length: it is a single element")
+    __array__ = _unknown("a NumPy array; use the functions of xp")
 
 
 def intrinsic(name: str, x: Value, *others: Any) -> Value:
@@ -280,13 +259,8 @@ def intrinsic(name: str, x: Value, *others: Any) -> Value:
 
 def select(condition: Value, a: Any, b: Any) -> Value:
     """a where the condition is true, else b, of which one may be a number."""
-    typed = next((one for one in (a, b) if isinstance(one, Value)), None)
-    first, second = (
-        (condition.writer.constant(a, FLOAT64), condition.writer.constant(b, FLOAT64))
-        if typed is None
-        else (typed.like(a), typed.like(b))
-    )
-    return condition.writer.choice(condition, first, second)
+    typed = next((one for one in (a, b) if isinstance(one, Value)), Value(condition.writer, "", FLOAT64))
+    return condition.writer.choice(condition, typed.like(a), typed.like(b))
 
 
 def copysign(x: Value, sign: Value) -> Value:
@@ -320,8 +294,4 @@ def in_float32(function: Callable[..., Value]) -> Callable[..., Value]:
 
 def from_libm(name: str) -> Callable[..., Value]:
     """A function of the C library's mathematics, which has one for each size of float."""
-
-    def called(*operands: Value) -> Value:
-        return operands[0].writer.library(name, *operands)
-
-    return in_float32(called)
+    return in_float32(lambda *operands: operands[0].writer.library(name, *operands))

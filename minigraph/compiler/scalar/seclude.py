@@ -14,13 +14,12 @@ import numpy as np
 from minigraph.compiler.scalar.rehearsal import objection
 from minigraph.core.errors import InvalidTypeError
 from minigraph.core.graph import Array, Composite, Graph, Item, Leaf, Op, Structural, Types, Variable, items
-from minigraph.core.index_map import IndexMap
-from minigraph.core.origin import carry_on, carry_origin, here, warn
-from minigraph.core.types import TensorType
-from minigraph.core.walks import transform, with_bodies
+from minigraph.core.origin import carry_origin, warn
+from minigraph.core.walks import with_bodies
 from minigraph.ops.array.selection import Selection
 from minigraph.ops.elementwise.base import Elementwise
-from minigraph.ops.reduce.base import Reduction, State
+from minigraph.ops.reduce.base import Reduction
+from minigraph.rewrite.engine import changed
 from minigraph.rewrite.partition import derives_from_compiled
 
 WITHOUT_EFFECT = {
@@ -30,10 +29,18 @@ WITHOUT_EFFECT = {
 """What a class may define anew without computing another value."""
 
 
+def _of_the_op(name: str) -> Any:
+    """The attribute, or the method, of the op that is held."""
+    return property(lambda held: getattr(held.op, name))
+
+
 class Held(Op):
     """An op of the package in the place of one from outside, as which it is shown."""
 
     op: Op
+    of_numbers = _of_the_op("of_numbers")
+    exactly = _of_the_op("exactly")
+    infer = _of_the_op("infer")
 
     def __repr__(self) -> str:
         return repr(self.op)
@@ -41,16 +48,6 @@ class Held(Op):
     @property
     def shown(self) -> Op:
         return self.op
-
-    @property
-    def of_numbers(self) -> bool:
-        return self.op.of_numbers
-
-    def exactly(self, *arrays: Array) -> Array:
-        return self.op.exactly(*arrays)
-
-    def infer(self, *types: Any) -> Any:
-        return self.op.infer(*types)
 
 
 class Opaque(Held):
@@ -60,14 +57,8 @@ class Opaque(Held):
     """The type of each of its results."""
     reason: str
     """Why it is not compiled, empty where its like would not be either."""
-
-    @property
-    def pure(self) -> bool:
-        return self.op.pure
-
-    @property
-    def view_of(self) -> int | None:
-        return self.op.view_of
+    pure = _of_the_op("pure")
+    view_of = _of_the_op("view_of")
 
     def forward(self, xp: Any, *arrays: Array) -> Any:
         lent = [_lent(one) for one in arrays]
@@ -137,8 +128,8 @@ class OpaqueLoop(Opaque, Structural):
 
     def with_body(self, roots: Sequence[Variable], inputs: tuple[Variable, ...]) -> tuple[Structural, tuple[Variable, ...]]:
         assert isinstance(self.op, Structural)
-        changed, operands = self.op.with_body(roots, inputs)
-        return OpaqueLoop(op=changed, kinds=self.kinds, reason=self.reason, body=changed.body), operands
+        op, operands = self.op.with_body(roots, inputs)
+        return OpaqueLoop(op=op, kinds=self.kinds, reason=self.reason, body=op.body), operands
 
 
 class Rehearsed(Held, Elementwise):
@@ -157,21 +148,13 @@ class Folded(Held, Reduction):
     op: Reduction
     axes: tuple[int, ...]
     dtype: np.dtype[Any]
+    states = _of_the_op("states")
+    add = _of_the_op("add")
+    merge = _of_the_op("merge")
+    result = _of_the_op("result")
 
     def over(self, axes: tuple[int, ...]) -> Reduction:
         return Folded(op=self.op.over(axes), axes=axes, dtype=self.dtype)
-
-    def states(self, dtype: np.dtype[Any]) -> tuple[tuple[np.dtype[Any], Any], ...]:
-        return self.op.states(dtype)
-
-    def add(self, xp: Any, state: State, x: Array, position: Array) -> State:
-        return self.op.add(xp, state, x, position)
-
-    def merge(self, xp: Any, state: State, other: State) -> State:
-        return self.op.merge(xp, state, other)
-
-    def result(self, xp: Any, state: State, dtype: np.dtype[Any]) -> Array:
-        return self.op.result(xp, state, dtype)
 
     def forward(self, xp: Any, x: Array) -> Array:
         return xp.array(self.op.forward(xp, _lent(x)), dtype=self.dtype)
@@ -181,29 +164,21 @@ class Selected(Held, Selection):
     """A selection that is compiled, after a rehearsal, by its own index map."""
 
     op: Selection
-
-    def is_view(self, *types: TensorType) -> bool:
-        return self.op.is_view(*types)
-
-    def shape_inputs(self, inputs: Sequence[Variable]) -> Sequence[Variable] | None:
-        return self.op.shape_inputs(inputs)
+    is_view = _of_the_op("is_view")
+    shape_inputs = _of_the_op("shape_inputs")
+    index_map = _of_the_op("index_map")
 
     def with_static_shape(self, inputs: tuple[Variable, ...]) -> tuple[Op, tuple[Variable, ...]]:
         op, kept = self.op.with_static_shape(inputs)
         assert isinstance(op, Selection)
         return Selected(op), kept
 
-    def index_map(self, *types: TensorType) -> IndexMap | None:
-        return self.op.index_map(*types)
-
 
 class Expandable(Held, Composite):
     """A composite from outside of the package, known by what it expands to alone."""
 
     op: Composite
-
-    def expand(self, *inputs: Variable) -> Any:
-        return self.op.expand(*inputs)
+    expand = _of_the_op("expand")
 
 
 def seclude(graph: Graph) -> Graph:
@@ -211,16 +186,14 @@ def seclude(graph: Graph) -> Graph:
     if not any(variable.op.foreign for variable in with_bodies(graph.variables)):
         return graph
 
-    def held(variable: Variable) -> Variable:
+    def held(variable: Variable) -> Variable | None:
         op = variable.op
         if not op.foreign or isinstance(op, Leaf):
-            return variable
-        carry_on(variable.origin)
+            return None
         inputs = items(variable.inputs[0]) if isinstance(op, Item) else variable.inputs
         return Variable(_held(op, variable), inputs, variable.type, variable.name, variable.tags, variable.origin)
 
-    with carry_origin(here()):
-        return graph.with_roots(transform(graph.roots, held))
+    return changed(graph, held)
 
 
 def _held(op: Op, variable: Variable) -> Op:

@@ -7,16 +7,16 @@ smaller than it is by far, and stay in a core's cache, where its rows at all ste
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from minigraph.compiler.shaped.layout import is_view, sizes
 from minigraph.core.graph import Constant, Graph, Input, Item, Variable, toposort
 from minigraph.core.origin import carry_on, carry_origin, here
-from minigraph.core.record import Record
 from minigraph.core.walks import rebuild
 from minigraph.ops.array.indexing import Index
 from minigraph.ops.elementwise.base import Elementwise
 from minigraph.ops.loop.loop import Scan
+from minigraph.rewrite.engine import users_of
 from minigraph.rewrite.merge import merge
 from minigraph.rewrite.push_slices import push_slices
 
@@ -26,29 +26,23 @@ MOST_OPS, TIMES_SMALLER = 8, 8
 """How many operations rows may take, and how much smaller must be what they are computed from."""
 
 
-class Rows(Record):
-    """One row of a stack, in the body of the loop that makes it, and what it is computed from there."""
-
-    row: Variable
-    leaves: tuple[Variable, ...]
+Rows = tuple[Variable, list[Variable]]
+"""One row of a stack, in the body of the loop that makes it, and what it is computed from there."""
 
 
 def rematerialize(graph: Graph) -> Graph:
     """The graph, all of whose sizes are known, with rows of loops computed where they are read."""
-    roots = list(graph.roots)
+    roots = graph.roots
     with carry_origin(here()):
         while found := _first_change(roots):
             roots = rebuild(roots, found)
-    return graph if roots == list(graph.roots) else merge(push_slices(graph.with_roots(roots)))
+    return graph if roots == graph.roots else merge(push_slices(graph.with_roots(roots)))
 
 
 def _first_change(roots: Sequence[Variable]) -> dict[Variable, Variable]:
     """What stands for a loop whose rows are computed again, and for those that read them; nothing if there is none."""
     order = toposort(roots)
-    readers: dict[Variable, list[Variable]] = {}
-    for one in order:
-        for operand in one.inputs:
-            readers.setdefault(operand, []).append(one)
+    readers = users_of(order)
     for whole in order:
         if isinstance(whole.op, Scan) and not whole.op.stops:
             chosen = {
@@ -90,7 +84,7 @@ def _rows(stack: Variable, op: Scan) -> Rows | None:
         seen.update(one.inputs)
     if ops > MOST_OPS or sum(math.prod(sizes(one)) for one in leaves) > small:
         return None
-    return Rows(row, tuple(leaves))
+    return row, leaves
 
 
 def _changed(order: Sequence[Variable], whole: Variable, chosen: Mapping[Variable, Rows]) -> dict[Variable, Variable]:
@@ -103,7 +97,7 @@ def _changed(order: Sequence[Variable], whole: Variable, chosen: Mapping[Variabl
     rows = {inner: outer for inner, outer in sequences if sizes(outer)[0] == op.steps}
     rows |= {op.body.outputs[k]: results[k] for k in places if k >= op.states and k in results}
     fixed = dict(shared)
-    leaves = dict.fromkeys(leaf for one in chosen.values() for leaf in one.leaves)
+    leaves = dict.fromkeys(leaf for _, some in chosen.values() for leaf in some)
     fresh = [leaf for leaf in leaves if leaf not in rows and leaf not in fixed]
     body = Graph(op.body.inputs, (*(op.body.outputs[k] for k in places), *fresh))
     altered = op.altered(body=body)(*whole.inputs)
@@ -122,10 +116,7 @@ def _reading(
     fixed: Mapping[Variable, Variable],
     found: Mapping[Variable, Variable],
 ) -> Variable:
-    """A loop that computes rows instead of reading them.
-
-    rows, fixed: what stands outside of the loop that made them, row by row or as it is, for what they are computed from.
-    """
+    """A loop that computes rows instead of reading them, from what stands for `rows` and `fixed` values outside of loops."""
     op = reader.op
     assert isinstance(op, Scan)
     sequences, states, shared = op.split(list(zip(op.body.inputs, reader.inputs[1:], strict=True)))
@@ -134,22 +125,16 @@ def _reading(
     for inner, outer in sequences:
         if outer in chosen:
             taken: dict[Variable, Variable] = {}
-            for leaf in chosen[outer].leaves:
+            row, leaves = chosen[outer]
+            for leaf in leaves:
                 pairs, source = (given[0], rows[leaf]) if leaf in rows else (given[1], fixed[leaf])
                 if source not in [known for _, known in pairs]:
                     pairs.append((Variable(Input(), (), leaf.type, leaf.name, (), leaf.origin), source))
                 taken[leaf] = next(one for one, known in pairs if known is source)
-            swaps.update(_swaps(op, inner, chosen[outer].row, taken))
+            readers = [one for one in op.body.variables if isinstance(one.op, Index) and one.inputs == (inner,)]
+            whole, parts = (rebuild([row], taken)[0] for _ in range(2))  # slices are taken of a copy of their own
+            swaps |= {inner: whole} | {one: one.op(parts) for one in readers}
     pairs = [*given[0], *states, *given[1]]
     body = Graph(tuple(inner for inner, _ in pairs), tuple(rebuild(op.body.outputs, swaps)))
-    inputs = rebuild([reader.inputs[0], *(outer for _, outer in pairs)], dict(found))
+    inputs = rebuild([reader.inputs[0], *(outer for _, outer in pairs)], found)
     return op.altered(body=body, sequences=len(given[0]))(*inputs)
-
-
-def _swaps(op: Scan, given: Variable, row: Variable, taken: Mapping[Variable, Variable]) -> Iterator[tuple[Variable, Variable]]:
-    """The row in the place of what was given, once as a whole, and once for those who read slices of it."""
-    whole, parts = (rebuild([row], dict(taken))[0] for _ in range(2))
-    yield given, whole
-    for one in op.body.variables:
-        if isinstance(one.op, Index) and one.inputs == (given,):
-            yield one, one.op(parts)

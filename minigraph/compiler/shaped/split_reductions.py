@@ -12,11 +12,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import cache
 
 from minigraph.compiler.shaped.layout import sizes
 from minigraph.core.graph import Graph, Variable
-from minigraph.core.origin import carry_on, carry_origin, here
-from minigraph.core.walks import transform
 from minigraph.ops.array.arranging import Concatenate
 from minigraph.ops.array.shape import Dimshuffle, dimshuffle, reshape
 from minigraph.ops.elementwise.arithmetic import multiply
@@ -24,6 +23,7 @@ from minigraph.ops.elementwise.base import Elementwise
 from minigraph.ops.linear.products import MatMul
 from minigraph.ops.reduce.base import Reduction
 from minigraph.ops.reduce.reduction import sum as sum_over
+from minigraph.rewrite.engine import changed
 
 BLOCKS = 16
 """Into how many blocks rows are split, at most."""
@@ -42,54 +42,42 @@ def split_rows(graph: Graph, blocks_of: Callable[[Variable, int, int], int]) -> 
 
     blocks_of: in how many blocks a fold is wanted to be done, given it, its rows and its columns; 1 for folds that are fine.
     """
-    blocks: dict[tuple[Variable, int, int], Variable] = {}
 
+    @cache
     def in_blocks(variable: Variable, leading: int, count: int) -> Variable:
         """A value whose leading axes were joined, and split into blocks; what is cheap is computed in that shape."""
         shape = sizes(variable)
-        key = (variable, leading, count)
-        if key not in blocks:
-            rows = math.prod(shape[:leading])
-            if isinstance(variable.op, Elementwise) and variable.op.cost == 1 and variable.inputs:
-                whole = [_operand(one, shape, leading) for one in variable.inputs]
-                if None not in whole:
-                    parts = [one if flat else in_blocks(one, leading, count) for one, flat in whole if one is not None]  # type: ignore[misc]
-                    blocks[key] = variable.op(*parts)
-                    return blocks[key]
-            blocks[key] = reshape(variable, (count, rows // count, *shape[leading:]))
-        return blocks[key]
+        if isinstance(variable.op, Elementwise) and variable.op.cost == 1 and variable.inputs:
+            whole = [_operand(one, shape, leading) for one in variable.inputs]
+            if None not in whole:
+                parts = [one if flat else in_blocks(one, leading, count) for one, flat in whole]  # type: ignore[misc]
+                return variable.op(*parts)
+        return reshape(variable, (count, math.prod(shape[:leading]) // count, *shape[leading:]))
 
-    def step(variable: Variable) -> Variable:
-        carry_on(variable.origin)
+    def step(variable: Variable) -> Variable | None:
         op = variable.op
-        if not isinstance(op, Reduction) or not folds_leading_axes(variable):
-            return variable
+        if not isinstance(op, Reduction) or not op.axes or op.axes != tuple(range(len(op.axes))):
+            return None
         x, leading = variable.inputs[0], len(op.axes)
         rows, columns = math.prod(sizes(x)[:leading]), math.prod(sizes(variable))
         count = equal_parts(rows, blocks_of(variable, rows, columns)) if rows else 1
-        if count == 1:
-            return variable
-        steps = op.in_two_steps((1,), (0,), x.dtype)
-        return variable if steps is None else steps[1](steps[0](in_blocks(x, leading, count)))
+        steps = op.in_two_steps((1,), (0,), x.dtype) if count > 1 else None
+        return None if steps is None else steps[1](steps[0](in_blocks(x, leading, count)))
 
-    with carry_origin(here()):
-        return graph.with_roots(transform(graph.roots, step))
+    return changed(graph, step)
 
 
 def pass_single(graph: Graph) -> Graph:
     """The graph, all of whose sizes are known, with that element in the place of a fold of one element."""
 
-    def step(variable: Variable) -> Variable:
-        op = variable.op
-        x = variable.inputs[0] if variable.inputs else variable
-        if not isinstance(op, Reduction) or not op.axes or any(sizes(x)[axis] != 1 for axis in op.axes):
-            return variable
-        carry_on(variable.origin)
-        element = op.of_one(x)
-        return variable if element is None else dimshuffle(element, *(axis for axis in range(x.ndim) if axis not in op.axes))
+    def step(variable: Variable) -> Variable | None:
+        match variable:
+            case Variable(Reduction(axes) as op, (x,)) if axes and all(sizes(x)[axis] == 1 for axis in axes):
+                element = op.of_one(x)
+                return None if element is None else dimshuffle(element, *(axis for axis in range(x.ndim) if axis not in axes))
+        return None
 
-    with carry_origin(here()):
-        return graph.with_roots(transform(graph.roots, step))
+    return changed(graph, step)
 
 
 def blocks_for_cores(variable: Variable, rows: int, columns: int) -> int:
@@ -100,15 +88,13 @@ def blocks_for_cores(variable: Variable, rows: int, columns: int) -> int:
 def split_products(graph: Graph) -> Graph:
     """The graph with products of vectors, and products whose sums have many terms, done as folds of what goes with them."""
 
-    def step(variable: Variable) -> Variable:
-        if not isinstance(variable.op, MatMul):
-            return variable
-        carry_on(variable.origin)
+    def step(variable: Variable) -> Variable | None:
+        if not isinstance(variable.op, MatMul) or variable.ndim != 2:
+            return None
         folds = _as_folds(variable)
         return _sum_of_products(variable) if folds is None else folds
 
-    with carry_origin(here()):
-        return graph.with_roots(transform(graph.roots, step))
+    return changed(graph, step)
 
 
 def equal_parts(length: int, most: int) -> int:
@@ -126,8 +112,6 @@ def blocks_of_terms(terms: int) -> int:
 def _as_folds(variable: Variable) -> Variable | None:
     """A product of a vector and a matrix that is computed element for element as folds; None if it is none."""
     a, b = variable.inputs
-    if variable.ndim != 2:
-        return None
     row = sizes(a)[0] == 1 and isinstance(b.op, Elementwise | Concatenate)
     column = sizes(b)[1] == 1 and isinstance(a.op, Elementwise | Concatenate)
     if not (row or column) or sizes(a)[1] >= MANY_ROWS or math.prod(sizes(variable)) < SOME_RESULTS:
@@ -137,16 +121,12 @@ def _as_folds(variable: Variable) -> Variable | None:
     return dimshuffle(sum_over(multiply(a, dimshuffle(b, 1, 0)), 1), 0, None)
 
 
-def _sum_of_products(variable: Variable) -> Variable:
+def _sum_of_products(variable: Variable) -> Variable | None:
     """A product of two matrices whose sums have many terms as the sum of a stack of products of parts."""
     a, b = variable.inputs
-    if variable.ndim != 2:
-        return variable
     (rows, columns), terms = sizes(variable), sizes(a)[1]
-    if rows * columns > FEW_ELEMENTS * (rows + columns):
-        return variable
-    count = blocks_of_terms(terms)
-    return variable if count == 1 else sum_over(MatMul()(_in_stack(a, 1, count), _in_stack(b, 0, count)), 0)
+    count = blocks_of_terms(terms) if rows * columns <= FEW_ELEMENTS * (rows + columns) else 1
+    return None if count == 1 else sum_over(MatMul()(_in_stack(a, 1, count), _in_stack(b, 0, count)), 0)
 
 
 def _in_stack(matrix: Variable, axis: int, count: int) -> Variable:
@@ -165,41 +145,26 @@ def split_apart(graph: Graph, pays: Callable[[int, int], bool]) -> Graph:
     pays: whether that is wanted for a fold of so many elements to so many results.
     """
 
-    def step(variable: Variable) -> Variable:
+    def step(variable: Variable) -> Variable | None:
         op = variable.op
         if not isinstance(op, Reduction):
-            return variable
-        last = [axis for k, axis in enumerate(op.axes) if op.axes[-1] - axis == len(op.axes) - 1 - k]
+            return None
+        x, last = variable.inputs[0], [axis for k, axis in enumerate(op.axes) if op.axes[-1] - axis == len(op.axes) - 1 - k]
         others = op.axes[: len(op.axes) - len(last)]
-        if not others or not pays(math.prod(sizes(variable.inputs[0])), math.prod(sizes(variable))):
-            return variable
-        carry_on(variable.origin)
-        steps = op.in_two_steps(tuple(last), tuple(others), variable.inputs[0].dtype)
-        return variable if steps is None else steps[1](steps[0](variable.inputs[0]))
+        wanted = others and pays(math.prod(sizes(x)), math.prod(sizes(variable)))
+        steps = op.in_two_steps(tuple(last), others, x.dtype) if wanted else None
+        return None if steps is None else steps[1](steps[0](x))
 
-    with carry_origin(here()):
-        return graph.with_roots(transform(graph.roots, step))
-
-
-def folds_leading_axes(variable: Variable) -> bool:
-    """Whether a variable folds the leading axes of an array."""
-    op = variable.op
-    assert isinstance(op, Reduction)
-    return bool(op.axes) and op.axes == tuple(range(len(op.axes)))
+    return changed(graph, step)
 
 
 def _operand(one: Variable, shape: tuple[int, ...], leading: int) -> tuple[Variable, bool] | None:
     """An operand of a result of some shape: itself, to be split as that is; or a row of columns, and True; else None."""
     own = sizes(one)
-    trailing = shape[leading:]
     if own == shape:
         return one, False
     missing = len(shape) - len(own)
-    padded = (1,) * missing + own
-    if math.prod(padded[:leading]) != 1 or len(padded) != len(shape):
+    if math.prod(own[: max(leading - missing, 0)]) != 1:
         return None
-    if not one.ndim:
-        return one, True
-    kept = [axis - missing for axis in range(leading, len(shape)) if axis >= missing]
-    dropped = dimshuffle(one, *kept) if len(kept) < one.ndim else one
-    return (dropped, True) if len(trailing) >= dropped.ndim else None
+    kept = range(max(leading - missing, 0), one.ndim)
+    return dimshuffle(one, *kept) if len(kept) < one.ndim else one, True

@@ -7,6 +7,7 @@ products, quotients, powers, extremes, limits and choices. It builds the logarit
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -41,7 +42,7 @@ from minigraph.ops.linear.products import Einsum, MatMul
 from minigraph.ops.reduce.reduction import Max, Min, Peak, Prod, Sum, sum
 from minigraph.ops.reduce.softmax import LogSoftmax, Softmax
 from minigraph.ops.reduce.statistics import LogSumExp, Mean
-from minigraph.rewrite.stability.quotients import complement_argument, quotient_as_sigmoid, quotient_as_softmax
+from minigraph.rewrite.stability.quotients import complement_argument, sigmoid_of_quotient, softmax_of_quotient
 from minigraph.rewrite.stability.sight import DEEPEST, is_constant, is_open, seen
 
 
@@ -77,6 +78,11 @@ class _Search:
             self._known[variable] = found
         return self._known[variable]
 
+    def _through(self, x: Variable, depth: int, change: Callable[[Variable], Variable]) -> Logarithm | None:
+        """Of x, if it is found, with a change made to the logarithm."""
+        inner = self.of(x, depth)
+        return None if inner is None else inner._replace(value=change(inner.value))
+
     def _source(self, variable: Variable, depth: int) -> Logarithm | None:
         """Of what has an exponent of its own."""
         match variable:
@@ -96,20 +102,26 @@ class _Search:
         return None if opposite is None else Logarithm(-softplus(opposite), True)
 
     def _view(self, variable: Variable, depth: int) -> Logarithm | None:
-        """Of elements in other places, or in another dtype."""
+        """Of elements in other places, chosen, or in another dtype."""
         match variable:
             case Variable(Index() | Dimshuffle() | Reshape() | BroadcastTo() as op, (x, *others)):
-                inner = self.of(x, depth)
-                return None if inner is None else inner._replace(value=op(inner.value, *others))
+                return self._through(x, depth, lambda value: op(value, *others))
             case Variable(Cast(dtype), (x,)) if x.dtype.kind == "f":
-                inner = self.of(x, depth)
-                return None if inner is None else inner._replace(value=cast(inner.value, dtype))
+                return self._through(x, depth, lambda value: cast(value, dtype))
             case Variable(Concatenate() as op, parts):
-                inner_ones = [self.of(part, depth) for part in parts]
-                if any(one is not None for one in inner_ones):
-                    logs = [log(part) if one is None else one.value for one, part in zip(inner_ones, parts, strict=True)]
-                    return Logarithm(op(*logs), False)
+                return self._any_of(parts, depth, op)
+            case Variable(Where() as op, (condition, *parts)):
+                return self._any_of(parts, depth, lambda a, b: op(condition, a, b))
+            case Variable(GradScale() as op, (x,)):
+                return self._through(x, depth, op)
         return None
+
+    def _any_of(self, parts: Sequence[Variable], depth: int, put: Callable[..., Variable]) -> Logarithm | None:
+        """Of elements that come from several parts, if exponents are found below any of these."""
+        found = [self.of(part, depth) for part in parts]
+        if not any(found):
+            return None
+        return Logarithm(put(*(log(part) if one is None else one.value for one, part in zip(found, parts, strict=True))), False)
 
     def _fold(self, variable: Variable, depth: int) -> Logarithm | None:
         """Of a sum, a mean, a product or an extreme over axes."""
@@ -121,11 +133,9 @@ class _Search:
                 count = log(cast(size(x, axes), variable.dtype))
                 return None if total is None else total._replace(value=total.value - count)
             case Variable(Max() | Min() as op, (x,)):
-                inner = self.of(x, depth)
-                return None if inner is None else inner._replace(value=op(inner.value))
+                return self._through(x, depth, op)
             case Variable(Prod(axes), (x,)):
-                inner = self.of(x, depth)
-                return None if inner is None else inner._replace(value=Sum(axes)(inner.value))
+                return self._through(x, depth, Sum(axes))
             case Variable(Einsum(operands, result), (_, _)):
                 return self._contracted(list(zip(operands, variable.inputs, strict=True)), result, depth)
             case Variable(MatMul(), (a, b)) if a.ndim == b.ndim == 2 and b.type.shape[1] == 1:
@@ -169,12 +179,10 @@ class _Search:
 
     def _product(self, variable: Variable, depth: int) -> Logarithm | None:
         """Of a product, a quotient or a power."""
-        softmax = quotient_as_softmax(variable)
-        if softmax is not None:
+        if (softmax := softmax_of_quotient(variable)) is not None:
             inner = self.of(softmax, depth)
             return None if inner is None else inner._replace(at_most_one=True)
-        sigmoid_form = quotient_as_sigmoid(variable)
-        if sigmoid_form is not None:
+        if (sigmoid_form := sigmoid_of_quotient(variable)) is not None:
             return self.of(sigmoid_form, depth)
         match variable:
             case Variable(Multiply() | Divide() as op, (a, b)):
@@ -187,24 +195,17 @@ class _Search:
                     return None
                 small = sign > 0 and one is not None and other is not None and one.at_most_one and other.at_most_one
                 return Logarithm(first + second if sign > 0 else first - second, small)
-            case Variable(Reciprocal(), (x,)):
-                return self._multiple(x, -1.0, depth)
-            case Variable(Square(), (x,)):
-                return self._multiple(x, 2.0, depth)
-            case Variable(Sqrt(), (x,)):
-                return self._multiple(x, 0.5, depth)
+            case Variable(Reciprocal() | Square() | Sqrt() as op, (x,)):
+                factor = {Reciprocal: -1.0, Square: 2.0, Sqrt: 0.5}[type(op)]
+                inner = self.of(x, depth)
+                return None if inner is None else Logarithm(inner.value * factor, inner.at_most_one and factor > 0)
             case Variable(Power(), (x, Variable(Constant(value)))) if value.all() and np.isfinite(value).all():
                 inner = self.of(x, depth)
                 return None if inner is None else Logarithm(inner.value * variable.inputs[1], False)
         return None
 
-    def _multiple(self, x: Variable, factor: float, depth: int) -> Logarithm | None:
-        """Of a power of x."""
-        inner = self.of(x, depth)
-        return None if inner is None else Logarithm(inner.value * factor, inner.at_most_one and factor > 0)
-
     def _other(self, variable: Variable, depth: int) -> Logarithm | None:
-        """Of a sum of two, a choice, or what is limited."""
+        """Of a sum of two, what is without a sign, or what is limited."""
         match variable:
             case Variable(Add(), (a, b)):
                 one, other = self.of(a, depth), self.of(b, depth)
@@ -215,30 +216,19 @@ class _Search:
                     return None
                 plus_one = is_constant(rest, 1) and found.value.type == variable.type
                 return Logarithm(softplus(found.value) if plus_one else logaddexp(found.value, log(rest)), False)
-            case Variable(Where() as op, (condition, a, b)):
-                one, other = self.of(a, depth), self.of(b, depth)
-                if one is None and other is None:
-                    return None
-                logs = [log(x) if x_log is None else x_log.value for x, x_log in ((a, one), (b, other))]
-                return Logarithm(op(condition, *logs), False)
             case Variable(Absolute() | Relu() | Negative() | Subtract()) if (positive := _without_sign(variable)) is not None:
                 return self.of(positive, depth)
-            case Variable(GradScale() as op, (x,)):
-                inner = self.of(x, depth)
-                return None if inner is None else inner._replace(value=op(inner.value))
             case Variable(Maximum() | Minimum(), (a, b)):
                 return self._limited(variable, a, b, depth) or self._limited(variable, b, a, depth)
         return None
 
     def _limited(self, variable: Variable, x: Variable, limit: Variable, depth: int) -> Logarithm | None:
         """Of what is limited by a constant."""
-        inner = self.of(x, depth) if isinstance(limit.op, Constant) else None
-        if inner is None or not isinstance(limit.op, Constant):
+        if not isinstance(limit.op, Constant) or (inner := self.of(x, depth)) is None:
             return None
         upper, bound = isinstance(variable.op, Minimum), limit.op.value
-        if inner.value.type == variable.type and (
-            (upper and inner.at_most_one and bool((bound >= 1).all())) or (not upper and bool((bound <= 0).all()))
-        ):
+        neutral = inner.at_most_one and (bound >= 1).all() if upper else (bound <= 0).all()
+        if neutral and inner.value.type == variable.type:
             return inner
         if not (bound > 0).all():
             return None
@@ -289,10 +279,7 @@ def _without_sign(variable: Variable) -> Variable | None:
 
 
 def _log_of_weighted_sum(weights: Variable, exponents: Variable, axes: tuple[int, ...]) -> Variable:
-    """log(sum(weights * exp(exponents))), relative to the greatest exponent that has a weight.
-
-    What is infinite or NaN without a weight makes the result NaN, as 0 * inf does.
-    """
+    """log(sum(weights * exp(exponents))), relative to the greatest exponent that has a weight; NaN where 0 * inf is added."""
     absent = where(lt(exponents, math.inf), cast(-math.inf, exponents.dtype), cast(math.nan, exponents.dtype))
     level = Peak(axes)(where(neq(weights, 0), exponents, absent))
     level = where(isinf(level), 0, level)

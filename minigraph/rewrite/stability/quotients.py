@@ -39,20 +39,22 @@ def sigmoid_argument(variable: Variable, depth: int = DEEPEST) -> Variable | Non
 
 def complement_argument(variable: Variable) -> Variable | None:
     """x of what is 1 - sigmoid(x)."""
+    x: Variable | None = None
     match variable:
         case Variable(Subtract(), (one, s)) if is_constant(one, 1):
             x = sigmoid_argument(s)
-        case Variable(Add(), (one, Variable(Negative(), (s,)) as negated)) if is_constant(one, 1) and is_open(negated):
-            x = sigmoid_argument(s)
-        case Variable(Add(), (Variable(Negative(), (s,)) as negated, one)) if is_constant(one, 1) and is_open(negated):
-            x = sigmoid_argument(s)
-        case _:
-            return None
+        case Variable(Add(), (a, b)):
+            one, negated = (a, b) if isinstance(b.op, Negative) else (b, a)
+            if is_constant(one, 1) and isinstance(negated.op, Negative) and is_open(negated):
+                x = sigmoid_argument(negated.inputs[0])
     return x if x is not None and x.type == variable.type else None
 
 
-def quotient_as_sigmoid(variable: Variable) -> Variable | None:
-    """1 / (1 + exp(-x)) as sigmoid(x), and exp(x) / (1 + exp(x)), which is NaN for an infinite x, as are shares of sums."""
+def sigmoid_of_quotient(variable: Variable) -> Variable | None:
+    """1 / (1 + exp(-x)) -> sigmoid(x), exp(x) / (1 + exp(x)) -> sigmoid(x), exp(x) / (exp(x) + exp(y)) -> sigmoid(x - y).
+
+    Those with an exponential above are NaN for an infinite x.
+    """
     found = _sigmoid_quotient(variable)
     if found is None:
         return _share_of_sum(variable)
@@ -65,20 +67,17 @@ def _sigmoid_quotient(variable: Variable) -> tuple[Variable, bool] | None:
     top: Variable | None = None
     match variable:
         case Variable(Divide(), (numerator, bottom)):
-            top = numerator
-        case Variable(Reciprocal(), (bottom,)):
-            pass
-        case Variable(Power(), (bottom, exponent)) if is_constant(exponent, -1):
+            top = None if is_constant(numerator, 1) else seen(numerator)
+        case Variable(Reciprocal() | Power(), (bottom, *exponents)) if all(is_constant(one, -1) for one in exponents):
             pass
         case _:
             return None
     y = _exponent_beside_one(seen(bottom))
     if y is None or y.type != variable.type:
         return None
-    if top is None or is_constant(top, 1):
+    if top is None:
         negated = seen(y)
         return (negated.inputs[0] if isinstance(negated.op, Negative) and is_open(negated) else -y), False
-    top = seen(top)
     return (y, True) if isinstance(top.op, Exp) and is_open(top) and are_alike(top.inputs[0], y) else None
 
 
@@ -136,8 +135,8 @@ Labels = tuple[int | None, ...]
 """For each axis of a variable the axis of an exponential that it shows, None for one of size 1 that was added."""
 
 
-def quotient_as_softmax(variable: Variable) -> Variable | None:
-    """exp(x) / sum(exp(x)) relative to the greatest x, whatever views lie on the way; None where it is relative already."""
+def softmax_of_quotient(variable: Variable) -> Variable | None:
+    """exp(x) / sum(exp(x)) -> softmax(x), whatever views lie on the way, unless it is relative to the greatest x already."""
     match variable:
         case Variable(Divide(), (top, bottom)):
             return _relative_softmax(variable, top, bottom)

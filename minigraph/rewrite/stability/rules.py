@@ -37,7 +37,7 @@ from minigraph.ops.reduce.softmax import Softmax, SoftmaxGradient
 from minigraph.ops.reduce.statistics import EuclideanNorm, LogSumExp
 from minigraph.rewrite.engine import Rule, rewrite
 from minigraph.rewrite.stability.logarithms import logarithm
-from minigraph.rewrite.stability.quotients import quotient_as_sigmoid, quotient_as_softmax, sigmoid_argument
+from minigraph.rewrite.stability.quotients import sigmoid_argument, sigmoid_of_quotient, softmax_of_quotient
 from minigraph.rewrite.stability.sight import are_alike, held, is_constant, is_open, seen
 
 
@@ -63,16 +63,6 @@ def _log_of_one_and(x: Variable) -> Variable | None:
         return None if y is None else -softplus(y)
     found = logarithm(x)
     return None if found is None or found.at_most_one else softplus(found.value)
-
-
-def softmax_of_quotient(variable: Variable) -> Variable | None:
-    """exp(x) / sum(exp(x)) -> softmax(x)."""
-    return quotient_as_softmax(variable)
-
-
-def sigmoid_of_quotient(variable: Variable) -> Variable | None:
-    """1 / (1 + exp(-x)) -> sigmoid(x), exp(x) / (1 + exp(x)) -> sigmoid(x), exp(x) / (exp(x) + exp(y)) -> sigmoid(x - y)."""
-    return quotient_as_sigmoid(variable)
 
 
 def softmax_gradient_of_log(variable: Variable) -> Variable | None:
@@ -152,10 +142,9 @@ def _viewed(variable: Variable, views: list[Variable]) -> Variable:
 def log_of_one_plus(variable: Variable) -> Variable | None:
     """log(1 + x) -> log1p(x), log(1 - x) -> log1p(-x)."""
     match variable:
-        case Variable(Log(), (Variable(Add(), (one, x)),)) if is_constant(one, 1) and x.type == variable.type:
-            return log1p(x)
-        case Variable(Log(), (Variable(Add(), (x, one)),)) if is_constant(one, 1) and x.type == variable.type:
-            return log1p(x)
+        case Variable(Log(), (Variable(Add(), (a, b)),)):
+            one, x = (a, b) if is_constant(a, 1) and b.type == variable.type else (b, a)
+            return log1p(x) if is_constant(one, 1) and x.type == variable.type else None
         case Variable(Log(), (Variable(Subtract(), (one, x)),)) if is_constant(one, 1) and x.type == variable.type:
             return log1p(-x)
     return None
@@ -207,9 +196,7 @@ def _without_poles(quotients: Variable, s: Variable, rest: Variable, depth: int)
 def _is_complement(variable: Variable, s: Variable) -> bool:
     """Whether a variable is 1 - s, with s a sigmoid."""
     match variable:
-        case Variable(Subtract(), (one, t)):
-            return t is s and isinstance(s.op, Sigmoid) and is_constant(one, 1)
-        case Variable(Add(), (Variable(Negative(), (t,)), one)):
+        case Variable(Subtract(), (one, t)) | Variable(Add(), (Variable(Negative(), (t,)), one)):
             return t is s and isinstance(s.op, Sigmoid) and is_constant(one, 1)
     return False
 
@@ -217,9 +204,7 @@ def _is_complement(variable: Variable, s: Variable) -> bool:
 def root_of_squares(variable: Variable) -> Variable | None:
     """sqrt(sum(x * x)) -> norm(x), which has room for the squares, and gradient 0 at 0."""
     match variable:
-        case Variable(Sqrt(), (total,)):
-            return _norm(seen(total))
-        case Variable(Power(), (total, half)) if is_constant(half, 0.5):
+        case Variable(Sqrt() | Power(), (total, *halves)) if all(is_constant(half, 0.5) for half in halves):
             return _norm(seen(total))
     return None
 

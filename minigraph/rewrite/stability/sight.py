@@ -39,13 +39,9 @@ def seen(variable: Variable) -> Variable:
         match variable:
             case Variable(Identity(), (x, *_)) if type(variable.op) is Identity:
                 shown = x
-            case Variable(Multiply() | Add(), (a, b)):
-                neutral = 1 if isinstance(variable.op, Multiply) else 0
-                shown = a if is_constant(b, neutral) else b if is_constant(a, neutral) else None
-            case Variable(Divide(), (a, b)) if is_constant(b, 1):
-                shown = a
-            case Variable(Subtract(), (a, b)) if is_constant(b, 0):
-                shown = a
+            case Variable(Multiply() | Divide() | Add() | Subtract() as op, (a, b)):
+                neutral, turns = int(isinstance(op, Multiply | Divide)), isinstance(op, Multiply | Add)
+                shown = a if is_constant(b, neutral) else b if turns and is_constant(a, neutral) else None
         if shown is None or shown.type != variable.type:
             break
         variable = shown

@@ -5,8 +5,8 @@ from __future__ import annotations
 import minigraph as mg
 from minigraph.compiler.cpu.stage_shape import StageShape
 from minigraph.compiler.loops.donation import overwrite
-from minigraph.compiler.loops.fusion import Grouping
-from minigraph.compiler.loops.lower import Builder, along_space
+from minigraph.compiler.loops.fusion import Grouping, spread
+from minigraph.compiler.loops.lower import Builder
 from minigraph.compiler.loops.nest import Fold, describe
 from minigraph.compiler.loops.reductions import Accumulator
 from minigraph.compiler.loops.scheduled import ScheduledNest
@@ -179,7 +179,7 @@ def test_neighbouring_axes_are_joined_where_all_walk_them_in_one_stride():
 
 
 def test_axes_of_size_1_are_none_of_a_space():
-    assert along_space((2, 1, 3)) == [0, None, 1]
+    assert spread((2, 1, 3)) == (0, None, 1)
     x = tensor("x", 2, 1, 3)
     (group,) = Planned([x], mg.exp(x)).grouping.groups
     assert group.space == (2, 3)
