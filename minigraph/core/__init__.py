@@ -1,1 +1,1 @@
-"""What everything else stands on: errors, state, types, the graph and the walks over it."""
+"""The foundation of everything else: errors, state, types, the graph and the walks over it."""

@@ -1,4 +1,4 @@
-"""What holds for all functions of this process unless one says otherwise."""
+"""Settings that hold for all functions of this process unless a call says otherwise."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What holds within a block or a call: values of context variables, NumPy's silence, a pause of the garbage collector.
+"""Conditions within a block or a call: values of context variables, NumPy silent, the garbage collector paused.
 
 Ctrl-C may come on the way into `__exit__`, which then never runs; what a call does in a context of its own ends with it all
 the same.
@@ -32,13 +32,13 @@ class holds(Generic[T]):
 
 
 def alone(work: Callable[..., T], *args: Any) -> T:
-    """What `work` returns; the changes that it makes to context variables end with it, whatever interrupts."""
+    """The result of `work`, whose changes to context variables end with it, whatever interrupts."""
     result: T = copy_context().run(work, *args)
     return result
 
 
 def quietly(work: Callable[..., T], *args: Any) -> T:
-    """What `work` returns, with NumPy silent about overflow, division by zero and invalid values."""
+    """The result of `work`, with NumPy silent about overflow, division by zero and invalid values."""
     result: T = alone(_quiet, work, *args)
     return result
 
@@ -50,7 +50,7 @@ def _quiet(work: Callable[..., T], *args: Any) -> T:
 
 
 def without_collector(work: Callable[..., T], *args: Any) -> T:
-    """What `work` returns, with no cyclic garbage collection, which would walk over all variables again and again.
+    """The result of `work`, without cyclic garbage collection, which would walk over all variables again and again.
 
     The collector runs again afterwards, whatever interrupts, and in a forked child.
     """
@@ -58,7 +58,7 @@ def without_collector(work: Callable[..., T], *args: Any) -> T:
 
 
 def _with_collector_off(work: Callable[..., T], *args: Any) -> T:
-    """What `work` returns, the collector being off meanwhile."""
+    """The result of `work`, computed with the collector off."""
     try:
         gc.disable()
         return work(*args)

@@ -16,16 +16,18 @@ from minigraph.core.types import TensorType, as_dtype, as_dtype_or_float, defaul
 
 
 def tensor(name: str | None = None, *, dtype: Any = None, shape: Iterable[int | None]) -> Variable:
-    """An input variable; `shape` gives each axis a size, or None for one that is unknown until a function is called.
+    """An input variable with an optional `name`; `shape` gives each axis a size, or None if it is unknown before a call.
 
-    A dtype of None is the float type, float32 unless `config.float_type` says otherwise.
+    A `dtype` of None is the float type, float32 unless `config.float_type` says otherwise.
     """
     return Variable(Input(), (), tensor_type(as_dtype_or_float(dtype), shape), name)
 
 
 def constant(value: Any, name: str | None = None, dtype: Any = None) -> Variable:
-    """A constant variable. Python numbers, and lists of them, are weak unless `dtype` says otherwise: floats are float32 on
-    their own, and exact in the dtype of what they meet.
+    """A constant variable of this `value`, with an optional `name`.
+
+    Python numbers, and lists of them, are weak unless `dtype` is given: floats are of the float type on their own, and exact in
+    the dtype of what they meet.
     """
     wanted = _dtype_of(value) if dtype is None else as_dtype(dtype)
     try:
@@ -54,9 +56,10 @@ def shared(
     value: Any, name: str | None = None, borrow: bool = False, *, shape: Iterable[int | None] | None = None, dtype: Any = None,
     tags: tuple[Any, ...] = (),
 ) -> Variable:  # fmt: skip
-    """A variable with state, kept between calls; copied from `value` unless `borrow`.
+    """A variable with state, kept between calls: at first `value`, in `dtype` if given, copied unless `borrow`.
 
-    `shape` may leave sizes open with None: then, and only then, may the value's shape change later.
+    `shape` may leave sizes open with None: then, and only then, may the value's shape change later. `name` and `tags` are
+    those of the variable.
     """
     wanted = _dtype_of(value) if dtype is None else as_dtype(dtype)
     array = np.asarray(value, dtype=wanted) if borrow else np.array(value, dtype=wanted)
@@ -96,7 +99,7 @@ def _dtype_of(value: Any) -> np.dtype[Any]:
 def fit(value: Any, expected: TensorType, what: str) -> np.ndarray[Any, Any]:
     """`value` as an array of type `expected`: checked, and cast where no value can change.
 
-    TypeError for a dtype or number of axes that does not fit, ValueError for a size.
+    TypeError for a dtype or number of axes that does not fit, ValueError for a size; messages call the value `what`.
     """
     plain = type(value) is np.ndarray and value.dtype.kind in "biuf"
     array = value if plain else _array_from(value, expected, what)
@@ -107,7 +110,7 @@ def fit(value: Any, expected: TensorType, what: str) -> np.ndarray[Any, Any]:
 
 
 def rounded(value: Any, expected: TensorType) -> Any:
-    """Floats in the expected dtype if only digits are lost; others as they are: what is too large, fractions for integers."""
+    """Floats in the expected dtype if only digits are lost; `value` itself if one is too large, or a fraction for integers."""
     if isinstance(value, Variable | np.ma.MaskedArray) or (hasattr(value, "dtype") and value.dtype == expected.dtype):
         return value
     array = value if hasattr(value, "astype") else np.asarray(value)
@@ -120,7 +123,7 @@ def rounded(value: Any, expected: TensorType) -> Any:
 
 
 def check_shape(array: Array, expected: TensorType, what: str) -> None:
-    """TypeError for a number of axes that does not fit, ValueError for a size; both name `what`."""
+    """TypeError if `array` has another number of axes than `expected`, ValueError for another size; both name `what`."""
     if array.ndim != expected.ndim:
         raise InvalidTypeError(f"{what} has {array.ndim} axes (shape {array.shape}), expected {expected.ndim}: {expected}")
     if not expected.accepts(array.shape):

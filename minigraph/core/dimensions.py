@@ -28,7 +28,7 @@ Terms = tuple[tuple[Monomial, int], ...]
 """A polynomial: its monomials in order, with their coefficients, none of which is 0."""
 
 SMALLEST = 2
-"""The smallest size that is left open: 0 and 1 are planned for by themselves."""
+"""The smallest size that is left open: 0 and 1 have plans of their own."""
 
 
 class Atom(Record):
@@ -98,7 +98,7 @@ class Dimensions:
         return found
 
     def atom(self, operation: str, first: Terms, second: Terms) -> Terms:
-        """A quotient or a remainder as a polynomial."""
+        """The quotient or the remainder (the `operation` is "//" or "%") of `first` and `second` as a polynomial."""
         one = Atom(operation, first, second)
         if one not in self._numbers:
             self._numbers[one] = len(self.atoms)
@@ -133,7 +133,7 @@ class Dimensions:
         self.conditions[Condition(terms, relation)] = None
 
     def least(self, terms: Terms) -> int | None:
-        """What a polynomial is at least; None if that is not known."""
+        """A lower bound of a polynomial; None if none is known."""
         if any(factor < 0 for monomial, factor in terms if monomial):
             return None
         smallest = [0 if atom.operation else SMALLEST for atom in self.atoms]
@@ -163,7 +163,7 @@ class Dimensions:
 
 
 class Sizes:
-    """What sizes that were left open are in one call."""
+    """The values that sizes which were left open have in one call."""
 
     def __init__(self, values: Sequence[int]) -> None:
         self._values = values
@@ -211,7 +211,7 @@ class Template:
 
 
 class Dimension:
-    """A size that is left open: its polynomial, and its value in the call that is planned for."""
+    """A size `among` those left open in a plan: `terms`, its polynomial, and its `value` in the call that is planned for."""
 
     __slots__ = ("_hash", "among", "terms", "value")
 
@@ -358,7 +358,7 @@ def plain(size: Any) -> int:
 
 
 def taken(start: Any, stop: Any, step: Any, size: Any) -> tuple[Any, Any, int]:
-    """Where a slice of an axis begins, how many elements it takes, and how far apart they lie."""
+    """The first element of the slice start:stop:step of an axis of this `size`, the number of elements, and their distance."""
     if not any(isinstance(one, Dimension) for one in (start, stop, size)):
         first, last, by = slice(start, stop, step).indices(size)
         return first, len(range(first, last, by)), by

@@ -1,4 +1,4 @@
-"""Every error that minigraph raises by itself; each is also the built-in error that Python would lead one to expect."""
+"""The errors that minigraph raises; each is also the built-in error that users of Python expect."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class MinigraphError(Exception):
 
     @property
     def message(self) -> str:
-        """What is wrong, without the place."""
+        """The description of the error, without the place."""
         return str(self.args[0])
 
     def __str__(self) -> str:

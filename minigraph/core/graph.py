@@ -29,7 +29,7 @@ Types = TensorType | tuple[TensorType, ...]
 
 
 class Op(Record):
-    """What a variable is computed by: a record whose fields are the static parameters.
+    """The operation that computes a variable: a record whose fields are the static parameters.
 
     `infer` is mandatory; a primitive op has `forward`, a differentiable one `gradient`.
     """
@@ -86,7 +86,7 @@ class Op(Record):
         return self.forward(np, *arrays)
 
     def gradient(self, dy: Any, y: Variable, *inputs: Variable) -> Sequence[Variable | None]:
-        """One cotangent for each input, None where there is none; `dy` has y's shape.
+        """A cotangent for each of `inputs`, None where there is none; `dy` has y's shape.
 
         For an op with several results `dy` is a tuple with None for those that nothing depends on.
         """
@@ -99,7 +99,7 @@ class Op(Record):
         return False
 
     def shape_inputs(self, inputs: Sequence[Variable]) -> Sequence[Variable] | None:
-        """Those of the inputs whose values the shape of the result depends on; None if it depends on more than some scalars."""
+        """The inputs whose values the shape of the result depends on; None if it depends on more than some scalars."""
         return None
 
     def with_static_shape(self, inputs: tuple[Variable, ...]) -> tuple[Op, tuple[Variable, ...]]:
@@ -107,7 +107,7 @@ class Op(Record):
         return self, inputs
 
     def index_map(self, *types: TensorType) -> IndexMap | None:
-        """Where each element of the result comes from in the first operand, for known sizes; None if it is computed."""
+        """The place in the first operand of each element of the result, for known sizes; None if elements are computed."""
         return None
 
     def may_fail(self, *types: TensorType) -> bool:
@@ -188,7 +188,7 @@ class Shared(Leaf):
 
 
 class Item(Shaped):
-    """One result of an op that has several."""
+    """A single result of an op that has several."""
 
     index: int
     view_of = 0
@@ -235,10 +235,11 @@ class Structural(Op):
 
 
 class Variable(Operators):
-    """A value in a graph: the op that computes it, that op's inputs, its type, and where it was written.
+    """A value in a graph: the `op` that computes it from `inputs`, its `type`, `name` and `tags`, and where it was written.
 
-    Variables are immutable and compare by identity. They take Python's operators and NumPy's functions. One that is `weak` was
-    made from Python numbers alone: its dtype is what it has on its own, and gives way to that of what it meets.
+    The `origin` is the running line of the user's unless given. Variables are immutable and compare by identity. They take
+    Python's operators and NumPy's functions. A variable that is `weak` was made from Python numbers alone: its dtype is what it
+    has on its own, and gives way to that of what it meets.
     """
 
     __slots__ = ("__weakref__", "inputs", "name", "op", "origin", "tags", "type", "weak")
@@ -307,7 +308,7 @@ class Variable(Operators):
 
 
 def located(error: MinigraphError, op: Op, inputs: Sequence[Variable], origin: Origin) -> MinigraphError:
-    """The same error with the op, the types of its inputs, their names if they have some, and the user's lines."""
+    """The same error with the op, the types of its inputs, their names if they have some, and the user's lines at `origin`."""
     name, operands = type(op.shown).__name__, ", ".join(describe_type(variable) for variable in inputs)
     named = f", that is {name}({', '.join(map(str, inputs))})" if any(variable.name for variable in inputs) else ""
     return type(error)(error.message, f"  in {name}({operands}){named}\n{origin.trace()}")

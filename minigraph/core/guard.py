@@ -1,4 +1,4 @@
-"""What users call, guarded: a bare error of Python's or NumPy's about what was given becomes one of ours at the user's line."""
+"""Guards of public functions: a bare error of Python's or NumPy's about an argument becomes one of ours at the user's line."""
 
 from __future__ import annotations
 
@@ -53,7 +53,10 @@ def is_bare(error: Exception) -> bool:
 
 
 def answer(error: Exception, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], advice: str | None = None) -> NoReturn:
-    """Raise the error of ours, at the user's line, that says what a bare one in a call was about; any other as it is."""
+    """Raise the error of ours, at the user's line, for a bare `error` in a call of `name` with `args` and `kwargs`.
+
+    The message is `advice`, or else that of the error. An error that is not bare is raised unchanged.
+    """
     if not is_bare(error):
         raise error
     kind = next(ours for theirs, ours in _OURS if isinstance(error, theirs))

@@ -1,4 +1,4 @@
-"""Where the elements of a result lie in an operand: along which axes, with what steps, from where on, and picked by what.
+"""The places of a result's elements in an operand: along which axes, with what steps, from where on, and picked by what.
 
 One description serves all that asks where an element comes from: strides over memory, fusion along axes, picks by indices.
 """
@@ -60,7 +60,7 @@ class IndexMap(Record):
         return tuple(found) if whole and not self.picks else None
 
     def take(self, xp: Any, shape: Sequence[int], operands: Sequence[Any]) -> Any:
-        """The result, of this shape, from arrays of the namespace `xp`, as a copy. IndexError for a pick that is outside."""
+        """A copy of the result, of this `shape`, from `operands`, arrays of `xp`. IndexError for a pick that is outside."""
         x = operands[0]
         index = [xp.asarray(start) for start in self.starts]
         for place, (size, terms) in enumerate(zip(shape, self.axes, strict=True)):

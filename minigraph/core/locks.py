@@ -4,7 +4,7 @@ Ctrl-C comes between two bytecodes, after any call: also between taking a lock a
 into `__exit__`, and between two calls of a `finally`. So locks are taken by one C call, inside of `try`, and given back by
 another one whose arguments exist beforehand.
 
-A fork copies locks as they are, but not the threads that hold them. So it waits until no other thread is inside: each thread
+A fork copies locks, held or free, but not the threads that hold them. So it waits until no other thread is inside: each thread
 holds a lock of its own, its gate, while it builds functions or calls them, except on the short way, where those of the state
 do. All locks are re-entrant, for finalizers and signal handlers run in the middle of whatever their thread does.
 """
@@ -36,7 +36,7 @@ _consume: Callable[[Iterable[Any]], Any] = deque[Any](maxlen=0).extend
 
 
 def holding(locks: Sequence[Lock], work: Callable[..., T], *args: Any) -> T:
-    """What `work` returns, with all locks held, which are taken in the given order; `in_order` gives the one that all use."""
+    """The result of `work` for `args`, with `locks` held, taken in the given order; `in_order` gives the one that all use."""
     held: list[Lock] = []
     releases = map(_release, held)
     try:
@@ -47,7 +47,7 @@ def holding(locks: Sequence[Lock], work: Callable[..., T], *args: Any) -> T:
 
 
 def inside(locks: Sequence[Lock], work: Callable[..., T], *args: Any) -> T:
-    """The same, with the gate of this thread held as well."""
+    """The result of `work` for `args`, with `locks` held, and before them the gate of this thread."""
     return holding((_own.gate, *locks), work, *args)
 
 
@@ -92,7 +92,7 @@ _entrance = _registered(_entrances)
 
 
 class _Own(threading.local):
-    """What each thread has: its gate, made when it first comes."""
+    """The state of each thread: its gate, made when the thread first comes."""
 
     def __init__(self) -> None:
         self.gate = holding((_entrance,), _registered, _gates)
@@ -103,7 +103,7 @@ _own = _Own()
 # -- forks -----------------------------------------------------------------------------------------------------------
 
 _releases: list[Iterator[None]] = []
-"""What gives back the locks that a fork holds, when it is consumed."""
+"""An iterator that gives back the locks that a fork holds, when it is consumed."""
 
 _lost: weakref.WeakSet[Lock] = weakref.WeakSet()
 
@@ -114,7 +114,7 @@ def is_lost(lock: Lock) -> bool:
 
 
 def found_again(lock: Lock) -> None:
-    """What the lock guards is whole again."""
+    """Note that the state which the lock guards is whole again."""
     _lost.discard(lock)
 
 
@@ -129,7 +129,7 @@ def _every() -> list[Lock]:
 
 
 def _take_all(held: list[Lock], seconds: float) -> Lock | None:
-    """Take all locks; if one is not free within so many seconds, it is returned, and those before it are held."""
+    """Take all locks; the first that is not free within `seconds` is returned, and those before it are held."""
     for registry in (_entrances, _gates, _locks):  # those of the state are listed when nobody can make new functions
         wanted, before = _alive(registry), len(held)
         held.extend(takewhile(methodcaller("acquire", True, seconds), wanted))

@@ -25,7 +25,7 @@ _noting: ContextVar[tuple[set[Variable], ...]] = ContextVar("minigraph_noted", d
 
 @contextmanager
 def noted_calls() -> Iterator[set[Variable]]:
-    """What calls of noted ops make within the block, as they make it."""
+    """A set of the variables that calls of noted ops make within the block, which grows with each call."""
     made: set[Variable] = set()
     with holds(_noting, (*_noting.get(), made)):
         yield made

@@ -1,4 +1,4 @@
-"""Where a variable came from: the user's file and line, and the layer that was being applied there."""
+"""The origin of a variable: the user's file and line, and the layer that was being applied there."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _known: dict[tuple[int, int, int, int, str], tuple[Origin, CodeType, CodeType | 
 """Origins by the instructions that were running, whose code objects are kept so that no other takes their place."""
 
 MOST_KNOWN = 10_000
-"""How many origins are kept before all are forgotten."""
+"""The number of origins that are kept before all are forgotten."""
 
 
 def here() -> Origin:
@@ -144,7 +144,7 @@ _TAKES_VARARGS = 0x04  # inspect.CO_VARARGS
 
 
 def call_text(name: str, args: Sequence[Any], options: Mapping[str, Any]) -> str:
-    """A call of a function with its arguments."""
+    """A call of the function `name` with its arguments, `args` and by name `options`, as text."""
     named = [f"{key}={described(value)}" for key, value in options.items()]
     return f"{name}({', '.join([*(described(value) for value in args), *named])})"
 

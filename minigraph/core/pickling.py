@@ -77,6 +77,6 @@ def _made_of(records: Sequence[tuple[Any, ...]]) -> list[Variable]:
 
 
 def reduced(variable: Variable) -> tuple[Any, ...]:
-    """How pickle and copy take a variable apart: as a member of the archive that holds it."""
+    """A variable as pickle and copy take it apart: a member of the archive that holds it."""
     archive = _Archive.holding(variable)
     return getitem, (archive, archive.index[variable])

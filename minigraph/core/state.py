@@ -1,4 +1,4 @@
-"""Where state lives, and the one way in which it changes: several cells at once, or none."""
+"""Cells of state, and the only way in which they change: several at once, or none."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from minigraph.core.errors import ExecutionError
 from minigraph.core.locks import Lock, found_again, holding, in_order, is_lost, new_lock
 
 SUCCESS = -1
-"""What an attempt to compute new values yields if it succeeded."""
+"""The number that an attempt to compute new values yields if it succeeded."""
 CHANGED = -4
-"""What `exchange` returns if some state has changed, so that nothing was attempted."""
+"""The number that `exchange` returns if some state has changed, so that nothing was attempted."""
 
 
 def on_host(array: Any) -> np.ndarray[Any, Any]:
@@ -29,7 +29,7 @@ def on_host(array: Any) -> np.ndarray[Any, Any]:
 
 
 class Cell:
-    """One array, on the host or on a GPU: replaced as a whole, or written over by an update that alone refers to it.
+    """A place for an array, on the host or on a GPU: replaced as a whole, or written over by an update that alone refers to it.
 
     `value` is missing while an update works, for other threads to see: it can be read with `snapshot`, which waits.
     """
@@ -132,7 +132,7 @@ def _put(cells: Sequence[Cell], values: Sequence[Any]) -> None:
 
 
 def replace_unchanged(cells: Sequence[Cell], values: Sequence[Any], read: Sequence[Cell], found: Sequence[Any]) -> bool:
-    """Give every cell, whose locks are held, its new value, unless one that was read does no longer hold what was found."""
+    """Give `cells`, whose locks are held, new `values` if those `read` still hold what was `found`; returns whether they do."""
     kept = snapshot(cells)  # freed after the last assignment
     while True:
         seen, this = Change.last, object()
@@ -147,7 +147,7 @@ def replace_unchanged(cells: Sequence[Cell], values: Sequence[Any], read: Sequen
 
 
 def move(cell: Cell, array: Any, other: Any) -> None:
-    """Put the same value that lies elsewhere in the place of a cell's array, unless that has changed meanwhile."""
+    """Put `other`, the same value that lies elsewhere, in the place of a cell's `array`, unless that has changed meanwhile."""
     holding((cell.lock,), _move, cell, array, other)
 
 

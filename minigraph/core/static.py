@@ -28,7 +28,7 @@ class SizeConstant(Constant):
 
 
 def source_of(number: Constant) -> Dimension | Computed | None:
-    """How a number follows from sizes that are left open, if it does."""
+    """The size, or the op on numbers, by which a number follows from sizes that are left open; None if it does not."""
     return number.source if isinstance(number, SizeConstant) else None
 
 

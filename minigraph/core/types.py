@@ -119,7 +119,7 @@ def tensor_type(dtype: Any, shape: Iterable[Any]) -> TensorType:
 
 
 def as_ints(given: Any, what: str, least: int | None = None) -> tuple[int, ...]:
-    """An int or a sequence of ints, as a tuple; TypeError or ValueError, naming `what`, for others or for less than `least`."""
+    """The int or ints `given` as a tuple; TypeError or ValueError, naming `what`, for others or for less than `least`."""
     listed = list(given) if isinstance(given, list | tuple | np.ndarray) else [given]
     for one in listed:
         if isinstance(one, bool) or not isinstance(one, int | np.integer):
@@ -130,7 +130,7 @@ def as_ints(given: Any, what: str, least: int | None = None) -> tuple[int, ...]:
 
 
 def as_int(given: Any, what: str, least: int | None = None) -> int:
-    """An int; TypeError or ValueError, naming `what`, for others or for less than `least`."""
+    """The int that is `given`; TypeError or ValueError, naming `what`, for others or for less than `least`."""
     if isinstance(given, list | tuple | np.ndarray):
         raise InvalidTypeError(f"{what} must be an int, not {given!r}")
     return as_ints(given, what, least)[0]
@@ -156,7 +156,7 @@ def promote(strong: Sequence[np.dtype[Any]], weak: Sequence[bool | int | float] 
 
 
 def float_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """The dtype in which NumPy computes `exp` and its kin for an argument of `dtype`."""
+    """The dtype in which NumPy computes `exp` and similar functions for an argument of `dtype`."""
     if dtype.kind == "f":
         return dtype
     return np.dtype({1: "float16", 2: "float32"}.get(dtype.itemsize, "float64"))

@@ -64,8 +64,8 @@ def replace(roots: Sequence[Variable], replacements: Mapping[Variable, Variable]
     """The roots with every key of `replacements` replaced.
 
     Replacements compose: inside the replacement of a variable, the keys that the variable itself depends on are
-    replaced too. Any other key stays as it is, so that a replacement may mention its own key, and two inputs may swap.
-    A key that is not in the graph warns.
+    replaced too. Any other key stays unchanged, so that a replacement may mention its own key, and two inputs may swap.
+    A key that is not in the graph causes a warning.
     """
     for key, value in replacements.items():
         check_replacement(key, value)
@@ -93,9 +93,10 @@ def clone(
     replace: Mapping[Variable, Variable] | Iterable[tuple[Variable, Variable]] | None = None,
     share_inputs: bool = True,
 ) -> Any:
-    """A variable, or a list of them, with others replaced as `minigraph.replace` does it; over fresh inputs unless shared.
+    """`outputs`, a variable or a list, with others replaced as `minigraph.replace` does it; over fresh inputs on request.
 
-    Shared variables stay what they are: a copy would be other state. `replace` exchanges them for others.
+    Inputs are fresh if `share_inputs` is False. Shared variables stay the same, since a copy would be other state; `replace`
+    exchanges them for others.
     """
     listed = [outputs] if isinstance(outputs, Variable) else list(outputs)
     results = _replaced(listed, dict(replace)) if replace else listed

@@ -1,4 +1,4 @@
-"""What users ask of the passes of compilation: to leave some out, and to add their own."""
+"""Wishes of users about the passes of compilation: to leave some out, and to add their own."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from minigraph.core.record import Record
 
 
 class After(Record):
-    """A pass of one's own, and the name of the pass that it comes after each time that one runs."""
+    """A pass of the user's, `run`, and the `name` of the pass that it follows each time."""
 
     name: str
     run: Callable[..., Any]
@@ -21,7 +21,7 @@ Wish = str | After | Callable[..., Any]
 
 
 def as_wishes(wishes: Any) -> tuple[Wish, ...]:
-    """One wish, or a list of them, one after the other; TypeError for anything that is none."""
+    """A wish, or a list of wishes, as a tuple; TypeError for anything else."""
     listed = tuple(wishes) if isinstance(wishes, list | tuple) else (wishes,)
     for one in listed:
         fits = one.startswith("-") if isinstance(one, str) else isinstance(one, After) or callable(one)

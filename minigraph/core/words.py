@@ -1,4 +1,4 @@
-"""Words that users bring along: what Theano called what is here, and which name is nearest to one that is not."""
+"""Words that users bring along: the names here of what Theano had, and the nearest to a name that does not exist."""
 
 from __future__ import annotations
 
@@ -69,9 +69,9 @@ THEANO: Mapping[str, str] = {
     "printing.pydotprint(f)": "mg.to_dot(f)",
     "opt.Assert('odd')(x, c)": "mg.assert_(x, c, 'odd')",
 }
-"""Names of Theano that are others here, as they are called there, and what to write instead.
+"""Calls of Theano's that have other names here, and what to write instead.
 
-Where a call has "..." as arguments, what is named is a function.
+Where a call has "..." as arguments, the name of a function is given.
 """
 
 ARGUMENTS: Mapping[str, Mapping[str, str]] = {
@@ -96,7 +96,7 @@ ARGUMENTS: Mapping[str, Mapping[str, str]] = {
 
 
 def instead_of_word(name: str) -> str | None:
-    """What Theano's word is called here, if it is one."""
+    """A sentence about what a word of Theano's is called here; None for any other word."""
     for theirs, ours in THEANO.items():
         if name == theirs.partition("(")[0].rpartition(".")[2]:
             return f"Theano's {theirs} is {ours} here"
@@ -106,13 +106,13 @@ def instead_of_word(name: str) -> str | None:
 
 
 def instead_of_argument(function: str, name: str, known: Sequence[str]) -> str:
-    """What takes the place of an argument that a function does not have."""
+    """Advice on the argument `name` that a function, with the arguments `known`, does not have."""
     of_theano = ARGUMENTS.get(function, {}).get(name)
     return of_theano or f"it has {', '.join(nearest(name, known) or known)}"
 
 
 def nearest(name: str, known: Sequence[str]) -> list[str]:
-    """The names that are most like one: as it is spelt, or since one occurs in the other."""
+    """The known name that is spelt most like `name`, or else those that contain it or occur in it."""
     from difflib import get_close_matches  # which is needed for messages alone
 
     return get_close_matches(name, known, 1) or [one for one in known if name in one or one in name]

@@ -1,4 +1,4 @@
-"""What a function is given: bound to its inputs by position, name or default, checked and cast."""
+"""The arguments of a call: bound to the inputs of a function by position, name or default, checked and cast."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from minigraph.functions.build import In
 
 
 class Arguments:
-    """The inputs of a function, and what callers name them by."""
+    """The inputs of a function, and the names by which callers give them."""
 
     def __init__(self, inputs: Sequence[In]) -> None:
         self._inputs = inputs
@@ -23,7 +23,7 @@ class Arguments:
                 self._positions.setdefault(spec.key, []).append(position)
 
     def bound(self, owner: object, backend: Backend, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Array]:
-        """The value of each input as an array of the backend; errors name the function, `owner`."""
+        """The value of each input, from `args` and `kwargs`, as an array of the backend; errors name the function, `owner`."""
         if len(args) > len(self._inputs):
             raise InvalidTypeError(f"{owner!r} takes {len(self._inputs)} inputs, {len(args)} were given")
         given: dict[int, Any] = dict(enumerate(args))

@@ -1,4 +1,4 @@
-"""What is asked of `function`, checked: inputs with options, the form of outputs, updates, givens."""
+"""The arguments of `function`, checked: inputs with options, the form of outputs, updates, givens."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class In(Record):
 
     @property
     def key(self) -> str | None:
-        """The name to give it by."""
+        """The name by which callers give it."""
         return self.name or self.variable.name
 
 
@@ -51,7 +51,7 @@ class Out(Record):
 
 
 class Structure(Record):
-    """How outputs were asked for: one variable, a list, a dict, or none, with what each may borrow, and what the host gets."""
+    """The form in which outputs were asked for: a variable, a list or a dict, which may borrow, and which the host gets."""
 
     kind: str
     keys: tuple[Any, ...]
@@ -69,7 +69,7 @@ class Structure(Record):
 
 
 class Specification(Record):
-    """All that a function was asked to be; it is what pickle keeps."""
+    """All arguments that a function was made with, checked; pickle keeps them."""
 
     inputs: tuple[In, ...]
     graph: Graph
@@ -98,7 +98,7 @@ def as_spec(given: Variable | In, cast: bool) -> In:
 
 
 def check_inputs(specs: Sequence[In], on_unused_input: str) -> None:
-    """Raise for an input that is no variable, shared, or given twice, and for another answer than there are to unused ones."""
+    """Raise for an input that is no variable, shared, a constant, or given twice, and for an unknown `on_unused_input`."""
     if on_unused_input not in ("raise", "warn", "ignore"):
         raise InvalidValueError(f"on_unused_input must be 'raise', 'warn' or 'ignore', not {on_unused_input!r}")
     seen: set[Variable] = set()
@@ -168,7 +168,10 @@ def checked_updates(updates: Any) -> list[tuple[Variable, Variable]]:
 
 
 def with_givens(roots: Sequence[Variable], givens: Any, leaves: Mapping[Variable, Variable], on_unused: str) -> list[Variable]:
-    """The roots with computed inputs turned into leaves, so that nothing before them counts, and the givens replaced."""
+    """The roots with computed inputs turned into `leaves`, so that nothing before them counts, and the `givens` replaced.
+
+    A given that does not occur causes a warning, unless `on_unused` is "ignore".
+    """
     roots = rebuild(roots, leaves)
     pairs = as_pairs(givens, "givens")
     replacements = {old: as_variable(new) if isinstance(new, Variable) else _typed_like(old, new) for old, new in pairs}
@@ -193,7 +196,7 @@ def _typed_like(old: Any, new: Any) -> Variable:
 def default_updates(
     roots: Sequence[Variable], explicit: Iterable[Variable] = (), disabled: bool | Sequence[Variable] = False
 ) -> list[tuple[Variable, Variable]]:
-    """The updates that computed variables ask for, those that the new values ask for too, unless there is an explicit one."""
+    """The updates that computing `roots`, or a new value, asks for, without those of `explicit` and `disabled` targets."""
     if disabled is True:
         return []
     excluded = set(explicit) | set(disabled or ())

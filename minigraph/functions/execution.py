@@ -1,4 +1,4 @@
-"""Calls that are all or nothing: what is computed, from one state of all shared variables, and only then their new values."""
+"""Calls that are all or nothing: everything is computed from one state of the shared variables, which change only then."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from minigraph.core.locks import holding
 from minigraph.core.state import Cell, locks_of, move, replace_unchanged, snapshot
 
 Runner = Callable[[Schedule, list[Any]], None]
-"""What runs a schedule over a value for each slot, such as `schedule.run`."""
+"""A function that runs a schedule over a value for each slot, such as `schedule.run`."""
 
 ATTEMPTS = 20
-"""How often a call computes anew, with all that it reads locked, before it gives up."""
+"""The number of times that a call computes anew, with all that it reads locked, before it gives up."""
 
 
 class Execution:
     """A graph as steps on a backend, and the shared variables that these read and update."""
 
     def __init__(self, graph: Graph, backend: Backend, lent: Sequence[int], borrow: Sequence[bool]) -> None:
-        """graph: after all passes. lent: the inputs, by position, whose memory results may share; borrow: the outputs that
-        callers take as they are.
+        """graph: after all passes. lent: the inputs, by position, whose memory results may share; borrow: for each output,
+        whether callers take it without a copy.
         """
         self.plan: Schedule = without_collector(schedule, graph, backend)
         self._backend, self._outputs = backend, len(graph.outputs)
@@ -38,7 +38,7 @@ class Execution:
         every = locks_of(self._state)
         at_first = every if backend.writes_over_state else locks_of(self._target_cells)
         self._locks = (at_first, *[every] * ATTEMPTS)
-        """What is locked in each attempt to compute while other threads, or calls within this one, change what is read."""
+        """The locks held in each attempt to compute while other threads, or calls within this one, change what is read."""
         slots = {self.plan.inputs[k] for k in lent}
         self._borrowed = tuple(out or slot in slots for out, slot in zip(borrow, self.plan.holders, strict=False))
 
@@ -50,7 +50,7 @@ class Execution:
                 move(cell, value, loaded)
 
     def committed(self, owner: object, arrays: Sequence[Array], runner: Runner) -> list[Array]:
-        """The outputs, the targets having got their new values; errors name the function, `owner`."""
+        """The outputs that `runner` computes from `arrays`, the targets having got their new values; errors name `owner`."""
         for locks in self._locks:
             outputs = holding(locks, self._attempt, arrays, runner)
             if outputs is not None:

@@ -46,7 +46,7 @@ __all__ = ["Function", "function"]
 
 
 reviews: list[Callable[[Graph], None]] = []
-"""What `function` shows each graph to before it is compiled; layers add what warns of things that users forget."""
+"""Functions that see each graph before it is compiled; layers add those that warn of what users forget."""
 
 
 class Function:
@@ -82,7 +82,7 @@ class Function:
 
     @property
     def trace(self) -> Trace | None:
-        """What each pass has made so far, if the function was made with `trace=True`."""
+        """The results of each pass so far, if the function was made with `trace=True`."""
         return Trace(tuple(self._journal.stages)) if self._specification.trace else None
 
     @property
@@ -106,7 +106,7 @@ class Function:
 
     @property
     def _regions(self) -> list[PlannedRegion[Any]]:
-        """What is compiled of it."""
+        """The steps of it that are compiled regions."""
         return [step.kernel for step in self._execution.plan.steps if isinstance(step.kernel, PlannedRegion)]
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -141,9 +141,9 @@ class Function:
         return Profile(outputs, tuple(measured), self._fast.note if self._fast is not None else "")
 
     def source(self, code: bool = False) -> str:
-        """What runs, a line a step, and for compiled steps the loop nests of every set of input shapes that was met.
+        """The steps that run, a line each, and for compiled steps the loop nests of every set of input shapes that was met.
 
-        With `code` that of their kernels follows.
+        With `code` the code of their kernels follows.
         """
         steps = self._execution.plan.steps
         reused = sum(step.reused is not None for step in steps)
@@ -152,20 +152,21 @@ class Function:
         return "\n".join([heading, *graph_lines(self.graph), *nests])
 
     def memory(self) -> Memory:
-        """How much memory calls work in, the largest that was planned so far; nothing is planned on NumPy."""
+        """The memory that calls work in, the largest that was planned so far; nothing is planned on NumPy."""
         arena, results = (sum(each) for each in zip((0, 0), *(region.memory() for region in self._regions), strict=True))
         return Memory(arena, results, arena + results)
 
     def transfers(self) -> Transfers:
-        """How many arrays have been copied between host and GPU since this function was made; none without a GPU."""
+        """The number of arrays copied between host and GPU since this function was made; 0 without a GPU."""
         return Transfers(*self._backend.transfers())
 
     def copy(
         self, *, swap: Mapping[Variable, Variable] | None = None, delete_updates: bool = False, name: str | None = None
     ) -> Function:
-        """The same function, with shared variables swapped for others of their type, or without its updates.
+        """The same function, under another `name` if given, and without its updates if `delete_updates`.
 
-        A variable stands for all that share its cell, as do those of a function and a layer that were pickled together.
+        swap: for shared variables others of their type, which take their place. A variable stands for all that share its cell,
+        as do those of a function and a layer that were pickled together.
         """
         spec, old = self._specification, self._specification.graph
         others: dict[Cell, Variable] = {}

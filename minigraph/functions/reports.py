@@ -1,4 +1,4 @@
-"""What a function tells about itself: its passes, one measured call, its memory, its transfers."""
+"""The reports of a function: on its passes, one measured call, its memory, its transfers."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["Memory", "Profile", "Trace", "Transfers"]
 
 
 class Trace(Record):
-    """What each pass made of a graph: (name of the pass, what it made); the first entry is what it began with.
+    """The result of each pass over a graph: (name of the pass, result); the first entry is the graph at the beginning.
 
-    What passes made are graphs, and then, for each region and set of sizes that calls have met, graphs of known sizes and the
-    steps of a program. As text a stage is the lines that it changed.
+    Results are graphs, and then, for each region and set of sizes that calls have met, graphs of known sizes and the steps of
+    a program. As text a stage is the lines that it changed.
     """
 
     stages: tuple[tuple[str, Graph | Printable], ...]
@@ -34,7 +34,7 @@ class Trace(Record):
 
 
 class Profile(Record):
-    """One measured call: its result, what each step took, and how calls are made.
+    """A measured call: its result, the time that each step took, and how calls are made.
 
     As text the slowest steps come first, each with its share of the time, and gigabytes and gigaflops a second, where known.
     """

@@ -1,4 +1,4 @@
-"""Ops that leave a value as it is and change what happens around it: updates, assertions, branches, gradients."""
+"""Ops that leave a value unchanged and affect what happens around it: updates, assertions, branches, gradients."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class DefaultUpdate(Noted, Identity):
 
     @property
     def remedy(self) -> str:
-        """What to do about several updates of one target."""
+        """The advice of the error about several updates of one target."""
         return "give one in updates, or use no_default_updates"
 
 
@@ -56,7 +56,7 @@ def updated_value(target: Any, value: Operand) -> Variable:
 
 
 def promoted_to(value: Any, target: Variable) -> Variable:
-    """A number or array in the dtype of `target`, if that is what they have in common; else as it is."""
+    """A number or array as a variable, in the dtype of `target` if that is their common one; else in its own."""
     _, new = promoted((target, value))
     return new if new.dtype == target.dtype else as_variable(value)
 
@@ -91,7 +91,7 @@ def with_asked(x: Variable, updates: Mapping[Variable, tuple[DefaultUpdate, Vari
 
 
 def computed_by(roots: Sequence[Variable], stop: Container[Variable] = ()) -> list[Variable]:
-    """What computing `roots` computes, inputs first; not what is only kept reachable, as recorded updates are."""
+    """The variables that computing `roots` computes, inputs first, without those only kept reachable, as recorded updates."""
 
     def used(variable: Variable) -> Sequence[Variable]:
         if variable in stop:

@@ -39,7 +39,7 @@ _LOW = 0xFFFFFFFF
 
 
 def philox(xp: Any, counter: Sequence[Array], key: Sequence[Any]) -> list[Array]:
-    """Ten rounds of Philox 4x32: four words of 32 bits, held in uint64, for each counter of four such words."""
+    """Ten rounds of Philox 4x32 with `key`, two words of 32 bits: four words for each `counter` of four, in uint64 of `xp`."""
     c0, c1, c2, c3 = counter
     k0, k1 = key
     mask, half = np.uint64(_LOW), np.uint64(32)
@@ -144,6 +144,7 @@ class RandomStream:
     def uniform(self, size: Sizes = (), low: Operand = 0.0, high: Operand = 1.0, dtype: Any = None) -> Variable:
         """Numbers spread evenly over [low, high), which never are `high` unless low is.
 
+        size: the shape, by default that of low and high. dtype: a float dtype, by default the float type; else TypeError.
         ValueError for low > high, or if high - low is no finite number of the dtype.
         """
         wanted = as_dtype_or_float(dtype)
@@ -165,7 +166,10 @@ class RandomStream:
         return minimum(drawn, maximum(first, Below()(limit)))  # rounding may have made some of them `high`
 
     def normal(self, size: Sizes = (), mean: Operand = 0.0, std: Operand = 1.0, dtype: Any = None) -> Variable:
-        """Normally distributed numbers (Box and Muller 1958); ValueError for a negative std."""
+        """Normally distributed numbers (Box and Muller 1958) with this `mean` and `std`; ValueError for a negative std.
+
+        size: the shape, by default that of mean and std. dtype: as for `uniform`.
+        """
         deviation = as_variable(std)
         std = require(deviation, ge(deviation, 0), "the std of normal must be 0 or more", InvalidValueError)
         wanted = as_dtype_or_float(dtype)
@@ -174,9 +178,9 @@ class RandomStream:
         return cast(mean + std * (radius * cos(pair[1] * (2 * math.pi))), wanted)
 
     def bernoulli(self, p: Operand = 0.5, size: Sizes = None, dtype: Any = "int64") -> Variable:
-        """1 with probability p, else 0; of p's shape unless `size` is given. ValueError for p outside of [0, 1].
+        """1 with probability p, else 0, in `dtype`; of p's shape unless `size` is given. ValueError for p outside of [0, 1].
 
-        Where p may be small, it is compared with 53 bits, else with 24.
+        p is compared with 53 bits if it may be small, or if it or the float type is float64; else with 24.
         """
         given = as_variable(p)
         fits = logical_and(ge(given, 0), le(given, 1))
@@ -186,7 +190,10 @@ class RandomStream:
         return cast(lt(self._fractions(target, wide), probability), dtype)
 
     def integers(self, low: int, high: int | None = None, size: Sizes = (), dtype: Any = "int64") -> Variable:
-        """Integers from low (0 if only one bound is given) up to but without high, at most 2**32 of them."""
+        """Integers from low (0 if only one bound is given) up to but without high, of shape `size`, in `dtype`.
+
+        ValueError unless low < high <= low + 2**32, or if they do not fit into the dtype.
+        """
         first, last = (as_ints(one, "the bounds of integers")[0] for one in ((0, low) if high is None else (low, high)))
         if not 0 < last - first <= 2**32:
             raise InvalidValueError(f"integers needs low < high <= low + 2**32, not {first} and {last}")
@@ -205,7 +212,11 @@ class RandomStream:
         return argsort(self._bits((count,), "uint64"))
 
     def choice(self, a: Operand, size: Sizes = (), replace: bool = True, p: Operand = None) -> Variable:
-        """Elements of the vector a (or of 0 ... a - 1), drawn evenly or with probabilities p, with or without replacement."""
+        """Elements of the vector a (or of 0 ... a - 1), in the shape `size`, drawn evenly or with probabilities p.
+
+        replace: whether an element may be drawn again. If not, ValueError for probabilities, a size of several axes, or more
+        elements than there are.
+        """
         population = as_variable(a)
         if not population.ndim and population.dtype.kind not in "iu":
             raise InvalidTypeError(f"choice takes a vector, or how many integers there are, not {a!r}")

@@ -82,7 +82,7 @@ def stack(arrays: Sequence[Operand], axis: int = 0) -> Variable:
 
 
 def split(x: Operand, indices_or_sections: int | Sequence[Any], axis: int = 0) -> list[Variable]:
-    """x cut along `axis` into that many equal parts, or before each of the given indices.
+    """x cut along `axis` into equal parts, if `indices_or_sections` is their number, or before each of these indices.
 
     ValueError where the size is no multiple of the number of parts; if it is unknown, when it is computed.
     """
@@ -137,7 +137,7 @@ def flip(x: Operand, axis: int | Sequence[int] | None = None) -> Variable:
 
 
 def roll(x: Operand, shift: Operand, axis: int | None = None) -> Variable:
-    """x with its elements moved by `shift` places along `axis`, those pushed out coming in at the other end."""
+    """x with its elements moved by `shift` places along `axis` (in the raveled x if None), around the end to the beginning."""
     variable = as_variable(x)
     if axis is None:
         return reshape(roll(ravel(variable), shift, 0), shape(variable))
@@ -147,9 +147,9 @@ def roll(x: Operand, shift: Operand, axis: int | None = None) -> Variable:
 
 
 def pad(x: Operand, pad_width: Any, constant_values: Operand = 0, *, mode: str = "constant") -> Variable:
-    """x inside a larger array of `constant_values`: an int, a pair, or a pair (before, after) for each axis.
+    """x inside a larger array of `constant_values`; pad_width: an int, a pair (before, after), or a pair for each axis.
 
-    ValueError for a `mode` other than "constant".
+    ValueError for a negative width, or a `mode` other than "constant".
     """
     if mode != "constant":
         raise InvalidValueError(f"pad knows the mode 'constant', not {mode!r}")

@@ -23,18 +23,18 @@ __all__ = ["arange", "eye", "full", "full_like", "linspace", "ones", "ones_like"
 
 
 def full(shape: Sizes, fill_value: Operand, dtype: Any = None) -> Variable:
-    """An array of the given shape whose elements are all `fill_value`; a Python float is of the float type by default."""
+    """An array of this `shape` whose elements are all `fill_value`, in `dtype`, by default that of the value."""
     wanted = as_variable(fill_value).dtype if dtype is None else dtype
     return broadcast_to(cast(fill_value, wanted), shape)
 
 
 def zeros(shape: Sizes, dtype: Any = None) -> Variable:
-    """An array of zeros of the given shape."""
+    """An array of zeros of the given shape, in `dtype`, by default the float type."""
     return full(shape, 0, as_dtype_or_float(dtype))
 
 
 def ones(shape: Sizes, dtype: Any = None) -> Variable:
-    """An array of ones of the given shape."""
+    """An array of ones of the given shape, in `dtype`, by default the float type."""
     return full(shape, 1, as_dtype_or_float(dtype))
 
 
@@ -94,9 +94,10 @@ def _static_length(bounds: Sequence[Variable]) -> Any:
 
 
 def arange(start: Operand, stop: Operand = None, step: Operand = 1, dtype: Any = None) -> Variable:
-    """Evenly spaced numbers from start (0 if only one bound is given) up to but without stop; of integers int64, as in NumPy.
+    """Evenly spaced numbers from start (0 if only one bound is given) up to but without stop.
 
-    ValueError for a step of 0. Not differentiable.
+    They are in `dtype`, by default that of the bounds, for integers int64 as in NumPy. ValueError for a known step of 0. Not
+    differentiable.
     """
     bounds = (0, start, step) if stop is None else (start, stop, step)
     operands = promoted(bounds)
@@ -113,7 +114,7 @@ def arange(start: Operand, stop: Operand = None, step: Operand = 1, dtype: Any =
 
 
 def linspace(start: Operand, stop: Operand, num: int = 50, dtype: Any = None, *, endpoint: bool = True) -> Variable:
-    """`num` evenly spaced numbers from start to stop, the latter included unless `endpoint` is False."""
+    """`num` evenly spaced numbers from start to stop, the latter included unless `endpoint` is False, in `dtype` if given."""
     if isinstance(num, bool) or not isinstance(num, int) or num < 0:
         raise InvalidValueError(f"num must be an int of 0 or more, not {num!r}")
     wide = None if dtype is None else float_dtype(as_dtype(dtype))
@@ -130,13 +131,13 @@ def linspace(start: Operand, stop: Operand, num: int = 50, dtype: Any = None, *,
 
 
 def eye(n: Any, m: Any = None, k: Operand = 0, dtype: Any = None) -> Variable:
-    """An n x m matrix (n x n if m is None) of zeros, with ones on the diagonal k."""
+    """An n x m matrix (n x n if m is None) of zeros, with ones on the diagonal k, in `dtype` or the float type."""
     rows, columns = _row_and_column(n, n if m is None else m)
     return cast(eq(rows + k, columns), as_dtype_or_float(dtype))
 
 
 def tri(n: Any, m: Any = None, k: Operand = 0, dtype: Any = None) -> Variable:
-    """An n x m matrix (n x n if m is None) of ones on and below the diagonal k, zeros above."""
+    """An n x m matrix (n x n if m is None) of ones on and below the diagonal k, else zeros, in `dtype` or the float type."""
     rows, columns = _row_and_column(n, n if m is None else m)
     return cast(ge(rows + k, columns), as_dtype_or_float(dtype))
 

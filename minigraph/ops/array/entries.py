@@ -47,7 +47,7 @@ WHOLE = Range(None, None, None)
 
 
 class Indexing(Noted):
-    """What ops share that read or write x[...]: the index, with holes that inputs fill."""
+    """The base of ops that read or write x[...]: the index, with holes that inputs fill."""
 
     entries: tuple[Entry, ...]
 
@@ -100,7 +100,7 @@ def _holes(entry: Entry) -> int:
 
 
 def _static_entry(entry: Entry, fillers: Iterator[Variable], kept: list[Variable]) -> Entry:
-    """One entry of an index with a known scalar filled in; what else fills it goes to `kept`."""
+    """An entry of an index with a known scalar filled in; any other filler goes to `kept`."""
     if isinstance(entry, Range):
         bounds = (entry.start, entry.stop, entry.step)
         return Range(*(integer_of(next(fillers)) if isinstance(one, Hole) else one for one in bounds))
@@ -113,7 +113,7 @@ def _static_entry(entry: Entry, fillers: Iterator[Variable], kept: list[Variable
 
 
 def _index_map(entries: Sequence[Entry], shape: Shape, fillers: Sequence[TensorType], first: int) -> IndexMap:
-    """Where the elements of x[...] come from in x, of a known shape, whose holes are filled by operands from `first` on."""
+    """The index map of x[...], for x of a known shape, whose holes are filled by the operands from number `first` on."""
     starts: list[Any] = []
     axes: list[tuple[tuple[int, Any], ...]] = []
     picked: list[int] = []
@@ -143,13 +143,13 @@ def _index_map(entries: Sequence[Entry], shape: Shape, fillers: Sequence[TensorT
 
 
 def _place_of_picks(entries: Sequence[Entry]) -> int:
-    """Where among the axes of x[...] those of the picking arrays stand: in their place if they stand together, else first."""
+    """The position of the picking arrays' axes among those of x[...]: their own if they stand together, else the first."""
     places = [k for k, entry in enumerate(entries) if isinstance(entry, Hole | int | Dimension)]
     return places[0] if places[-1] - places[0] + 1 == len(places) else 0
 
 
 def _filled(entry: Entry, fillers: Iterator[Array]) -> Any:
-    """One entry of an index as NumPy takes it."""
+    """An entry of an index as NumPy takes it."""
     if isinstance(entry, Hole):
         filler = next(fillers)
         return filler if filler.ndim else int(filler)
@@ -189,7 +189,7 @@ def _indexed_shape(entries: Sequence[Entry], x: TensorType, fillers: Sequence[Te
 
 
 def consumed_axes(filler: TensorType) -> int:
-    """How many axes of x an index of this type takes."""
+    """The number of axes of x that an index of this type takes."""
     if filler.dtype.kind == "b":
         return filler.ndim
     if filler.dtype.kind not in "iu":

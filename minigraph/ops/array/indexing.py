@@ -64,7 +64,7 @@ class Assign(Indexing):
         return result
 
     def write(self, xp: Any, result: Array, index: tuple[Any, ...], value: Array, repeats: bool) -> None:
-        """Put `value` where `index` says; of elements picked more than once the last is kept."""
+        """Put `value` at `index` into `result`, an array of `xp`; an element that the index `repeats` keeps its last value."""
         result[index] = value
 
     def gradient(self, dy: Variable, y: Variable, x: Variable, value: Variable, *fillers: Variable) -> Cotangents:
@@ -77,7 +77,7 @@ class Assign(Indexing):
         )
 
     def _kept(self, x: Variable, value: Variable, fillers: Sequence[Variable]) -> Variable:
-        """Which elements of the value are not written over by a later one: those whose number is found where it was put."""
+        """Whether each element of the value outlasts later ones: then its number is found in the place where it was put."""
         numbers = reshape(arange(size(value)), shape(value))
         written = Assign(self.entries)(zeros_like(x, "int64"), numbers, *fillers)
         return eq(Index(self.entries)(written, *fillers), numbers)
@@ -130,7 +130,7 @@ def _parse(key: Any, x: Variable) -> tuple[tuple[Entry, ...], list[Variable]]:
 
 
 def _entry(part: Any, fillers: list[Variable]) -> Entry:
-    """One part of a key as an entry; what is not known when the graph is built goes to `fillers`."""
+    """A part of a key as an entry; variables that are not known when the graph is built go to `fillers`."""
     if part is None:
         return None
     if isinstance(part, slice):

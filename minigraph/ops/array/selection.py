@@ -47,5 +47,5 @@ class Counting(Op):
         raise TypeError(f"{type(self).__name__} does not define parameters")
 
     def element(self, xp: Any, position: Any, *scalars: Any) -> Any:
-        """The element at a position, an int64, computed with the namespace `xp`."""
+        """The element at a `position`, an int64, computed from `scalars` with the namespace `xp`."""
         raise TypeError(f"{type(self).__name__} does not define element")

@@ -204,7 +204,7 @@ def ravel(x: Operand) -> Variable:
 
 
 def misfit(shape: Sequence[int | None], target: Sequence[int | None], kept: Sequence[int]) -> str | None:
-    """Why an array of this shape does not have the target's sizes along those of its axes that are not stretched, if so."""
+    """A message if an array of this `shape` lacks the sizes of `target` along the axes `kept`, which do not stretch."""
     offset = len(target) - len(shape)
     for axis in kept:
         own = shape[axis - offset]
@@ -274,10 +274,10 @@ def broadcast_to(x: Operand, shape: Sizes) -> Variable:
 
 
 def specify_shape(x: Operand, sizes: Sizes) -> Variable:
-    """x, of which it is known from here on that it has these sizes; calls check it.
+    """x, declared to have these sizes, which calls check.
 
-    sizes: for each axis a size, an int or an integer scalar variable, or None for one of which nothing is said. ValueError, at
-    this line, where x has another shape: at once if that is known, else when it is computed. Gradients pass as they are.
+    sizes: for each axis a size, an int or an integer scalar variable, or None to say nothing about it. ValueError, at this
+    line, where x has another shape: at once if that is known, else when it is computed. Gradients pass unchanged.
 
     >>> x = mg.matrix("x")
     >>> mg.specify_shape(x, (None, 3)).type.shape
@@ -302,14 +302,14 @@ def specify_shape(x: Operand, sizes: Sizes) -> Variable:
 
 
 def addbroadcast(x: Operand, *axes: int) -> Variable:
-    """x, of which it is known from here on that it has size 1 along these axes, so that they broadcast; calls check it."""
+    """x, declared to have size 1 along these axes, which calls check, so that they broadcast."""
     variable = as_variable(x)
     places = check_axes(axes, variable.ndim)
     return specify_shape(variable, [1 if axis in places else None for axis in range(variable.ndim)])
 
 
 def unbroadcast(x: Operand, *axes: int) -> Variable:
-    """x, of which it is forgotten that it has size 1 along these axes, so that they do not broadcast."""
+    """x with its size along these axes unknown where it is 1, so that they do not broadcast."""
     variable = as_variable(x)
     places = check_axes(axes, variable.ndim)
     forgotten = [axis for axis in places if variable.type.shape[axis] == 1]

@@ -27,9 +27,7 @@ __all__ = ["overlap", "windows"]
 
 
 class Windowing(Op):
-    """What windows and their adjoint have in common: which axes they slide along, how far at a time, and how far apart the
-    elements of one lie.
-    """
+    """The base of windows and their adjoint: `sizes` elements, `dilations` apart, slide along `axes` by `strides`."""
 
     axes: tuple[int, ...]
     sizes: tuple[int, ...]
@@ -38,11 +36,11 @@ class Windowing(Op):
 
     @property
     def extents(self) -> list[int]:
-        """How much of each axis a window spans."""
+        """The number of elements of each axis that a window spans."""
         return [(size - 1) * dilation + 1 for size, dilation in zip(self.sizes, self.dilations, strict=True)]
 
     def counts(self, lengths: Sequence[int | None]) -> list[int | None]:
-        """How many windows fit into axes of these lengths; ValueError where none does."""
+        """The numbers of windows that fit into axes of these lengths; ValueError where none does."""
         found: list[int | None] = []
         for length, extent, stride in zip(lengths, self.extents, self.strides, strict=True):
             if length is not None and length < extent:
@@ -51,7 +49,7 @@ class Windowing(Op):
         return found
 
     def placed(self, offsets: Sequence[int], counts: Sequence[int], ndim: int) -> tuple[slice, ...]:
-        """Where the elements of all windows lie that have these offsets within them, as slices of the array."""
+        """The elements at `offsets` within windows, of which there are `counts`, as slices of an array of `ndim` axes."""
         where = [slice(None)] * ndim
         for axis, offset, count, stride, dilation in zip(self.axes, offsets, counts, self.strides, self.dilations, strict=True):
             start = offset * dilation
@@ -60,7 +58,7 @@ class Windowing(Op):
 
 
 class Windows(Windowing, Selection):
-    """Every window of an array: along each axis how many there are, and at the end an axis for each of those within."""
+    """Every window of an array: its axes, as long as there are windows, then an axis for each of those within a window."""
 
     view_of = 0
 
@@ -159,7 +157,13 @@ def windows(
 
 
 def overlap(patches: Operand, lengths: Sizes, axes: int | Sequence[int], strides: Any = 1, dilations: Any = 1) -> Variable:
-    """Patches, as `windows` shows them, added to where they came from, in an array whose `axes` have these lengths."""
+    """The sum of `patches`, as `windows` shows them, where each comes from, in an array whose `axes` have these `lengths`.
+
+    strides, dilations: those of the windows. ValueError if the sizes of patches are unknown, or their numbers do not fit.
+
+    >>> mg.overlap(mg.constant([[1, 2, 3], [2, 3, 4]]), 4, [0]).eval()
+    array([1, 4, 6, 4])
+    """
     variable = as_variable(patches)
     ndim = variable.ndim - (1 if isinstance(axes, int | np.integer) else len(axes))
     places = _in_order(axes, ndim)
@@ -173,19 +177,19 @@ def overlap(patches: Operand, lengths: Sizes, axes: int | Sequence[int], strides
 
 
 def _in_order(axes: int | Sequence[int], ndim: int) -> tuple[int, ...]:
-    """The axes of an array with so many, counted from the front, in the order in which they are given."""
+    """The axes of an array with `ndim` of them, counted from the front, in the order in which they are given."""
     listed = (axes,) if isinstance(axes, int | np.integer) else tuple(axes)
     check_axes(listed, ndim)
     return tuple(check_axis(one, ndim) for one in listed)
 
 
 def _named(sizes: Any, strides: Any, dilations: Any) -> list[tuple[Any, str]]:
-    """What is given for each axis, with its name."""
+    """The arguments for each axis, with their names."""
     return [(sizes, "the size of a window"), (strides, "a stride"), (dilations, "a dilation")]
 
 
 def per_axis(given: Any, count: int, what: str) -> tuple[int, ...]:
-    """An int of 1 or more for each of so many axes, from one for all or one for each."""
+    """An int of 1 or more for each of `count` axes: `given` is an int for all, or one for each; errors name `what` it is."""
     listed = as_ints(given, what, 1)
     if len(listed) == 1 and not isinstance(given, list | tuple | np.ndarray):
         return listed * count

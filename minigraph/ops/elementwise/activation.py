@@ -130,7 +130,7 @@ class Gelu(Composite):
         return maximum(x, -_GELU_ENDS) * self._share(x)  # -inf gives 0
 
     def _share(self, x: Variable) -> Variable:
-        """What x is multiplied by; (1 + tanh(z)) / 2 is the sigmoid of 2 z, exact where it is small."""
+        """The factor of x in the result; (1 + tanh(z)) / 2 is the sigmoid of 2 z, exact where it is small."""
         return sigmoid(_GELU_SLOPE * (x + _GELU_CUBE * x * x * x)) if self.approximate else NormalCdf()(x)
 
     def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:

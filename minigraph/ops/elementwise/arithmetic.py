@@ -307,7 +307,7 @@ class Round(Stepwise, computes="rint"): ...
 
 
 def round(x: Operand, decimals: int = 0) -> Variable:
-    """x with so many decimals (digits before the point, if negative), halves to even, elementwise, in x's dtype."""
+    """x rounded to `decimals` digits after the point (before it, if negative), halves to even, elementwise, in x's dtype."""
     if not decimals:
         return _rounded(Round(), x)
     scale = 10.0**decimals

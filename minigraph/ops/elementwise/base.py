@@ -1,4 +1,4 @@
-"""What elementwise operations share, and casts.
+"""The base of elementwise operations, and casts.
 
 Operands are promoted to one dtype when the graph is built, so `forward` always meets operands of equal dtype. A cotangent
 has the shape of the result; the gradient driver sums it over the axes that were broadcast.

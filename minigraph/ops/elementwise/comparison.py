@@ -32,7 +32,7 @@ class Comparison(Elementwise):
         if len({dtype.kind for dtype in strong}) > 1:  # unlike arithmetic, a comparison must not lose integers
             exact = np.result_type(*strong)
             if exact.kind == "f" and all(dtype.kind in "iu" for dtype in strong):
-                # no dtype holds both uint64 and int64, but NumPy compares them as they are
+                # no dtype holds both uint64 and int64, but NumPy compares them exactly
                 return self(*[as_variable(one) for one in fitting])
             fitting = [one if is_weak(one) else cast(one, exact) for one in fitting]
         return super().of(*fitting)
@@ -131,7 +131,7 @@ class LogicalAnd(Logical, computes="logical_and"): ...
 
 
 def logical_and(a: Operand, b: Operand) -> Variable:
-    """Whether both are true, elementwise."""
+    """Whether a and b are both true (or not 0), elementwise."""
     return LogicalAnd().of(a, b)
 
 
@@ -139,7 +139,7 @@ class LogicalOr(Logical, computes="logical_or"): ...
 
 
 def logical_or(a: Operand, b: Operand) -> Variable:
-    """Whether one or both are true, elementwise."""
+    """Whether a or b is true (or not 0), or both, elementwise."""
     return LogicalOr().of(a, b)
 
 
@@ -147,7 +147,7 @@ class LogicalXor(Logical, computes="logical_xor"): ...
 
 
 def logical_xor(a: Operand, b: Operand) -> Variable:
-    """Whether exactly one is true, elementwise."""
+    """Whether exactly one of a and b is true (or not 0), elementwise."""
     return LogicalXor().of(a, b)
 
 

@@ -1,4 +1,4 @@
-"""What a value must fulfil: checked when the graph is built where it is known, else whenever it is computed."""
+"""Conditions on values: checked when the graph is built if these are known, else whenever they are computed."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def offending(x: Array, condition: Array) -> Any:
 
 
 def require(x: Variable, condition: Variable, message: str, error: type[MinigraphError]) -> Variable:
-    """x, provided that the condition on each of its elements holds: `error`, now if both are known, else when x is computed."""
+    """x, if `condition` holds for each element: else `error` with `message`, now if both are known, or when x is computed."""
     if not is_known(x, condition):
         return Require(message, error)(x, condition)
     if not (fulfilled := evaluated(condition)).all():

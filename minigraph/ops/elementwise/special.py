@@ -154,7 +154,7 @@ class NormalCdf(Floating):
 
 
 _SHIFT = 10
-"""By how much arguments are raised, with the recurrence, before an asymptotic series is used."""
+"""The number by which arguments are raised, with the recurrence, before an asymptotic series is used."""
 
 # Bernoulli numbers B_2, B_4, ...
 _BERNOULLI = (1 / 6, -1 / 30, 1 / 42, -1 / 30, 5 / 66, -691 / 2730, 7 / 6, -3617 / 510)

@@ -29,7 +29,10 @@ def conv1d(
     x: Operand, filters: Operand, stride: Any = 1, padding: Any = "valid", dilation: Any = 1, groups: int = 1,
     *, flip_filters: bool = False,
 ) -> Variable:  # fmt: skip
-    """`conv2d` along one axis: x of shape (batch, channels, length), filters (outputs, channels / groups, size)."""
+    """`conv2d` along one axis: x of shape (batch, channels, length), filters (outputs, channels / groups, length).
+
+    stride, padding, dilation, groups, flip_filters: those of `conv2d`.
+    """
     return _convolved(x, filters, 1, stride, padding, dilation, groups, flip_filters)
 
 
@@ -58,7 +61,10 @@ def conv3d(
     x: Operand, filters: Operand, stride: Any = 1, padding: Any = "valid", dilation: Any = 1, groups: int = 1,
     *, flip_filters: bool = False,
 ) -> Variable:  # fmt: skip
-    """`conv2d` along three axes: x of shape (batch, channels, depth, height, width)."""
+    """`conv2d` along three axes: x of shape (batch, channels, depth, height, width), filters of five axes likewise.
+
+    stride, padding, dilation, groups, flip_filters: those of `conv2d`.
+    """
     return _convolved(x, filters, 3, stride, padding, dilation, groups, flip_filters)
 
 
@@ -66,7 +72,10 @@ def conv_transpose1d(
     x: Operand, filters: Operand, stride: Any = 1, padding: Any = 0, output_padding: Any = 0, dilation: Any = 1,
     groups: int = 1, *, flip_filters: bool = False,
 ) -> Variable:  # fmt: skip
-    """`conv_transpose2d` along one axis."""
+    """`conv_transpose2d` along one axis: x (batch, channels, length), filters (channels, outputs / groups, length).
+
+    stride, padding, output_padding, dilation, groups, flip_filters: those of `conv_transpose2d`.
+    """
     return _transposed(x, filters, 1, stride, padding, output_padding, dilation, groups, flip_filters)
 
 
@@ -74,12 +83,12 @@ def conv_transpose2d(
     x: Operand, filters: Operand, stride: Any = 1, padding: Any = 0, output_padding: Any = 0, dilation: Any = 1,
     groups: int = 1, *, flip_filters: bool = False,
 ) -> Variable:  # fmt: skip
-    """The gradient of `conv2d` by its input, as a function: x (batch, channels, height, width) spread by filters.
+    """The gradient of `conv2d` with respect to its input, as a function: x (batch, channels, height, width) spread by filters.
 
     filters: (channels, outputs / groups, height, width), which `conv2d` would take to get from the result back to the shape of
-    x. padding: how much is cut off at both ends, an int, or for each axis an int or a pair. output_padding: how much longer the
-    result is at the end, less than the stride, where several lengths would do. flip_filters: be the gradient of a `conv2d` that
-    flips them.
+    x. stride, dilation, groups: those of that `conv2d`. padding: the number of elements cut off at both ends, an int, or for
+    each axis an int or a pair. output_padding: the number of elements added at the end, less than the stride, where several
+    lengths would do. flip_filters: be the gradient of a `conv2d` that flips them.
     """
     return _transposed(x, filters, 2, stride, padding, output_padding, dilation, groups, flip_filters)
 
@@ -88,7 +97,10 @@ def conv_transpose3d(
     x: Operand, filters: Operand, stride: Any = 1, padding: Any = 0, output_padding: Any = 0, dilation: Any = 1,
     groups: int = 1, *, flip_filters: bool = False,
 ) -> Variable:  # fmt: skip
-    """`conv_transpose2d` along three axes."""
+    """`conv_transpose2d` along three axes: x (batch, channels, depth, height, width), filters of five axes likewise.
+
+    stride, padding, output_padding, dilation, groups, flip_filters: those of `conv_transpose2d`.
+    """
     return _transposed(x, filters, 3, stride, padding, output_padding, dilation, groups, flip_filters)
 
 
@@ -119,7 +131,7 @@ def _operands(x: Operand, filters: Operand, count: int, groups: Any, channels_at
 def _convolved(
     x: Operand, filters: Operand, count: int, stride: Any, padding: Any, dilation: Any, groups: int, flip_filters: bool
 ) -> Variable:
-    """A convolution along so many axes."""
+    """A convolution along `count` axes."""
     given, kernel = _operands(x, filters, count, groups, 1)
     strides, dilations = per_axis(stride, count, "a stride"), per_axis(dilation, count, "a dilation")
     outputs, inner, *sizes = (size or 0 for size in kernel.type.shape)
@@ -153,7 +165,7 @@ def _transposed(
     x: Operand, filters: Operand, count: int, stride: Any, padding: Any, output_padding: Any, dilation: Any, groups: int,
     flip_filters: bool,
 ) -> Variable:  # fmt: skip
-    """A transposed convolution along so many axes."""
+    """A transposed convolution along `count` axes."""
     given, kernel = _operands(x, filters, count, groups, 0)
     strides, dilations = per_axis(stride, count, "a stride"), per_axis(dilation, count, "a dilation")
     channels, outputs, *sizes = (size or 0 for size in kernel.type.shape)
@@ -200,7 +212,7 @@ def _product(sizes: Sequence[Any]) -> Any:
 
 
 def _widths(padding: Any, extents: Sequence[int], strides: Sequence[int], lengths: Sequence[int | None]) -> Widths:
-    """What is added before and after each spatial axis."""
+    """The numbers of elements added before and after each spatial axis."""
     if padding == "valid":
         return [(0, 0)] * len(extents)
     if padding == "full":

@@ -53,7 +53,7 @@ def diagonal_matrix(a: Variable) -> Variable:
 
 
 def norm(x: Operand, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Variable:
-    """The vector norm over `axis` (2 by default), or the Frobenius norm of a matrix; no other matrix norms: ValueError."""
+    """The vector norm of x of order `ord` over `axis` (kept if `keepdims`), or Frobenius' for matrices; else ValueError."""
     variable = as_variable(x)
     axes = 0 if isinstance(axis, int) else variable.ndim if axis is None else len(axis)
     if axes == 2 and ord not in (None, "fro"):
@@ -167,7 +167,7 @@ def det(a: Operand) -> Variable:
 
 
 NO_POWER = -(1 << 24)
-"""What stands for the exponent of 0."""
+"""A stand-in for the exponent of 0."""
 
 
 class Cofactors(MatrixOp):
@@ -226,11 +226,11 @@ def slogdet(a: Operand) -> tuple[Variable, Variable]:
 
 
 ROUNDING = 4
-"""So many units in the last place, or fewer, may be nothing but rounding."""
+"""The greatest number of units in the last place that may be nothing but rounding."""
 
 
 def _rounding(x: Variable, axes: int | tuple[int, ...]) -> Variable:
-    """What may be nothing but rounding in sums of elements of x over axes."""
+    """The amount that may be nothing but rounding in sums of elements of x over axes."""
     return reduction.sum(absolute(x) * (ROUNDING * np.finfo(x.dtype).eps), axes, keepdims=True)
 
 
@@ -245,8 +245,9 @@ def _reads_values(dvectors: Variable, factors: Variable, place: int) -> bool:
 
 
 class Turning:
-    """How the cotangents of vectors turn them into one another: matrices, in their basis, and whether these read the values.
+    """The turns of vectors into one another by their cotangents: `matrices`, in the vectors' basis.
 
+    reads: whether these read the values that belong to the vectors. dvalues: the cotangent of the values, if there is one.
     Two vectors turn by a quotient of a difference of the cotangent and one of values. Of equal values that is 0 / 0 where a
     smooth function of the whole matrix is differentiated, and its limit is not known here: it becomes NaN. It is 0, and known
     to be, if the cotangent is 0, too: but for one that reads the values only if it is not these that make it 0.
@@ -269,7 +270,7 @@ class Turning:
         return where(equal, where(known, 0, np.nan), differences / where(equal, 1, gaps))
 
     def rest(self, dvectors: Variable, vectors: Variable, turned: Variable, values: Variable) -> Variable:
-        """What is left of a cotangent beside the vectors, divided by their values; nothing if they span everything."""
+        """The part of `dvectors` outside of `vectors`, with `turned` inside, divided by `values`; 0 if they span everything."""
         everything = eq(*shape(vectors)[-2:])
         rest = where(everything, 0, dvectors - matmul(vectors, turned))
         known = le(absolute(rest), _rounding(dvectors, (-2, -1)))

@@ -29,11 +29,11 @@ __all__ = ["average_pool", "global_average_pool", "max_pool"]
 
 
 def max_pool(x: Operand, size: Any, stride: Any = None, padding: Any = 0, ignore_border: bool = True) -> Variable:
-    """The greatest element of every window; equal ones share the gradient equally.
+    """The greatest element of every window of x; equal elements share the gradient equally.
 
-    size: of the window along each of the last axes, as many as are given; an int for all but the first two. stride: `size`
-    unless given. padding: how much is added at both ends, less than the window; what is added never counts.
-    ignore_border: leave out windows that are not whole; otherwise they count as far as they go.
+    size: that of the window along each of the last axes, as many as are given; an int for all but the first two. stride: the
+    distance of windows, `size` unless given. padding: the number of elements added at both ends, less than the window; they
+    never count. ignore_border: leave out windows that are not whole; otherwise they count as far as they go.
     """
     return _pooled(_as_floats(x), size, stride, padding, ignore_border, Pooling(averages=False))
 
@@ -41,10 +41,10 @@ def max_pool(x: Operand, size: Any, stride: Any = None, padding: Any = 0, ignore
 def average_pool(
     x: Operand, size: Any, stride: Any = None, padding: Any = 0, ignore_border: bool = True, count_padding: bool = True
 ) -> Variable:
-    """The mean of every window; arguments are those of `max_pool`.
+    """The mean of every window of x; size, stride, padding and ignore_border are those of `max_pool`.
 
-    count_padding: divide by the size of the window, zeros that were added included; otherwise by how many elements of x are in
-    it. What lies beyond the border, with ignore_border=False, never counts.
+    count_padding: divide by the size of the window, zeros that were added included; otherwise by the number of elements of x
+    in it. Elements beyond the border, with ignore_border=False, never count.
     """
     return _pooled(_as_floats(x), size, stride, padding, ignore_border, Pooling(True, count_padding))
 
@@ -66,14 +66,14 @@ def _as_floats(x: Operand) -> Variable:
 
 
 class Pooling(Record):
-    """What is taken of windows, the mean or the greatest; `count_padding`: whether zeros that were added count in a mean."""
+    """The mean of windows, if it `averages`, or the greatest element; `count_padding`: whether added zeros count in a mean."""
 
     averages: bool
     count_padding: bool = False
 
     @property
     def filling(self) -> float:
-        """What stands where there is nothing."""
+        """The number that fills places without an element."""
         return 0.0 if self.averages else -np.inf
 
     def whole(self, parts: Variable, axes: Sequence[int]) -> Variable:
@@ -81,7 +81,7 @@ class Pooling(Record):
         return mean(parts, tuple(axes)) if self.averages else max_over(parts, tuple(axes))
 
     def partial(self, parts: Variable, axes: Sequence[int], counted: Variable) -> Variable:
-        """The result from windows of an array that was padded; `counted` is 1 in windows of what counts."""
+        """The result over `axes` of `parts`, windows of a padded array; `counted` is 1 where an element counts, else 0."""
         if not self.averages:
             return max_over(parts, tuple(axes))
         return sum_over(parts, tuple(axes)) / sum_over(counted, tuple(axes))
@@ -126,8 +126,8 @@ def _pooled(x: Variable, size: Any, stride: Any, padding: Any, ignore_border: bo
 
 
 def _end(length: Any, size: int, stride: int, padding: int) -> tuple[int, Variable | None]:
-    """How much is added after an axis so that the last window fits that begins within it or the padding before it; of an axis
-    of unknown length also how many windows there are, of all that fit.
+    """The number of elements added after an axis so that the last window fits that begins within it or the padding before it;
+    for an axis of unknown length also the number of windows there are, of all that fit.
     """
     whole = length + 2 * padding
     if isinstance(length, int):
@@ -153,7 +153,7 @@ def _tiled(x: Variable, sizes: Sequence[int], first: int, kind: Pooling) -> Vari
 
 
 def _whole_windows(length: Any, size: int) -> Any:
-    """How many windows fit side by side into an axis of a length that may be symbolic; an error where none does."""
+    """The number of windows that fit side by side into an axis of a length that may be symbolic; an error where none does."""
     message = f"a window of {size} elements does not fit into an axis"
     if not isinstance(length, int):
         return assert_(length // size, ge(length, size), f"{message} that is shorter")

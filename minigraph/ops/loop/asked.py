@@ -1,4 +1,4 @@
-"""Which updates computing some variables asks for, in which branches, and what becomes of several of one shared variable."""
+"""The updates that computing some variables asks for, in which branches, and what becomes of several of one shared variable."""
 
 from __future__ import annotations
 
@@ -104,11 +104,11 @@ class _Demand:
         self._order, self._places = order, {one: place for place, one in enumerate(order)}
         self._branches: dict[Node, Branches] = {}
         self._alike: dict[tuple[Variable, Branches | None], Variable] = {}
-        """One `ifelse` of all that have one condition and are computed for the same branches, as those of gradients are."""
+        """The first `ifelse` of all that share a condition and are computed for the same branches, as in gradients."""
         self._conditions: dict[Variable, Variable] = {}
         self._implied: dict[Variable, Set[Branch]] = {}
         self.always: set[Node] = set(roots)
-        """What is computed in any case."""
+        """The nodes that are computed in any case."""
         for variable in reversed(order):
             if sizes:
                 self._pass_on((variable,))  # which may need the value
@@ -157,7 +157,7 @@ class _Demand:
         return frozenset(found)
 
     def _needs(self, node: Node) -> list[tuple[Node, Branch | None]]:
-        """What a node needs first, and for which branch of it, if only for one."""
+        """The nodes that a node needs first, each with the branch of this node that needs it, if only one does."""
         if isinstance(node, tuple):
             return [(one, None) for one in _shape_needs(node[0], self._places.keys())]
         op, inputs = node.op, node.inputs
@@ -228,7 +228,7 @@ def _fitted(new: Variable, old: Variable) -> Variable:
 
 
 def _shape_needs(variable: Variable, known: Set[Variable]) -> list[Node]:
-    """What the shape of a variable follows from: those of some known variables, or their shapes."""
+    """The nodes that the shape of a variable follows from: some of the known variables, or their shapes."""
     if None not in variable.type.shape:
         return []
     found: list[Node] = []

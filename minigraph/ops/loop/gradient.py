@@ -37,7 +37,7 @@ Pull = Callable[[Mapping[Variable, Variable], Sequence[Variable]], Mapping[Varia
 
 
 def loop_cotangents(variable: Variable, dy: Sequence[Variable | None], pull: Pull) -> list[Variable | None]:
-    """The cotangents of a loop's inputs from those of its results."""
+    """The cotangents of the inputs of a loop, `variable`, from `dy`, those of its results; `pull` goes through its body."""
     if carried(variable) is not variable:
         raise InvalidValueError(
             f"{variable!r} ({variable.origin}) holds updates that were put into it after it was made: give its graph to "
@@ -171,7 +171,7 @@ class _Backward:
         updates = updates_of(forward)
         results = [with_asked(one, updates) for one in results_of(forward)]
         self.done: int | Variable = results[-1] if op.stops else self.count if op.steps is None else op.steps
-        """How many steps the forward loop did, an int where that is known."""
+        """The number of steps that the forward loop did, an int where that is known."""
         stacks = {}
         for one in values:
             if one in self.rows:
@@ -184,7 +184,7 @@ class _Backward:
 
     @property
     def steps(self) -> int | Variable:
-        """How many steps gradients go back through, an int where that is known."""
+        """The number of steps that gradients go back through, an int where that is known."""
         if self.op.truncated < 0:
             return self.done
         return min(self.done, self.op.truncated) if isinstance(self.done, int) else minimum(self.done, self.op.truncated)
@@ -244,7 +244,7 @@ class _Backward:
         return result
 
     def _last_cotangent(self, state: int, first: Variable) -> Variable:
-        """With which cotangent of a state the backward loop begins."""
+        """The cotangent of a state with which the backward loop begins."""
         given = self.dy_last[state]
         return zeros_like(first) if given is None else given
 

@@ -23,7 +23,7 @@ from minigraph.ops.array.shape import BroadcastTo
 from minigraph.ops.control import DefaultUpdate, computed_by, with_asked
 
 Body = Callable[..., Sequence[Array]]
-"""What computes the roots of a body from the values of its inputs."""
+"""A function that computes the roots of a body from the values of its inputs."""
 
 
 class Scan(Structural):
@@ -47,13 +47,13 @@ class Scan(Structural):
     backwards: bool = False
     """Whether it goes from the last row to the first. All keep their places: the first state is the last row of a history."""
     truncated: int = -1
-    """Through how many of the last steps gradients flow, -1 for all."""
+    """The number of last steps that gradients flow through, -1 for all."""
     recomputed: bool = False
     """Whether gradients compute the body's values again instead of keeping them."""
     updated: tuple[DefaultUpdate, ...] = ()
-    """How the last of the states, which begin with the values of shared variables, are to be updated outside of the loop."""
+    """The ways to update, outside of the loop, the shared variables with whose values the last of the states begin."""
     least: int = 0
-    """How many steps there must be for what is picked from histories to be there."""
+    """The number of steps that a loop must have for the rows that are picked from histories to exist."""
     name: str | None = None
 
     def __repr__(self) -> str:
@@ -73,7 +73,7 @@ class Scan(Structural):
         return len(self.body.outputs) - self.states - self.stops
 
     def split(self, given: Sequence[Any]) -> tuple[list[Any], list[Any], list[Any]]:
-        """What the op's inputs, or the body's, hold for sequences, states and captured values."""
+        """The parts of the op's inputs, or the body's, that are sequences, states and captured values."""
         last = self.sequences + self.states
         return list(given[: self.sequences]), list(given[self.sequences : last]), list(given[last:])
 
@@ -112,7 +112,7 @@ class Scan(Structural):
         return self.run(xp, evaluate, *arrays)
 
     def run(self, xp: Any, body: Body, count: Array, *arrays: Array) -> tuple[Array, ...]:
-        """The results, the body being computed by `body`, which is called with zeros where there are no steps."""
+        """The results of `count` steps over `arrays` of `xp`; without steps `body` gets zeros if it must show the shapes."""
         steps = int(count)
         self.check_steps(steps)
         sequences, states, captured = self.split(arrays)
@@ -243,10 +243,10 @@ def captured(
     fixed: Mapping[Variable, Variable] = MappingProxyType({}),
     outside: Set[Variable] = frozenset(),
 ) -> tuple[list[Variable], list[Variable], list[Variable]]:
-    """What the roots of a body take from outside, inputs for it, and the roots over those.
+    """The variables that the roots of a body take from outside, inputs for them, and the roots over those.
 
-    Taken is what depends on none of the body's inputs, as large parts as there are; constants, stretched or not, stay inside.
-    What the body asks to update is taken by itself; what may fail stays inside, where it is computed when its turn comes.
+    Taken is what depends on none of the body's `inputs`, in parts as large as possible; constants, stretched or not, stay
+    inside. What the body asks to update is taken alone; what may fail stays inside, where it is computed when its turn comes.
     `fixed` are inputs that the roots hold already, and what they stand for. What is `outside` is taken, whatever it computes.
     """
     targets = _updated(roots, inputs, outside)
@@ -272,7 +272,7 @@ def captured(
 
 
 def may_fail(variable: Variable) -> bool:
-    """Whether computing a variable may raise for what it is given, so that it must not be done before it is asked for."""
+    """Whether computing a variable may raise for the values of its inputs, so that it must wait until it is needed."""
     return variable.op.may_fail(*[one.type for one in variable.inputs])
 
 
@@ -284,7 +284,7 @@ def _updated(roots: Sequence[Variable], inside: Iterable[Variable], outside: Set
 
 
 def _following(captured: Iterable[Variable], targets: Set[Variable]) -> list[Variable]:
-    """Those of captured values that are computed from any of some targets, without a request to update on the way."""
+    """The captured values that are computed from any of some targets, without a request to update on the way."""
     found: list[Variable] = []
     for one in captured if targets else ():
         order = computed_by([one])
@@ -294,7 +294,10 @@ def _following(captured: Iterable[Variable], targets: Set[Variable]) -> list[Var
 
 
 def loop(op: Scan, count: Variable, arguments: Sequence[Variable], outside: Set[Variable] = frozenset()) -> list[Variable]:
-    """The results of a loop whose body may refer to variables outside of it, and takes those in `outside` as they are."""
+    """The results of the loop `op` of `count` steps over `arguments`, whose body may refer to variables outside of it.
+
+    Of these it takes the variables in `outside` whole, whatever they compute.
+    """
     own = op.body.inputs
     outer, fresh, roots = captured(own, op.body.outputs, outside=outside)
     whole = op.altered(body=Graph((*own, *fresh), tuple(roots)))(count, *arguments, *outer)
@@ -323,7 +326,7 @@ def results_of(variable: Variable) -> Iterator[Variable]:
 
 
 def updates_of(variable: Variable) -> dict[Variable, tuple[DefaultUpdate, Variable]]:
-    """What a loop asks to be updated, how, and with which values."""
+    """The variables that a loop asks to update, each with the way to do it and the new value."""
     op = variable.op
     assert isinstance(op, Scan)
     found: dict[Variable, tuple[DefaultUpdate, Variable]] = {}
@@ -354,7 +357,7 @@ def final_state(variable: Variable) -> Ended | None:
 
 
 def chain_of(variable: Variable) -> list[Ended]:
-    """Those last states from which the loop went on of which a variable is the last state, the nearest first."""
+    """The last states of the loops that a loop, whose last state is the variable, continues, the nearest first."""
     chain: list[Ended] = []
     first = _first_state(variable)
     while first is not None and (ended := final_state(first)) is not None:
@@ -364,7 +367,7 @@ def chain_of(variable: Variable) -> list[Ended]:
 
 
 def _first_state(variable: Variable) -> Variable | None:
-    """From which value a state begins of which a variable is the last value."""
+    """The value from which the state begins whose last value is the variable; None if there is no such state."""
     found = _final_item(variable)
     return None if found is None else found[0].inputs[1 + found[1].sequences + found[2]]
 

@@ -59,7 +59,7 @@ def carried(whole: Variable) -> Variable:
 
 
 def matching_results(whole: Variable, changed: Variable) -> list[Variable]:
-    """For each result of a loop that of one with more states."""
+    """For each result of a loop, that of `changed`, which has more states."""
     op, more = whole.op, changed.op
     assert isinstance(op, Scan) and isinstance(more, Scan)
     results = list(results_of(changed))

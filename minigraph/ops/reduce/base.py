@@ -1,4 +1,4 @@
-"""What reductions share: folds by accumulators, sums and products, extremes."""
+"""The base of reductions: folds by accumulators, sums and products, extremes."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ class Reduction(Shaped):
         raise TypeError(f"{type(self).__name__} does not define states")
 
     def add(self, xp: Any, state: State, x: Array, position: Array) -> State:
-        """The state after one more element, which has this position, an int64, along the last of the axes."""
+        """The state after `state` and an element x, at this `position`, an int64, along the last of the axes; by `xp`."""
         raise TypeError(f"{type(self).__name__} does not define add")
 
     def merge(self, xp: Any, state: State, other: State) -> State:
-        """The state of all elements of two states, either of which may stand for the first of them."""
+        """The state, by `xp`, of all elements of `state` and `other`, either of which may stand for the first elements."""
         raise TypeError(f"{type(self).__name__} does not define merge")
 
     def result(self, xp: Any, state: State, dtype: np.dtype[Any]) -> Array:
-        """The result, for elements of a dtype."""
+        """The result, by `xp`, from the last `state`, for elements of a dtype."""
         raise TypeError(f"{type(self).__name__} does not define result")
 
     def forward(self, xp: Any, x: Array) -> Array:
@@ -79,7 +79,7 @@ class Reduction(Shaped):
         return dtype
 
     def in_two_steps(self, first: tuple[int, ...], second: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[Op, Op] | None:
-        """What folds some axes of elements of a dtype, and what folds those that are left of it; None if that cannot be."""
+        """The ops that fold the axes `first`, for elements of a dtype, and `second` of the result; None if that cannot be."""
         return None
 
     def of_one(self, x: Variable) -> Variable | None:
@@ -107,7 +107,7 @@ class Accumulation(Reduction):
     unit: ClassVar[int]
 
     def joined(self, xp: Any, a: Array, b: Array) -> Array:
-        """The sum, or the product, of two numbers."""
+        """The sum, or the product, of the numbers a and b, by `xp`."""
         raise TypeError(f"{type(self).__name__} does not define joined")
 
     def states(self, dtype: np.dtype[Any]) -> tuple[tuple[np.dtype[Any], Any], ...]:
@@ -147,7 +147,7 @@ def wide_integer(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 
 def wider(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """The next wider float of 64 bits at most; other dtypes as they are."""
+    """The next wider float, of 64 bits at most; other dtypes unchanged."""
     return np.dtype({"float16": "float32", "float32": "float64"}.get(dtype.name, dtype))
 
 
@@ -166,7 +166,7 @@ class Ordering(Reduction):
     smallest: ClassVar[bool] = False
 
     def worst(self, dtype: np.dtype[Any]) -> Any:
-        """The number that no element of a dtype is outdone by."""
+        """The number that outdoes no element of a dtype."""
         if dtype.kind == "f":
             return np.inf if self.smallest else -np.inf
         if dtype.kind == "b":

@@ -32,10 +32,13 @@ __all__ = ["binary_crossentropy", "categorical_crossentropy", "one_hot", "sigmoi
 
 
 def one_hot(x: Operand, n: Any, dtype: Any = None, *, ignore_index: int | None = None) -> Variable:
-    """For each integer of x a row of n zeros with a 1 at that place; all zeros for one that equals `ignore_index`.
+    """For each integer of x a row of n zeros with a 1 at that place; all zeros for an integer that equals `ignore_index`.
 
-    n: an int of 0 or more, or an integer scalar variable; TypeError or ValueError for anything else. IndexError for any other
-    integer of x outside of 0 ... n - 1, when the graph is built if both are known.
+    n: an int of 0 or more, or an integer scalar variable; TypeError or ValueError for anything else. dtype: the float type by
+    default. IndexError for any other integer of x outside of 0 ... n - 1, when the graph is built if both are known.
+
+    >>> mg.one_hot([0, 2], 3).eval().tolist()
+    [[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]
     """
     variable, width = as_variable(x), _as_width(n)
     if variable.dtype.kind not in "iu":
@@ -117,10 +120,13 @@ def _at_class(x: Variable, targets: Variable) -> Variable:
 
 
 def categorical_crossentropy(probabilities: Operand, targets: Operand, *, ignore_index: int | None = None) -> Variable:
-    """-log of the probability given to the target, for each row; stable if the probabilities are a softmax.
+    """-log of the probability given to the target, for each row; stable if the `probabilities` are a softmax.
 
-    Targets are class indices or distributions. IndexError for an index that names no class; a row whose index equals
+    `targets` are class indices or distributions. IndexError for an index that names no class; a row whose index equals
     `ignore_index` costs 0, and has gradient 0.
+
+    >>> mg.categorical_crossentropy([[0.5, 0.5], [0.75, 0.25]], [0, 1]).eval().round(2)
+    array([0.69, 1.39], dtype=float32)
     """
     predictions, wanted = floating(probabilities), as_variable(targets)
     if _picks_classes(predictions, wanted, ignore_index):
@@ -142,9 +148,9 @@ class SoftmaxCrossentropy(Composite):
 
 
 def softmax_crossentropy(logits: Operand, targets: Operand, *, ignore_index: int | None = None) -> Variable:
-    """-log of the softmax's probability of the target, for each row, computed from the logits.
+    """-log of the softmax's probability of the target, for each row, computed from the `logits`.
 
-    Targets are class indices or distributions. IndexError for an index that names no class; a row whose index equals
+    `targets` are class indices or distributions. IndexError for an index that names no class; a row whose index equals
     `ignore_index` costs 0, and has gradient 0.
 
     >>> logits, labels = mg.matrix("logits"), mg.lvector("labels")
@@ -188,12 +194,19 @@ def binary_crossentropy(probabilities: Operand, targets: Operand) -> Variable:
     """-(t log p + (1 - t) log(1 - p)), elementwise; stable if p is a sigmoid.
 
     ValueError for targets t outside of [0, 1], where the cost has no bound, if they are known when the graph is built.
+
+    >>> mg.binary_crossentropy([0.25, 0.5], [0.0, 1.0]).eval().round(2)
+    array([0.29, 0.69], dtype=float32)
     """
     predictions, wanted = _with_targets(probabilities, targets)
     return -(multiply_or_zero(wanted, log(predictions)) + multiply_or_zero(1 - wanted, log1p(-predictions)))
 
 
 def sigmoid_binary_crossentropy(logits: Operand, targets: Operand) -> Variable:
-    """The binary crossentropy of sigmoid(logits), elementwise, computed from the logits; errors as for that."""
+    """`binary_crossentropy` of sigmoid(logits), elementwise, computed from the logits, with the same errors.
+
+    >>> mg.sigmoid_binary_crossentropy([0.0, -50.0], [1.0, 1.0]).eval().round(2)
+    array([ 0.69, 50.  ], dtype=float32)
+    """
     scores, wanted = _with_targets(logits, targets)
     return multiply_or_zero(wanted, softplus(-scores)) + multiply_or_zero(1 - wanted, softplus(scores))

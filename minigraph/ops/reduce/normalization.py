@@ -57,7 +57,10 @@ class AllReduce(Op):
 
 
 class Sample:
-    """The elements of x that statistics over some axes are taken of: all, or with a mask those where it is above 0."""
+    """The elements of x that statistics over `axes` are taken of: all, or those where the mask, in `weights`, is above 0.
+
+    `all_reduce` adds up arrays over the processes that each hold a part of the batch, if there are several.
+    """
 
     def __init__(self, x: Variable, axes: tuple[int, ...], all_reduce: Reduction | None, weights: Sequence[Variable]) -> None:
         self.axes, self._all_reduce = axes, all_reduce
@@ -114,7 +117,7 @@ class Sample:
         return scale_for(self._everywhere(maximum(peak, 0)), epsilon < NEGLIGIBLE)
 
     def each(self, dstatistic: Variable) -> Variable:
-        """What an element contributes to a mean whose cotangent this is."""
+        """The contribution of an element to a mean whose cotangent this is."""
         return self.weighed(self._everywhere(dstatistic) / self.count)
 
 
@@ -125,7 +128,7 @@ class Normalizing(Composite):
     all_reduce: Reduction | None
 
     def sample(self, x: Variable, weights: Sequence[Variable]) -> Sample:
-        """What the statistics are taken of."""
+        """The elements that the statistics are taken of."""
         return Sample(x, self.axes, self.all_reduce, weights)
 
 
@@ -374,6 +377,6 @@ class Normalized(Replaceable):
     training: bool
     freeze: int | None
     options: tuple[bool, ...]
-    """Which options there are among the inputs."""
+    """For each option, whether it is among the inputs."""
     populations: int
-    """How many variables hold the population."""
+    """The number of variables that hold the population."""

@@ -40,7 +40,7 @@ class Extreme(Ordering):
 
 
 def reduced(op: Callable[[tuple[int, ...]], Op], x: Operand, axis: Axis, keepdims: bool) -> Variable:
-    """What `op` makes of the axes, over `axis` of x, the axes kept with size 1 if asked for."""
+    """The result of `op` over `axis` of x; `keepdims` leaves axes of size 1."""
     variable = as_variable(x)
     axes = check_axes(axis, variable.ndim)
     return keep_axes(op(axes)(variable), axes, variable.ndim, keepdims)
@@ -58,7 +58,7 @@ def _accumulated(op: type[Accumulation], x: Operand, axis: Axis, dtype: Any, kee
 
 
 def keep_axes(result: Variable, axes: tuple[int, ...], ndim: int, keepdims: bool) -> Variable:
-    """A reduced variable with its axes restored if asked for."""
+    """The `result` of a reduction over `axes` of `ndim`, with these restored, of size 1, if `keepdims`."""
     return restore_axes(result, axes, ndim) if keepdims else result
 
 
@@ -77,7 +77,11 @@ class Sum(Accumulation):
 
 
 def sum(x: Operand, axis: Axis = None, dtype: Any = None, keepdims: bool = False) -> Variable:
-    """The sum of x over `axis`, in `dtype`, x's own or 64 bits for integers; `keepdims` leaves axes of size 1."""
+    """The sum of x over `axis`, in `dtype`, by default x's own or 64 bits for integers; `keepdims` leaves axes of size 1.
+
+    >>> mg.sum([[1, 2], [3, 4]], axis=0).eval()
+    array([4, 6])
+    """
     return _accumulated(Sum, x, axis, dtype, keepdims)
 
 
@@ -101,7 +105,11 @@ class Prod(Accumulation):
 
 
 def prod(x: Operand, axis: Axis = None, dtype: Any = None, keepdims: bool = False) -> Variable:
-    """The product of x over `axis`; `dtype` and `keepdims` are those of `sum`. Its gradient is right at zeros too."""
+    """The product of x over `axis`; `dtype` and `keepdims` are those of `sum`. Its gradient is right at zeros too.
+
+    >>> mg.prod([[1, 2], [3, 4]], axis=0).eval()
+    array([3, 8])
+    """
     return _accumulated(Prod, x, axis, dtype, keepdims)
 
 
@@ -132,7 +140,13 @@ class Max(Extreme, Associative):
 
 
 def max(x: Operand, axis: Axis = None, keepdims: bool = False) -> Variable:
-    """The greatest element of x over `axis` (kept if `keepdims`), NaN if there is one; equals share the gradient equally."""
+    """The greatest element of x over `axis` (kept if `keepdims`), NaN if there is one; equals share the gradient equally.
+
+    ValueError, as for `min`, if there is no element.
+
+    >>> mg.max([[1, 5], [3, 4]], axis=1).eval()
+    array([5, 4])
+    """
     return reduced(Max, x, axis, keepdims)
 
 
@@ -153,12 +167,20 @@ class Min(Extreme, Associative):
 
 
 def min(x: Operand, axis: Axis = None, keepdims: bool = False) -> Variable:
-    """The smallest element of x over `axis` (kept if `keepdims`), NaN if there is one; equals share the gradient equally."""
+    """The smallest element of x over `axis` (kept if `keepdims`), NaN if there is one; equals share the gradient equally.
+
+    >>> mg.min([[1, 5], [3, 4]], axis=1).eval()
+    array([1, 3])
+    """
     return reduced(Min, x, axis, keepdims)
 
 
 def ptp(x: Operand, axis: Axis = None, keepdims: bool = False) -> Variable:
-    """The greatest minus the smallest element of x over `axis`; `keepdims` leaves axes of size 1."""
+    """The greatest minus the smallest element of x over `axis`; `keepdims` leaves axes of size 1.
+
+    >>> mg.ptp([[1, 5], [3, 4]], axis=1).eval()
+    array([4, 1])
+    """
     return max(x, axis, keepdims) - min(x, axis, keepdims)
 
 
@@ -180,7 +202,11 @@ class All(Associative):
 
 
 def all(x: Operand, axis: Axis = None, keepdims: bool = False) -> Variable:
-    """Whether every element of x over `axis` is true (or not 0); `keepdims` leaves axes of size 1."""
+    """Whether every element of x over `axis` is true (or not 0); `keepdims` leaves axes of size 1.
+
+    >>> mg.all([[1, 0], [3, 4]], axis=1).eval()
+    array([False,  True])
+    """
     return reduced(All, truth(x), axis, keepdims)
 
 
@@ -202,12 +228,16 @@ class Any_(Associative):
 
 
 def any(x: Operand, axis: Axis = None, keepdims: bool = False) -> Variable:
-    """Whether some element of x over `axis` is true (or not 0); `keepdims` leaves axes of size 1."""
+    """Whether some element of x over `axis` is true (or not 0); `keepdims` leaves axes of size 1.
+
+    >>> mg.any([[1, 0], [0, 0]], axis=1).eval()
+    array([ True, False])
+    """
     return reduced(Any_, truth(x), axis, keepdims)
 
 
 class Position(Extreme):
-    """Where the greatest or smallest element stands along one axis; the first of equals."""
+    """The position of the greatest or smallest element along one axis; the first of equals."""
 
     def result_dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
         return np.dtype("int64")
@@ -250,6 +280,9 @@ def argmax(x: Operand, axis: Axis = None, keepdims: bool = False) -> Variable:
     """The position of the greatest element along `axis` (of the raveled x if None), the first of equals, as int64.
 
     Over several axes it is the position among their elements in C order; `keepdims` leaves axes of size 1.
+
+    >>> mg.argmax([[1, 5], [4, 3]], axis=1).eval()
+    array([1, 0])
     """
     return _position(ArgMax, x, axis, keepdims)
 
@@ -265,6 +298,9 @@ def argmin(x: Operand, axis: Axis = None, keepdims: bool = False) -> Variable:
     """The position of the smallest element along `axis` (of the raveled x if None), the first of equals, as int64.
 
     Over several axes it is the position among their elements in C order; `keepdims` leaves axes of size 1.
+
+    >>> mg.argmin([[1, 5], [4, 3]], axis=1).eval()
+    array([0, 1])
     """
     return _position(ArgMin, x, axis, keepdims)
 

@@ -46,7 +46,11 @@ class CumSum(Running):
 
 
 def cumsum(x: Operand, axis: int | None = None, dtype: Any = None) -> Variable:
-    """The running sum along `axis`, of the raveled x if None, in `dtype` if given; integers are summed in 64 bits."""
+    """The running sum along `axis`, of the raveled x if None, in `dtype` if given; integers are summed in 64 bits.
+
+    >>> mg.cumsum([1, 2, 3]).eval()
+    array([1, 3, 6])
+    """
     return _running(CumSum, x, axis, dtype)
 
 
@@ -65,7 +69,11 @@ class CumProd(Running):
 
 
 def cumprod(x: Operand, axis: int | None = None, dtype: Any = None) -> Variable:
-    """The running product along `axis`, of the raveled x if None, in `dtype` if given; integers are multiplied in 64 bits."""
+    """The running product along `axis`, of the raveled x if None, in `dtype` if given; integers are multiplied in 64 bits.
+
+    >>> mg.cumprod([1, 2, 3]).eval()
+    array([1, 2, 6])
+    """
     return _running(CumProd, x, axis, dtype)
 
 

@@ -56,7 +56,11 @@ class SoftmaxGradient(AlongAxis):
 
 
 def softmax(x: Operand, axis: int = -1) -> Variable:
-    """exp(x) divided by its sum along `axis`."""
+    """exp(x) divided by its sum along `axis`; ValueError for a scalar.
+
+    >>> mg.softmax([0.0, 0.0]).eval()
+    array([0.5, 0.5], dtype=float32)
+    """
     variable, place = _floating_and_axis(x, axis)
     return Softmax(place)(variable)
 
@@ -74,6 +78,10 @@ class LogSoftmax(AlongAxis):
 
 
 def log_softmax(x: Operand, axis: int = -1) -> Variable:
-    """log(softmax(x)) along `axis`, finite for finite x."""
+    """log(softmax(x)) along `axis`, finite for finite x.
+
+    >>> mg.log_softmax([0.0, 0.0]).eval().round(2)
+    array([-0.69, -0.69], dtype=float32)
+    """
     variable, place = _floating_and_axis(x, axis)
     return LogSoftmax(place)(variable)

@@ -24,7 +24,7 @@ __all__ = ["logsumexp", "mean", "norm", "std", "var"]
 
 
 SMALLER = 2.0**-64
-"""What float64 numbers are multiplied by before they are added up, where their sum would be too large."""
+"""The factor of float64 numbers before they are added up, where their sum would be too large."""
 
 
 def _count(x: Variable, axes: tuple[int, ...], dtype: np.dtype[Any]) -> Variable:
@@ -93,7 +93,11 @@ class Mean(Folding):
 
 
 def mean(x: Operand, axis: Axis = None, dtype: Any = None, keepdims: bool = False) -> Variable:
-    """The mean of x over `axis` (kept if `keepdims`), in float64 for integers, or in `dtype`, cut if whole; NaN of nothing."""
+    """The mean of x over `axis` (kept if `keepdims`), in float64 for integers, or in `dtype`, cut if whole; NaN of nothing.
+
+    >>> mg.mean([[1.0, 2.0], [3.0, 4.0]], axis=0).eval()
+    array([2., 3.], dtype=float32)
+    """
     wanted = None if dtype is None else as_dtype(dtype)
     if wanted is not None and wanted.kind != "f":
         return cast(mean(cast(x, wanted), axis, None, keepdims), wanted)
@@ -134,7 +138,13 @@ class Variance(Folding):
 
 
 def var(x: Operand, axis: Axis = None, ddof: int = 0, keepdims: bool = False, *, dtype: Any = None) -> Variable:
-    """The mean squared deviation from the mean over `axis`, divided by (count - ddof), computed in `dtype` if that is given."""
+    """The sum of squared deviations of x from the mean over `axis`, divided by (count - ddof), computed in `dtype` if given.
+
+    `keepdims` leaves axes of size 1. TypeError for a `ddof` that is not a number.
+
+    >>> mg.var([1.0, 2.0, 3.0], ddof=1).eval()
+    array(1., dtype=float32)
+    """
     return reduced(partial(Variance, ddof=ddof), _with_freedom(x, ddof, dtype), axis, keepdims)
 
 
@@ -155,14 +165,20 @@ class StandardDeviation(Variance):
 
 
 def _with_freedom(x: Operand, ddof: Any, dtype: Any) -> Variable:
-    """What a variance is taken of; TypeError for a `ddof` that is no number."""
+    """The array that a variance is taken of; TypeError for a `ddof` that is no number."""
     if isinstance(ddof, bool) or not isinstance(ddof, int | float):
         raise InvalidTypeError(f"ddof must be a number, not {ddof!r}; a dtype is given by name")
     return fractional(x) if dtype is None else cast(x, dtype)
 
 
 def std(x: Operand, axis: Axis = None, ddof: int = 0, keepdims: bool = False, *, dtype: Any = None) -> Variable:
-    """The standard deviation over `axis`, computed in `dtype` if given; its gradient is 0 where all elements are equal."""
+    """The standard deviation of x over `axis`, the root of `var`; its gradient is 0 where all elements are equal.
+
+    ddof, keepdims, dtype: those of `var`.
+
+    >>> mg.std([1.0, 3.0]).eval()
+    array(1., dtype=float32)
+    """
     return reduced(partial(StandardDeviation, ddof=ddof), _with_freedom(x, ddof, dtype), axis, keepdims)
 
 
@@ -189,7 +205,11 @@ class LogSumExp(Folding):
 
 
 def logsumexp(x: Operand, axis: Axis = None, keepdims: bool = False) -> Variable:
-    """log(sum(exp(x))) over `axis`, without overflow."""
+    """log(sum(exp(x))) over `axis`, without overflow; `keepdims` leaves axes of size 1.
+
+    >>> mg.logsumexp([1000.0, -1000.0]).eval()
+    array(1000., dtype=float32)
+    """
     return reduced(LogSumExp, floating(x), axis, keepdims)
 
 
@@ -235,7 +255,11 @@ class PowerNorm(Folding):
 
 
 def norm(x: Operand, ord: float = 2, axis: Axis = None, keepdims: bool = False) -> Variable:
-    """The norm of vectors x, of order `ord` (positive, inf or -inf), over `axis` (kept if `keepdims`), with gradient 0 at 0."""
+    """The norm of vectors x, of order `ord` (positive, inf or -inf), over `axis` (kept if `keepdims`), with gradient 0 at 0.
+
+    >>> mg.norm([3.0, 4.0]).eval()
+    array(5., dtype=float32)
+    """
     variable = promoted((x,), _mean_dtype)[0]
     if ord == 2:
         return reduced(EuclideanNorm, variable, axis, keepdims)
