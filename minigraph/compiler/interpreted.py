@@ -125,6 +125,7 @@ def at_users_line(error: Exception, variable: Variable, operands: Sequence[Any])
         (IndexError, InvalidIndexError),
         (np.linalg.LinAlgError, LinearAlgebraError),
         (ValueError, InvalidValueError),
+        (ArithmeticError, InvalidValueError),
         (TypeError, InvalidTypeError),
     ]
     shapes = ", ".join(f"{one.dtype} {one.shape}" if hasattr(one, "shape") else type(one).__name__ for one in operands)

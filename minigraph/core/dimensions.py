@@ -357,28 +357,6 @@ def plain(size: Any) -> int:
     return size.value if isinstance(size, Dimension) else int(size)
 
 
-def taken(start: Any, stop: Any, step: Any, size: Any) -> tuple[Any, Any, int]:
-    """The first element of the slice start:stop:step of an axis of this `size`, the number of elements, and their distance."""
-    if not any(isinstance(one, Dimension) for one in (start, stop, size)):
-        first, last, by = slice(start, stop, step).indices(size)
-        return first, len(range(first, last, by)), by
-    by = 1 if step is None else index(step)
-    low, high = (0, size) if by > 0 else (-1, size - 1)
-    first = _clamped(start, size, low, high, low if by > 0 else high)
-    last = _clamped(stop, size, low, high, high if by > 0 else low)
-    distance = last - first if by > 0 else first - last
-    return first, (distance + abs(by) - 1) // abs(by) if distance > 0 else 0, by
-
-
-def _clamped(bound: Any, size: Any, low: Any, high: Any, default: Any) -> Any:
-    """A bound of a slice, negative ones counted from the end, brought into a range."""
-    if bound is None:
-        return default
-    if bound < 0:
-        bound = bound + size
-    return low if bound < low else high if bound > high else bound
-
-
 def _is_size(other: Any) -> bool:
     """Whether a value can be computed with as a size."""
     return isinstance(other, Dimension | int | np.integer)

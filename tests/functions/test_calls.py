@@ -385,3 +385,12 @@ def test_warnings_point_at_the_users_line():
 
 def test_casts_of_python_numbers_are_exact():
     assert mg.cast(0.1, "float64").eval() == 0.1
+
+
+@on_each
+def test_a_step_that_turns_out_to_be_0_is_an_error_at_the_users_line(backend):
+    step = mg.lscalar("step")
+    f = mg.function([step], mg.arange(0, 6, step), backend=backend)
+    np.testing.assert_array_equal(f(2), [0, 2, 4])
+    with pytest.raises(ValueError, match=r"(?s)zero.*Arange.*test_calls.py"):
+        f(0)

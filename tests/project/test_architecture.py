@@ -42,11 +42,6 @@ ORDER = with_folders(MODULES)
 LIGHT = {f"minigraph.{name}" for name in ("core", "counterparts", "inputs", "methods", "numpy_calls", "operators", "ops")}
 HEAVY = {"networkx", "llvmlite", "cupy", "sklearn", "matplotlib", "tqdm", "scipy"}
 LONGEST = {ast.Module: 400, ast.ClassDef: 200, ast.FunctionDef: 50}
-STILL_LONGER = {
-    "core.dimensions",
-    "ops.loop.gradient._Backward",
-}
-"""The modules, classes and functions that are still longer than that; nothing is added here."""
 
 
 def module_name(path):
@@ -198,8 +193,7 @@ def test_sizes(capsys):
         print(f"\n{sum(lines for lines, _ in modules)} lines in {len(modules)} modules:", end=" ")
         print(", ".join(f"{name} {lines}" for lines, name in modules[:12]))
     found = {name: lines for kind, name, lines in listed if lines > LONGEST[kind]}
-    assert set(found) <= STILL_LONGER, f"longer than {LONGEST}: { {name: found[name] for name in found.keys() - STILL_LONGER} }"
-    assert set(found) == STILL_LONGER, f"no longer too long, so take them off STILL_LONGER: {STILL_LONGER - set(found)}"
+    assert found == {}, f"longer than {LONGEST}"
 
 
 # -- who may ask for the class of an op ------------------------------------------------------------------------------

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
+from operator import index
 from typing import Any, ClassVar
 
 import numpy as np
 
-from minigraph.core.dimensions import Dimension, taken
+from minigraph.core.dimensions import Dimension
 from minigraph.core.errors import InvalidIndexError, InvalidTypeError
 from minigraph.core.graph import Array, Constant, Op, Variable
 from minigraph.core.index_map import IndexMap, Pick
@@ -204,3 +205,25 @@ def _range_length(entry: Range, size: int | None) -> int | None:
     if size is None or entry.holes:
         return None
     return taken(entry.start, entry.stop, entry.step, size)[1]  # type: ignore[no-any-return]
+
+
+def taken(start: Any, stop: Any, step: Any, size: Any) -> tuple[Any, Any, int]:
+    """The first element of the slice start:stop:step of an axis of this `size`, the number of elements, and their distance."""
+    if not any(isinstance(one, Dimension) for one in (start, stop, size)):
+        first, last, by = slice(start, stop, step).indices(size)
+        return first, len(range(first, last, by)), by
+    by = 1 if step is None else index(step)
+    low, high = (0, size) if by > 0 else (-1, size - 1)
+    first = _clamped(start, size, low, high, low if by > 0 else high)
+    last = _clamped(stop, size, low, high, high if by > 0 else low)
+    distance = last - first if by > 0 else first - last
+    return first, (distance + abs(by) - 1) // abs(by) if distance > 0 else 0, by
+
+
+def _clamped(bound: Any, size: Any, low: Any, high: Any, default: Any) -> Any:
+    """A bound of a slice, negative ones counted from the end, brought into a range."""
+    if bound is None:
+        return default
+    if bound < 0:
+        bound = bound + size
+    return low if bound < low else high if bound > high else bound

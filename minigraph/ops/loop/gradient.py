@@ -66,8 +66,6 @@ class _Backward:
                 self.dy_states[k], self.dy_last[k] = None, one
             elif one is not None and not op.stops:
                 self.dy_states[k], self.dy_last[k] = _split_last(one, op.backwards)
-        self.seeds: dict[Variable, Variable] = {}
-        """For each state that gradients flow through, and each output that one is known of, by the body's variable."""
         self.flows: dict[int, Variable] = {}
         """The cotangent of each state that gradients flow through, as an input of the backward body."""
         self.found = self._pulled(pull)
@@ -122,19 +120,6 @@ class _Backward:
             pending += fresh
             seen.update(fresh)
         return needed
-
-    def _with_sizes_outside(self, roots: list[Variable]) -> list[Variable]:
-        """The roots of the backward body with the sizes of the forward loop's values read off its inputs, where that can be."""
-        places = self.op.split(list(zip(self.op.body.inputs, self.given, strict=True)))
-        outside = {inner: (outer, int(kind == 0)) for kind, pairs in enumerate(places) for inner, outer in pairs}
-        found: dict[Variable, Variable] = {}
-        for one in toposort(roots):
-            if isinstance(one.op, Size):
-                source, axis = size_source(one.inputs[0], one.op.axis)
-                if source in outside:
-                    outer, shift = outside[source]
-                    found[one] = Size(axis + shift)(outer)
-        return rebuild(roots, found)
 
     def _is_kept(self, one: Variable, inside: set[Variable]) -> bool:
         """Whether a value of the forward loop is kept rather than computed again."""
@@ -212,7 +197,7 @@ class _Backward:
         news = [found[self.states[k]] if self.states[k] in found else zeros_like(self.states[k]) for k in self.flows]
         news += [total + with_room(found[captured[k]]) for k, total in zip(summed, totals, strict=True)]
         news += [found[self.rows[k]] for k in told]
-        news = self._with_sizes_outside(news)
+        news = _with_sizes_outside(op, self.given, news)
         needed = self._needed(news)
         stacks = self._stacks(list(needed.values()))
         rows = {one: _stand_in(one) for one in stacks}
@@ -224,7 +209,8 @@ class _Backward:
             *(self._reached(index(cast(Variable, self.dy_states[k]), after)) for k in incoming),
             *stacks.values(),
         ]
-        begin = [self._last_cotangent(k, firsts[k]) for k in self.flows] + [zeros_like(with_room(shared[k])) for k in summed]
+        begin = [zeros_like(firsts[k]) if (last := self.dy_last[k]) is None else last for k in self.flows]
+        begin += [zeros_like(with_room(shared[k])) for k in summed]
         steps = self.steps
         known = steps if isinstance(steps, int) else None
         count = len(begin)
@@ -243,11 +229,6 @@ class _Backward:
             result[1 + k] = self._of_sequence(self.given[k], results[place])
         return result
 
-    def _last_cotangent(self, state: int, first: Variable) -> Variable:
-        """The cotangent of a state with which the backward loop begins."""
-        given = self.dy_last[state]
-        return zeros_like(first) if given is None else given
-
     def _first_cotangent(self, state: int, arrived: Variable) -> Variable:
         """The cotangent of a first state: what arrived there, unless that was cut off, and its own as part of the history."""
         if self.op.truncated >= 0:
@@ -265,6 +246,20 @@ class _Backward:
         if self.op.stops:
             parts.append(zeros((shape(sequence)[0] - self.done, *around), sequence.dtype))
         return concatenate(parts) if len(parts) > 1 else parts[0]
+
+
+def _with_sizes_outside(op: Scan, given: Sequence[Variable], roots: list[Variable]) -> list[Variable]:
+    """The roots of a backward body with the sizes of the forward loop's values read off its inputs, where that can be."""
+    places = op.split(list(zip(op.body.inputs, given, strict=True)))
+    outside = {inner: (outer, int(kind == 0)) for kind, pairs in enumerate(places) for inner, outer in pairs}
+    found: dict[Variable, Variable] = {}
+    for one in toposort(roots):
+        if isinstance(one.op, Size):
+            source, axis = size_source(one.inputs[0], one.op.axis)
+            if source in outside:
+                outer, shift = outside[source]
+                found[one] = Size(axis + shift)(outer)
+    return rebuild(roots, found)
 
 
 def _ragged(order: Sequence[Variable], bound: set[Variable]) -> set[Variable]:

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 import minigraph as mg
-from minigraph.core.dimensions import Dimension, Dimensions, taken
+from minigraph.core.dimensions import Dimension, Dimensions
 from minigraph.core.graph import Input
 from minigraph.layers import LSTM, BatchNormalizedMLP, Rectifier, batch_normalization
+from minigraph.ops.array.entries import taken
 from minigraph.training import adam
 from minigraph.transforms import get_batch_normalization_updates, moving_average
 from support.compare import assert_same_values, computed_in
