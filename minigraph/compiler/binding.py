@@ -1,4 +1,4 @@
-"""How a function that is one compiled region is bound: which inputs and state the region takes, and where its results go."""
+"""The binding of a function that is one compiled region: the inputs and state that it takes, and the uses of its results."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from minigraph.rewrite.partition import Region
 
 
 class CallSignature(Record):
-    """What the one region of a function takes and gives.
+    """The inputs, the state and the results of a function that is one compiled region.
 
-    inputs: how many inputs the function has; cells: the shared variables that it reads or updates; targets: those that it
+    inputs: the number of inputs of the function; cells: the shared variables that it reads or updates; targets: those that it
     updates.
     sources: for each input of the region its position among the inputs of the function and, after these, the cells.
     outputs, new_state: the results of the region that callers get, and those that the targets get, by their positions.

@@ -18,15 +18,15 @@ from typing import NamedTuple
 OFF = "off"
 DIGEST_BYTES = 32
 MOST_FILES, MOST_BYTES = 2000, 512 * 2**20
-"""How much the directory holds before those files that were not used for longest are removed."""
+"""The most files and bytes that the directory holds before those that were not used for longest are removed."""
 SAVES_BETWEEN_COUNTS = 200
 STALE_SECONDS = 3600.0
-"""How old a file is that a process began to write, and never ended."""
+"""The age from which on a file that is not finished counts as abandoned by the process that began it."""
 LARGEST_FILE = 256 * 2**20
 
 _UNFINISHED = ".part"
 _KINDS = (b"\x7fELF", b"\xcf\xfa\xed\xfe", b"\x64\x86", b"\x64\xaa")
-"""How object files begin: of Linux, of macOS, and of Windows on two kinds of processors."""
+"""The first bytes of object files: of Linux, of macOS, and of Windows on two kinds of processors."""
 
 
 class Untrusted(OSError):
@@ -34,7 +34,7 @@ class Untrusted(OSError):
 
 
 class Place(NamedTuple):
-    """Where compiled code is kept, empty if nowhere, and then the reason."""
+    """The directory of compiled code, or an empty path, and the reason why there is none."""
 
     path: str
     reason: str = ""
@@ -79,14 +79,14 @@ def key(*parts: str) -> str:
 
 
 def _digest(data: bytes) -> bytes:
-    """What tells whether two pieces of data are equal."""
+    """A digest, by which pieces of data are compared."""
     from hashlib import sha256  # slow to import
 
     return sha256(data).digest()
 
 
 def load(name: str) -> bytes | None:
-    """What is kept under a name, None if there is nothing whole, or nothing to be trusted."""
+    """The data that is kept under a name, None if it is missing, incomplete, or not to be trusted."""
     where = place()
     if where.path:
         with suppress(OSError), _opened(where.path) as folder:
@@ -182,7 +182,7 @@ def _write(folder: int, name: str, data: bytes) -> None:
 
 
 class _Usage:
-    """What a directory holds: as it was counted, and what this process has put there since."""
+    """The files and bytes in a directory: as they were counted last, and what this process has put there since."""
 
     def __init__(self) -> None:
         self.files = self.bytes = 0
@@ -193,7 +193,7 @@ _usages: dict[str, _Usage] = {}
 
 
 def _make_room(folder: int, path: str, size: int) -> None:
-    """Note that so many bytes come; if that is too much, remove what was not used for longest, until half is left."""
+    """Note that `size` bytes come; if that is too much, remove what was not used for longest, until half is left."""
     usage = _usages.setdefault(path, _Usage())
     usage.files, usage.bytes, usage.saves = usage.files + 1, usage.bytes + size, usage.saves + 1
     if usage.files <= MOST_FILES and usage.bytes <= MOST_BYTES and usage.saves <= SAVES_BETWEEN_COUNTS:

@@ -17,7 +17,7 @@ __all__ = ["doctor"]
 
 
 def doctor() -> str:
-    """What runs on this machine, and why: backends, code generation, matrix products, threads, GPU, versions.
+    """A page on what runs on this machine, and why: backends, code generation, matrix products, threads, GPU, versions.
 
     `python -m minigraph doctor` prints it.
     """

@@ -35,14 +35,15 @@ Kernel = Callable[..., Array]
 
 @dataclass(frozen=True)
 class Backend:
-    """An array namespace with the ways into it and out of it."""
+    """An array namespace with the ways into it and out of it.
+
+    name: that of the backend; xp: the namespace; pipeline: the passes that compile a graph for it; journal: what they made.
+    """
 
     name: str
     xp: Any
     pipeline: Pipeline
-    """The passes that compile a graph for it."""
     journal: Journal
-    """What is told of them."""
 
     writes_over_state: ClassVar[bool] = False
     """Whether the arrays of shared variables are written over while other functions may still be reading them."""
@@ -51,10 +52,10 @@ class Backend:
     """Whether ops are compiled, so that it is worth a warning where one is not for a reason of its own."""
 
     call_names: ClassVar[tuple[str, str]] = ("compiled call", "NumPy call")
-    """What a compiled step, and any other, is called where steps are counted."""
+    """The names of a compiled step, and of any other, where steps are counted."""
 
     def running(self) -> AbstractContextManager[None]:
-        """What holds while functions are made and called."""
+        """The context in which functions are made and called."""
         return nullcontext()
 
     def load(self, array: Array) -> Array:
@@ -66,7 +67,7 @@ class Backend:
         return on_host(array)
 
     def transfers(self) -> tuple[int, int]:
-        """How many arrays were copied to a GPU, and from it."""
+        """The numbers of arrays that were copied to a GPU, and from it."""
         return 0, 0
 
     def fit(self, value: Any, expected: TensorType, what: str) -> Array:
@@ -84,7 +85,7 @@ class Backend:
         return False
 
     def kernel(self, variable: Variable, reusable: int | None) -> Kernel:
-        """What computes `variable`; `reusable` is the position of an operand whose memory may be overwritten."""
+        """The kernel that computes `variable`; `reusable` is the position of an operand whose memory may be overwritten."""
         op, xp = variable.op, self.xp
         ufunc: Any = single_ufunc(op, len(variable.inputs)) if xp is np and reusable is not None else None
 
@@ -117,7 +118,7 @@ def _refusing_chance_broadcast(compute: Kernel, variable: Variable) -> Kernel:
 
 
 def at_users_line(error: Exception, variable: Variable, operands: Sequence[Any]) -> Exception:
-    """An error raised by a kernel, as one of ours that names the op, the operands and the user's line."""
+    """An error of a variable's kernel, as one of ours or with a note, that names the op, the operands and the user's line."""
     if isinstance(variable.op, Region) and isinstance(error, MinigraphError):
         return error  # it names the op within the region already
     kinds: list[tuple[type[Exception], type[MinigraphError]]] = [

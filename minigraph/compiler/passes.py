@@ -44,7 +44,7 @@ class Pipeline(Record):
 
     whole: tuple[Pass, ...]
     regions: tuple[Pass, ...] = ()
-    """Those that gather in regions what is compiled, of the bodies of loops as well."""
+    """Passes that gather compiled ops in regions, in the bodies of loops as well."""
     shaped: tuple[Pass, ...] = ()
 
     @property
@@ -100,14 +100,14 @@ class ProfiledStep(NamedTuple):
 
 
 class Printable(Protocol):
-    """What planning made of a graph, as text."""
+    """A plan of a graph, as text."""
 
     def lines(self) -> Iterator[str]:
-        """One line after the other."""
+        """The lines of the text, in order."""
 
 
 class Journal:
-    """What passes made, one stage after the other: kept, written to a folder, and checked, as far as that is asked for."""
+    """The graphs that passes made, stage by stage: kept, written to a folder, and verified, as far as that is asked for."""
 
     def __init__(self, kept: bool = False, folder: Path | None = None, verified: bool = False) -> None:
         self.kept, self.folder, self.verified = kept, folder, verified
@@ -129,7 +129,7 @@ class Journal:
             self.write(name, "txt", text)
 
     def write(self, name: str, ending: str, lines: Iterable[str]) -> None:
-        """Write a numbered file, if there is a folder."""
+        """Write lines to a numbered file with this name and ending, if there is a folder."""
         if self.folder is not None:
             self.folder.mkdir(parents=True, exist_ok=True)
             path = self.folder / f"{next(self._count):03}_{_in_paths(name)}.{ending}"
@@ -148,7 +148,7 @@ class Journal:
 
 
 def verify(name: str, before: Graph, after: Graph) -> None:
-    """ExecutionError, naming the pass, unless a graph computes values of the same types from the same leaves."""
+    """ExecutionError, with the name of the pass, unless the roots after it have the types and leaves of those before."""
     known = {*before.inputs, *after.inputs, *(one for one in with_bodies(before.variables) if not one.inputs)}
     everything = with_bodies(after.variables)
     known.update(one for loop in everything if isinstance(loop.op, Structural) for one in loop.op.body.inputs)

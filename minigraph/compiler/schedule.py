@@ -15,7 +15,11 @@ from minigraph.rewrite.specialize import has_settled_sizes, specialize
 
 @dataclass(frozen=True)
 class Step:
-    """One op to run: where its operands lie, where its result goes, and whose memory is free afterwards."""
+    """A variable to compute by a kernel: the slots of its operands, that of its result, and those that are freed afterwards.
+
+    reused: the position of the operand whose memory is written over. branches: for an `IfElse` the steps that only one of its
+    branches needs, run when it is taken.
+    """
 
     variable: Variable
     kernel: Kernel
@@ -24,12 +28,15 @@ class Step:
     freed: tuple[int, ...] = ()
     reused: int | None = None
     branches: tuple[tuple[Step, ...], tuple[Step, ...]] | None = None
-    """For an `IfElse` the steps that only one of its branches needs, run when it is taken."""
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """The steps of a graph over numbered slots; leaves have slots too."""
+    """The steps of a graph over numbered slots, those of constants, inputs, shared variables and roots among them.
+
+    owned: for each root whether its memory is neither a leaf's nor that of a root before it. holders: for each root the slot of
+    the variable whose memory it shares, its own if it has its own.
+    """
 
     steps: tuple[Step, ...]
     slots: int
@@ -38,9 +45,7 @@ class Schedule:
     shared: tuple[tuple[int, Variable], ...]
     roots: tuple[int, ...]
     owned: tuple[bool, ...]
-    """For each root, whether its memory is neither a leaf's nor another root's."""
     holders: tuple[int, ...]
-    """For each root, the slot of the variable whose memory it shares, its own if it has its own."""
 
 
 def schedule(graph: Graph, backend: Backend) -> Schedule:
@@ -85,7 +90,7 @@ def schedule(graph: Graph, backend: Backend) -> Schedule:
 
 
 def _kernel(variable: Variable, backend: Backend, reused: int | None) -> Kernel:
-    """What computes a variable; of a loop a plain one over its body's steps, if the backend has nothing better."""
+    """The kernel that computes a variable; of a loop a plain one over its body's steps, if the backend has nothing better."""
     if isinstance(variable.op, Scan) and not backend.loops(variable):
         return _plain_loop(variable.op, backend)
     return backend.kernel(variable, reused)

@@ -1,6 +1,4 @@
-"""What compiling backends share: a plan for each set of input shapes that a region meets, the ways through it, and what a
-failure was about.
-"""
+"""The base of compiling backends: a plan for each set of input shapes of a region, ways to call it, reasons of failures."""
 
 from __future__ import annotations
 
@@ -31,7 +29,7 @@ Arrays = tuple[Array, ...]
 
 
 def title_of(shapes: Sequence[Sequence[Any]]) -> str:
-    """How stages of a region begin that are made for inputs of these shapes."""
+    """The beginning of the names of stages of a region that are made for inputs of these shapes."""
     return f"region {', '.join('x'.join(map(str, one)) or 'scalar' for one in shapes)}: "
 
 
@@ -45,7 +43,7 @@ class Plan(ABC):
     program: Any
     frame: Any
     held_bytes: int
-    """How many bytes it holds as long as it is kept."""
+    """The bytes that a plan holds as long as a region keeps it."""
 
     @property
     def overwritten(self) -> Mapping[int, int]:
@@ -88,7 +86,7 @@ class FastCall(ABC, Generic[PlanT]):
     """The short way through the calls of a function that is one region, with arrays that its last plan was made for."""
 
     note = ""
-    """How calls are made, where that is not always the same."""
+    """The way in which calls are made, where that is not always the same."""
 
     def __init__(self, region: PlannedRegion[PlanT], signature: CallSignature) -> None:
         self._region, self._signature = region, signature
@@ -219,7 +217,7 @@ MOST_LOOPS = 64
 
 
 class CompiledLoop:
-    """What computes a loop by itself: one that may stop, or whose number of steps only its call tells.
+    """A loop that is compiled alone: one that may stop, or whose number of steps only its call tells.
 
     There is a region for each number of steps, and for the other numbers that follow from sizes.
     """
@@ -241,7 +239,7 @@ class CompiledLoop:
         return self._cut(results, numbers[0]) if self.op.stops else results
 
     def region(self, numbers: tuple[int, ...]) -> PlannedRegion[Any]:
-        """What computes the loop for these numbers."""
+        """The region that computes the loop for these numbers."""
         found = self.regions.get(numbers)
         if found is None:
             inputs = [Variable(Input(), (), self.variable.inputs[k].type) for k in self.given]
@@ -281,7 +279,7 @@ class CompilingBackend(Backend, ABC):
 
     @abstractmethod
     def region(self, region: Region) -> PlannedRegion[Any]:
-        """What computes a region."""
+        """The kernel that computes a region."""
 
     def loops(self, variable: Variable) -> bool:
         """Whether a loop can be compiled as a whole."""
@@ -290,7 +288,7 @@ class CompilingBackend(Backend, ABC):
         return is_compilable_loop(variable, settled, self.products()) and (self.stops or not variable.op.stops)
 
     def kernel(self, variable: Variable, reusable: int | None) -> Kernel:
-        """What computes `variable`: compiled, if it is a region or a loop."""
+        """The kernel that computes `variable`: compiled, if it is a region or a loop."""
         if isinstance(variable.op, Region):
             return self.region(variable.op)
         if isinstance(variable.op, Scan):

@@ -60,7 +60,7 @@ def users_of(variables: Iterable[Variable]) -> dict[Variable, list[Variable]]:
 
 
 def _first_result(variable: Variable, rules: Sequence[Rule]) -> Variable | None:
-    """What the first rule that applies makes of a variable."""
+    """The result of the first rule that applies to a variable."""
     for rule in rules:
         result = rule(variable)
         if result is not None and result is not variable:

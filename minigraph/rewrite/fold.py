@@ -1,4 +1,4 @@
-"""What depends on constants alone is computed while compiling."""
+"""Values that depend on constants alone are computed while compiling."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ class _CannotBeStacked(Exception):
 
 
 class _Stacks:
-    """The values of a loop's body as they are outside of it: all their rows at once, or the one value of all steps."""
+    """The values of a loop's body seen from outside: all their rows at once, or the one value of all steps."""
 
     def __init__(self, whole: Variable) -> None:
         self.whole, self.op = whole, cast(Scan, whole.op)
@@ -209,7 +209,7 @@ def _taken_after(roots: Roots, whole: Variable) -> Change:
 
 
 class _After(_Stacks):
-    """What can be done after a loop: the sums and the rows that no step reads, and what they are computed from."""
+    """The work that can be done after a loop: the sums and the rows that no step reads, and what they are computed from."""
 
     def __init__(self, whole: Variable) -> None:
         super().__init__(whole)

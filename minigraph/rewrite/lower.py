@@ -46,7 +46,7 @@ def strip(graph: Graph) -> Graph:
 
 
 def _number(variable: Variable) -> Variable | None:
-    """What is computed from Python numbers alone as a constant: weak, or strong where it meets a dtype; None if it is not."""
+    """A variable computed from Python numbers alone as a constant: weak, or strong where it meets a dtype; None for others."""
     if not variable.inputs:
         return variable
     if not (variable.weak or type(variable.op) is Cast) or None in variable.type.shape:  # what follows is built for any size

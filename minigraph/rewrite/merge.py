@@ -18,7 +18,7 @@ def merge(graph: Graph) -> Graph:
 
 
 def _key(variable: Variable) -> Hashable:
-    """What two variables have in common if, and only if, they always have one value."""
+    """A key that two variables have in common only if they always have the same value."""
     op = variable.op
     if isinstance(op, Constant):
         value = op.value

@@ -37,7 +37,7 @@ def one_pass_variance(graph: Graph) -> Graph:
 
 
 def _in_one_pass(whole: Variable) -> tuple[Variable, ...]:
-    """What `Standardize` makes of its operand: normalized, mean, stdev, variance."""
+    """The results of a `Standardize`: normalized, mean, stdev, variance."""
     op, x = whole.op, whole.inputs[0]
     assert isinstance(op, Standardize)
     beginning = tuple(slice(0, 1) if axis in op.axes else slice(None) for axis in range(x.ndim))

@@ -45,7 +45,7 @@ class Region(Op):
 
 
 def computed(variable: Variable, xp: Any, operands: Sequence[Any]) -> Any:
-    """The value, or the values, of a variable from those of its inputs."""
+    """The value, or the values, of a variable, computed by `xp` from `operands`, the values of its inputs."""
     value = variable.op.forward(xp, *operands)
     return value if isinstance(variable.type, tuple) else np.asarray(value)
 
@@ -93,7 +93,10 @@ def _members(
 
 
 def is_compilable_loop(variable: Variable, settled: Container[Variable] = (), products: Container[str] = PRODUCTS) -> bool:
-    """Whether all that a loop's body computes can be compiled once sizes, and what is `settled` outside of it, are known."""
+    """Whether all that the body of a loop, `variable`, computes can be compiled once sizes are known.
+
+    settled: values outside of the loop that are known then. products: as for `partition`.
+    """
     op = variable.op
     assert isinstance(op, Scan)
     shared = op.split(list(zip(op.body.inputs, variable.inputs[1:], strict=True)))[2]
@@ -186,7 +189,7 @@ def _gathered(graph: Graph, order: Sequence[Variable], group_of: dict[Variable, 
 
 
 def _taken(group: Sequence[Variable], settled: set[Variable]) -> dict[Variable, None]:
-    """What a group takes from outside; what follows from sizes alone it computes itself, so that its own sizes are known."""
+    """The inputs of a group; it computes itself what follows from sizes alone, so that its own sizes are known."""
     taken: dict[Variable, None] = {}
     seen = set(group)
     stack = [one for variable in reversed(group) for one in variable.inputs]

@@ -123,7 +123,7 @@ def _elementwise(variable: Variable) -> Variable | None:
 
 
 def _known_size(variable: Variable) -> int:
-    """How many elements a variable has along the axes whose sizes are known."""
+    """The number of elements that a variable has along the axes whose sizes are known."""
     return math.prod(size for size in variable.type.shape if size is not None)
 
 

@@ -136,7 +136,7 @@ def _refuse_chance_broadcast(variable: Variable, inputs: Sequence[Variable]) -> 
 
 
 def mismatch(one: Any, other: Any, shapes: Sequence[Any]) -> InvalidValueError:
-    """The error of operands of some shapes, of whose sizes two differ."""
+    """The error of operands of these shapes, of whose sizes two, `one` and `other`, differ."""
     hint = "; a size of 1 broadcasts only if it is known to be 1 when the graph is built" if 1 in (one, other) else ""
     return InvalidValueError(f"operands of shapes {' and '.join(map(str, shapes))} do not match: sizes {one} and {other}{hint}")
 

@@ -31,7 +31,7 @@ def trace_sizes(graph: Graph) -> Graph:
 
 
 def _sources(variable: Variable, known: dict[Variable, tuple[Source, ...]]) -> tuple[Source, ...]:
-    """Where the size of each axis of a variable can be read."""
+    """For each axis of a variable the source from which its size can be read."""
     own = tuple((variable, axis) for axis in range(variable.ndim))
     op = variable.op
     if isinstance(op, Elementwise):

@@ -22,7 +22,7 @@ from minigraph.rewrite.merge import merge
 Roots = list[Variable]
 
 Change = tuple[dict[Variable, Variable], Variable]
-"""What to put in the place of results of a loop, and the loop that these are results of then."""
+"""Substitutes for results of a loop, and the loop that these are results of then."""
 
 Pairs = list[tuple[Variable, Variable]]
 """Inputs of a body, and what they stand for."""
@@ -78,7 +78,7 @@ def with_each(roots: Roots, change: Callable[[Roots, Variable], Change]) -> Root
 
 
 def remade(whole: Variable, parts: Sequence[Pairs], outputs: Sequence[Variable], **fields: Any) -> Variable:
-    """A loop with other sequences, states and captured values, and another body over them."""
+    """The loop `whole` with other `parts` (sequences, states and captured values) and a body over them with other outputs."""
     pairs = [pair for part in parts for pair in part]
     body = Graph(tuple(inner for inner, _ in pairs), tuple(outputs))
     op = cast(Scan, whole.op).altered(body=body, sequences=len(parts[0]), states=len(parts[1]), **fields)
@@ -87,12 +87,12 @@ def remade(whole: Variable, parts: Sequence[Pairs], outputs: Sequence[Variable],
 
 
 def as_asked(op: Scan, place: int, kept: bool, result: Variable) -> Variable:
-    """The history, or the last value alone, of a state that a loop gave, from the result of one that may have `kept` it."""
+    """The history, or the last value alone, of the state of `op` at a place, from the result of one that may have `kept` it."""
     return result if kept == op.kept[place] else index(result, _last_row(op))
 
 
 def _last_row(op: Scan) -> int:
-    """Where the last state stands in a history."""
+    """The position of the last state in a history."""
     return 0 if op.backwards else -1
 
 
@@ -169,7 +169,7 @@ def pruned(roots: Roots) -> Roots:
 
 
 def _without_waste(roots: Roots, whole: Variable) -> Change:
-    """What results of a loop, or what is picked from them, are in a loop without what is not used; and that loop."""
+    """Substitutes for results of a loop, or for what is picked from them, in a loop without what is not used; and that loop."""
     op, body = cast(Scan, whole.op), cast(Scan, whole.op).body
     items = items_of(whole, roots)
     used = {place for place, _ in items}
@@ -213,7 +213,7 @@ def _without_waste(roots: Roots, whole: Variable) -> Change:
 
 
 def _picked(pick: Variable, last: Variable) -> Variable:
-    """What picks the last row of a history, and perhaps some of its elements, as what picks them from that row."""
+    """A pick of the last row of a history, and perhaps of some of its elements, as a pick from that row."""
     rest = cast(Index, pick.op).entries[1:]
     return type(pick.op)(rest)(last, *pick.inputs[1:]) if rest else last
 

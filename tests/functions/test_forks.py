@@ -117,7 +117,7 @@ def run(backend, forks):
 @on_each
 def test_forks_at_any_moment(backend):
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "2", "MINIGRAPH_NUM_THREADS": "2"}
-    command = [sys.executable, "-W", "ignore", "-c", SCRIPT.format(backend, rounds(80, 200))]
+    command = [sys.executable, "-W", "ignore", "-c", SCRIPT.format(backend, rounds(50, 200))]
     done = subprocess.run(command, capture_output=True, text=True, timeout=rounds(400, 900), env=environment, cwd=ROOT)
     assert done.stdout.startswith("fine"), done.stdout + done.stderr
 

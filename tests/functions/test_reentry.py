@@ -18,7 +18,7 @@ from minigraph.core.graph import Op
 from support.backends import on_each
 from support.sweep import rounds
 
-STEPS = rounds(1000, 3000)
+STEPS = rounds(600, 3000)
 
 
 class Finalized:

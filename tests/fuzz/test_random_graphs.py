@@ -13,7 +13,7 @@ from support.graph_generator import RandomGraph, chosen_outputs, moderate_graph,
 from support.sweep import rounds
 
 CHUNKS = 12
-WILD_EACH, MODERATE_EACH, SMOOTH_EACH, TWICE_EACH = rounds(12, 25), rounds(9, 16), rounds(6, 12), rounds(2, 4)
+WILD_EACH, MODERATE_EACH, SMOOTH_EACH, TWICE_EACH = rounds(8, 25), rounds(6, 16), rounds(6, 12), rounds(2, 4)
 
 
 def check_compiled(graph: RandomGraph, seed: int, strict: bool) -> None:

@@ -13,7 +13,7 @@ import minigraph as mg
 from minigraph.compiler.cpu import jit
 from support.sweep import rounds
 
-DEPTH = rounds(20_000)
+DEPTH = rounds(8_000, 20_000)
 CALLS_A_VARIABLE = 1_500
 """How many calls it takes at most to build, differentiate and compile one variable: their number is the same on any machine."""
 

@@ -22,11 +22,6 @@ from support.places import ROOT
 
 NAMES = sorted(module.name for module in pkgutil.walk_packages(mg.__path__, "minigraph."))
 
-NOT_YET = ("compiler", "rewrite")
-"""Folders and modules whose words and arguments are not checked yet; nothing is added here."""
-
-CHECKED = [name for name in NAMES if not re.match(rf"minigraph\.({'|'.join(map(re.escape, NOT_YET))})(\.|$)", name)]
-
 BASES = {"DialectNormalization", "Filtering", "PyTorchNormalization", "SampleNormalization", "ChannelNormalization"}
 BASES |= {"StoresPopulation", "TrainableNormalization"}
 """Layers that are made for subclasses alone, whose examples those have."""
@@ -81,14 +76,14 @@ def test_examples_in_docstrings():
     assert sum(result.attempted for result in results) >= 150
 
 
-@pytest.mark.parametrize("name", CHECKED)
+@pytest.mark.parametrize("name", NAMES)
 def test_words_are_plain(name):
     source = Path(importlib.import_module(name).__file__).read_text()
     found = [(line, text) for line, text in texts(source) if PHRASES.search(text) or OPENINGS.match(text)]
     assert found == [], "words that CONTRIBUTING.md bans"
 
 
-@pytest.mark.parametrize("name", CHECKED)
+@pytest.mark.parametrize("name", NAMES)
 def test_arguments_are_named(name):
     found = {own: unnamed(function, text) for own, function, text in public(importlib.import_module(name))}
     assert {own: names for own, names in found.items() if names} == {}
@@ -105,4 +100,4 @@ def test_layers_have_examples():
 def test_the_checks_see_what_they_are_for():
     assert PHRASES.search("of so many rows") and OPENINGS.match("What is given") and not OPENINGS.match("Whether it is given")
     assert unnamed(lambda first, second, third: None, "The first, and the third.") == ["second"]
-    assert "minigraph.layers.linear" in CHECKED and "minigraph.core.graph" in CHECKED
+    assert "minigraph.layers.linear" in NAMES and "minigraph.core.graph" in NAMES

@@ -39,7 +39,7 @@ def _environment(values: dict[str, str]) -> Iterator[None]:
 
 @cache
 def library_path() -> str | None:
-    """Where the library lies, None if scipy-openblas32 is not installed."""
+    """The path of the library, None if scipy-openblas32 is not installed."""
     import importlib.util  # these are slow to import
     from pathlib import Path
 
@@ -52,7 +52,7 @@ def library_path() -> str | None:
 
 
 class Blas:
-    """The loaded library: its functions, the core type that it computes for, and the one that it would have chosen itself."""
+    """The library loaded from a path: its functions, its core type, and the one that it had chosen, empty if that is in use."""
 
     def __init__(self, library: Any, path: str, chosen: str = "") -> None:
         self._library, self.path, self.chosen = library, path, chosen
@@ -62,7 +62,7 @@ class Blas:
         self.config: str = library.scipy_openblas_get_config().decode()
 
     def address(self, function: str) -> int:
-        """Where a function of the library begins."""
+        """The address of a function of the library."""
         found = ctypes.cast(getattr(self._library, f"scipy_cblas_{function}"), ctypes.c_void_p).value
         assert found is not None
         return found

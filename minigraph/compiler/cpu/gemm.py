@@ -27,7 +27,7 @@ DEPTH, TALL, WIDE = 264, 24 * ROWS, 8
 """A block: terms of a sum, rows of the first matrix, registers of columns of the second; together they fit a core's cache."""
 
 Pack = Callable[[str, str], None]
-"""Writes what packs so many rows of the first matrix, from one on."""
+"""A function that writes code to pack rows of the first matrix, given the first row and the number of rows."""
 
 TILE = (
     "ptr noalias %a, i64 %lda, ptr noalias %b, i64 %ldb, i64 %depth, ptr noalias %c, i64 %ldc, i64 %rows, i64 %columns, "
@@ -149,7 +149,7 @@ def _pack_columns(w: Vectors, name: str, width: int, space: int, gathers: bool =
 
 
 def _columns_apart(w: Vectors, column: str, count: int) -> Callable[[str], list[str]]:
-    """What loads, from a row on, so many columns that lie `ldb` apart, from one on."""
+    """A function that loads, from a given row on, `count` columns that lie `ldb` apart, the first of which is `column`."""
     start = w.at("%b", w.integer("mul", column, "%ldb"))
     remaining = w.integer("sub", "%columns", column)
 
@@ -166,7 +166,7 @@ def _columns_apart(w: Vectors, column: str, count: int) -> Callable[[str], list[
 
 
 def _gathered_columns(w: Vectors, column: str, count: int) -> Callable[[str], list[str]]:
-    """What gathers, from a row on, so many columns, from one on; most neighbours in a column lie side by side."""
+    """A function that gathers, from a given row on, `count` columns from `column` on; most neighbours lie side by side."""
     last = w.integer("sub", "%columns", 1)
     starts = []
     for i in range(count):
@@ -176,9 +176,9 @@ def _gathered_columns(w: Vectors, column: str, count: int) -> Callable[[str], li
 
 
 def table_of(offsets: np.ndarray[Any, Any], width: int, lanes: int) -> np.ndarray[Any, Any]:
-    """Offsets as a table: each doubled, and 1 more where so many, as far as there are, lie side by side from there on.
+    """A table of `offsets`: each doubled, plus 1 where `width` elements from there on, or all that are left, lie side by side.
 
-    What reads whole registers of it can read beyond the end.
+    It ends in zeros, since code that reads whole registers of `lanes` entries reads beyond the last offset.
     """
     breaks = np.flatnonzero(np.diff(offsets) != 1) + 1
     ends = np.append(breaks, len(offsets))[np.searchsorted(breaks, np.arange(len(offsets)), side="right")]
@@ -204,13 +204,13 @@ GEMM = "i1 %a.turned, i1 %b.turned, i64 %rows, i64 %columns, i64 %depth, ptr %a,
 
 
 def _make_room(w: Vectors, **lengths: int) -> None:
-    """Memory for packed panels of matrices, of so many rows or columns each."""
+    """Reserve memory for packed panels of matrices, each of the number of rows or columns in `lengths`."""
     for name, length in lengths.items():
         w.write(f"%packed.{name} = alloca [{length * (DEPTH + w.lanes)} x {w.scalar}], align {REGISTER_BYTES}")
 
 
 def _walk(w: Vectors, name: str) -> None:
-    """How far apart the rows and the columns of a matrix lie that may be given transposed, and whether it is not."""
+    """The strides of the rows and the columns of a matrix that may be given transposed, and whether it is not."""
     w.write(f"%{name}.plain = xor i1 %{name}.turned, true")
     w.write(f"%{name}.row = select i1 %{name}.turned, i64 1, i64 %ld{name}")
     w.write(f"%{name}.column = select i1 %{name}.turned, i64 %ld{name}, i64 1")
@@ -255,7 +255,7 @@ def _blocks(w: Vectors) -> Iterator[tuple[str, str, str]]:
 
 
 def packed_size(columns: int, depth: int, lanes: int) -> tuple[int, int]:
-    """How many elements a packed second matrix takes, and how many its columns are, rounded up to whole panels."""
+    """The size of a packed second matrix of `depth` rows, and its `columns` in whole panels; `lanes`: those of a register."""
     width = columns + -columns % (VECTORS * lanes)
     return max(1, -(-depth // DEPTH)) * width * (DEPTH + lanes), width
 
@@ -330,7 +330,7 @@ def _line(w: Vectors, a: str, b: str, depth: str, more: str) -> None:
 
 
 def _packing(w: Vectors, a: str, depth: str) -> Pack:
-    """What packs some rows of the first matrix, from `top` on."""
+    """The function that packs rows of the first matrix, from `top` on."""
 
     def pack(top: str, rows: str) -> None:
         _run_either(w, "pack_a", PACK, w.at(a, w.integer("mul", top, "%a.row")), "%lda", depth, rows, "%packed.a")

@@ -30,7 +30,7 @@ from minigraph.rewrite.engine import changed
 FEWEST_COLUMNS = 16
 """Of the second matrix, from which on packing the first does not take longer than the product."""
 MOST_WORK = 1.5
-"""How many times as many windows a gradient may have as the convolution had."""
+"""The most windows that a gradient may have, relative to those of the convolution."""
 
 
 def implicit_gemm(graph: Graph) -> Graph:
@@ -48,7 +48,7 @@ def convolve_patches(graph: Graph) -> Graph:
 
 
 Product = Callable[[Variable, int, Variable], Variable | None]
-"""The product of an array, so many of whose axes are rows and the others columns, and a matrix; None if it is not worth it."""
+"""A function that multiplies an array, given the number of its axes that are rows, by a matrix; None if it is not worth it."""
 
 
 def _transformed(graph: Graph, of_windows: Callable[[Variable], Variable | None], multiply: Product) -> Graph:
@@ -73,7 +73,7 @@ def _transformed(graph: Graph, of_windows: Callable[[Variable], Variable | None]
 
 
 def _where_it_lies(shown: Variable, rows: int, matrix: Variable, turned: bool = False) -> Variable | None:
-    """A product of an array, read where it lies, so many of whose axes are rows and the others columns, and a matrix."""
+    """The product of an array, read where it lies, and a matrix; None if it is not worth it. `rows`: the axes that are rows."""
     if not _is_worth_it(shown, rows, matrix):
         return None
     parts = blocks_of_terms(sizes(matrix)[0]) if turned else 1
@@ -137,7 +137,7 @@ def _as_patches(variable: Variable) -> Patches | None:
 
 
 def _axes_of(shape: Sequence[int], rows: int) -> int | None:
-    """The number of leading axes that make so many rows, if there are axes for that, and others."""
+    """The number of leading axes of a shape that make `rows` rows, if there are axes for that, and others."""
     return next((k for k in range(1, len(shape)) if math.prod(shape[:k]) == rows), None)
 
 

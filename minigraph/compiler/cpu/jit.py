@@ -35,7 +35,7 @@ _working: set[int] = set()
 
 
 def apart(work: Callable[[], T]) -> T:
-    """What `work` returns, done in a thread of its own while no other touches LLVM."""
+    """The result of `work`, done in a thread of its own while no other touches LLVM."""
     if is_lost(_lock):
         raise ExecutionError(
             "nothing can be compiled here: this process was forked while another thread was compiling; fork when none does, or "
@@ -119,9 +119,9 @@ def define(name: str, address: int) -> None:
 TUNING = {
     "speed_level": 3, "loop_vectorization": True, "loop_interleaving": True, "loop_unrolling": True, "slp_vectorization": False,
 }  # fmt: skip
-"""How modules are optimized."""
+"""The options of the passes that optimize a module."""
 CODE_LEVEL = 3
-"""How well instructions are chosen for what was optimized; at level 0 compiling takes half the time, and code is slower."""
+"""The level at which instructions are selected; at level 0 compiling takes half the time, and code is slower."""
 
 
 @cache
@@ -175,7 +175,7 @@ def _kept(resource: T) -> T:
 
 
 def _reserve(size: int) -> None:
-    """MemoryError if there is no room for so many bytes; LLVM would end the process."""
+    """MemoryError if there is no room for `size` bytes; LLVM would end the process."""
     try:
         mmap.mmap(-1, size).close()
     except OSError:
@@ -183,9 +183,9 @@ def _reserve(size: int) -> None:
 
 
 _engines: dict[Any, Any] = {}
-"""What holds the memory of compiled code, by weak references to the `Code`."""
+"""The engines that hold the memory of compiled code, by weak references to the `Code`."""
 _dead: deque[Any] = deque()
-"""Those of the references whose `Code` is gone: the memory is given back by the next thread that touches LLVM."""
+"""The references whose `Code` is gone: the memory is given back by the next thread that touches LLVM."""
 
 _DEFINITION = re.compile(r"^define (?!internal|private)[^@]*@(\w+)\(", re.MULTILINE)
 
@@ -199,7 +199,7 @@ class Code:
         self._addresses: dict[str, int] = apart(lambda: self._compile(text, as_written))
 
     def _compile(self, text: str, as_written: bool) -> dict[str, int]:
-        """Load the machine code, made now if it is not on disk: where each function begins."""
+        """Load the machine code, made now if it is not on disk: the address of each function."""
         while _dead:
             _engines.pop(_dead.pop()).close()
         binding = llvm()
@@ -217,5 +217,5 @@ class Code:
         return {one: engine.get_function_address(one) for one in _DEFINITION.findall(text)}
 
     def address(self, name: str) -> int:
-        """Where a function begins."""
+        """The address of a function."""
         return self._addresses[name]

@@ -40,14 +40,14 @@ class Vectors(LLVMWriter):
         )
 
     def store(self, value: str, place: str, mask: str) -> None:
-        """Write elements to a place where a mask is set."""
+        """Write the elements of `value` to a place where a mask is set."""
         self.write(
             f"call void @llvm.masked.store.{self.suffix}.p0({self.vector} {value}, ptr {place}, i32 {self.item}, "
             f"{self.mask} {mask})"
         )
 
     def at(self, place: str, count: str | int) -> str:
-        """The place so many elements further."""
+        """The place `count` elements further."""
         return self.let(f"getelementptr {self.scalar}, ptr {place}, i64 {count}")
 
     def spread(self, value: str, type: str) -> str:
@@ -82,7 +82,7 @@ class Vectors(LLVMWriter):
         return self.at(start, self.integer("ashr", entry, 1))
 
     def gather(self, starts: Sequence[str], table: str, mask: str) -> list[str]:
-        """For each place the elements that lie, where a mask is set, as a table says, counted from the place."""
+        """For each of `starts` the elements that lie, where a mask is set, as a table says, counted from the start."""
         name = self.fresh("gather")
         first = self.word(table)
         self.write(f"br i1 {self.let(f'trunc i64 {first} to i1')}, label %{name}.even, label %{name}.odd")
@@ -106,7 +106,7 @@ class Vectors(LLVMWriter):
 
     @contextmanager
     def when(self, condition: str) -> Iterator[None]:
-        """What is done only if a condition holds."""
+        """A block of code that runs only if a condition holds."""
         name = self.fresh("when")
         self.write(f"br i1 {condition}, label %{name}.yes, label %{name}.after")
         self.label(f"{name}.yes")
@@ -115,7 +115,7 @@ class Vectors(LLVMWriter):
         self.label(f"{name}.after")
 
     def run(self, function: str, parameters: str, *arguments: str) -> None:
-        """Call a function of this module."""
+        """Call a function of this module, with `arguments` for its `parameters`."""
         types = [one.split()[0] for one in parameters.split(", ")]
         given = ", ".join(f"{type} {one}" for type, one in zip(types, arguments, strict=True))
         self.write(f"call void @{function}({given})")

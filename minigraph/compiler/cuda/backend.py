@@ -54,12 +54,13 @@ CUDA = Pipeline((SECLUDE, Pass(one_pass_variance), *PASSES), (Pass(partition, ne
 
 @dataclass(frozen=True)
 class Gpu(CompilingBackend):
-    """CuPy for the steps that need Python, kernels of our own and cuBLAS for everything between them."""
+    """CuPy for the steps that need Python, kernels of our own and cuBLAS for everything between them.
+
+    number: that of the GPU; shared: the state that all plans of a function share.
+    """
 
     number: int
-    """The number of the GPU."""
     shared: Device
-    """The state that all plans of a function share."""
     writes_over_state = True
     stops = False
     call_names = "GPU call", "GPU op"

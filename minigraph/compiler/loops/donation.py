@@ -17,9 +17,9 @@ from minigraph.ops.elementwise.base import Elementwise
 def overwrite(
     graph: Graph, grouping: Grouping, donations: Sequence[tuple[int, int]]
 ) -> tuple[list[Group], dict[Variable, Variable]]:
-    """The groups in the order in which they run, and the input that each output in `donations` is written over, if it may be.
+    """The groups of `grouping` in running order, and the input that each output in `donations` is written over, if it may be.
 
-    donations: positions of an input and of the output that shall take its memory.
+    donations: positions of an input of the graph and of the output that shall take its memory.
     """
     readers: dict[Variable, list[Group]] = {}
     for group in grouping.groups:

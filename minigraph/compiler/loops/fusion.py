@@ -1,4 +1,4 @@
-"""Which values are computed together: groups of elementwise work and reductions over one iteration space.
+"""Fusion: groups of elementwise work and reductions that are computed together, over one iteration space.
 
 A group's space is the shape of what it computes or folds, without axes of size 1. Members either run over the whole space or,
 being results of folds, over its kept axes. A variable joins the group of its operands if it reads what is computed there
@@ -23,17 +23,17 @@ AxisMap = tuple[int | None, ...]
 """For each axis of a variable the axis of the space that it runs along, None where it does not vary."""
 
 MOST_REPEATED = 8
-"""How many cheap ops one value may be computed again with."""
+"""The most cheap ops with which a value may be computed again."""
 MOST_MEMBERS, MOST_AROUND_FOLDS = 64, 96
-"""How many variables a group may have; more if it folds, since apart they would run through the same memory once more."""
+"""The most variables that a group may have; more if it folds, since apart they would run through the same memory once more."""
 MOST_APART = 16
-"""How many places after a group another may stand that takes its members."""
+"""The most places after a group at which another may stand that takes its members."""
 LOOKED_AT = 6
-"""How many of the latest groups a variable may join without reading from them."""
+"""The number of latest groups that a variable may join without reading from them."""
 
 
 class Group:
-    """Variables computed by one loop nest; a single one, of an op that is none, stands alone."""
+    """The variables of one loop nest over a space, or of one op that stands `alone`, at a position among the groups."""
 
     def __init__(self, position: int, space: tuple[int, ...], alone: bool = False) -> None:
         self.position, self.space, self.alone = position, space, alone
@@ -51,7 +51,7 @@ class Grouping:
     """The groups of a graph, and which variables must lie in memory."""
 
     def __init__(self, graph: Graph, layouts: dict[Variable, Layout], new: Iterable[Variable] = ()) -> None:
-        """new: values of state that shall be written over old ones, which no group that folds can do."""
+        """layouts: of all variables. new: values of state to be written over old ones, which no group that folds can do."""
         self.layouts, self.new = layouts, frozenset(new)
         self.groups: list[Group] = []
         self.group_of: dict[Variable, Group] = {}
@@ -126,7 +126,7 @@ class Grouping:
         return True
 
     def agrees(self, operand: Variable, axes: AxisMap, variable: Variable, group: Group) -> bool:
-        """Whether an operand of a member with these axes is outside of the group, or read element for element."""
+        """Whether an operand of `variable`, a member with these axes, is outside of the group, or read element for element."""
         storage = self.layouts[operand].storage
         if storage not in group.members:
             return True
@@ -137,7 +137,7 @@ class Grouping:
         return all(one is None or one == other for one, other in zip(mine, aligned, strict=True))
 
     def axes_of(self, variable: Variable, group: Group) -> AxisMap | None:
-        """How a member, or a view of one, runs along the axes of the space; None if not element for element."""
+        """The axes of the space that a member, or a view of one, runs along; None if not element for element."""
         chain = []
         while variable not in group.members:
             chain.append(variable)
@@ -267,7 +267,7 @@ Recipe = tuple[list[Variable], set[Variable]]
 
 
 def _recipe(variable: Variable, grouping: Grouping) -> Recipe | None:
-    """How a variable is computed again; None if that takes too many ops, or others than cheap ones."""
+    """The recipe that computes a variable again; None if that takes too many ops, or others than cheap ones."""
     ops: list[Variable] = []
     ingredients: set[Variable] = set()
     pending = [variable]
@@ -337,7 +337,7 @@ def spread(shape: Sequence[int], axes: Iterable[int] | None = None) -> AxisMap:
 
 
 def _viewed(view: Variable, axes: AxisMap) -> AxisMap | None:
-    """How a view runs along axes, given how the value that it shows does; None if it does not go element for element."""
+    """The axes that a view runs along, given those of the value that it shows; None if it does not go element for element."""
     shape = sizes(view.inputs[0])
     if not keeps_order(view):
         return map_of(view).along(axes, sizes(view), shape)

@@ -41,7 +41,7 @@ class Place(Record):
 
 
 def kept_for_later(group: Group, members: Mapping[Variable, AxisMap], grouping: Grouping) -> dict[Variable, Variable]:
-    """The members that take long to compute and are needed in a later stage, too, and those in whose memory they are kept."""
+    """The costly members of a group that a later stage needs, and the members in whose memory, by `grouping`, they are kept."""
     if not group.folded:
         return {}
     inside: dict[Variable, list[Variable]] = {}
@@ -69,7 +69,7 @@ def kept_for_later(group: Group, members: Mapping[Variable, AxisMap], grouping: 
 
 
 class Builder:
-    """Collects the nodes and operands of one loop nest over a space."""
+    """Collects the nodes and operands of one loop nest over a space with `folded` axes."""
 
     def __init__(
         self,
@@ -78,7 +78,7 @@ class Builder:
         layouts: dict[Variable, Layout],
         is_literal: Callable[[Constant], bool],
     ) -> None:
-        """is_literal: whether a number is written into the code, instead of being read from memory."""
+        """layouts: of all variables. is_literal: whether a number is written into the code, instead of read from memory."""
         self.space, self.folded, self.layouts, self.is_literal = space, folded, layouts, is_literal
         self.places: dict[Place, int] = {}
         self.nodes: dict[Node, int] = {}
@@ -92,7 +92,7 @@ class Builder:
         return self.nodes.setdefault(node, len(self.nodes))
 
     def place(self, layout: Layout, dtype: np.dtype[Any], axes: Sequence[int | None], in_memory: bool = True) -> int:
-        """The number of an operand whose own axes run along `axes` of the space."""
+        """The number of an operand with this layout and dtype, whose own axes run along `axes`; `in_memory`: as in `Place`."""
         strides = [0] * len(self.space)
         for axis, stride in zip(axes, layout.strides, strict=True):
             if axis is not None:
@@ -131,7 +131,7 @@ class Builder:
         return node
 
     def count(self, variable: Variable, layout: Layout, axes: Sequence[int | None]) -> int:
-        """The node of an element that follows from its position, and from elements of operands."""
+        """The node of an element of `variable` that follows from its position, by `layout` along `axes`, and from operands."""
         op = variable.op
         assert isinstance(op, Counting)
         position = self.node(Load(self.place(layout, np.dtype("int64"), axes, in_memory=False)))
@@ -155,7 +155,7 @@ class Builder:
         return self.node(gather)
 
     def scatter(self, node: int, written: Variable, axes: Sequence[int | None], replaces: bool) -> None:
-        """Put a node where the index of a variable that is being written says, or add it."""
+        """Add a node along `axes` where the index of the `written` variable says, or, if it `replaces`, put it there."""
         layout, indices, picks = self._picking(written.op, (written, *written.inputs[1:]), axes)
         scatter = Scatter(self.place(layout, written.dtype, axes), node, indices, replaces)
         self._picks[scatter] = picks
@@ -173,7 +173,7 @@ class Builder:
         return Layout(layout.storage, *shown.strided(layout.strides, layout.offset)), indices, picks
 
     def store(self, node: int, layout: Layout, dtype: np.dtype[Any], axes: Sequence[int | None]) -> None:
-        """Write a node to memory."""
+        """Write a node to memory with this layout and dtype, along `axes` of the space."""
         self.stores.append(Store(self.place(layout, dtype, axes), node))
 
     def build(self) -> tuple[LoopNest, Bindings]:

@@ -24,9 +24,9 @@ DType = np.dtype[Any]
 
 
 class Access(Record):
-    """How an operand is walked: per axis a stride of 0, of 1 element, or of some other number (-1), that is known later.
+    """The access to an operand: per axis a stride of 0, of 1 element, or of some other number (-1), that is known later.
 
-    One that is not in memory stands for its flat positions themselves.
+    An operand that is not in memory stands for its flat positions themselves.
     """
 
     dtype: DType
@@ -201,7 +201,7 @@ class Bindings(Record):
 
 
 def collapse(sizes: Sequence[int], strides: Sequence[Sequence[int]], folded: Sequence[bool]) -> tuple[Any, Any, Any]:
-    """Sizes, strides and folded flags with neighbouring axes joined wherever every operand walks them in one stride."""
+    """The sizes, strides and folded flags with neighbouring axes joined wherever every operand walks them in one stride."""
     kept: list[tuple[int, bool, list[int]]] = []
     for size, fold, *column in zip(sizes, folded, *strides, strict=True):
         before, outer_fold, outer = kept[-1] if kept else (0, None, [])
@@ -214,12 +214,12 @@ def collapse(sizes: Sequence[int], strides: Sequence[Sequence[int]], folded: Seq
 
 
 def stride_class(stride: int) -> int:
-    """What a kernel is compiled for: 0, 1, or -1 for any other stride."""
+    """The class of strides that a kernel is compiled for: 0, 1, or -1 for any other stride."""
     return stride if stride in (0, 1) else -1
 
 
 def describe(nest: LoopNest, bindings: Bindings, names: Sequence[str]) -> Iterator[str]:
-    """The nest as readable text, given names for its operands; a value that is only stored stands where it is stored."""
+    """The nest with bindings as readable text, given names for its operands; a value only stored stands where it is stored."""
     text = _Text(nest, bindings, names)
     axes = [(f"i{k} < {size}", fold) for k, (size, fold) in enumerate(zip(bindings.sizes, nest.folded, strict=True))]
     kept, folds = ([axis for axis, fold in axes if fold == folded] for folded in (False, True))
@@ -274,7 +274,7 @@ class _Text:
                 yield f"{self.names[add.operand]}[{picked}] {'=' if add.replaces else '+='} {self.of(add.node)}"
 
     def _expression(self, node: Node) -> str | None:
-        """What computes a node, if it is not shown where it is used."""
+        """The text of an op or a gather, None for other nodes."""
         match node:
             case Apply(op, arguments, _):
                 return f"{type(op.shown).__name__}({', '.join(self.of(one) for one in arguments)})"

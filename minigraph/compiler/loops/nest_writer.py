@@ -1,4 +1,4 @@
-"""What writes a scheduled nest as code: the values of its nodes, and the order of its stages.
+"""The writer of a scheduled nest as code: the values of its nodes, and the order of its stages.
 
 Where elements lie, and how loops and the states of folds are written, is the matter of each machine.
 """
@@ -25,7 +25,7 @@ class NestWriter(ABC):
 
     writer: Writer
     scalars: Scalars
-    """What elementwise functions are made of."""
+    """The namespace of elementwise functions."""
 
     def __init__(self, nest: LoopNest) -> None:
         self.nest, self.order = nest, ScheduledNest(nest)
@@ -43,7 +43,7 @@ class NestWriter(ABC):
 
     @abstractmethod
     def place(self, operand: int, lane: int) -> str:
-        """Where the present element of an operand lies."""
+        """The place of the current element of an operand."""
 
     @abstractmethod
     def picks_of(self, user: Gather | Scatter) -> Sequence[tuple[Any, Any]]:
@@ -51,7 +51,7 @@ class NestWriter(ABC):
 
     @abstractmethod
     def further(self, operand: int, place: str, count: Value, stride: Any) -> str:
-        """The place so many strides further."""
+        """The place of an operand `count` times `stride` after `place`."""
 
     @abstractmethod
     def element(self, place: str, dtype: DType) -> Value:
@@ -71,7 +71,7 @@ class NestWriter(ABC):
 
     @abstractmethod
     def write_gap(self, gap: Gap) -> None:
-        """What stands between such runs."""
+        """The code before, between or after runs along the serial axes."""
 
     # -- what they have in common ------------------------------------------------------------------------------------
 
@@ -85,7 +85,7 @@ class NestWriter(ABC):
             self.write_gap(self.order.gaps[number + 1])
 
     def compute(self, node: int, known: Known, lane: int = 0) -> Value:
-        """The value of a node, given those that are known where the code is being written; new ones are added to them."""
+        """The value of a node in a lane, given those `known` where the code is being written; new ones are added to them."""
         value: Value = self.nest.evaluate(node, known, partial(self.ready, lane), partial(self.apply, lane))
         return value
 
@@ -99,7 +99,7 @@ class NestWriter(ABC):
         return None
 
     def apply(self, lane: int, node: int, arguments: list[Value]) -> Value:
-        """What a node makes of its arguments."""
+        """The value of a node in a lane, given those of its arguments."""
         match self.nest.nodes[node]:
             case Load(operand):
                 return self.load(operand, lane)
@@ -118,7 +118,10 @@ class NestWriter(ABC):
         self.note(condition ^ True)
 
     def picked(self, user: Gather | Scatter, operand: int, indices: Sequence[Value], lane: int) -> str:
-        """The place that indices pick, negative ones counted from the end; one outside is noted, and 0 taken."""
+        """The place in an operand that indices pick, negative ones counted from the end; one outside is noted, and 0 taken.
+
+        user: the node that picks. lane: as above.
+        """
         place = self.place(operand, lane)
         for index, (size, stride) in zip(indices, self.picks_of(user), strict=True):
             wide = index.astype(INT64)

@@ -8,7 +8,7 @@ from minigraph.ops.reduce.base import Reduction
 
 
 class Accumulator:
-    """One fold while it runs: its state in variables on the stack, one for each column that is folded at once."""
+    """A fold while it runs: its state in variables on the stack, one for each column that is folded at once."""
 
     def __init__(self, op: Reduction, dtype: DType) -> None:
         self.op, self.dtype = op, dtype
@@ -25,7 +25,7 @@ class Accumulator:
         return [writer.constant(number, dtype) for dtype, number in self.states]
 
     def add(self, state: list[Value], x: Value, position: Value) -> list[Value]:
-        """The state after one more element; sums may be taken in another order."""
+        """The state after one more element, `x` at a position; sums may be taken in another order."""
         x.writer.freedom = " reassoc"
         return list(self.op.add(SCALARS, tuple(state), x, position))
 

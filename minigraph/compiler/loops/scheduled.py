@@ -7,7 +7,7 @@ from minigraph.core.record import Record
 
 
 class Stage(Record):
-    """One run along the folded axes, within which some values are stored, and after which some folds are complete."""
+    """A run along the folded axes, within which some values are stored, and after which some folds are complete."""
 
     folds: tuple[int, ...]
     stores: tuple[Store, ...]
@@ -15,7 +15,7 @@ class Stage(Record):
 
 
 class Gap(Record):
-    """What stands before, between and after the stages, and so does not vary along the folded axes.
+    """The work before, between or after stages, which does not vary along the folded axes.
 
     ended: the folds that are complete by now; begun: those of the next stage.
     nodes: what can be computed from here on; kept: those of them that are needed beyond this gap.

@@ -12,7 +12,7 @@ class FreeSpace:
     def __init__(self) -> None:
         self.total = 0
         self._stretches: list[tuple[int, int]] = []
-        """Where each begins, and its length, in order."""
+        """The offset and the length of each, in order."""
 
     def take(self, size: int) -> int:
         """The offset of a stretch: the smallest that fits, else new at the end."""

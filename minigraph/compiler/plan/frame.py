@@ -1,4 +1,4 @@
-"""Where the values of a program lie, for the sizes of a call."""
+"""The places of the values of a program, for the sizes of a call."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PLAIN = Sizes(())
 
 
 class Outline:
-    """What the frames of a program have in common: which values lie where, for how long, and how large they are."""
+    """The part that the frames of a program have in common: the places, the lifetimes and the sizes of its values."""
 
     def __init__(self, program: Program, moments: Sequence[int]) -> None:
         """moments: when each step runs; those that run at the same time must not share memory."""
@@ -85,7 +85,7 @@ class Frame:
     """The memory of a program: a slot for its arena, in which values take turns, one for constants, then its arguments."""
 
     def __init__(self, outline: Outline, sizes: Sizes = PLAIN, rooms: Mapping[Variable, int] | None = None) -> None:
-        """rooms: how many bytes values take for which their type does not tell."""
+        """outline: of the program. sizes: those that it leaves open. rooms: the bytes of values whose type does not tell."""
         self.outline, self.program, self.sizes = outline, outline.program, sizes
         self.outputs = list(outline.outputs)
         for k in outline.open_outputs:
@@ -104,12 +104,12 @@ class Frame:
         return self.sizes.all(sizes(variable))
 
     def layout(self, variable: Variable) -> Layout:
-        """Where the elements of a variable lie."""
+        """The layout of a variable."""
         layout = self.program.layouts[variable]
         return Layout(layout.storage, self.sizes.all(layout.strides), self.sizes(layout.offset))
 
     def _plan_arena(self, rooms: Mapping[Variable, int]) -> tuple[int, np.ndarray[Any, Any]]:
-        """The size of the arena, and where in it values begin, each for as long as it is needed."""
+        """The size of the arena, and the offset of each value, whose memory is free again after its last use."""
         needed = self.outline.bytes.filled(self.sizes)
         for room, count in rooms.items():
             needed[self.outline.values[room]] = max(1, count)
@@ -130,7 +130,7 @@ class Frame:
         return slot, self.sizes(offset) + (0 if number is None else int(self.starts[number]))
 
     def name_of(self, storage: Variable) -> str:
-        """How a memory is called in the source."""
+        """The name of a memory in the source."""
         slot = self.outline.slots.get(storage)
         if slot is None:
             return "position"

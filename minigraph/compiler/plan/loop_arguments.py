@@ -1,4 +1,4 @@
-"""Where the arguments of a loop's body lie, at the first step and at all others."""
+"""The places of the arguments of a loop's body, at the first step and at all others."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from minigraph.ops.loop.loop import Scan
 
 
 def loop_arguments(variable: Variable, results: Sequence[Variable], layouts: Mapping[Variable, Layout]) -> tuple[Argument, ...]:
-    """Where a loop's body finds rows of sequences, states, and what it captures; and where it leaves new states, rows of
+    """The arguments of the body of a loop, `variable`: rows of sequences, states and captured values, then new states, rows of
     outputs, and whether to stop.
 
-    results: the memory of each result of the loop.
+    results: the memory of each result of the loop. layouts: those of its operands.
     """
     op = cast(Scan, variable.op)
     sequences, states, shared = op.split(variable.inputs[1:])
@@ -53,7 +53,7 @@ def _rows_of_result(stack: Variable, first: int, back: bool) -> Argument:
 
 
 def _turns(result: Variable, steps: int) -> tuple[Where, Where]:
-    """Where a state that is not kept lies after the first, third, ... step, and after the others; last, in the result."""
+    """The places of a state that is not kept: after the first, third, ... step, and after the others; last, the result."""
     other = scratch(math.prod(sizes(result)) * result.dtype.itemsize, result)
     pair = ((result, 0), (other, 0))
     return pair if steps % 2 else (pair[1], pair[0])

@@ -39,7 +39,10 @@ class Program(ABC):
     """Of the values in its memory, in bytes."""
 
     def __init__(self, graph: Graph, donations: Sequence[tuple[int, int]], backend: Backend) -> None:
-        """graph: one of known sizes, after all passes. donations: positions of an input and of the output to write over it."""
+        """graph: one of known sizes, after all passes. donations: positions of an input and of the output to write over it.
+
+        backend: the one whose passes prepare the bodies of loops.
+        """
         self.graph, self.layouts, self.backend = graph, layouts_of(graph), backend
         self.grouping = Grouping(self.graph, self.layouts, [self.graph.outputs[output] for _, output in donations])
         groups, self._replaced = overwrite(self.graph, self.grouping, donations)
@@ -125,7 +128,7 @@ class Program(ABC):
         return self._step(builder, tuple(members))
 
     def _memory_of(self, variable: Variable) -> Layout:
-        """Where a member is written to: in what it is part of, in the input whose place it takes, or in its own memory."""
+        """The layout of a member: in what it is part of, in the input whose place it takes, or in its own memory."""
         if variable in self._placed:
             return self._placed[variable]
         old = self._replaced.get(variable)

@@ -16,14 +16,14 @@ from minigraph.core.record import Record
 
 
 class Step(Record):
-    """One kernel of a program: where what it reads and writes lies, and which variables it computes."""
+    """A kernel of a program: the places that it reads and writes, and the variables that it computes."""
 
     places: tuple[Place, ...]
     variables: tuple[Variable, ...]
 
     @property
     def places_in_code(self) -> str:
-        """Where the user wrote what the kernel computes: the first lines."""
+        """The first lines of the user's code that the kernel computes."""
         return ", ".join(list(dict.fromkeys(f"{one.origin}" for one in self.variables))[:2])
 
     @property
@@ -42,7 +42,7 @@ def title_of(steps: Sequence[Step]) -> str:
 
 
 def profiled(steps: Sequence[Step], seconds: float, settled: Sizes) -> ProfiledStep:
-    """What was measured of steps that run at once."""
+    """The measurement of steps that run at once in `seconds`, for `settled` sizes."""
     moved, done = (sum(amounts) for amounts in zip(*(step.work(settled) for step in steps), strict=True))
     return ProfiledStep(title_of(steps), str(steps[-1].variables[-1].origin), seconds, moved, done)
 
@@ -79,8 +79,8 @@ Where = tuple[Variable, int]
 
 
 class Argument(Record):
-    """Where an argument of a loop's body lies: its places at the first step, at the second and every second one from there, and
-    at the others; and how many bytes further it lies with each step.
+    """An argument of a loop's body: its places at the first step, at the second and every second one from there, and at the
+    others; and the stride in bytes by which it moves with each step.
     """
 
     places: tuple[Where, Where, Where]
@@ -98,7 +98,7 @@ def walking(place: Where, stride: int = 0) -> Argument:
 
 
 class LoopStep(Step):
-    """So many steps of a body over arguments that advance; the argument `stop` tells to stop early, if it is not -1.
+    """A body run `times` times over arguments that advance; the argument `stop` tells to stop early, if it is not -1.
 
     Its places are those of a table of addresses, of the body's memory, of the number of steps done, and of the arguments.
     """

@@ -16,7 +16,7 @@ from minigraph.core.record import Record
 
 
 class Format(Record):
-    """What the functions need to know about a size of float."""
+    """The parameters of the functions for a size of float."""
 
     integer: DType
     mantissa: int

@@ -191,7 +191,7 @@ SCALARS = Scalars()
 
 
 def applied(op: Op, xp: Scalars, arguments: Sequence[Value], dtype: DType) -> Value:
-    """What an op makes of single values, written down by its own `forward`, or `element` if it computes from positions."""
+    """An op of `arguments`, as a dtype, by its own `forward` with `xp`, or by `element` if it computes from positions."""
     compute = op.forward if isinstance(op, Elementwise) else op.element  # type: ignore[attr-defined]
     result: Value = compute(xp, *arguments)
     return result.astype(dtype)

@@ -21,12 +21,12 @@ from minigraph.ops.array.selection import Selection
 from minigraph.ops.reduce.base import Reduction
 
 TOLERANCES = {2: 2e-2, 4: 1e-4, 8: 1e-9}
-"""How far results may be apart, relative to them, for floats of each size in bytes."""
+"""The tolerance of results, absolute and relative, for floats of each size in bytes."""
 
 FLOATS = (0.75, -1.25, 0.0, 2.5, -0.5, 1.0, -3.0, 6.5, 0.1, -1.0, np.nan, np.inf, -np.inf)
 INTEGERS = (0, 1, 2, -1, 3, -7, 5, 100, -2, 64)
 DRAWS = 4
-"""How many orders the operands come in."""
+"""The number of times that each float is drawn for an operand."""
 
 SIZE = 12
 """The size of an axis whose size is not known."""
@@ -124,7 +124,7 @@ def objection(op: Op, variable: Variable) -> str | None:
 
 
 def _difference(op: Op, kinds: Sequence[TensorType], found: Types) -> str | None:
-    """What NumPy and a kernel make of the same numbers, where that differs."""
+    """The difference between what NumPy and a kernel compute from the same numbers, in words; None if both agree."""
     if isinstance(found, tuple) or not kinds or found.shape != broadcast_shapes([one.shape for one in kinds]):
         return "its result is not of the shape that its operands have together"
     samples, result = _samples([one.dtype for one in kinds]), found.dtype
@@ -143,7 +143,7 @@ def _difference(op: Op, kinds: Sequence[TensorType], found: Types) -> str | None
 
 
 def _are_close(actual: Array, expected: Array, times: float) -> bool:
-    """Whether numbers are equal or, if they are floats, differ by no more than so many times their tolerance."""
+    """Whether numbers are equal or, if they are floats, differ by no more than `times` times their tolerance."""
     if actual.dtype.kind != "f":
         return np.array_equal(expected, actual)
     margin = times * TOLERANCES[actual.dtype.itemsize]
@@ -151,7 +151,7 @@ def _are_close(actual: Array, expected: Array, times: float) -> bool:
 
 
 def _difference_of_folds(op: Reduction, dtype: DType, result: DType) -> str | None:
-    """What NumPy and a kernel make of the same columns of numbers, added and merged in another order, where that differs."""
+    """The difference for columns of numbers, which a kernel adds and merges in another order; None if both agree."""
     rows = _samples([dtype])[0][: 4 * len(FLOATS)].reshape(4, -1)
     rows = rows[:, np.isfinite(rows).all(0)] if dtype.kind == "f" else rows
     writer = Rehearsal()
@@ -170,7 +170,7 @@ def _difference_of_folds(op: Reduction, dtype: DType, result: DType) -> str | No
 
 
 def _difference_of_selections(op: Selection, kinds: Sequence[TensorType]) -> str | None:
-    """What its forward and its index map take out of the same array, where that differs."""
+    """The difference between the elements that a selection's `forward` and its index map take; None if both agree."""
     known = [TensorType(one.dtype, tuple([SIZE if size is None else size for size in one.shape])) for one in kinds]
     found, shown = op.infer(*known), op.index_map(*known)
     if shown is None:

@@ -30,8 +30,8 @@ class Writer(ABC):
     def __init__(self) -> None:
         self.lines: list[str] = []
         self.freedom = ""
-        """How operations on floats may be changed: " contract" rounds a product and a sum together, which is for use within one
-        op alone, lest x * x - x * x be no 0; " reassoc" takes sums in another order.
+        """The changes to operations on floats that are allowed: " contract" rounds a product and a sum together, for use within
+        one op alone, lest x * x - x * x be no 0; " reassoc" takes sums in another order.
         """
         self._count = 0
 
@@ -46,7 +46,7 @@ class Writer(ABC):
 
     @abstractmethod
     def binary(self, instruction: str, a: Value, b: Value) -> Value:
-        """The result of an instruction, named as LLVM names it, on two values of one dtype."""
+        """The result of an instruction, named as LLVM names it, on `a` and `b`, values of one dtype."""
 
     @abstractmethod
     def negative(self, x: Value) -> Value:
@@ -54,7 +54,7 @@ class Writer(ABC):
 
     @abstractmethod
     def comparison(self, predicate: str, a: Value, b: Value) -> Value:
-        """Whether two values compare so: eq, ne, lt, le, gt or ge; integers may differ in sign and size."""
+        """The comparison of `a` with `b` by a predicate: eq, ne, lt, le, gt or ge; integers may differ in sign and size."""
 
     @abstractmethod
     def bits(self, x: Value, dtype: DType) -> Value:
@@ -69,7 +69,7 @@ class Writer(ABC):
 
     @abstractmethod
     def choice(self, condition: Value, a: Value, b: Value) -> Value:
-        """One of two values of one dtype."""
+        """`a` where a condition is true, else `b`, which has the same dtype."""
 
     @abstractmethod
     def intrinsic(self, name: str, *operands: Value) -> Value:
@@ -108,7 +108,7 @@ def _unknown(what: str) -> Callable[..., Any]:
 
 
 class Value:
-    """One value of a dtype, with Python's operators; a Python number that it meets takes its dtype.
+    """A value of a dtype, with its text by a writer, and Python's operators; a Python number that it meets takes its dtype.
 
     It is known only when the kernel runs: whatever asks Python for it while the kernel is written raises.
     """
@@ -134,7 +134,7 @@ class Value:
         return self.writer.binary(name, self, self.like(other))
 
     def by_kind(self, other: Any, boolean: str, integer: str, floating: str) -> Value:
-        """The result of the instruction that the dtype asks for."""
+        """The result, with `other`, of the instruction for the dtype: `boolean`, `integer` or `floating`."""
         one, two = self._matched(other)
         return one.instruction({"b": boolean, "f": floating + self.writer.freedom}.get(one.dtype.kind, integer), two)
 
@@ -253,7 +253,7 @@ class Value:
 
 
 def intrinsic(name: str, x: Value, *others: Any) -> Value:
-    """A function that every machine has, of values of one dtype."""
+    """The function `name`, which every machine has, of `x` and `others`, values of one dtype."""
     return x.writer.intrinsic(name, x, *(x.like(one) for one in others))
 
 

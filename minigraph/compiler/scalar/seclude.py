@@ -26,7 +26,7 @@ WITHOUT_EFFECT = {
     "__annotations__", "__dict__", "__doc__", "__firstlineno__", "__match_args__", "__module__", "__qualname__", "__repr__",
     "__static_attributes__", "__str__", "__weakref__", "cheap", "cost", "foreign", "gradient",
 }  # fmt: skip
-"""What a class may define anew without computing another value."""
+"""The attributes that a class may define anew without computing another value."""
 
 
 def _of_the_op(name: str) -> Any:
@@ -197,7 +197,7 @@ def seclude(graph: Graph) -> Graph:
 
 
 def _held(op: Op, variable: Variable) -> Op:
-    """What takes the place of an op from outside of the package."""
+    """The op that takes the place of one from outside of the package."""
     base: type[Op] = next(kind for kind in type(op).__mro__ if issubclass(kind, Op) and not kind.foreign)
     if _computes_alike(type(op), base):
         fields: tuple[str, ...] = base.__match_args__
@@ -216,7 +216,7 @@ def _held(op: Op, variable: Variable) -> Op:
 
 
 def _compiled(op: Op, variable: Variable) -> Op | None:
-    """What may take the place of an op if nothing is found against it: kernels compute it from what its class states."""
+    """The op that may take the place of one, if nothing is found against it: kernels compute it from what its class states."""
     match op:
         case Elementwise():
             return Rehearsed(op, variable.dtype)

@@ -1,4 +1,4 @@
-"""Where the elements of a value lie: views as strides over the memory of what they show."""
+"""The places of the elements of a value: views as strides over the memory of what they show."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def is_view(variable: Variable) -> bool:
 
 
 def map_of(variable: Variable) -> IndexMap:
-    """Where the elements of a selection come from in its first operand."""
+    """The map from the elements of a selection to those of its first operand."""
     shown = variable.op.index_map(*[one.type for one in variable.inputs])
     assert shown is not None
     return shown
@@ -76,7 +76,7 @@ def keeps_order(variable: Variable) -> bool:
 
 
 def piece(shape: Sequence[int], strides: Sequence[int]) -> int:
-    """How many elements in C order lie side by side."""
+    """The number of elements in C order that lie side by side."""
     length = 1
     for size, stride in zip(reversed(shape), reversed(strides), strict=True):
         if size != 1 and stride != length:
@@ -93,7 +93,7 @@ def is_contiguous(layout: Layout, shape: Sequence[int]) -> bool:
 
 
 def is_multipliable(layout: Layout, shape: Sequence[int], stack: Sequence[int]) -> bool:
-    """Whether matrices lie as BLAS takes them: one of the last two axes without gaps, the stack in one stride, or none."""
+    """Whether BLAS takes this layout and shape: one of the last two axes without gaps, the stack in one stride, or none."""
     rows, columns = shape[-2:]
     far, near = layout.strides[-2:]
     plain = (near == 1 or columns == 1) and (far >= columns or rows == 1)

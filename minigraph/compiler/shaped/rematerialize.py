@@ -23,11 +23,11 @@ from minigraph.rewrite.push_slices import push_slices
 MANY_BYTES = 1 << 22
 """From what size on rows are worth it: that of a core's second cache, about."""
 MOST_OPS, TIMES_SMALLER = 8, 8
-"""How many operations rows may take, and how much smaller must be what they are computed from."""
+"""The most operations that rows may take, and the factor by which what they are computed from must be smaller."""
 
 
 Rows = tuple[Variable, list[Variable]]
-"""One row of a stack, in the body of the loop that makes it, and what it is computed from there."""
+"""A row of a stack, in the body of the loop that makes it, and what it is computed from there."""
 
 
 def rematerialize(graph: Graph) -> Graph:
@@ -40,7 +40,7 @@ def rematerialize(graph: Graph) -> Graph:
 
 
 def _first_change(roots: Sequence[Variable]) -> dict[Variable, Variable]:
-    """What stands for a loop whose rows are computed again, and for those that read them; nothing if there is none."""
+    """Substitutes for a loop whose rows are computed again, and for those that read them; empty if there is no such loop."""
     order = toposort(roots)
     readers = users_of(order)
     for whole in order:
@@ -64,7 +64,7 @@ def _reads_rows(reader: Variable, stack: Variable, op: Scan) -> bool:
 
 
 def _rows(stack: Variable, op: Scan) -> Rows | None:
-    """How a stack's rows are computed; None if that takes long, needs what is large, or is not worth it."""
+    """The computation of a stack's rows; None if that takes long, needs what is large, or is not worth it."""
     assert isinstance(stack.op, Item)
     place = stack.op.index
     if place < op.states or math.prod(sizes(stack)) * stack.dtype.itemsize < MANY_BYTES:
@@ -88,7 +88,7 @@ def _rows(stack: Variable, op: Scan) -> Rows | None:
 
 
 def _changed(order: Sequence[Variable], whole: Variable, chosen: Mapping[Variable, Rows]) -> dict[Variable, Variable]:
-    """What stands for a loop's results, and for the loops that read those that it no longer has."""
+    """Substitutes for a loop's results, and for the loops that read those that it no longer has."""
     op = whole.op
     assert isinstance(op, Scan)
     results = {one.op.index: one for one in order if isinstance(one.op, Item) and one.inputs == (whole,)}

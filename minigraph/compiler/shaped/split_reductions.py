@@ -1,9 +1,8 @@
-"""Folds as cores like them.
+"""Folds in blocks, which the cores of a processor share.
 
 Long columns are folded in two steps: many rows at a time, each by whichever core is free, then the few results. A fold
 over the leading axes of an array with few columns would be the work of one core, and so would a product of matrices be whose
-few elements are sums of many terms. Seen as so many blocks of rows, it is that of many, and always of the same blocks, however
-many cores there are.
+few elements are sums of many terms. Blocks of rows are the work of many, and always the same, however many cores there are.
 
 A product of a vector and a matrix that is computed element for element is a fold, which goes with that computation.
 """
@@ -30,7 +29,7 @@ BLOCKS = 16
 MANY_ROWS, FEW_COLUMNS = 8192, 512
 """From how many rows on, and up to how many columns, a fold is split."""
 SOME_RESULTS = 16
-"""How many results a product must have to be computed as that many folds."""
+"""The least number of results of a product that is computed as that many folds."""
 MANY_TERMS, TERMS_A_BLOCK, FEW_ELEMENTS = 4096, 1024, 256
 """From how many terms on the sums of a product are split, in blocks of how many, and up to how many elements for each that
 both matrices have along the sides of the result.
@@ -81,7 +80,7 @@ def pass_single(graph: Graph) -> Graph:
 
 
 def blocks_for_cores(variable: Variable, rows: int, columns: int) -> int:
-    """In how many blocks a fold is done by the cores of a processor."""
+    """The number of blocks in which cores compute `variable`, a fold of `rows` in `columns`."""
     return BLOCKS if rows >= MANY_ROWS and 1 < columns <= FEW_COLUMNS else 1
 
 
@@ -103,7 +102,7 @@ def equal_parts(length: int, most: int) -> int:
 
 
 def blocks_of_terms(terms: int) -> int:
-    """In how many blocks of equal length sums of so many terms are computed."""
+    """The number of blocks of equal length in which sums of `terms` terms are computed."""
     if terms < MANY_TERMS:
         return 1
     return equal_parts(terms, next(count for count in range(BLOCKS, 0, -1) if count * TERMS_A_BLOCK <= terms))
@@ -130,7 +129,7 @@ def _sum_of_products(variable: Variable) -> Variable | None:
 
 
 def _in_stack(matrix: Variable, axis: int, count: int) -> Variable:
-    """A stack of so many parts that a matrix has along an axis, as views of its memory."""
+    """A stack of the `count` parts that a matrix has along an axis, as views of its memory."""
     if isinstance(matrix.op, Dimshuffle) and matrix.op.pattern == (1, 0):
         return dimshuffle(_in_stack(matrix.inputs[0], 1 - axis, count), 0, 2, 1)
     rows, columns = sizes(matrix)
@@ -142,7 +141,7 @@ def _in_stack(matrix: Variable, axis: int, count: int) -> Variable:
 def split_apart(graph: Graph, pays: Callable[[int, int], bool]) -> Graph:
     """The graph with folds over axes that lie apart done in two steps: over the last ones that lie together, then the others.
 
-    pays: whether that is wanted for a fold of so many elements to so many results.
+    pays: whether that is wanted for a fold, given the numbers of its elements and of its results.
     """
 
     def step(variable: Variable) -> Variable | None:

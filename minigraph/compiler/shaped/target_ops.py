@@ -39,7 +39,7 @@ class Packed(TargetProduct):
 
 
 class PackedMatMul(TargetProduct):
-    """The product with a packed matrix of so many columns."""
+    """The product with a packed matrix, which has `columns` columns."""
 
     columns: int
 
@@ -48,8 +48,8 @@ class PackedMatMul(TargetProduct):
 
 
 class ScatteredMatMul(TargetProduct):
-    """The product of a matrix and another, of which the first is an array, so many of whose axes make rows, the others columns;
-    `turned`: of its transposed. Sums of a turned one are left in so many parts, in a stack.
+    """The product of an array, the first `rows` axes of which make rows, the others columns, and a matrix; `turned`: of the
+    transposed array. The sums of a turned product are left in a stack of `parts` parts.
     """
 
     rows: int

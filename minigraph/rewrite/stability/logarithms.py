@@ -60,7 +60,7 @@ def logarithm(variable: Variable) -> Logarithm | None:
 
 
 class _Search:
-    """One search, which looks at each variable once."""
+    """A search, which looks at each variable once."""
 
     def __init__(self) -> None:
         self._known: dict[Variable, Logarithm | None] = {}
@@ -269,7 +269,7 @@ def _log_of_weight(weight: Variable, positive: bool = False) -> Variable | None:
 
 
 def _without_sign(variable: Variable) -> Variable | None:
-    """What is not negative below an op that then changes nothing: a magnitude, a rectifier, a negation of a negation."""
+    """The operand that a magnitude, a rectifier or two negations do not change if it is not negative; None for other ops."""
     *zeros, x = variable.inputs
     if isinstance(variable.op, Absolute | Relu):
         return x if variable.op in (Absolute(), Relu(0.0)) else None

@@ -185,7 +185,7 @@ def _relative_softmax(variable: Variable, top: Variable, bottom: Variable) -> Va
 
 
 class _Labelled(NamedTuple):
-    """What views and a sum make of an exponential."""
+    """An exponential behind views and a sum: its exponent, the labels of the axes, and those that are summed."""
 
     exponent: Variable
     labels: Labels

@@ -124,7 +124,7 @@ def gradient_of_log_of_sum(variable: Variable) -> Variable | None:
 
 
 def _behind_views(variable: Variable) -> tuple[Variable, list[Variable]]:
-    """What a variable shows with its axes reordered or stretched, and the variables on the way, the innermost first."""
+    """The variable that another shows with axes reordered or stretched, and the variables on the way, the innermost first."""
     views: list[Variable] = []
     while isinstance(variable.op, Dimshuffle | BroadcastTo):
         views.insert(0, variable)
@@ -224,7 +224,7 @@ def _norm(total: Variable) -> Variable | None:
 
 
 def _squared(variable: Variable) -> Variable | None:
-    """What a variable is the square of."""
+    """The variable that another is the square of."""
     if not is_open(variable):
         return None
     match variable:
@@ -272,9 +272,9 @@ TO_DIFFERENTIATE: dict[type[Op], tuple[Rule, ...]] = {
 
 
 def stable_forms(roots: Sequence[Variable], kept: Container[Variable]) -> list[Variable]:
-    """The roots in forms whose gradients are stable as well, `kept` and what they are computed from left as they are.
+    """The roots in forms whose gradients are stable as well; `kept`, and what they are computed from, are not changed.
 
-    So is what updates, annotations and loops are computed from: their variables are not to be there twice.
+    Nor is what updates, annotations and loops are computed from: their variables are not to be there twice.
     """
     order = toposort(roots, stop=kept)
     single = [one for one in order if not one.op.pure or isinstance(one.op, Structural) or _is_annotated(one)]

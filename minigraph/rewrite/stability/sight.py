@@ -1,4 +1,4 @@
-"""What rules see: a variable as it is behind copies and neutral operands, unless it must stay what it is."""
+"""The sight of rules: a variable behind copies and neutral operands, unless it must stay what it is."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from minigraph.core.graph import Constant, Identity, Variable
 from minigraph.ops.elementwise.arithmetic import Add, Divide, Multiply, Subtract
 
 DEEPEST = 64
-"""How many ops a search goes down."""
+"""The most ops that a search goes down."""
 
 MOST_NEUTRAL = 8
-"""How many copies and neutral operands in a row are seen through."""
+"""The most copies and neutral operands in a row that are seen through."""
 
 held: ContextVar[Container[Variable]] = ContextVar("minigraph_held", default=frozenset())
 """The variables that must stay what they are, and are not looked into."""
@@ -31,7 +31,7 @@ def is_constant(variable: Variable, value: float) -> bool:
 
 
 def seen(variable: Variable) -> Variable:
-    """What a variable shows through copies, and operands that are neutral but for the sign of 0."""
+    """The variable that another shows through copies, and operands that are neutral but for the sign of 0."""
     for _ in range(MOST_NEUTRAL):
         if variable in held.get() or variable.op.foreign:
             break

@@ -40,7 +40,7 @@ def kernels(monkeypatch):
 
 # -- the values of the interpreter -----------------------------------------------------------------------------------
 
-CHUNKS, EACH = 16, rounds(8, 20)
+CHUNKS, EACH = 16, rounds(6, 20)
 
 
 def check_against_interpreter(graph, seed):

@@ -13,7 +13,7 @@ from support.sweep import IS_SWEEP, rounds
 
 pytestmark = pytest.mark.skipif(host_cuda.COMPILER is None, reason="kernels are run on the host with g++")
 
-GROUPS = dict(groups(8, graphs=rounds(160, 320), loops=rounds(16, 32), thin=not IS_SWEEP))
+GROUPS = dict(groups(8, graphs=rounds(96, 320), loops=rounds(8, 32), thin=not IS_SWEEP))
 
 
 @pytest.fixture(autouse=True)

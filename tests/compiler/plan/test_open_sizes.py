@@ -17,7 +17,7 @@ from support.sweep import rounds
 pytestmark = pytest.mark.shipped_code
 
 pytest.importorskip("llvmlite")
-CHUNKS, EACH = 6, rounds(6)
+CHUNKS, EACH = 6, rounds(4, 6)
 
 
 def region_of(function):

@@ -24,7 +24,7 @@ from support.loop_generator import random_loop
 from support.sweep import rounds
 
 
-@pytest.mark.parametrize("seed", range(rounds(32, 60)))
+@pytest.mark.parametrize("seed", range(rounds(14, 60)))
 def test_random_loops_equal_their_steps_written_out(seed, monkeypatch):
     """In half of them rows are computed again wherever that can be, however large what they are computed from."""
     if seed % 4 > 1:
