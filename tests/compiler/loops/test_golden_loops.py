@@ -164,11 +164,11 @@ def scheduled(planned):
 
 
 def test_a_nest_is_scheduled_in_stages():
-    x, scale, y, w = tensor("x", 4, 6), tensor("scale", 4, 1), tensor("y", 9, 6), tensor("w", 8, 300)
-    shares = mg.exp(x) / mg.sum(mg.exp(x), 1, keepdims=True) * mg.tanh(scale)
-    slow = mg.tanh(w)
-    planned = Planned([x, scale, y, w], shares, y - y.sum(0), mg.exp(y).sum(0), slow, slow.sum(1))
-    assert_golden("schedule", scheduled(planned))
+    x, scale, y, z, w = tensor("x", 4, 6), tensor("scale", 4, 1), tensor("y", 9, 6), tensor("z", 9, 5), tensor("w", 8, 300)
+    total, factor, slow = mg.sum(mg.exp(x), 1, keepdims=True), mg.tanh(scale), mg.tanh(w)
+    rows = [mg.exp(x) / total * factor, total * mg.sin(scale)]
+    columns = [y - y.sum(0), mg.exp(y).sum(0), mg.max(mg.exp(z), 0)]
+    assert_golden("schedule", scheduled(Planned([x, scale, y, z, w], *rows, *columns, slow, slow.sum(1))))
 
 
 def test_neighbouring_axes_are_joined_where_all_walk_them_in_one_stride():
