@@ -106,11 +106,8 @@ class FastCall(ABC, Generic[PlanT]):
 def fast_call(schedule: Schedule, targets: Sequence[Variable]) -> FastCall[Any] | None:
     """The short way through the calls of a function that updates `targets`, if it is one region."""
     signature = signature_of(schedule, targets)
-    if signature is None:
-        return None
-    region = schedule.steps[0].kernel
-    assert isinstance(region, PlannedRegion)
-    return region.fast_call(signature)
+    region = schedule.steps[0].kernel if signature is not None else None
+    return region.fast_call(signature) if isinstance(region, PlannedRegion) and signature is not None else None
 
 
 class PlannedRegion(ABC, Generic[PlanT]):

@@ -23,12 +23,13 @@ ATTEMPTS = 20
 
 
 class Execution:
-    """A graph as steps on a backend, and the shared variables that these read and update."""
+    """A graph as steps on a backend, and the shared variables that these read and update.
+
+    graph: after all passes. lent: the inputs, by position, whose memory results may share; borrow: for each output, whether
+    callers take it without a copy.
+    """
 
     def __init__(self, graph: Graph, backend: Backend, lent: Sequence[int], borrow: Sequence[bool]) -> None:
-        """graph: after all passes. lent: the inputs, by position, whose memory results may share; borrow: for each output,
-        whether callers take it without a copy.
-        """
         self.plan: Schedule = without_collector(schedule, graph, backend)
         self._backend, self._outputs = backend, len(graph.outputs)
         self.targets = [target for target, _ in graph.updates]

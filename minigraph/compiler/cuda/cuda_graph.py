@@ -47,10 +47,11 @@ class Replay(FastCall[DevicePlan]):
 
     def __call__(self, args: tuple[Any, ...]) -> Sequence[Array] | None:
         plan = self._region.recent
-        if plan is None or not self._is_captured(plan) or len(args) != self._signature.inputs:
+        captured = None if plan is None else self._current(plan)
+        if plan is None or captured is None or len(args) != self._signature.inputs:
             return None
         with self._region.backend.running():
-            return self._run(plan, args)
+            return self._run(plan.device, captured, args)
 
     def planned(self, arrays: Sequence[Array]) -> Sequence[Array] | None:
         if self.refusal:
@@ -62,13 +63,15 @@ class Replay(FastCall[DevicePlan]):
         state = snapshot(self._cells)
         known = (*arrays, *state)
         plan = self._region.plan([known[k] for k in self._signature.sources])
-        if not self._is_captured(plan):
-            plan.captured = self._captured(plan, state) if plan.was_launched else None
-        return None if plan.captured is None else self._run(plan, arrays)
+        captured = self._current(plan)
+        if captured is None:
+            captured = plan.captured = self._captured(plan, state) if plan.was_launched else None
+        return None if captured is None else self._run(plan.device, captured, arrays)
 
-    def _is_captured(self, plan: DevicePlan) -> bool:
-        """Whether a plan is captured as it would be computed now."""
-        return plan.captured is not None and plan.captured.tf32 == config.allow_tf32
+    def _current(self, plan: DevicePlan) -> Captured | None:
+        """The captured plan, if it would be computed so now; another thread may capture it anew at any time."""
+        captured = plan.captured
+        return captured if captured is not None and captured.tf32 == config.allow_tf32 else None
 
     def _captured(self, plan: DevicePlan, state: Sequence[Array]) -> Captured | None:
         """A plan captured over the present state; None, with the reason kept, where that cannot be done."""
@@ -83,14 +86,12 @@ class Replay(FastCall[DevicePlan]):
             plan.device.give_back()
             return None
 
-    def _run(self, plan: DevicePlan, args: Sequence[Any]) -> Sequence[Array] | None:
+    def _run(self, device: Device, bound: Captured, args: Sequence[Any]) -> Sequence[Array] | None:
         """Launch what was captured for these arguments."""
-        bound = plan.captured
-        assert bound is not None
         given = [(bound.inputs[k], args[source]) for k, source in self._given]
         if not all(self._fits(place, value) for place, value in given):
             return None
-        return holding(self._locks, self._launch, plan.device, bound, given)
+        return holding(self._locks, self._launch, device, bound, given)
 
     def _launch(self, device: Device, bound: Captured, given: Sequence[tuple[Array, Any]]) -> Sequence[Array] | None:
         """The outputs, in new memory, from what is put in its places; the locks of this function and of its state are held."""

@@ -7,6 +7,7 @@ computes. So the first pass puts in the place of every such op one of the packag
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -29,18 +30,13 @@ WITHOUT_EFFECT = {
 """The attributes that a class may define anew without computing another value."""
 
 
-def _of_the_op(name: str) -> Any:
-    """The attribute, or the method, of the op that is held."""
-    return property(lambda held: getattr(held.op, name))
-
-
 class Held(Op):
     """An op of the package in the place of one from outside, as which it is shown."""
 
     op: Op
-    of_numbers = _of_the_op("of_numbers")
-    exactly = _of_the_op("exactly")
-    infer = _of_the_op("infer")
+    of_numbers = property(attrgetter("op.of_numbers"))
+    exactly = property(attrgetter("op.exactly"))
+    infer = property(attrgetter("op.infer"))
 
     def __repr__(self) -> str:
         return repr(self.op)
@@ -57,8 +53,8 @@ class Opaque(Held):
     """The type of each of its results."""
     reason: str
     """Why it is not compiled, empty where its like would not be either."""
-    pure = _of_the_op("pure")
-    view_of = _of_the_op("view_of")
+    pure = property(attrgetter("op.pure"))
+    view_of = property(attrgetter("op.view_of"))
 
     def forward(self, xp: Any, *arrays: Array) -> Any:
         lent = [_lent(one) for one in arrays]
@@ -148,10 +144,10 @@ class Folded(Held, Reduction):
     op: Reduction
     axes: tuple[int, ...]
     dtype: np.dtype[Any]
-    states = _of_the_op("states")
-    add = _of_the_op("add")
-    merge = _of_the_op("merge")
-    result = _of_the_op("result")
+    states = property(attrgetter("op.states"))
+    add = property(attrgetter("op.add"))
+    merge = property(attrgetter("op.merge"))
+    result = property(attrgetter("op.result"))
 
     def over(self, axes: tuple[int, ...]) -> Reduction:
         return Folded(op=self.op.over(axes), axes=axes, dtype=self.dtype)
@@ -164,9 +160,9 @@ class Selected(Held, Selection):
     """A selection that is compiled, after a rehearsal, by its own index map."""
 
     op: Selection
-    is_view = _of_the_op("is_view")
-    shape_inputs = _of_the_op("shape_inputs")
-    index_map = _of_the_op("index_map")
+    is_view = property(attrgetter("op.is_view"))
+    shape_inputs = property(attrgetter("op.shape_inputs"))
+    index_map = property(attrgetter("op.index_map"))
 
     def with_static_shape(self, inputs: tuple[Variable, ...]) -> tuple[Op, tuple[Variable, ...]]:
         op, kept = self.op.with_static_shape(inputs)
@@ -178,7 +174,7 @@ class Expandable(Held, Composite):
     """A composite from outside of the package, known by what it expands to alone."""
 
     op: Composite
-    expand = _of_the_op("expand")
+    expand = property(attrgetter("op.expand"))
 
 
 def seclude(graph: Graph) -> Graph:

@@ -29,9 +29,12 @@ class Stepwise(Elementwise):
 # -- arithmetic ------------------------------------------------------------------------------------------------------
 
 
-class Add(Elementwise, computes="add"):
+class Add(Elementwise):
     kinds = "biuf"
     cost, cheap, rounds_alone = 1, True, True
+
+    def forward(self, xp: Any, a: Array, b: Array) -> Array:
+        return xp.add(a, b)
 
     def gradient(self, dy: Variable, y: Variable, a: Variable, b: Variable) -> Cotangents:
         return dy, dy
@@ -42,8 +45,11 @@ def add(a: Operand, b: Operand) -> Variable:
     return Add().of(a, b)
 
 
-class Subtract(Elementwise, computes="subtract"):
+class Subtract(Elementwise):
     cost, cheap, rounds_alone = 1, True, True
+
+    def forward(self, xp: Any, a: Array, b: Array) -> Array:
+        return xp.subtract(a, b)
 
     def gradient(self, dy: Variable, y: Variable, a: Variable, b: Variable) -> Cotangents:
         return dy, -dy
@@ -54,9 +60,12 @@ def subtract(a: Operand, b: Operand) -> Variable:
     return Subtract().of(a, b)
 
 
-class Multiply(Elementwise, computes="multiply"):
+class Multiply(Elementwise):
     kinds = "biuf"
     cost, cheap, rounds_alone = 1, True, True
+
+    def forward(self, xp: Any, a: Array, b: Array) -> Array:
+        return xp.multiply(a, b)
 
     def gradient(self, dy: Variable, y: Variable, a: Variable, b: Variable) -> Cotangents:
         return multiply_or_zero(dy, b), multiply_or_zero(dy, a)
@@ -103,11 +112,14 @@ def zero_of(dy: Variable) -> Variable:
     return multiply_or_zero(constant(0, dtype=dy.dtype), dy)
 
 
-class Divide(Floating, computes="divide"):
+class Divide(Floating):
     cost, cheap = 1, True
 
     def operand_dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
         return dtype if dtype.kind == "f" else np.dtype("float64")
+
+    def forward(self, xp: Any, a: Array, b: Array) -> Array:
+        return xp.divide(a, b)
 
     def gradient(self, dy: Variable, y: Variable, a: Variable, b: Variable) -> Cotangents:
         inverse = reciprocal(b)
@@ -120,7 +132,9 @@ def divide(a: Operand, b: Operand) -> Variable:
     return Divide().of(a, b)
 
 
-class FloorDivide(Stepwise, computes="floor_divide"): ...
+class FloorDivide(Stepwise):
+    def forward(self, xp: Any, a: Array, b: Array) -> Array:
+        return xp.floor_divide(a, b)
 
 
 def floor_divide(a: Operand, b: Operand) -> Variable:
@@ -128,7 +142,10 @@ def floor_divide(a: Operand, b: Operand) -> Variable:
     return FloorDivide().of(a, b)
 
 
-class Remainder(Elementwise, computes="remainder"):
+class Remainder(Elementwise):
+    def forward(self, xp: Any, a: Array, b: Array) -> Array:
+        return xp.remainder(a, b)
+
     def gradient(self, dy: Variable, y: Variable, a: Variable, b: Variable) -> Cotangents:
         return dy, -multiply_or_zero(dy, floor_divide(a, b))
 
@@ -143,9 +160,12 @@ def divmod(a: Operand, b: Operand) -> tuple[Variable, Variable]:
     return floor_divide(a, b), remainder(a, b)
 
 
-class Power(Elementwise, computes="power"):
+class Power(Elementwise):
     def compilable(self, *types: TensorType) -> bool:
         return types[0].dtype.kind == "f"  # an integer to a negative power is an error at run time
+
+    def forward(self, xp: Any, a: Array, b: Array) -> Array:
+        return xp.power(a, b)
 
     def gradient(self, dy: Variable, y: Variable, a: Variable, b: Variable) -> Cotangents:
         # b * a**(b - 1) is 0 for b = 0 even at a = 0, and a**b * log(a) is taken as 0 at a = 0
@@ -165,13 +185,19 @@ def power(a: Operand, b: Operand) -> Variable:
     return Power().of(a, b)
 
 
-class Log(Floating, computes="log"):
+class Log(Floating):
+    def forward(self, xp: Any, x: Array) -> Array:
+        return xp.log(x)
+
     def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
         return (multiply_or_zero(dy, reciprocal(x)),)
 
 
-class Negative(Elementwise, computes="negative"):
+class Negative(Elementwise):
     cost, cheap = 1, True
+
+    def forward(self, xp: Any, x: Array) -> Array:
+        return xp.negative(x)
 
     def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
         return (-dy,)
@@ -185,11 +211,14 @@ def negative(x: Operand) -> Variable:
 neg = negative
 
 
-class Reciprocal(Floating, computes="reciprocal"):
+class Reciprocal(Floating):
     cost = 1
 
     def operand_dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
         return dtype if dtype.kind == "f" else np.dtype("float64")
+
+    def forward(self, xp: Any, x: Array) -> Array:
+        return xp.reciprocal(x)
 
     def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
         return (-multiply_or_zero(multiply_or_zero(dy, y), y),)
@@ -200,8 +229,11 @@ def reciprocal(x: Operand) -> Variable:
     return Reciprocal().of(x)
 
 
-class Square(Elementwise, computes="square"):
+class Square(Elementwise):
     cost, cheap, rounds_alone = 1, True, True
+
+    def forward(self, xp: Any, x: Array) -> Array:
+        return xp.square(x)
 
     def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
         return (multiply_or_zero(dy, x * 2),)
@@ -212,9 +244,12 @@ def square(x: Operand) -> Variable:
     return Square().of(x)
 
 
-class Absolute(Elementwise, computes="abs"):
+class Absolute(Elementwise):
     kinds = "biuf"
     cost, cheap = 1, True
+
+    def forward(self, xp: Any, x: Array) -> Array:
+        return xp.abs(x)
 
     def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
         return (multiply_or_zero(dy, sign(x)),)
@@ -225,9 +260,12 @@ def abs(x: Operand) -> Variable:
     return Absolute().of(x)
 
 
-class Maximum(Elementwise, computes="maximum"):
+class Maximum(Elementwise):
     kinds = "biuf"
     cost, cheap = 1, True
+
+    def forward(self, xp: Any, a: Array, b: Array) -> Array:
+        return xp.maximum(a, b)
 
     def gradient(self, dy: Variable, y: Variable, a: Variable, b: Variable) -> Cotangents:
         return _shared_between_ties(dy, gt(a, b), lt(a, b))
@@ -238,9 +276,12 @@ def maximum(a: Operand, b: Operand) -> Variable:
     return Maximum().of(a, b)
 
 
-class Minimum(Elementwise, computes="minimum"):
+class Minimum(Elementwise):
     kinds = "biuf"
     cost, cheap = 1, True
+
+    def forward(self, xp: Any, a: Array, b: Array) -> Array:
+        return xp.minimum(a, b)
 
     def gradient(self, dy: Variable, y: Variable, a: Variable, b: Variable) -> Cotangents:
         return _shared_between_ties(dy, lt(a, b), gt(a, b))
@@ -271,7 +312,9 @@ def clip(x: Operand, a_min: Operand = None, a_max: Operand = None) -> Variable:
 # -- rounding and sign -----------------------------------------------------------------------------------------------
 
 
-class Sign(Stepwise, computes="sign"): ...
+class Sign(Stepwise):
+    def forward(self, xp: Any, x: Array) -> Array:
+        return xp.sign(x)
 
 
 def sign(x: Operand) -> Variable:
@@ -279,7 +322,9 @@ def sign(x: Operand) -> Variable:
     return Sign().of(x)
 
 
-class Floor(Stepwise, computes="floor"): ...
+class Floor(Stepwise):
+    def forward(self, xp: Any, x: Array) -> Array:
+        return xp.floor(x)
 
 
 def floor(x: Operand) -> Variable:
@@ -287,7 +332,9 @@ def floor(x: Operand) -> Variable:
     return _rounded(Floor(), x)
 
 
-class Ceil(Stepwise, computes="ceil"): ...
+class Ceil(Stepwise):
+    def forward(self, xp: Any, x: Array) -> Array:
+        return xp.ceil(x)
 
 
 def ceil(x: Operand) -> Variable:
@@ -295,7 +342,9 @@ def ceil(x: Operand) -> Variable:
     return _rounded(Ceil(), x)
 
 
-class Trunc(Stepwise, computes="trunc"): ...
+class Trunc(Stepwise):
+    def forward(self, xp: Any, x: Array) -> Array:
+        return xp.trunc(x)
 
 
 def trunc(x: Operand) -> Variable:
@@ -303,7 +352,9 @@ def trunc(x: Operand) -> Variable:
     return _rounded(Trunc(), x)
 
 
-class Round(Stepwise, computes="rint"): ...
+class Round(Stepwise):
+    def forward(self, xp: Any, x: Array) -> Array:
+        return xp.rint(x)
 
 
 def round(x: Operand, decimals: int = 0) -> Variable:

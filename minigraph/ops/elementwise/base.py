@@ -26,21 +26,13 @@ Cotangents = Sequence[Variable | None]
 
 
 class Elementwise(Shaped):
-    """An op that computes each element of its result from one element of each operand, broadcasting static 1s.
-
-    A subclass that is one function of the array namespace names it: `class Exp(Floating, computes="exp")`.
-    """
+    """An op that computes each element of its result from one element of each operand, broadcasting static 1s."""
 
     kinds: ClassVar[str] = "iuf"
     """The kinds of dtypes it takes: b(ool), i(nteger), u(nsigned), f(loat)."""
 
     of_numbers = True
     cost = 12
-
-    def __init_subclass__(cls, computes: str = "") -> None:
-        super().__init_subclass__()
-        if computes:
-            cls.forward = lambda self, xp, *arrays: getattr(xp, computes)(*arrays)  # type: ignore[method-assign]
 
     def compilable(self, *types: TensorType) -> bool:
         return True

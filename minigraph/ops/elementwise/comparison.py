@@ -82,7 +82,9 @@ def _widened(operand: Operand, others: Sequence[Operand]) -> Operand:
 # -- comparison, logic, selection ------------------------------------------------------------------------------------
 
 
-class Equal(Comparison, computes="equal"): ...
+class Equal(Comparison):
+    def forward(self, xp: Any, a: Array, b: Array) -> Array:
+        return xp.equal(a, b)
 
 
 def equal(a: Operand, b: Operand) -> Variable:
@@ -90,7 +92,9 @@ def equal(a: Operand, b: Operand) -> Variable:
     return Equal().of(a, b)
 
 
-class NotEqual(Comparison, computes="not_equal"): ...
+class NotEqual(Comparison):
+    def forward(self, xp: Any, a: Array, b: Array) -> Array:
+        return xp.not_equal(a, b)
 
 
 def not_equal(a: Operand, b: Operand) -> Variable:
@@ -98,7 +102,9 @@ def not_equal(a: Operand, b: Operand) -> Variable:
     return NotEqual().of(a, b)
 
 
-class Less(Comparison, computes="less"): ...
+class Less(Comparison):
+    def forward(self, xp: Any, a: Array, b: Array) -> Array:
+        return xp.less(a, b)
 
 
 def less(a: Operand, b: Operand) -> Variable:
@@ -106,7 +112,9 @@ def less(a: Operand, b: Operand) -> Variable:
     return Less().of(a, b)
 
 
-class LessEqual(Comparison, computes="less_equal"): ...
+class LessEqual(Comparison):
+    def forward(self, xp: Any, a: Array, b: Array) -> Array:
+        return xp.less_equal(a, b)
 
 
 def less_equal(a: Operand, b: Operand) -> Variable:
@@ -127,7 +135,9 @@ def greater_equal(a: Operand, b: Operand) -> Variable:
 eq, neq, lt, le, gt, ge = equal, not_equal, less, less_equal, greater, greater_equal
 
 
-class LogicalAnd(Logical, computes="logical_and"): ...
+class LogicalAnd(Logical):
+    def forward(self, xp: Any, a: Array, b: Array) -> Array:
+        return xp.logical_and(a, b)
 
 
 def logical_and(a: Operand, b: Operand) -> Variable:
@@ -135,7 +145,9 @@ def logical_and(a: Operand, b: Operand) -> Variable:
     return LogicalAnd().of(a, b)
 
 
-class LogicalOr(Logical, computes="logical_or"): ...
+class LogicalOr(Logical):
+    def forward(self, xp: Any, a: Array, b: Array) -> Array:
+        return xp.logical_or(a, b)
 
 
 def logical_or(a: Operand, b: Operand) -> Variable:
@@ -143,7 +155,9 @@ def logical_or(a: Operand, b: Operand) -> Variable:
     return LogicalOr().of(a, b)
 
 
-class LogicalXor(Logical, computes="logical_xor"): ...
+class LogicalXor(Logical):
+    def forward(self, xp: Any, a: Array, b: Array) -> Array:
+        return xp.logical_xor(a, b)
 
 
 def logical_xor(a: Operand, b: Operand) -> Variable:
@@ -151,7 +165,9 @@ def logical_xor(a: Operand, b: Operand) -> Variable:
     return LogicalXor().of(a, b)
 
 
-class LogicalNot(Logical, computes="logical_not"): ...
+class LogicalNot(Logical):
+    def forward(self, xp: Any, x: Array) -> Array:
+        return xp.logical_not(x)
 
 
 def logical_not(x: Operand) -> Variable:
@@ -159,7 +175,9 @@ def logical_not(x: Operand) -> Variable:
     return LogicalNot().of(x)
 
 
-class IsNan(Predicate, computes="isnan"): ...
+class IsNan(Predicate):
+    def forward(self, xp: Any, x: Array) -> Array:
+        return xp.isnan(x)
 
 
 def isnan(x: Operand) -> Variable:
@@ -167,7 +185,9 @@ def isnan(x: Operand) -> Variable:
     return IsNan().of(x)
 
 
-class IsInf(Predicate, computes="isinf"): ...
+class IsInf(Predicate):
+    def forward(self, xp: Any, x: Array) -> Array:
+        return xp.isinf(x)
 
 
 def isinf(x: Operand) -> Variable:
@@ -175,7 +195,9 @@ def isinf(x: Operand) -> Variable:
     return IsInf().of(x)
 
 
-class IsFinite(Predicate, computes="isfinite"): ...
+class IsFinite(Predicate):
+    def forward(self, xp: Any, x: Array) -> Array:
+        return xp.isfinite(x)
 
 
 def isfinite(x: Operand) -> Variable:
@@ -218,7 +240,9 @@ switch = where
 # -- bits ------------------------------------------------------------------------------------------------------------
 
 
-class BitwiseAnd(Bitwise, computes="bitwise_and"): ...
+class BitwiseAnd(Bitwise):
+    def forward(self, xp: Any, a: Array, b: Array) -> Array:
+        return xp.bitwise_and(a, b)
 
 
 def bitwise_and(a: Operand, b: Operand) -> Variable:
@@ -226,7 +250,9 @@ def bitwise_and(a: Operand, b: Operand) -> Variable:
     return BitwiseAnd().of(a, b)
 
 
-class BitwiseOr(Bitwise, computes="bitwise_or"): ...
+class BitwiseOr(Bitwise):
+    def forward(self, xp: Any, a: Array, b: Array) -> Array:
+        return xp.bitwise_or(a, b)
 
 
 def bitwise_or(a: Operand, b: Operand) -> Variable:
@@ -234,7 +260,9 @@ def bitwise_or(a: Operand, b: Operand) -> Variable:
     return BitwiseOr().of(a, b)
 
 
-class BitwiseXor(Bitwise, computes="bitwise_xor"): ...
+class BitwiseXor(Bitwise):
+    def forward(self, xp: Any, a: Array, b: Array) -> Array:
+        return xp.bitwise_xor(a, b)
 
 
 def bitwise_xor(a: Operand, b: Operand) -> Variable:
@@ -245,7 +273,9 @@ def bitwise_xor(a: Operand, b: Operand) -> Variable:
 and_, or_, xor = bitwise_and, bitwise_or, bitwise_xor
 
 
-class Invert(Bitwise, computes="invert"): ...
+class Invert(Bitwise):
+    def forward(self, xp: Any, x: Array) -> Array:
+        return xp.invert(x)
 
 
 def invert(x: Operand) -> Variable:
@@ -253,8 +283,11 @@ def invert(x: Operand) -> Variable:
     return Invert().of(x)
 
 
-class LeftShift(Bitwise, computes="left_shift"):
+class LeftShift(Bitwise):
     kinds = "iu"
+
+    def forward(self, xp: Any, a: Array, b: Array) -> Array:
+        return xp.left_shift(a, b)
 
 
 def left_shift(a: Operand, b: Operand) -> Variable:
@@ -262,8 +295,11 @@ def left_shift(a: Operand, b: Operand) -> Variable:
     return LeftShift().of(a, b)
 
 
-class RightShift(Bitwise, computes="right_shift"):
+class RightShift(Bitwise):
     kinds = "iu"
+
+    def forward(self, xp: Any, a: Array, b: Array) -> Array:
+        return xp.right_shift(a, b)
 
 
 def right_shift(a: Operand, b: Operand) -> Variable:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
-from minigraph.core.graph import Variable
+from minigraph.core.graph import Array, Variable
 from minigraph.ops.elementwise.arithmetic import Log, abs, multiply_or_zero, reciprocal, square
 from minigraph.ops.elementwise.base import Cotangents, Floating, Operand
 from minigraph.ops.elementwise.comparison import eq, gt, where
@@ -20,7 +21,10 @@ def log(x: Operand) -> Variable:
     return Log().of(x)
 
 
-class Exp(Floating, computes="exp"):
+class Exp(Floating):
+    def forward(self, xp: Any, x: Array) -> Array:
+        return xp.exp(x)
+
     def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
         return (multiply_or_zero(dy, y),)
 
@@ -30,7 +34,10 @@ def exp(x: Operand) -> Variable:
     return Exp().of(x)
 
 
-class Exp2(Floating, computes="exp2"):
+class Exp2(Floating):
+    def forward(self, xp: Any, x: Array) -> Array:
+        return xp.exp2(x)
+
     def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
         return (multiply_or_zero(dy, y * math.log(2)),)
 
@@ -40,7 +47,10 @@ def exp2(x: Operand) -> Variable:
     return Exp2().of(x)
 
 
-class Expm1(Floating, computes="expm1"):
+class Expm1(Floating):
+    def forward(self, xp: Any, x: Array) -> Array:
+        return xp.expm1(x)
+
     def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
         return (multiply_or_zero(dy, y + 1),)
 
@@ -50,7 +60,10 @@ def expm1(x: Operand) -> Variable:
     return Expm1().of(x)
 
 
-class Log2(Floating, computes="log2"):
+class Log2(Floating):
+    def forward(self, xp: Any, x: Array) -> Array:
+        return xp.log2(x)
+
     def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
         return (multiply_or_zero(dy, reciprocal(x * math.log(2))),)
 
@@ -60,7 +73,10 @@ def log2(x: Operand) -> Variable:
     return Log2().of(x)
 
 
-class Log10(Floating, computes="log10"):
+class Log10(Floating):
+    def forward(self, xp: Any, x: Array) -> Array:
+        return xp.log10(x)
+
     def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
         return (multiply_or_zero(dy, reciprocal(x * math.log(10))),)
 
@@ -70,7 +86,10 @@ def log10(x: Operand) -> Variable:
     return Log10().of(x)
 
 
-class Log1p(Floating, computes="log1p"):
+class Log1p(Floating):
+    def forward(self, xp: Any, x: Array) -> Array:
+        return xp.log1p(x)
+
     def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
         return (multiply_or_zero(dy, reciprocal(x + 1)),)
 
@@ -80,8 +99,11 @@ def log1p(x: Operand) -> Variable:
     return Log1p().of(x)
 
 
-class Sqrt(Floating, computes="sqrt"):
+class Sqrt(Floating):
     cost = 1
+
+    def forward(self, xp: Any, x: Array) -> Array:
+        return xp.sqrt(x)
 
     def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
         return (multiply_or_zero(dy, reciprocal(y * 2)),)
@@ -92,7 +114,10 @@ def sqrt(x: Operand) -> Variable:
     return Sqrt().of(x)
 
 
-class Sin(Floating, computes="sin"):
+class Sin(Floating):
+    def forward(self, xp: Any, x: Array) -> Array:
+        return xp.sin(x)
+
     def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
         return (multiply_or_zero(dy, cos(x)),)
 
@@ -102,7 +127,10 @@ def sin(x: Operand) -> Variable:
     return Sin().of(x)
 
 
-class Cos(Floating, computes="cos"):
+class Cos(Floating):
+    def forward(self, xp: Any, x: Array) -> Array:
+        return xp.cos(x)
+
     def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
         return (-multiply_or_zero(dy, sin(x)),)
 
@@ -112,7 +140,10 @@ def cos(x: Operand) -> Variable:
     return Cos().of(x)
 
 
-class Tan(Floating, computes="tan"):
+class Tan(Floating):
+    def forward(self, xp: Any, x: Array) -> Array:
+        return xp.tan(x)
+
     def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
         return (multiply_or_zero(dy, square(y) + 1),)
 
@@ -122,7 +153,10 @@ def tan(x: Operand) -> Variable:
     return Tan().of(x)
 
 
-class Arcsin(Floating, computes="arcsin"):
+class Arcsin(Floating):
+    def forward(self, xp: Any, x: Array) -> Array:
+        return xp.arcsin(x)
+
     def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
         return (multiply_or_zero(dy, reciprocal(sqrt(1 - square(x)))),)
 
@@ -132,7 +166,10 @@ def arcsin(x: Operand) -> Variable:
     return Arcsin().of(x)
 
 
-class Arccos(Floating, computes="arccos"):
+class Arccos(Floating):
+    def forward(self, xp: Any, x: Array) -> Array:
+        return xp.arccos(x)
+
     def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
         return (-multiply_or_zero(dy, reciprocal(sqrt(1 - square(x)))),)
 
@@ -142,7 +179,10 @@ def arccos(x: Operand) -> Variable:
     return Arccos().of(x)
 
 
-class Arctan(Floating, computes="arctan"):
+class Arctan(Floating):
+    def forward(self, xp: Any, x: Array) -> Array:
+        return xp.arctan(x)
+
     def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
         return (multiply_or_zero(dy, reciprocal(square(x) + 1)),)
 
@@ -152,7 +192,10 @@ def arctan(x: Operand) -> Variable:
     return Arctan().of(x)
 
 
-class Sinh(Floating, computes="sinh"):
+class Sinh(Floating):
+    def forward(self, xp: Any, x: Array) -> Array:
+        return xp.sinh(x)
+
     def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
         return (multiply_or_zero(dy, cosh(x)),)
 
@@ -162,7 +205,10 @@ def sinh(x: Operand) -> Variable:
     return Sinh().of(x)
 
 
-class Cosh(Floating, computes="cosh"):
+class Cosh(Floating):
+    def forward(self, xp: Any, x: Array) -> Array:
+        return xp.cosh(x)
+
     def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
         return (multiply_or_zero(dy, sinh(x)),)
 
@@ -172,7 +218,10 @@ def cosh(x: Operand) -> Variable:
     return Cosh().of(x)
 
 
-class Tanh(Floating, computes="tanh"):
+class Tanh(Floating):
+    def forward(self, xp: Any, x: Array) -> Array:
+        return xp.tanh(x)
+
     def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
         return (multiply_or_zero(dy, 1 - square(y)),)
 
@@ -182,7 +231,10 @@ def tanh(x: Operand) -> Variable:
     return Tanh().of(x)
 
 
-class Arcsinh(Floating, computes="arcsinh"):
+class Arcsinh(Floating):
+    def forward(self, xp: Any, x: Array) -> Array:
+        return xp.arcsinh(x)
+
     def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
         return (multiply_or_zero(dy, reciprocal(sqrt(square(x) + 1))),)
 
@@ -192,7 +244,10 @@ def arcsinh(x: Operand) -> Variable:
     return Arcsinh().of(x)
 
 
-class Arccosh(Floating, computes="arccosh"):
+class Arccosh(Floating):
+    def forward(self, xp: Any, x: Array) -> Array:
+        return xp.arccosh(x)
+
     def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
         return (multiply_or_zero(dy, reciprocal(sqrt(x - 1) * sqrt(x + 1))),)
 
@@ -202,7 +257,10 @@ def arccosh(x: Operand) -> Variable:
     return Arccosh().of(x)
 
 
-class Arctanh(Floating, computes="arctanh"):
+class Arctanh(Floating):
+    def forward(self, xp: Any, x: Array) -> Array:
+        return xp.arctanh(x)
+
     def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
         return (multiply_or_zero(dy, reciprocal(1 - square(x))),)
 
@@ -212,7 +270,10 @@ def arctanh(x: Operand) -> Variable:
     return Arctanh().of(x)
 
 
-class Arctan2(Floating, computes="arctan2"):
+class Arctan2(Floating):
+    def forward(self, xp: Any, a: Array, b: Array) -> Array:
+        return xp.arctan2(a, b)
+
     def gradient(self, dy: Variable, y: Variable, a: Variable, b: Variable) -> Cotangents:
         per_square = multiply_or_zero(dy, reciprocal(square(a) + square(b)))
         return multiply_or_zero(per_square, b), -multiply_or_zero(per_square, a)
@@ -223,7 +284,10 @@ def arctan2(a: Operand, b: Operand) -> Variable:
     return Arctan2().of(a, b)
 
 
-class Hypot(Floating, computes="hypot"):
+class Hypot(Floating):
+    def forward(self, xp: Any, a: Array, b: Array) -> Array:
+        return xp.hypot(a, b)
+
     def gradient(self, dy: Variable, y: Variable, a: Variable, b: Variable) -> Cotangents:
         length = where(eq(y, 0), 1, y)
         return multiply_or_zero(dy, a / length), multiply_or_zero(dy, b / length)
@@ -234,7 +298,10 @@ def hypot(a: Operand, b: Operand) -> Variable:
     return Hypot().of(a, b)
 
 
-class Logaddexp(Floating, computes="logaddexp"):
+class Logaddexp(Floating):
+    def forward(self, xp: Any, a: Array, b: Array) -> Array:
+        return xp.logaddexp(a, b)
+
     def gradient(self, dy: Variable, y: Variable, a: Variable, b: Variable) -> Cotangents:
         gap = where(eq(a, b), 0, a - b)  # equal infinities have no difference
         smaller = exp(-abs(gap))
