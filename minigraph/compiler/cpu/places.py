@@ -5,7 +5,7 @@ Operands are pointers, which follow along the axes; sizes, strides and picks are
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -35,11 +35,25 @@ class PlaceWriter(NestWriter):
         """The counters of the loops that are being written, by their axes."""
         self.words = 2 * len(nest.operands) + self.axes * (1 + len(nest.operands))
         """The number of words that the kernel is given."""
+        self._part = ("", "")
+        """The bounds of the part of the shared axis that the current point of the first axis goes along."""
         self._pick_of: dict[Gather | Scatter, int] = {}
         for user in (*nest.nodes, *nest.scatters):
             if isinstance(user, Gather | Scatter):
                 self._pick_of[user] = self.words
                 self.words += 2 * len(user.indices)
+
+    def share(self) -> None:
+        """Settle the part of the shared axis, if there is one."""
+        if self.nest.shared is not None:
+            count, size, position = self.size(0), self.size(self.nest.shared), self.index[0]
+            following = self.writer.integer("add nsw", position, 1)
+            start, stop = (self.writer.integer("mul nsw", size, one) for one in (position, following))
+            self._part = self.writer.integer("sdiv", start, count), self.writer.integer("sdiv", stop, count)
+
+    def bounds(self, axis: int) -> tuple[str, str]:
+        """The bounds of the loop along an axis."""
+        return self._part if axis == self.nest.shared else ("0", self.size(axis))
 
     @contextmanager
     def along(self, axis: int, start: str, stop: str) -> Iterator[None]:
@@ -47,6 +61,17 @@ class PlaceWriter(NestWriter):
         with self.writer.loop(start, stop) as counter, self.moved_along(axis, counter):
             self.index[axis] = counter
             yield
+
+    def at_each(self, axis: int, body: Callable[[], None]) -> None:
+        """The code of a body for each point of an axis: in a loop, or one after the other."""
+        if not self.nest.written_out or not self.nest.written_out[axis]:
+            with self.along(axis, *self.bounds(axis)):
+                body()
+            return
+        for count in map(str, range(self.nest.written_out[axis])):
+            with self.moved_along(axis, count):
+                self.index[axis] = count
+                body()
 
     @contextmanager
     def moved_along(self, axis: int, count: str) -> Iterator[None]:
@@ -60,7 +85,7 @@ class PlaceWriter(NestWriter):
         """The place of an operand `count` steps along an axis."""
         access, place = self.nest.operands[operand], self.places[operand]
         stride = access.strides[axis]
-        if stride == 0:
+        if stride == 0 or count == "0":
             return place
         distance = count if stride == 1 else self.writer.let(f"mul nsw i64 {count}, {self.stride(operand, axis)}")
         if not access.in_memory:
@@ -73,7 +98,8 @@ class PlaceWriter(NestWriter):
 
     def stride(self, operand: int, axis: int) -> str:
         """The stride of an operand along an axis, in elements."""
-        return f"%word{2 * len(self.nest.operands) + self.axes * (1 + operand) + axis}"
+        known = self.nest.operands[operand].strides[axis]
+        return f"%word{2 * len(self.nest.operands) + self.axes * (1 + operand) + axis}" if known < 0 else str(known)
 
     def load(self, operand: int, lane: int) -> Value:
         access, place = self.nest.operands[operand], self.places[operand]

@@ -54,13 +54,13 @@ class Printer(PlaceWriter):
     def _point(self) -> None:
         """Everything for one point, or one block of columns."""
         self.kept_values, self.spilled = {}, {}
+        self.share()
         self.write_stages()
 
     def _nested(self, axes: Sequence[int], body: Callable[[], None]) -> None:
         """Loops along `axes` around a body."""
         if axes:
-            with self.along(axes[0], "0", self.size(axes[0])):
-                self._nested(axes[1:], body)
+            self.at_each(axes[0], partial(self._nested, axes[1:], body))
         else:
             body()
 
@@ -121,6 +121,9 @@ class Printer(PlaceWriter):
     # -- stages ------------------------------------------------------------------------------------------------------
 
     def write_stage(self, stage: Stage) -> None:
+        if self.nest.written_out:
+            self._nested(self.order.serial, partial(self._together, stage))
+            return
         shape, serial = StageShape(self.order, self.accumulators, self.stage), self.order.serial
         if shape.in_pieces:
             self._nested(serial[:-1], partial(self._in_pieces, stage))
@@ -131,7 +134,7 @@ class Printer(PlaceWriter):
     def _row(self, shape: StageShape, body: Callable[[], None]) -> None:
         """The innermost serial loop."""
         axis = self.order.serial[-1]
-        with self.along(axis, "0", self.size(axis)):
+        with self.along(axis, *self.bounds(axis)):
             if self.nest.by_column:
                 for operand, written in shape.fetched(axis):
                     self._fetch(operand, axis, written)
@@ -168,10 +171,11 @@ class Printer(PlaceWriter):
     def _in_pieces(self, stage: Stage) -> None:
         """The innermost loop of a stage: a chunk is stored, then read again from the cache, and folded."""
         axis = self.order.serial[-1]
-        with self.writer.loop("0", self.size(axis), str(CHUNK)) as start:
+        first, last = self.bounds(axis)
+        with self.writer.loop(first, last, str(CHUNK)) as start:
             beyond = self.writer.let(f"add nsw i64 {start}, {CHUNK}")
-            whole = self.writer.let(f"icmp slt i64 {beyond}, {self.size(axis)}")
-            stop = self.writer.let(f"select i1 {whole}, i64 {beyond}, i64 {self.size(axis)}")
+            whole = self.writer.let(f"icmp slt i64 {beyond}, {last}")
+            stop = self.writer.let(f"select i1 {whole}, i64 {beyond}, i64 {last}")
             with self.along(axis, start, stop):
                 self._store(stage, {})
             self.stage += 1  # what was stored can be read

@@ -19,14 +19,16 @@ from minigraph.compiler.cpu.products import ProductWords, product_kernel
 from minigraph.compiler.cpu.runtime import pool, thread_count
 from minigraph.compiler.cpu.runtime_text import StepWords
 from minigraph.compiler.cpu.scan_runtime import LoopWords, WalkWords, loop_kernel
+from minigraph.compiler.cpu.written_out import with_short_loops_written_out
 from minigraph.compiler.loops.nest import LoopNest, describe
 from minigraph.compiler.passes import Pass
 from minigraph.compiler.plan.frame import Frame, Outline
 from minigraph.compiler.plan.program import Program
 from minigraph.compiler.plan.steps import LoopStep, NestStep, Step
+from minigraph.compiler.shaped.block_folds import block_folds
 from minigraph.compiler.shaped.copies import insert_copies
 from minigraph.compiler.shaped.rematerialize import rematerialize
-from minigraph.compiler.shaped.split_reductions import blocks_for_cores, split_products, split_rows
+from minigraph.compiler.shaped.split_reductions import split_products
 from minigraph.compiler.shaped.target_ops import Packed
 from minigraph.core.dimensions import Sizes, Template
 from minigraph.core.graph import Constant, Graph
@@ -84,7 +86,7 @@ def work_of(step: NestStep) -> Work:
     if any(one.indices for one in nest.scatters):  # elements may meet where they are put
         return Work(0, 0, 1)
     kept = [size for size, fold in zip(lengths, nest.folded, strict=True) if not fold]
-    return Work(math.prod(lengths) * sum([one.op.cost for one in step.variables]), step.moved, kept[0] if kept else 1)
+    return Work(nest.points(lengths) * sum([one.op.cost for one in step.variables]), step.moved, kept[0] if kept else 1)
 
 
 def parts_of_nests(work: Numbers, by_column: Numbers, in_columns: Numbers) -> Numbers:
@@ -100,16 +102,11 @@ def parts_of_nests(work: Numbers, by_column: Numbers, in_columns: Numbers) -> Nu
     return np.where(few, np.minimum(parts, threads), MANY_PARTS * threads)
 
 
-def split_reductions(graph: Graph) -> Graph:
-    """The graph with folds of long columns done block by block, which the cores share."""
-    return split_rows(graph, blocks_for_cores)
-
-
 SHAPED = (
     Pass(rematerialize),
     Pass(implicit_gemm),
     Pass(split_products),
-    Pass(split_reductions),
+    Pass(block_folds),
     Pass(prepack),
     Pass(insert_copies, needed=True),
 )
@@ -132,9 +129,9 @@ class NativeProgram(Program):
         """Compile the kernels, and write down what all frames have in common."""
         self.outline = Outline(self, range(len(self.steps)))
         self.nests = {k: step for k, step in enumerate(self.steps) if isinstance(step, NestStep)}
-        structures = [step.nest for step in self.nests.values()]
+        structures = [with_short_loops_written_out(step) for step in self.nests.values()]
         compiled = compile_nests(structures)
-        self.kernels = {k: compiled[step.nest] for k, step in self.nests.items()}
+        self.kernels = {k: compiled[nest] for k, nest in zip(self.nests, structures, strict=True)}
         self.addresses = [compiled[nest].address for nest in structures]
         work = [work_of(step) for step in self.nests.values()]
         self.work = Template([number for one in work for number in (one.operations, one.moved, one.extent)])

@@ -33,11 +33,16 @@ LOOKED_AT = 6
 
 
 class Group:
-    """The variables of one loop nest over a space, or of one op that stands `alone`, at a position among the groups."""
+    """The variables of one loop nest over a space, or of one op that stands `alone`, at a position among the groups.
+
+    `folded`: the axes that its folds go along, once it has some; `blocks`: the number of blocks in which they do, 0 for all at
+    once. What is left of blocks runs along them as along one more axis of the space.
+    """
 
     def __init__(self, position: int, space: tuple[int, ...], alone: bool = False) -> None:
         self.position, self.space, self.alone = position, space, alone
         self.folded: frozenset[int] | None = None
+        self.blocks = 0
         self.members: dict[Variable, AxisMap] = {}
         self.reads: set[Variable] = set()
 
@@ -101,7 +106,7 @@ class Grouping:
         """Make a variable a member of a group, if it fits."""
         if isinstance(variable.op, Reduction):
             return self._join_fold(variable, group)
-        ways = [range(len(group.space)), group.kept] if group.folded else [range(len(group.space))]
+        ways = [range(len(group.space)), group.kept] if group.folded and not group.blocks else [range(len(group.space))]
         for way in ways:
             if squeezed(sizes(variable)) == tuple(group.space[axis] for axis in way):
                 axes = spread(sizes(variable), way)
@@ -119,10 +124,13 @@ class Grouping:
         axes = spread(shape)
         assert isinstance(variable.op, Reduction)
         folded = frozenset(axis for one in variable.op.axes if (axis := axes[one]) is not None)
-        if not self.agrees(operand, axes, variable, group) or group.folded not in (None, folded):
+        blocks = variable.op.blocks
+        alike = group.folded is None or (group.folded, group.blocks) == (folded, blocks)
+        if not alike or not self.agrees(operand, axes, variable, group):
             return False
-        group.folded = folded
-        group.members[variable] = tuple(axis for place, axis in enumerate(axes) if place not in variable.op.axes)
+        group.folded, group.blocks = folded, blocks
+        own = tuple(axis for place, axis in enumerate(axes) if place not in variable.op.axes)
+        group.members[variable] = (len(group.space), *own) if blocks else own
         return True
 
     def agrees(self, operand: Variable, axes: AxisMap, variable: Variable, group: Group) -> bool:
@@ -180,7 +188,7 @@ class Grouping:
         after = self._dependents(group, later)
         if both is None or after is None:
             return False
-        later.space, later.folded, later.members = both.space, both.folded, both.members
+        later.space, later.folded, later.blocks, later.members = both.space, both.folded, both.blocks, both.members
         later.reads |= group.reads
         self.group_of.update(dict.fromkeys(group.members, later))
         for producer in self._producers(later):
@@ -201,7 +209,8 @@ class Grouping:
         if any(one.folded and not self.new.isdisjoint(other.members) for one, other in ((group, later), (later, group))):
             return None
         both = Group(later.position, max(group.space, later.space, key=len))
-        both.folded = group.folded if group.space == both.space and group.folded else later.folded
+        folding = group if group.space == both.space and group.folded else later
+        both.folded, both.blocks = folding.folded, folding.blocks
         fit = all(self._join(variable, both) for variable in (*group.members, *later.members))
         return both if fit else None
 
@@ -316,7 +325,8 @@ def _is_repeatable(variable: Variable, recipe: Recipe, home: Group, readers: Seq
 
 def _folds_alike(group: Group, other: Group) -> bool:
     """Whether two groups fold the same axes of one space, and read the same memory."""
-    return bool(group.folded) and (group.space, group.folded) == (other.space, other.folded) and _share(group, other)
+    alike = (group.space, group.folded, group.blocks) == (other.space, other.folded, other.blocks)
+    return bool(group.folded) and alike and _share(group, other)
 
 
 def _share(group: Group, other: Group) -> bool:

@@ -77,9 +77,13 @@ class Builder:
         folded: frozenset[int],
         layouts: dict[Variable, Layout],
         is_literal: Callable[[Constant], bool],
+        blocks: int = 0,
     ) -> None:
-        """layouts: of all variables. is_literal: whether a number is written into the code, instead of read from memory."""
-        self.space, self.folded, self.layouts, self.is_literal = space, folded, layouts, is_literal
+        """layouts: of all variables. is_literal: whether a number is written into the code, instead of read from memory.
+
+        blocks: the number of blocks in which axes are folded, 0 for all at once.
+        """
+        self.space, self.folded, self.blocks, self.layouts, self.is_literal = space, folded, blocks, layouts, is_literal
         self.places: dict[Place, int] = {}
         self.nodes: dict[Node, int] = {}
         self.stores: list[Store] = []
@@ -93,7 +97,7 @@ class Builder:
 
     def place(self, layout: Layout, dtype: np.dtype[Any], axes: Sequence[int | None], in_memory: bool = True) -> int:
         """The number of an operand with this layout and dtype, whose own axes run along `axes`; `in_memory`: as in `Place`."""
-        strides = [0] * len(self.space)
+        strides = [0] * (len(self.space) + bool(self.blocks))
         for axis, stride in zip(axes, layout.strides, strict=True):
             if axis is not None:
                 strides[axis] = stride
@@ -178,11 +182,22 @@ class Builder:
 
     def build(self) -> tuple[LoopNest, Bindings]:
         """The nest, its neighbouring axes joined where that makes no difference, and its numbers."""
-        places = list(self.places)
-        flags = [axis in self.folded for axis in range(len(self.space))]
-        lengths, strides, folded = collapse(self.space, [one.strides for one in places], flags)
+        places, count = list(self.places), len(self.space)
+        flags = [axis in self.folded for axis in range(count)]
+        lengths, strides, folded = collapse(self.space, [one.strides[:count] for one in places], flags)
+        if self.blocks:
+            lengths, folded = (self.blocks, *lengths), (False, *folded)
+            strides = tuple((one.strides[-1], *walked) for one, walked in zip(places, strides, strict=True))
         lying = zip(places, strides, strict=True)
         accesses = tuple(Access(one.dtype, tuple(map(stride_class, walked)), one.in_memory) for one, walked in lying)
-        nest = LoopNest(folded, accesses, tuple(self.nodes), tuple(self.stores), tuple(self.scatters))
+        shared = _longest(lengths, folded) if self.blocks else None
+        nest = LoopNest(folded, accesses, tuple(self.nodes), tuple(self.stores), tuple(self.scatters), shared)
         picking = [one for one in (*self.nodes, *self.scatters) if isinstance(one, Gather | Scatter)]
         return nest, Bindings(lengths, strides, tuple(pick for one in picking for pick in self._picks[one]))
+
+
+def _longest(lengths: Sequence[int], folded: Sequence[bool]) -> int:
+    """The first folded axis that is as long as one block for each, else the longest."""
+    axes = [axis for axis, fold in enumerate(folded) if fold]
+    long = [axis for axis in axes if lengths[axis] >= lengths[0]]
+    return long[0] if long else max(axes, key=lambda axis: lengths[axis])

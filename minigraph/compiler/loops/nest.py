@@ -9,6 +9,7 @@ A `LoopNest` is pure structure, without sizes, and so the key under which compil
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from typing import Any
@@ -24,7 +25,7 @@ DType = np.dtype[Any]
 
 
 class Access(Record):
-    """The access to an operand: per axis a stride of 0, of 1 element, or of some other number (-1), that is known later.
+    """The access to an operand: per axis a stride of 0, 1, or a few elements, or of some other number (-1), that is known later.
 
     An operand that is not in memory stands for its flat positions themselves.
     """
@@ -96,13 +97,19 @@ Node = Load | Literal | Apply | Fold | Gather
 
 
 class LoopNest(Record):
-    """The structure of a kernel: axes (True where folded), operands, nodes (arguments first), and what is written."""
+    """The structure of a kernel: axes (True where folded), operands, nodes (arguments first), and what is written.
+
+    `shared`: the folded axis of which each point of the first axis goes along an equal part only; None if all is one part.
+    `written_out`: the sizes of the axes whose points are written one by one instead of in a loop, 0 for others; () if none is.
+    """
 
     folded: tuple[bool, ...]
     operands: tuple[Access, ...]
     nodes: tuple[Node, ...]
     stores: tuple[Store, ...]
     scatters: tuple[Scatter, ...] = ()
+    shared: int | None = None
+    written_out: tuple[int, ...] = ()
 
     def __hash__(self) -> int:
         return hash((self.folded, self.nodes, self.stores))
@@ -110,7 +117,7 @@ class LoopNest(Record):
     @property
     def by_column(self) -> bool:
         """Whether the innermost axis is kept while others are folded, so that folds run in many columns at once."""
-        return any(self.folded) and not self.folded[-1]
+        return any(self.folded) and not self.folded[-1] and not self.written_out
 
     @property
     def fails(self) -> bool:
@@ -118,6 +125,10 @@ class LoopNest(Record):
         return bool(self.scatters) or any(
             isinstance(node, Gather) or (isinstance(node, Apply) and node.op.requires is not None) for node in self.nodes
         )
+
+    def points(self, sizes: Sequence[int]) -> int:
+        """The number of points of the space, given the sizes of the axes."""
+        return math.prod(sizes[self.shared is not None :])
 
     def is_full(self) -> list[bool]:
         """For each node whether it varies along folded axes."""
@@ -221,7 +232,8 @@ def stride_class(stride: int) -> int:
 def describe(nest: LoopNest, bindings: Bindings, names: Sequence[str]) -> Iterator[str]:
     """The nest with bindings as readable text, given names for its operands; a value only stored stands where it is stored."""
     text = _Text(nest, bindings, names)
-    axes = [(f"i{k} < {size}", fold) for k, (size, fold) in enumerate(zip(bindings.sizes, nest.folded, strict=True))]
+    ends = [f"part i0 of {size}" if k == nest.shared else str(size) for k, size in enumerate(bindings.sizes)]
+    axes = [(f"i{k} < {end}", fold) for k, (end, fold) in enumerate(zip(ends, nest.folded, strict=True))]
     kept, folds = ([axis for axis, fold in axes if fold == folded] for folded in (False, True))
     yield f"for {', '.join(kept) or 'once'}:"
     for stage in range(max([*text.level, 0]) + 1):

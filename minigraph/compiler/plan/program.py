@@ -116,7 +116,7 @@ class Program(ABC):
 
     def _nest(self, group: Group, members: dict[Variable, AxisMap]) -> Step:
         """The loop nest of a group."""
-        builder = self._builder(group.space, group.folded or frozenset())
+        builder = self._builder(group.space, group.folded or frozenset(), group.blocks)
         kept = kept_for_later(group, members, self.grouping)
         self.grouping.stored |= kept.keys()
         for variable, axes in members.items():
@@ -179,9 +179,9 @@ class Program(ABC):
         """The beginning of a nest over the elements of a value, and the axes of its space that the value's run along."""
         return self._builder(squeezed(sizes(value))), spread(sizes(value))
 
-    def _builder(self, space: tuple[int, ...], folded: frozenset[int] = frozenset()) -> Builder:
+    def _builder(self, space: tuple[int, ...], folded: frozenset[int] = frozenset(), blocks: int = 0) -> Builder:
         """The beginning of a nest over a space."""
-        return Builder(space, folded, self.layouts, self.is_literal)
+        return Builder(space, folded, self.layouts, self.is_literal, blocks)
 
     # -- loops -------------------------------------------------------------------------------------------------------
 

@@ -60,7 +60,7 @@ class NestStep(Step):
         return sum(self.nest.operands[k].dtype.itemsize * math.prod(self.bindings.walked(k)) for k in in_memory)
 
     def work(self, settled: Sizes) -> tuple[int, int]:
-        elements = math.prod(settled.all(self.bindings.sizes))
+        elements = self.nest.points(settled.all(self.bindings.sizes))
         return settled(self.moved), elements * sum(isinstance(node, Apply | Fold) for node in self.nest.nodes)
 
 

@@ -1,8 +1,7 @@
-"""Folds in blocks, which the cores of a processor share.
+"""Long sums in blocks, which the cores of a processor share, or the blocks of threads of a GPU.
 
-Long columns are folded in two steps: many rows at a time, each by whichever core is free, then the few results. A fold
-over the leading axes of an array with few columns would be the work of one core, and so would a product of matrices be whose
-few elements are sums of many terms. Blocks of rows are the work of many, and always the same, however many cores there are.
+A product of matrices whose few elements are sums of many terms would be the work of one core, and long columns that are folded
+that of few threads. Blocks of terms are the work of many, and always the same, however many cores there are.
 
 A product of a vector and a matrix that is computed element for element is a fold, which goes with that computation.
 """
@@ -25,11 +24,9 @@ from minigraph.ops.reduce.reduction import sum as sum_over
 from minigraph.rewrite.engine import changed
 
 BLOCKS = 16
-"""Into how many blocks rows are split, at most."""
-MANY_ROWS, FEW_COLUMNS = 8192, 512
-"""From how many rows on, and up to how many columns, a fold is split."""
-SOME_RESULTS = 16
-"""The least number of results of a product that is computed as that many folds."""
+"""Into how many blocks sums are split, at most."""
+SOME_RESULTS, MOST_TERMS = 16, 8192
+"""The least number of results of a product that is computed as that many folds, and what the terms of each must be less than."""
 MANY_TERMS, TERMS_A_BLOCK, FEW_ELEMENTS = 4096, 1024, 256
 """From how many terms on the sums of a product are split, in blocks of how many, and up to how many elements for each that
 both matrices have along the sides of the result.
@@ -79,11 +76,6 @@ def pass_single(graph: Graph) -> Graph:
     return changed(graph, step)
 
 
-def blocks_for_cores(variable: Variable, rows: int, columns: int) -> int:
-    """The number of blocks in which cores compute `variable`, a fold of `rows` in `columns`."""
-    return BLOCKS if rows >= MANY_ROWS and 1 < columns <= FEW_COLUMNS else 1
-
-
 def split_products(graph: Graph) -> Graph:
     """The graph with products of vectors, and products whose sums have many terms, done as folds of what goes with them."""
 
@@ -113,7 +105,7 @@ def _as_folds(variable: Variable) -> Variable | None:
     a, b = variable.inputs
     row = sizes(a)[0] == 1 and isinstance(b.op, Elementwise | Concatenate)
     column = sizes(b)[1] == 1 and isinstance(a.op, Elementwise | Concatenate)
-    if not (row or column) or sizes(a)[1] >= MANY_ROWS or math.prod(sizes(variable)) < SOME_RESULTS:
+    if not (row or column) or sizes(a)[1] >= MOST_TERMS or math.prod(sizes(variable)) < SOME_RESULTS:
         return None
     if row:
         return dimshuffle(sum_over(multiply(dimshuffle(a, 1, 0), b), 0), None, 0)

@@ -110,8 +110,7 @@ def _pooled(x: Variable, size: Any, stride: Any, padding: Any, ignore_border: bo
         _end(length, size, stride, one) for length, size, stride, one in zip(lengths, sizes, strides, pads, strict=True)
     ]  # fmt: skip
     around = [(0, 0)] * first
-    both = [*around, *((one, one) for one in pads)]
-    after = [*around, *((0, beyond) for beyond, _ in ends)]
+    both = [*around, *((one, one + beyond) for one, (beyond, _) in zip(pads, ends, strict=True))]
     kept = (*(slice(None) for _ in around), *(slice(0, whole) for _, whole in ends))
 
     def seen(values: Variable) -> Variable:
@@ -120,9 +119,12 @@ def _pooled(x: Variable, size: Any, stride: Any, padding: Any, ignore_border: bo
         return found if all(whole is None for _, whole in ends) else index(found, kept)
 
     inside = ones((*(1,) * first, *lengths), x.dtype)
-    known = pad(pad(inside, both, float(kind.count_padding)), after, 0.0)
-    parts = seen(pad(pad(x, both, kind.filling), after, kind.filling))
-    return kind.partial(parts, within, seen(known))
+    if kind.count_padding:
+        inside = pad(inside, [*around, *((one, one) for one in pads)], 1.0)
+        known = pad(inside, [*around, *((0, beyond) for beyond, _ in ends)], 0.0)
+    else:
+        known = pad(inside, both, 0.0)
+    return kind.partial(seen(pad(x, both, kind.filling)), within, seen(known))
 
 
 def _end(length: Any, size: int, stride: int, padding: int) -> tuple[int, Variable | None]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 
-from minigraph.core.graph import Array, Op, Shaped, Variable
+from minigraph.core.graph import Array, Shaped, Variable
 from minigraph.core.types import TensorType, drop_axes
 from minigraph.ops.array.shape import restore_axes
 from minigraph.ops.elementwise.base import cast
@@ -29,6 +29,8 @@ class Reduction(Shaped):
 
     axes: tuple[int, ...]
     of_numbers = True
+    blocks = 0
+    """The number of blocks for each of which there is a result, along a first axis; 0 if there is one of all elements."""
 
     def states(self, dtype: np.dtype[Any]) -> tuple[tuple[np.dtype[Any], Any], ...]:
         """The dtype of each accumulator, and the number that it begins with, for elements of a dtype."""
@@ -78,9 +80,16 @@ class Reduction(Shaped):
         """The dtype of the result: by default that of the operand."""
         return dtype
 
-    def in_two_steps(self, first: tuple[int, ...], second: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[Op, Op] | None:
+    def in_two_steps(
+        self, first: tuple[int, ...], second: tuple[int, ...], dtype: np.dtype[Any]
+    ) -> tuple[Reduction, Reduction] | None:
         """The ops that fold the axes `first`, for elements of a dtype, and `second` of the result; None if that cannot be."""
         return None
+
+    def by_blocks(self, x: Variable, partial: Callable[[Reduction], Variable]) -> Variable | None:
+        """The fold of x by way of folds of blocks of it, which `partial` gives along a first axis; None if that cannot be."""
+        steps = self.in_two_steps(self.axes, (0,), x.dtype)
+        return None if steps is None else steps[1](partial(steps[0]))
 
     def of_one(self, x: Variable) -> Variable | None:
         """The fold of the single element x; None if nothing is known of it."""
@@ -90,7 +99,9 @@ class Reduction(Shaped):
 class Associative(Reduction):
     """A reduction that may fold some axes first and then the others, and makes a single element of itself."""
 
-    def in_two_steps(self, first: tuple[int, ...], second: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[Op, Op] | None:
+    def in_two_steps(
+        self, first: tuple[int, ...], second: tuple[int, ...], dtype: np.dtype[Any]
+    ) -> tuple[Reduction, Reduction] | None:
         return self.over(first), self.over(second)
 
     def of_one(self, x: Variable) -> Variable | None:
@@ -130,7 +141,9 @@ class Accumulation(Reduction):
         result = self.result_dtype(dtype)
         return np.promote_types(wider(result), dtype) if result.kind == "f" else result
 
-    def in_two_steps(self, first: tuple[int, ...], second: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[Op, Op] | None:
+    def in_two_steps(
+        self, first: tuple[int, ...], second: tuple[int, ...], dtype: np.dtype[Any]
+    ) -> tuple[Reduction, Reduction] | None:
         return type(self)(first, self.accumulator_dtype(dtype)), type(self)(second, self.result_dtype(dtype))
 
     def of_one(self, x: Variable) -> Variable | None:

@@ -19,8 +19,8 @@ from minigraph.ops.array.creation import arange
 from minigraph.ops.array.shape import broadcast_like, dimshuffle, expand_dims, moveaxis, reshape, restore_axes, shape, size
 from minigraph.ops.elementwise.arithmetic import multiply_or_zero, reciprocal
 from minigraph.ops.elementwise.base import Cotangents, Operand, cast, truth
-from minigraph.ops.elementwise.comparison import eq, where
-from minigraph.ops.reduce.base import Accumulation, Associative, Axis, Ordering, State, remaining_axes, wider
+from minigraph.ops.elementwise.comparison import eq, isnan, logical_or, where
+from minigraph.ops.reduce.base import Accumulation, Associative, Axis, Ordering, Reduction, State, remaining_axes, wider
 
 __all__ = ["all", "any", "argmax", "argmin", "max", "min", "prod", "ptp", "sum"]
 
@@ -266,6 +266,12 @@ class Position(Extreme):
 
     def result(self, xp: Any, state: State, dtype: np.dtype[Any]) -> Array:
         return state[1]
+
+    def by_blocks(self, x: Variable, partial: Callable[[Reduction], Variable]) -> Variable | None:
+        extreme = Min if self.smallest else Max
+        places, best = partial(self), partial(extreme(self.axes))
+        found = logical_or(eq(best, extreme((0,))(best)), isnan(best))
+        return Min((0,))(where(found, places, np.iinfo(np.int64).max))
 
     def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
         return (None,)

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import minigraph as mg
 from minigraph.compiler.cpu import implicit_gemm, prepack
-from minigraph.compiler.cpu.program import split_reductions as split_for_cores
 from minigraph.compiler.cuda.program import split_reductions as split_for_gpu
 from minigraph.compiler.shaped import rematerialize
+from minigraph.compiler.shaped.block_folds import block_folds
 from minigraph.compiler.shaped.copies import insert_copies
 from minigraph.compiler.shaped.split_reductions import pass_single, split_products
 from support.golden import assert_golden, change, graph, nothing, static, tensor
 
 
-def test_split_reductions_for_cores():
+def test_block_folds():
     x, few = tensor("x", 16384, 6), tensor("few", 4096, 6)
-    assert_golden("split_reductions_cores", change(split_for_cores, graph([x], mg.sum(x * 2, 0), mg.max(x, 0))))
-    assert nothing(split_for_cores, graph([few], few.sum(0)))
-    assert nothing(split_for_cores, graph([x], x.sum(1), x.sum(), mg.argmax(x, 0)))
-    wide, apart = tensor("wide", 8192, 513), tensor("apart", 8192, 4, 3)
-    assert nothing(split_for_cores, graph([wide, apart], wide.sum(0), apart.sum((0, 2))))
+    folds = graph([x], mg.sum(x * 2, 0), mg.max(x, 0), mg.argmax(x, 0), x.sum())
+    assert_golden("block_folds", change(block_folds, folds))
+    assert nothing(block_folds, graph([few], few.sum(0), few.sum()))
+    assert nothing(block_folds, graph([x], x.sum(1)))
+    wide, apart = tensor("wide", 8192, 513), tensor("apart", 8192, 17, 3)
+    assert nothing(block_folds, graph([wide, apart], wide.sum(0), apart.sum((0, 2))))
+    rows, many = tensor("rows", 16, 32768), tensor("many", 17, 32768)
+    assert_golden("block_folds_rows", change(block_folds, graph([rows], rows.sum(1))))
+    assert nothing(block_folds, graph([rows, many], rows[:, 1:].sum(1), many.sum(1)))
 
 
 def test_split_reductions_for_gpus():
