@@ -1,4 +1,4 @@
-"""Short loops that are written out, so that a longer one around them is the innermost, whose points are computed several at once.
+"""Short loops that are written out, so that a longer one around them, many of whose points are computed at once, is innermost.
 
 So are folds of rows of a few elements, and of small windows. Neighbouring points of the longer loop then lie a few elements
 apart, a number that is written into the code, for the processor to read them together and sort them.
@@ -19,7 +19,8 @@ MOST_POINTS, MOST_WORK = 64, 640
 """The most points that are written out for each of the others, and the most operations that these may take."""
 SHORT, CLOSE = 8, 8
 """The most points that are written out where nothing is folded, or where their number is left open, which settles it; and the
-most elements by which neighbours may lie apart."""
+most elements by which neighbours may lie apart.
+"""
 LONG = 8
 """The least number of points along the loop that becomes the innermost."""
 

@@ -26,6 +26,7 @@ from minigraph.compiler.loops.nest import (
 from minigraph.compiler.shaped.layout import Layout, contiguous, is_counted, sizes
 from minigraph.core.graph import Constant, Op, Variable
 from minigraph.core.record import Record
+from minigraph.core.types import TensorType
 from minigraph.ops.array.selection import Counting, Selection
 from minigraph.ops.reduce.base import Reduction
 
@@ -78,12 +79,15 @@ class Builder:
         layouts: dict[Variable, Layout],
         is_literal: Callable[[Constant], bool],
         blocks: int = 0,
+        staged: bool = False,
     ) -> None:
         """layouts: of all variables. is_literal: whether a number is written into the code, instead of read from memory.
 
-        blocks: the number of blocks in which axes are folded, 0 for all at once.
+        blocks: the number of blocks in which axes are folded, 0 for all at once. staged: whether folds that can are done in
+        stages.
         """
-        self.space, self.folded, self.blocks, self.layouts, self.is_literal = space, folded, blocks, layouts, is_literal
+        self.space, self.folded, self.layouts, self.is_literal = space, folded, layouts, is_literal
+        self.blocks, self.staged = blocks, staged
         self.places: dict[Place, int] = {}
         self.nodes: dict[Node, int] = {}
         self.stores: list[Store] = []
@@ -123,8 +127,7 @@ class Builder:
         """The node of a member."""
         op, dtype = variable.op, variable.dtype
         if isinstance(op, Reduction):
-            (operand,) = variable.inputs
-            node = self.node(Fold(op, self.read(operand, spread(sizes(operand))), dtype))
+            node = self.fold(op, variable.inputs[0], dtype)
         elif isinstance(op, Counting):
             node = self.count(variable, Layout(variable, contiguous(sizes(variable)), 0), axes)
         elif isinstance(op, Selection):
@@ -133,6 +136,19 @@ class Builder:
             node = self.node(Apply(op, tuple(self.read(one, axes) for one in variable.inputs), dtype))
         self.computed[variable] = node
         return node
+
+    def fold(self, op: Reduction, operand: Variable, dtype: np.dtype[Any]) -> int:
+        """The node of a fold, which may be one of its last stage, if its elements lie in memory."""
+        axes = spread(sizes(operand))
+        x, along = self.read(operand, axes), axes[op.axes[-1]] if op.axes else None
+        stages = None if along is None or not self.staged else op.in_stages(self.space[along])
+        if stages is None or not isinstance([*self.nodes][x], Load):
+            return self.node(Fold(op, x, dtype))
+        first, attaining, last = stages
+        best = self.node(Fold(first, x, operand.dtype))
+        position = self.node(Load(self.place(Layout(operand, (1,), 0), np.dtype("int64"), (along,), in_memory=False)))
+        shown = attaining.infer(*[TensorType(one, ()) for one in (operand.dtype, operand.dtype, dtype)])
+        return self.node(Fold(last, self.node(Apply(attaining, (x, best, position), shown.dtype)), dtype))
 
     def count(self, variable: Variable, layout: Layout, axes: Sequence[int | None]) -> int:
         """The node of an element of `variable` that follows from its position, by `layout` along `axes`, and from operands."""

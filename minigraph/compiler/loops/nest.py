@@ -25,7 +25,7 @@ DType = np.dtype[Any]
 
 
 class Access(Record):
-    """The access to an operand: per axis a stride of 0, 1, or a few elements, or of some other number (-1), that is known later.
+    """The access to an operand: per axis a stride of 0, 1, a few elements, or of some other number (-1), that is known later.
 
     An operand that is not in memory stands for its flat positions themselves.
     """

@@ -37,6 +37,8 @@ class Program(ABC):
 
     alignment: ClassVar[int]
     """Of the values in its memory, in bytes."""
+    staged: ClassVar[bool] = False
+    """Whether folds that can be done in stages, by simpler ones, are."""
 
     def __init__(self, graph: Graph, donations: Sequence[tuple[int, int]], backend: Backend) -> None:
         """graph: one of known sizes, after all passes. donations: positions of an input and of the output to write over it.
@@ -181,7 +183,7 @@ class Program(ABC):
 
     def _builder(self, space: tuple[int, ...], folded: frozenset[int] = frozenset(), blocks: int = 0) -> Builder:
         """The beginning of a nest over a space."""
-        return Builder(space, folded, self.layouts, self.is_literal, blocks)
+        return Builder(space, folded, self.layouts, self.is_literal, blocks, self.staged)
 
     # -- loops -------------------------------------------------------------------------------------------------------
 

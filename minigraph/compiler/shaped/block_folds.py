@@ -15,7 +15,7 @@ import numpy as np
 from minigraph.compiler.shaped.layout import sizes
 from minigraph.core.graph import Array, Graph, Op, Variable
 from minigraph.core.types import TensorType
-from minigraph.ops.reduce.base import Reduction, State
+from minigraph.ops.reduce.base import Reduction, Stages, State
 from minigraph.rewrite.engine import changed
 
 BLOCKS = 16
@@ -47,6 +47,9 @@ class BlockFold(Reduction):
 
     def result(self, xp: Any, state: State, dtype: np.dtype[Any]) -> Array:
         return self.fold.result(xp, state, dtype)
+
+    def in_stages(self, length: int) -> Stages | None:
+        return self.fold.in_stages(length)
 
     def infer(self, *types: TensorType) -> TensorType:
         whole = self.fold.infer(*types)

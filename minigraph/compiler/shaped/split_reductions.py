@@ -26,7 +26,7 @@ from minigraph.rewrite.engine import changed
 BLOCKS = 16
 """Into how many blocks sums are split, at most."""
 SOME_RESULTS, MOST_TERMS = 16, 8192
-"""The least number of results of a product that is computed as that many folds, and what the terms of each must be less than."""
+"""The least number of results of a product that is computed as that many folds, and what the terms of each are less than."""
 MANY_TERMS, TERMS_A_BLOCK, FEW_ELEMENTS = 4096, 1024, 256
 """From how many terms on the sums of a product are split, in blocks of how many, and up to how many elements for each that
 both matrices have along the sides of the result.

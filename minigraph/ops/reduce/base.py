@@ -10,13 +10,20 @@ import numpy as np
 from minigraph.core.graph import Array, Shaped, Variable
 from minigraph.core.types import TensorType, drop_axes
 from minigraph.ops.array.shape import restore_axes
-from minigraph.ops.elementwise.base import cast
+from minigraph.ops.elementwise.base import Elementwise, cast
 
 Axis = int | Sequence[int] | None
 
 
 State = tuple[Array, ...]
 """The accumulators of a fold: arrays, or single values in a kernel."""
+
+
+Steps = tuple["Reduction", "Reduction"]
+"""A reduction, and one of its results."""
+
+Stages = tuple["Reduction", Elementwise, "Reduction"]
+"""A fold; an op of an element, of that fold's result, and of the element's position; and a fold of what that gives."""
 
 
 class Reduction(Shaped):
@@ -80,9 +87,7 @@ class Reduction(Shaped):
         """The dtype of the result: by default that of the operand."""
         return dtype
 
-    def in_two_steps(
-        self, first: tuple[int, ...], second: tuple[int, ...], dtype: np.dtype[Any]
-    ) -> tuple[Reduction, Reduction] | None:
+    def in_two_steps(self, first: tuple[int, ...], second: tuple[int, ...], dtype: np.dtype[Any]) -> Steps | None:
         """The ops that fold the axes `first`, for elements of a dtype, and `second` of the result; None if that cannot be."""
         return None
 
@@ -90,6 +95,12 @@ class Reduction(Shaped):
         """The fold of x by way of folds of blocks of it, which `partial` gives along a first axis; None if that cannot be."""
         steps = self.in_two_steps(self.axes, (0,), x.dtype)
         return None if steps is None else steps[1](partial(steps[0]))
+
+    def in_stages(self, length: int) -> Stages | None:
+        """The stages in which elements that are there twice are folded, given the `length` of the last of the axes; None if
+        that is quicker at once.
+        """
+        return None
 
     def of_one(self, x: Variable) -> Variable | None:
         """The fold of the single element x; None if nothing is known of it."""
@@ -99,9 +110,7 @@ class Reduction(Shaped):
 class Associative(Reduction):
     """A reduction that may fold some axes first and then the others, and makes a single element of itself."""
 
-    def in_two_steps(
-        self, first: tuple[int, ...], second: tuple[int, ...], dtype: np.dtype[Any]
-    ) -> tuple[Reduction, Reduction] | None:
+    def in_two_steps(self, first: tuple[int, ...], second: tuple[int, ...], dtype: np.dtype[Any]) -> Steps | None:
         return self.over(first), self.over(second)
 
     def of_one(self, x: Variable) -> Variable | None:
@@ -141,9 +150,7 @@ class Accumulation(Reduction):
         result = self.result_dtype(dtype)
         return np.promote_types(wider(result), dtype) if result.kind == "f" else result
 
-    def in_two_steps(
-        self, first: tuple[int, ...], second: tuple[int, ...], dtype: np.dtype[Any]
-    ) -> tuple[Reduction, Reduction] | None:
+    def in_two_steps(self, first: tuple[int, ...], second: tuple[int, ...], dtype: np.dtype[Any]) -> Steps | None:
         return type(self)(first, self.accumulator_dtype(dtype)), type(self)(second, self.result_dtype(dtype))
 
     def of_one(self, x: Variable) -> Variable | None:

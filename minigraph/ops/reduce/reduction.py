@@ -14,13 +14,13 @@ import numpy as np
 from minigraph.core.conversion import as_variable, is_weak
 from minigraph.core.errors import InvalidValueError
 from minigraph.core.graph import Array, Op, Variable
-from minigraph.core.types import TensorType, as_dtype, check_axes
+from minigraph.core.types import TensorType, as_dtype, broadcast_shapes, check_axes
 from minigraph.ops.array.creation import arange
 from minigraph.ops.array.shape import broadcast_like, dimshuffle, expand_dims, moveaxis, reshape, restore_axes, shape, size
 from minigraph.ops.elementwise.arithmetic import multiply_or_zero, reciprocal
-from minigraph.ops.elementwise.base import Cotangents, Operand, cast, truth
-from minigraph.ops.elementwise.comparison import eq, isnan, logical_or, where
-from minigraph.ops.reduce.base import Accumulation, Associative, Axis, Ordering, Reduction, State, remaining_axes, wider
+from minigraph.ops.elementwise.base import Cotangents, Elementwise, Operand, cast, truth
+from minigraph.ops.elementwise.comparison import eq, where
+from minigraph.ops.reduce.base import Accumulation, Associative, Axis, Ordering, Reduction, Stages, State, remaining_axes, wider
 
 __all__ = ["all", "any", "argmax", "argmin", "max", "min", "prod", "ptp", "sum"]
 
@@ -236,6 +236,19 @@ def any(x: Operand, axis: Axis = None, keepdims: bool = False) -> Variable:
     return reduced(Any_, truth(x), axis, keepdims)
 
 
+class Attaining(Elementwise):
+    """A position, as an integer of some dtype, where an element is the best, as is every NaN, else one beyond all others."""
+
+    integer: np.dtype[Any]
+    cost = 1
+
+    def infer(self, *types: TensorType) -> TensorType:
+        return TensorType(self.integer, broadcast_shapes([one.shape for one in types]))
+
+    def forward(self, xp: Any, x: Array, best: Array, position: Array) -> Array:
+        return xp.where((x == best) | (x != x), position.astype(self.integer), int(np.iinfo(self.integer).max))
+
+
 class Position(Extreme):
     """The position of the greatest or smallest element along one axis; the first of equals."""
 
@@ -267,11 +280,14 @@ class Position(Extreme):
     def result(self, xp: Any, state: State, dtype: np.dtype[Any]) -> Array:
         return state[1]
 
+    def in_stages(self, length: int) -> Stages:
+        integer = np.dtype("int32" if length < 2**31 else "int64")
+        return (Min if self.smallest else Max)(self.axes), Attaining(integer), Min(self.axes)
+
     def by_blocks(self, x: Variable, partial: Callable[[Reduction], Variable]) -> Variable | None:
         extreme = Min if self.smallest else Max
         places, best = partial(self), partial(extreme(self.axes))
-        found = logical_or(eq(best, extreme((0,))(best)), isnan(best))
-        return Min((0,))(where(found, places, np.iinfo(np.int64).max))
+        return Min((0,))(Attaining(np.dtype("int64"))(best, extreme((0,))(best), places))
 
     def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
         return (None,)
