@@ -12,8 +12,12 @@ from collections.abc import Iterator, Sequence
 from minigraph.compiler.cpu.jit import register_bytes
 from minigraph.compiler.cpu.printer import Printer
 from minigraph.compiler.cpu.words import place
-from minigraph.compiler.loops.nest import LoopNest
+from minigraph.compiler.loops.nest import Apply, LoopNest
 
+LONG_CHAIN, INTERLEAVED = 24, ((4, 150), (2, 600))
+"""From what cost on a point of a nest is worth several vectors at a time, and up to what cost how many: their code is as many
+times as long to compile.
+"""
 COLUMNS = 16
 """The parts of a kernel that folds columns get a multiple of this number of columns."""
 
@@ -21,6 +25,7 @@ COLUMNS = 16
 def kernel_text(nest: LoopNest, name: str) -> str:
     """The LLVM IR of a loop nest."""
     printer = Printer(nest)
+    printer.writer.interleaved = _interleaved(nest)
     split = printer.order.parallel[0] if printer.order.parallel else None
     printer.write(*(("0", "0") if split is None else ("%start", "%stop")))
     return "\n".join([*printer.writer.declarations, *_loops(printer, name, split), *_kernel(nest, name)])
@@ -31,7 +36,24 @@ def module_text(texts: Sequence[str]) -> str:
     declarations = dict.fromkeys(line for text in texts for line in text.splitlines() if line.startswith("declare"))
     bodies = ["\n".join(line for line in text.splitlines() if not line.startswith("declare")) for text in texts]
     attributes = f'attributes #0 = {{ noinline nounwind "prefer-vector-width"="{8 * register_bytes()}" }}'
-    return "\n".join([*declarations, *bodies, attributes])
+    return _numbered("\n".join([*declarations, *bodies, attributes]))
+
+
+def _interleaved(nest: LoopNest) -> int:
+    """The number of vectors that the loops of a nest work on at a time, so that long chains of operations do not wait."""
+    cost = sum([node.op.cost for node in nest.nodes if isinstance(node, Apply)])
+    return next((count for count, most in INTERLEAVED if cost >= LONG_CHAIN and cost <= most), 1)
+
+
+def _numbered(text: str) -> str:
+    """A module with the hints to its loops under numbers, and what these stand for."""
+    for k, (count, _) in enumerate(INTERLEAVED):
+        name, hint, option = f"!interleave{count}", 2 * k, 2 * k + 1
+        if name in text:
+            text = text.replace(name, f"!{hint}")
+            text += f"\n!{hint} = distinct !{{!{hint}, !{option}}}"
+            text += f'\n!{option} = !{{!"llvm.loop.interleave.count", i32 {count}}}'
+    return text
 
 
 def _loops(printer: Printer, name: str, split: int | None) -> Iterator[str]:

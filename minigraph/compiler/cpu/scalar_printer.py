@@ -38,6 +38,8 @@ class LLVMWriter(Writer):
     def __init__(self) -> None:
         super().__init__()
         self.declarations: dict[str, None] = {}
+        self.interleaved = 1
+        """The number of vectors that loops from here on work on at a time, where more than one is asked for."""
 
     def write(self, line: str) -> None:
         """Append one instruction without a result."""
@@ -73,7 +75,8 @@ class LLVMWriter(Writer):
         self.label(f"{name}.latch")
         self.write(f"{following} = add nsw i64 {counter}, {step}")
         self.write(f"%{name}.again = icmp slt i64 {following}, {stop}")
-        self.write(f"br i1 %{name}.again, label %{name}.body, label %{name}.after")
+        hint = f", !llvm.loop !interleave{self.interleaved}" if self.interleaved > 1 else ""
+        self.write(f"br i1 %{name}.again, label %{name}.body, label %{name}.after{hint}")
         self.label(f"{name}.after")
 
     # -- values ------------------------------------------------------------------------------------------------------
