@@ -42,13 +42,13 @@ def module_text(texts: Sequence[str]) -> str:
 def _interleaved(nest: LoopNest) -> int:
     """The number of vectors that the loops of a nest work on at a time, so that long chains of operations do not wait."""
     cost = sum([node.op.cost for node in nest.nodes if isinstance(node, Apply)])
-    return next((count for count, most in INTERLEAVED if cost >= LONG_CHAIN and cost <= most), 1)
+    return next((count for count, most in INTERLEAVED if LONG_CHAIN <= cost <= most), 0)
 
 
 def _numbered(text: str) -> str:
     """A module with the hints to its loops under numbers, and what these stand for."""
-    for k, (count, _) in enumerate(INTERLEAVED):
-        name, hint, option = f"!interleave{count}", 2 * k, 2 * k + 1
+    for count in (1, *(count for count, _ in INTERLEAVED)):
+        name, hint, option = f"!interleave{count}", 2 * count, 2 * count + 1
         if name in text:
             text = text.replace(name, f"!{hint}")
             text += f"\n!{hint} = distinct !{{!{hint}, !{option}}}"

@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
-from minigraph.compiler.cpu.places import PlaceWriter, memory_type
+from minigraph.compiler.cpu.places import memory_type
 from minigraph.compiler.cpu.stage_shape import StageShape
+from minigraph.compiler.cpu.tiles import TileWriter
 from minigraph.compiler.loops.nest import Fold, Load, LoopNest
 from minigraph.compiler.loops.nest_writer import Known
 from minigraph.compiler.loops.scheduled import Gap, Stage
@@ -27,7 +28,7 @@ CHUNK = 1024
 """The number of slow values that are stored before they are folded: they stay in the first cache."""
 
 
-class Printer(PlaceWriter):
+class Printer(TileWriter):
     """Writes the loops of one nest."""
 
     def __init__(self, nest: LoopNest) -> None:
@@ -35,13 +36,15 @@ class Printer(PlaceWriter):
         self.kept_values: Known = {}
         self.spilled: dict[int, str] = {}
         """The values computed in earlier gaps, or the places on the stack with one for each column."""
-        self.variables: list[str] = []
         self.column = ""
 
     # -- loops -------------------------------------------------------------------------------------------------------
 
     def write(self, start: str, stop: str) -> None:
         """The loops; those along the first parallel axis from `start` to `stop`."""
+        if self.nest.tiled is not None:
+            self.over_tiles(start, stop, self._point)
+            return
         outer = self.order.parallel[:-1] if self.nest.by_column else self.order.parallel
         bounds = (start, stop) if not outer else ("0", self.size(self.axes - 1))
         body = partial(self._blocks, *bounds) if self.nest.by_column else self._point

@@ -19,7 +19,8 @@ from minigraph.compiler.cpu.products import ProductWords, product_kernel
 from minigraph.compiler.cpu.runtime import pool, thread_count
 from minigraph.compiler.cpu.runtime_text import StepWords
 from minigraph.compiler.cpu.scan_runtime import LoopWords, WalkWords, loop_kernel
-from minigraph.compiler.cpu.written_out import with_short_loops_written_out
+from minigraph.compiler.cpu.tiles import in_tiles
+from minigraph.compiler.cpu.written_out import written_out
 from minigraph.compiler.loops.nest import LoopNest, describe
 from minigraph.compiler.passes import Pass
 from minigraph.compiler.plan.frame import Frame, Outline
@@ -27,6 +28,7 @@ from minigraph.compiler.plan.program import Program
 from minigraph.compiler.plan.steps import LoopStep, NestStep, Step
 from minigraph.compiler.shaped.block_folds import block_folds
 from minigraph.compiler.shaped.copies import insert_copies
+from minigraph.compiler.shaped.output_order import order_outputs
 from minigraph.compiler.shaped.rematerialize import rematerialize
 from minigraph.compiler.shaped.split_reductions import split_products
 from minigraph.compiler.shaped.target_ops import Packed
@@ -108,6 +110,7 @@ SHAPED = (
     Pass(split_products),
     Pass(block_folds),
     Pass(prepack),
+    Pass(order_outputs),
     Pass(insert_copies, needed=True),
 )
 """The passes on known sizes."""
@@ -130,7 +133,7 @@ class NativeProgram(Program):
         """Compile the kernels, and write down what all frames have in common."""
         self.outline = Outline(self, range(len(self.steps)))
         self.nests = {k: step for k, step in enumerate(self.steps) if isinstance(step, NestStep)}
-        structures = [with_short_loops_written_out(step) for step in self.nests.values()]
+        structures = [written_out(step) or in_tiles(step) for step in self.nests.values()]
         compiled = compile_nests(structures)
         self.kernels = {k: compiled[nest] for k, nest in zip(self.nests, structures, strict=True)}
         self.addresses = [compiled[nest].address for nest in structures]

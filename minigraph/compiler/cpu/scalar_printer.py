@@ -38,8 +38,8 @@ class LLVMWriter(Writer):
     def __init__(self) -> None:
         super().__init__()
         self.declarations: dict[str, None] = {}
-        self.interleaved = 1
-        """The number of vectors that loops from here on work on at a time, where more than one is asked for."""
+        self.interleaved = 0
+        """The number of vectors that loops from here on work on at a time; 0 if LLVM is to choose it."""
 
     def write(self, line: str) -> None:
         """Append one instruction without a result."""
@@ -59,6 +59,11 @@ class LLVMWriter(Writer):
         """The result of an instruction on two integers `a` and `b` of 64 bits."""
         return self.let(f"{instruction} i64 {a}, {b}")
 
+    def least(self, a: str | int, b: str | int) -> str:
+        """The smaller of two integers of 64 bits."""
+        self.declarations["declare i64 @llvm.smin.i64(i64, i64)"] = None
+        return self.let(f"call i64 @llvm.smin.i64(i64 {a}, i64 {b})")
+
     @contextmanager
     def loop(self, start: str, stop: str, step: str = "1") -> Iterator[str]:
         """A loop that counts from `start` to before `stop` by `step`; yields its counter."""
@@ -75,7 +80,7 @@ class LLVMWriter(Writer):
         self.label(f"{name}.latch")
         self.write(f"{following} = add nsw i64 {counter}, {step}")
         self.write(f"%{name}.again = icmp slt i64 {following}, {stop}")
-        hint = f", !llvm.loop !interleave{self.interleaved}" if self.interleaved > 1 else ""
+        hint = f", !llvm.loop !interleave{self.interleaved}" if self.interleaved else ""
         self.write(f"br i1 %{name}.again, label %{name}.body, label %{name}.after{hint}")
         self.label(f"{name}.after")
 

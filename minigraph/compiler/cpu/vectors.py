@@ -65,10 +65,6 @@ class Vectors(LLVMWriter):
         """A mask, or one that is nowhere set."""
         return self.let(f"select i1 {condition}, {self.mask} {mask}, {self.mask} zeroinitializer")
 
-    def least(self, a: str, b: str | int) -> str:
-        """The smaller of two integers."""
-        return self.let(f"call i64 @llvm.smin.i64(i64 {a}, i64 {b})")
-
     def entry(self, table: str, number: str) -> str:
         """The place of an entry of a table of integers."""
         return self.let(f"getelementptr i64, ptr {table}, i64 {number}")

@@ -25,24 +25,24 @@ LONG = 8
 """The least number of points along the loop that becomes the innermost."""
 
 
-def with_short_loops_written_out(step: NestStep) -> LoopNest:
-    """The nest of a step, its short inner loops written out if that is worth it."""
+def written_out(step: NestStep) -> LoopNest | None:
+    """The nest of a step with its short inner loops written out; None if that is not worth it."""
     nest, lengths = step.nest, step.bindings.sizes
     kept = [axis for axis, fold in enumerate(nest.folded) if not fold]
     out = [axis for axis, fold in enumerate(nest.folded) if fold] or kept[-1:]
     around = [axis for axis in kept if axis not in out]
     short = [lengths[axis] for axis in out]
     if nest.scatters or nest.shared is not None or not around or plain(lengths[around[-1]]) < LONG:
-        return nest
+        return None
     points = math.prod(map(plain, short))
     most = MOST_POINTS if any(nest.folded) and all(isinstance(size, int) for size in short) else SHORT
     work = points * sum([1 + node.op.cost for node in nest.nodes if isinstance(node, Apply)])
     if not 1 < points <= most or work > MOST_WORK:
-        return nest
+        return None
     settled = tuple([index(size) if axis in out else 0 for axis, size in enumerate(lengths)])
     places = zip(nest.operands, step.bindings.strides, strict=True)
     operands = tuple([_beside(one, strides, around[-1]) for one, strides in places])
-    return LoopNest(nest.folded, operands, nest.nodes, nest.stores, nest.scatters, None, settled)
+    return LoopNest(nest.folded, operands, nest.nodes, nest.stores, nest.scatters, None, None, settled)
 
 
 def _beside(access: Access, strides: Sequence[Any], axis: int) -> Access:

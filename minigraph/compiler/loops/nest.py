@@ -100,6 +100,7 @@ class LoopNest(Record):
     """The structure of a kernel: axes (True where folded), operands, nodes (arguments first), and what is written.
 
     `shared`: the folded axis of which each point of the first axis goes along an equal part only; None if all is one part.
+    `tiled`: the axis that is run along in tiles together with the innermost, as some operands lie element by element along it.
     `written_out`: the sizes of the axes whose points are written one by one instead of in a loop, 0 for others; () if none is.
     """
 
@@ -109,6 +110,7 @@ class LoopNest(Record):
     stores: tuple[Store, ...]
     scatters: tuple[Scatter, ...] = ()
     shared: int | None = None
+    tiled: int | None = None
     written_out: tuple[int, ...] = ()
 
     def __hash__(self) -> int:

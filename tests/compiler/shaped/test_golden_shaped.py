@@ -8,6 +8,7 @@ from minigraph.compiler.cuda.program import split_reductions as split_for_gpu
 from minigraph.compiler.shaped import rematerialize
 from minigraph.compiler.shaped.block_folds import block_folds
 from minigraph.compiler.shaped.copies import insert_copies
+from minigraph.compiler.shaped.output_order import order_outputs
 from minigraph.compiler.shaped.split_reductions import pass_single, split_products
 from support.golden import assert_golden, change, graph, nothing, static, tensor
 
@@ -45,6 +46,13 @@ def test_split_products():
 def test_pass_single():
     x = tensor("x", 5, 1, 3)
     assert_golden("pass_single", change(pass_single, graph([x], x.sum(1), mg.max(x, 1), mg.argmax(x, 1), x.sum((0, 1)))))
+
+
+def test_order_outputs():
+    x, b = tensor("x", 4, 6), tensor("b", 6)
+    assert_golden("order_outputs", change(order_outputs, graph([x, b], ((x + b) * 2).T, mg.exp(x).T, (x - 1).T)))
+    shared, doubled = x + 1, (x * 3).T
+    assert nothing(order_outputs, graph([x], shared.T, shared.sum(0), doubled, doubled + 1, x.T, (x + 2)[::-1]))
 
 
 def test_insert_copies():
