@@ -120,7 +120,7 @@ class NativeProgram(Program):
     """A program that one native call runs."""
 
     alignment = 64
-    staged = True
+    in_order = staged = True
 
     def body_program(self, graph: Graph) -> Program:
         return NativeProgram(graph, (), self.backend)

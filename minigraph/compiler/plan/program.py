@@ -37,6 +37,8 @@ class Program(ABC):
 
     alignment: ClassVar[int]
     """Of the values in its memory, in bytes."""
+    in_order: ClassVar[bool] = False
+    """Whether folded axes are run along in order, so that what was written is there when it is read again."""
     staged: ClassVar[bool] = False
     """Whether folds that can be done in stages, by simpler ones, are."""
 
@@ -155,27 +157,44 @@ class Program(ABC):
         return self._step(builder, (variable,))
 
     def _overlapping(self, variable: Variable) -> Iterator[Step]:
-        """Nests that fill an array with zeros, and then add what has one place in all windows, a place after the other."""
-        op, (windows, *_) = variable.op, variable.inputs
+        """Nests that fill an array with zeros, and then add what is in windows."""
+        op = variable.op
         assert isinstance(op, Overlap)
-        own, given = self.layouts[variable], self.layouts[windows]
         zero, axes = self._over(variable)
-        zero.store(zero.node(Literal(variable.dtype, variable.dtype.type(0).tobytes())), own, variable.dtype, axes)
+        literal = zero.node(Literal(variable.dtype, variable.dtype.type(0).tobytes()))
+        zero.store(literal, self.layouts[variable], variable.dtype, axes)
         yield self._step(zero, (variable,))
-        ndim, patches = variable.ndim, sizes(windows)
-        counts = [patches[axis] for axis in op.axes]
-        for offsets in product(*map(range, op.sizes)):
-            place = op.placed(offsets, counts, ndim)
-            start = sum(one.start * stride for one, stride in zip(place, own.strides, strict=True) if one.start)
-            steps = [stride * (one.step or 1) for one, stride in zip(place, own.strides, strict=True)]
-            target = Layout(own.storage, tuple(steps), own.offset + start)
-            inner = sum(offset * stride for offset, stride in zip(offsets, given.strides[ndim:], strict=True))
-            source = Layout(given.storage, given.strides[:ndim], given.offset + inner)
-            builder = self._builder(squeezed(patches[:ndim]))
-            along = spread(patches[:ndim])
-            loads = [builder.node(Load(builder.place(one, variable.dtype, along))) for one in (target, source)]
-            builder.store(builder.node(Apply(Add(), tuple(loads), variable.dtype)), target, variable.dtype, along)
-            yield self._step(builder, (variable,))
+        if self.in_order:
+            yield self._adding(variable, [0] * len(op.sizes), op.sizes)
+        else:
+            for offsets in product(*map(range, op.sizes)):
+                yield self._adding(variable, offsets, [1] * len(op.sizes))
+
+    def _adding(self, variable: Variable, offsets: Sequence[int], extents: Sequence[int]) -> Step:
+        """A nest that adds to an array what has places in windows, those of these extents from `offsets` on.
+
+        Of several places one after the other: along the axes where windows overlap, but for the innermost last.
+        """
+        op, (windows, *_), ndim = variable.op, variable.inputs, variable.ndim
+        assert isinstance(op, Overlap)
+        own, given, patches = self.layouts[variable], self.layouts[windows], sizes(windows)
+        place = op.placed(offsets, [patches[axis] for axis in op.axes], ndim)
+        start = sum(one.start * stride for one, stride in zip(place, own.strides, strict=True) if one.start)
+        steps = [stride * (one.step or 1) for one, stride in zip(place, own.strides, strict=True)]
+        inner = sum(offset * stride for offset, stride in zip(offsets, given.strides[ndim:], strict=True))
+        within = [own.strides[axis] * dilation for axis, dilation in zip(op.axes, op.dilations, strict=True)]
+        target = Layout(own.storage, (*steps, *within), own.offset + start)
+        source = Layout(given.storage, given.strides, given.offset + inner)
+        several = any(extent > 1 for extent in extents)
+        whole = [*patches[:ndim], *extents]
+        order = [*range(ndim - 1), *range(ndim, len(whole)), ndim - 1] if several else [*range(len(whole))]
+        space = [axis for axis in order if whole[axis] != 1]
+        overlapping = frozenset(k for k, axis in enumerate(space) if several and (axis in op.axes or axis >= ndim))
+        builder = self._builder(tuple([whole[axis] for axis in space]), overlapping)
+        along = [space.index(axis) if axis in space else None for axis in range(len(whole))]
+        loads = [builder.node(Load(builder.place(one, variable.dtype, along))) for one in (target, source)]
+        builder.store(builder.node(Apply(Add(), tuple(loads), variable.dtype)), target, variable.dtype, along)
+        return self._step(builder, (variable,))
 
     def _over(self, value: Variable) -> tuple[Builder, AxisMap]:
         """The beginning of a nest over the elements of a value, and the axes of its space that the value's run along."""

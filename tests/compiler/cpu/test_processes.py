@@ -46,7 +46,8 @@ def test_two_runs_give_the_same_bits():
 NESTS = """
 y, flat = mg.tanh(x), x.reshape(-1)
 outputs = [
-    y, y.sum(0), y.sum(1), y.sum(), mg.softmax(x, 1), mg.softmax(x, 0), mg.standardize(x, 0)[0], y[:, ::-1].T + 1, flat.sum(), mg.argmax(flat),
+    y, y.sum(0), y.sum(1), y.sum(), mg.softmax(x, 1), mg.softmax(x, 0), mg.standardize(x, 0)[0], y[:, ::-1].T + 1,
+    flat.sum(), mg.argmax(flat),
     mg.exp(v).sum((0, 2)), mg.random.RandomStream(3).normal((700, 300)),
 ]
 f = mg.function([x, v], outputs, backend="native", no_default_updates=True)
