@@ -87,7 +87,7 @@ def reduced(x: Value) -> tuple[Value, Power, Value]:
 
 def exponential(r: Value, power: Power) -> Value:
     """exp(r) times a power of 2, for |r| <= log(2) / 2."""
-    return polynomial(r, (*FORMATS[r.dtype.itemsize].exp_series, 1.0, 1.0)) * power[0] * power[1]
+    return (fma(r * r, polynomial(r, FORMATS[r.dtype.itemsize].exp_series), r) + 1.0) * power[0] * power[1]
 
 
 @in_float32

@@ -282,7 +282,10 @@ def fused(a: Value, b: Any, c: Any) -> Value:
 
 
 def polynomial(x: Value, coefficients: tuple[float, ...]) -> Value:
-    """A polynomial by Horner's rule, coefficients from the highest power down."""
+    """A polynomial by Horner's rule, coefficients from the highest power down; a long one as two in x^2, side by side."""
+    if len(coefficients) > 7:
+        square = x * x
+        return fma(polynomial(square, coefficients[-2::-2][::-1]), x, polynomial(square, coefficients[-1::-2][::-1]))
     result = x.like(coefficients[0])
     for coefficient in coefficients[1:]:
         result = fma(result, x, coefficient)
