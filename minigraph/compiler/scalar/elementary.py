@@ -87,7 +87,8 @@ def reduced(x: Value) -> tuple[Value, Power, Value]:
 
 def exponential(r: Value, power: Power) -> Value:
     """exp(r) times a power of 2, for |r| <= log(2) / 2."""
-    return (fma(r * r, polynomial(r, FORMATS[r.dtype.itemsize].exp_series), r) + 1.0) * power[0] * power[1]
+    series = polynomial(r, FORMATS[r.dtype.itemsize].exp_series)
+    return fma(r, fma(r, series, 1.0), 1.0) * power[0] * power[1]
 
 
 @in_float32
@@ -198,11 +199,16 @@ def log10(x: Value) -> Value:
 @in_float32
 def log1p(x: Value) -> Value:
     """log(1 + x)."""
+    return log_of_sum(x, x.like(0.0))
+
+
+def log_of_sum(x: Value, low: Value) -> Value:
+    """log(1 + x + low), where `low` is what x lacks, less than its last digit."""
     u = x + 1.0
     k, m = _split(u)
-    lost = select(u > 2.0, 1.0 - (u - x), x - (u - 1.0)) / u
     near = k.compare("eq", 0.0)
-    result = _log_of_sum(k, select(near, x, m - 1.0), select(near, x.like(0.0), lost))
+    lost = select(near, 0.0, select(u > 2.0, 1.0 - (u - x), x - (u - 1.0)))
+    result = _log_of_sum(k, select(near, x, m - 1.0), (lost + low) / u)
     tiny = intrinsic("fabs", x) < 2.0 ** -(FORMATS[x.dtype.itemsize].mantissa + 2)
     return select(tiny, x, _with_edges(result, x, -1.0))
 

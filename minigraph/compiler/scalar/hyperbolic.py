@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from minigraph.compiler.scalar.elementary import FORMATS, clamp, expm1, log1p, reduced, small_power
+from minigraph.compiler.scalar.elementary import FORMATS, clamp, expm1, log_of_sum, reduced, small_power
 from minigraph.compiler.scalar.scalar import Value, copysign, fma, in_float32, intrinsic, polynomial, select
 
 SINH = {
@@ -30,9 +30,10 @@ def _sum_of_exponentials(x: Value, sign: float) -> Value:
     square = r * r
     sine = fma(r * square, polynomial(square, SINH[x.dtype.itemsize]), r)
     cosine = square * polynomial(square, COSH[x.dtype.itemsize])
-    inverse = small_power(select(n < 60.0, n, 60.0) * -2.0)
-    alike, other = 1.0 + inverse * sign, 1.0 - inverse * sign
-    return (alike + fma(other, sine, alike * cosine)) * 0.5 * power[0] * power[1]
+    inverse = small_power(select(n < 60.0, n, 60.0) * -2.0) * sign
+    alike, other = 1.0 + inverse, 1.0 - inverse
+    lost = inverse - (alike - 1.0)
+    return (alike + (fma(other, sine, alike * cosine) + lost)) * 0.5 * power[0] * power[1]
 
 
 @in_float32
@@ -57,27 +58,27 @@ def tanh(x: Value) -> Value:
     return copysign(fma(rest, inverse, quotient), x)
 
 
-def _log_of_twice(large: Value, x: Value, u: Value) -> Value:
-    """log(2 x) where a condition holds and x is so large that x + 1 is x, else log(1 + u)."""
-    return log1p(select(large, x, u)) + select(large, math.log(2), 0.0 * x)
+def _log_of_twice(x: Value, a: Value, b: Value) -> Value:
+    """log(2 x) for x so large that x + 1 is x, else log(1 + a + b), where `a` is larger than `b`."""
+    large, total = x > 2.0**60, a + b
+    result = log_of_sum(select(large, x, total), select(large, 0.0, (a - total) + b))
+    return select(large, result + math.log(2), result)
 
 
 @in_float32
 def arcsinh(x: Value) -> Value:
     """The inverse of sinh: log(1 + |x| + x^2 / (1 + sqrt(1 + x^2)))."""
     size = intrinsic("fabs", x)
-    large = size > 2.0**60
     square = size * size
-    u = size + square / (1.0 + intrinsic("sqrt", 1.0 + square))
-    return copysign(_log_of_twice(large, size, u), x)
+    return copysign(_log_of_twice(size, size, square / (1.0 + intrinsic("sqrt", 1.0 + square))), x)
 
 
 @in_float32
 def arccosh(x: Value) -> Value:
     """The inverse of cosh: log(1 + t + sqrt(t * (t + 2))) for t = x - 1."""
     t = x - 1.0
-    u = t + intrinsic("sqrt", t * (t + 2.0))
-    return select(x < 1.0, math.nan, _log_of_twice(x > 2.0**60, x, u))
+    root = intrinsic("sqrt", fma(t, t, t * 2.0))
+    return select(x < 1.0, math.nan, _log_of_twice(x, root, t))
 
 
 @in_float32
@@ -86,4 +87,6 @@ def arctanh(x: Value) -> Value:
     size = intrinsic("fabs", x)
     twice, near = size + size, size < 0.5
     quotient = select(near, twice * size, twice) / (1.0 - size)
-    return copysign(log1p(select(near, twice + quotient, quotient)) * 0.5, x)
+    first = select(near, twice, 0.0)
+    u = first + quotient
+    return copysign(log_of_sum(u, (first - u) + quotient) * 0.5, x)

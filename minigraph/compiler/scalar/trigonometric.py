@@ -1,8 +1,8 @@
 """Sine, cosine and tangent as branch-free arithmetic on scalar values, so that loops over them are vectorized.
 
 Arguments are reduced as by W. J. Cody and W. Waite, Software Manual for the Elementary Functions (1980), but with pi/2 in three
-parts of full width, whose products are fused with sums: the first difference is exact, and what the second rounds off is kept.
-The polynomials are those of K. C. Ng's kernels in fdlibm (1993) for float64, and interpolate at Chebyshev's points for float32.
+parts of full width: the first difference is fused with its product and exact, and what the second two round off is kept. The
+polynomials are those of K. C. Ng's kernels in fdlibm (1993) for float64, and interpolate at Chebyshev's points for float32.
 Arguments beyond a limit are left to the C library.
 """
 
@@ -69,9 +69,11 @@ def _turned(x: Value) -> Turned:
     shift = 1.5 * 2.0**circle.mantissa  # pushes the fraction out, and leaves an integer in the low bits
     pushed = fma(x, 2 / math.pi, shift)
     n = pushed - shift
-    above = fused(n, -first, x)
-    rest = fused(n, -second, above)
-    return Turned(pushed.bitcast(circle.integer), rest, fused(n, -third, fused(n, -second, above - rest)))
+    above, product = fused(n, -first, x), n.instruction("fmul", second)
+    rest = above - product
+    back = rest - above
+    lost = (above - (rest - back)) - (product + back)
+    return Turned(pushed.bitcast(circle.integer), rest, lost - fused(n, second, -product) - n * third)
 
 
 def _sine_correction(angle: Turned, square: Value) -> Value:

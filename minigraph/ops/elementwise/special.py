@@ -18,7 +18,7 @@ __all__ = ["digamma", "erf", "erfc", "gammaln", "polygamma"]
 
 # Polynomials that interpolate at Chebyshev's points, from the highest power down: erf(x) / x in x^2 for |x| up to 0.5, and
 # exp(x^2) erfc(x) / t for x from 0.46 to 30.1 with t = 1 / (1 + c x), in (t - m) / h, which lies between -1 and 1: c, m, h,
-# and the coefficients, for results in float64, and for those that are rounded to float32.
+# and the coefficients, for results in float64, for erf up to 6.1, and for results that are rounded to float32.
 _NEAR = (
     1.4725865480556744e-06, -1.4845849259707869e-05, 1.2053335124353741e-04, -8.548297753674966e-04, 5.22397737302147e-03,
     -0.026866170632887928, 0.11283791670925353, -0.37612638903183476, 1.1283791670955126,
@@ -30,6 +30,12 @@ _FAR = (0.4, 0.4606408555795059, 0.3839537390150887, (
     1.2947950181103637e-06, 3.440698502501281e-05, -5.999220664601627e-07, -0.0004049615083949242,
     -0.0006493211400296641, 0.0043412026319031615, 0.029315324239262953, 0.09778457394001419, 0.22616896743211617,
     0.39736851740984236,
+))  # fmt: skip
+_FAR_OF_ERF = (0.35, 0.5901528545347395, 0.27117358818705206, (
+    8.017569449193618e-12, -9.699153906851305e-12, -1.7470151617875745e-10, 4.98881502690033e-10, 2.9999063919403673e-09,
+    -1.5063971485840006e-08, -5.6841217588813986e-08, 3.960600971813819e-07, 1.5638992146463898e-06, -9.62966072374651e-06,
+    -6.599816723779324e-05, 0.00010829385682984193, 0.0030305875909275807, 0.019036761746414367, 0.07415713949938735,
+    0.20741545305914952, 0.4356356533285052,
 ))  # fmt: skip
 _FAR_OF_SINGLE = (0.3, 0.4892177597260941, 0.38951686241801836, (
     9.644897005041667e-07, 2.1664096126653277e-06, -1.170108371643117e-05, -6.221986891585808e-05, -1.7657628898060508e-05,
@@ -67,12 +73,6 @@ def _gaussian(xp: Any, x: Array, scale: float) -> Array:
     return xp.exp(-scale * high * high) * _polynomial((1 / 6, 0.5, 1.0, 1.0), rest)
 
 
-def _erfc_of_magnitude(xp: Any, x: Array) -> Array:
-    """erfc(|x|) for |x| of 0.46875 or more; elsewhere a finite number."""
-    size = xp.clip(xp.abs(x), 0.46875, 30.0)
-    return _gaussian(xp, size, 1.0) * _scaled_erfc(size, _FAR)
-
-
 def _scaled_erfc(size: Array, approximation: tuple[float, float, float, Sequence[float]]) -> Array:
     """exp(x^2) erfc(x) for x from 0.46875 to 30."""
     factor, middle, reach, coefficients = approximation
@@ -103,7 +103,9 @@ class Erf(Floating):
             tail = _tail_single(xp, 0.4 * size, xp.exp(-size * size))
             return xp.where(xp.abs(x) <= 0.5, near, xp.where(x < 0, tail - 1.0, 1.0 - tail))
         double = _in_double(x)
-        far = xp.where(double < 0, -1.0, 1.0) * (1.0 - _erfc_of_magnitude(xp, double))
+        size = xp.clip(xp.abs(double), 0.46875, 6.0)
+        tail = xp.exp(-size * size) * _scaled_erfc(size, _FAR_OF_ERF)
+        far = xp.where(double < 0, tail - 1.0, 1.0 - tail)
         return xp.where(xp.abs(double) <= 0.5, _erf_near(xp, double), far).astype(x.dtype)
 
     def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
@@ -118,10 +120,10 @@ def erf(x: Operand) -> Variable:
 class Erfc(Floating):
     def forward(self, xp: Any, x: Array) -> Array:
         double = _in_double(x)
+        size = xp.clip(xp.abs(double), 0.46875, 30.0)
         if x.dtype == np.float64:
-            tail = _erfc_of_magnitude(xp, double)
-        else:  # its square is exact
-            size = xp.clip(xp.abs(double), 0.46875, 30.0)
+            tail = _gaussian(xp, size, 1.0) * _scaled_erfc(size, _FAR)
+        else:  # whose square is exact
             tail = xp.exp(-size * size) * _scaled_erfc(size, _FAR_OF_SINGLE)
         far = xp.where(double < 0, 2.0 - tail, tail)
         return xp.where(xp.abs(double) <= 0.5, 1.0 - _erf_near(xp, double), far).astype(x.dtype)

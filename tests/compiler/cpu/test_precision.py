@@ -109,8 +109,9 @@ def arguments(dtype, count=8_000):
     denormals = rng.integers(0, 2 ** np.finfo(dtype).nmant, count, whole).view(dtype)
     ranges = [rng.uniform(-bound, bound, count) for bound in (1e-3, 0.5, 1.5, 10, 100, 800)]
     near_one = [1 + rng.normal(size=count) * width for width in (1e-7, 1e-3)]
+    near_quarters = np.pi / 2 * np.concatenate([np.arange(1, count), rng.integers(1, 10**9, count)])
     near_logarithms = np.log(2) / 2 * rng.integers(-2200, 2200, count) * (1 + rng.normal(size=count) * 1e-8)
-    parts = [bits[np.isfinite(bits)], denormals, -denormals, *ranges, *near_one, near_logarithms]
+    parts = [bits[np.isfinite(bits)], denormals, -denormals, *ranges, *near_one, near_logarithms, near_quarters]
     return np.concatenate([part.astype(dtype) for part in parts])
 
 
