@@ -56,7 +56,7 @@ Power = tuple[Value, Value]
 """A power of 2 as two factors, each within the normal range where their product is not."""
 
 
-def _rounded(x: Value, scale: float) -> tuple[Value, Power]:
+def rounded(x: Value, scale: float) -> tuple[Value, Power]:
     """n = x * scale rounded to an integer, as a float, and 2**n, for small n."""
     form = FORMATS[x.dtype.itemsize]
     # 1.5 * 2**mantissa pushes the fraction out, and leaves n in the low bits, with twice the bias: half of both is an exponent
@@ -81,11 +81,11 @@ def _float_of(exponent: Value, dtype: DType) -> Value:
 def reduced(x: Value) -> tuple[Value, Power, Value]:
     """n, 2**n, and r with x = n * log(2) + r and |r| <= log(2) / 2."""
     form = FORMATS[x.dtype.itemsize]
-    n, power = _rounded(x, 1 / math.log(2))
+    n, power = rounded(x, 1 / math.log(2))
     return n, power, fma(n, -form.ln2[1], fma(n, -form.ln2[0], x))
 
 
-def exponential(r: Value, power: Power) -> Value:
+def _exponential(r: Value, power: Power) -> Value:
     """exp(r) times a power of 2, for |r| <= log(2) / 2."""
     series = polynomial(r, FORMATS[r.dtype.itemsize].exp_series)
     return fma(r, fma(r, series, 1.0), 1.0) * power[0] * power[1]
@@ -96,7 +96,7 @@ def exp(x: Value) -> Value:
     """e**x."""
     form = FORMATS[x.dtype.itemsize]
     _, power, r = reduced(clamp(x, form.zero, form.infinite))
-    return exponential(r, power)
+    return _exponential(r, power)
 
 
 @in_float32
@@ -104,8 +104,8 @@ def exp2(x: Value) -> Value:
     """2**x."""
     form = FORMATS[x.dtype.itemsize]
     inside = clamp(x, form.zero / math.log(2), form.infinite / math.log(2))
-    n, power = _rounded(inside, 1.0)
-    return exponential((inside - n) * math.log(2), power)
+    n, power = rounded(inside, 1.0)
+    return _exponential((inside - n) * math.log(2), power)
 
 
 @in_float32

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 
-from minigraph.compiler.scalar.elementary import FORMATS, clamp, exponential, parts, reduced, split_any
+from minigraph.compiler.scalar.elementary import FORMATS, clamp, parts, rounded, split_any
 from minigraph.compiler.scalar.scalar import Value, copysign, fma, fused, in_float32, intrinsic, polynomial, select
 
 SERIES = {
@@ -36,11 +36,12 @@ def _log(x: Value) -> tuple[Value, Value]:
     square_low = fma(s * 2.0, s_low, fused(s, s, -square))
     high, low = parts(x.dtype, 0.3333333333333333, 1.850371707708594e-17)
     third = square.instruction("fmul", high)
-    series = fma(square * square, polynomial(square, SERIES[x.dtype.itemsize]), fma(square_low, high, square * low))
-    third_low = fused(square, high, -third) + series
+    series = (square * square).instruction("fmul", polynomial(square, SERIES[x.dtype.itemsize]))
+    ratio = third + series
+    ratio_low = ((third - ratio) + series) + fma(square_low, high, fma(square, low, fused(square, high, -third)))
     twice, twice_low = s * 2.0, s_low * 2.0
-    product = twice.instruction("fmul", third)
-    rest = fused(twice, third, -product) + fma(twice, third_low, twice_low * third)
+    product = twice.instruction("fmul", ratio)
+    rest = fused(twice, ratio, -product) + fma(twice, ratio_low, twice_low * ratio)
     total = twice.instruction("fadd", product)
     total_low = ((twice - total) + product) + (twice_low + rest)
     ln2 = FORMATS[x.dtype.itemsize].ln2
@@ -56,8 +57,13 @@ def _of_magnitude(size: Value, b: Value) -> Value:
     exponent = clamp(b, -largest, largest)
     product = exponent.instruction("fmul", log)
     low = fused(exponent, log, -product) + exponent * log_low
-    _, power, r = reduced(clamp(product, form.zero, form.infinite))
-    return exponential(r + select(intrinsic("fabs", product) < -form.zero, low, 0.0), power)
+    low = select(intrinsic("fabs", product) < -form.zero, low, 0.0)
+    inside = clamp(product, form.zero, form.infinite)
+    n, scale = rounded(inside, 1 / math.log(2))
+    rough, tail = fma(n, -form.ln2[0], inside), fma(n, -form.ln2[1], low)
+    r = rough + tail
+    series = fma(r * r, polynomial(r, form.exp_series), (rough - r) + tail)
+    return (series + r + 1.0) * scale[0] * scale[1]
 
 
 @in_float32
