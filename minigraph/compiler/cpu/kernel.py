@@ -7,8 +7,10 @@ or 1 where an index was outside. The loops stand in a function of their own, who
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 
+from minigraph.compiler.cpu.beyond import definition
 from minigraph.compiler.cpu.jit import register_bytes
 from minigraph.compiler.cpu.printer import Printer
 from minigraph.compiler.cpu.words import place
@@ -32,11 +34,17 @@ def kernel_text(nest: LoopNest, name: str) -> str:
 
 
 def module_text(texts: Sequence[str]) -> str:
-    """A module of kernels, given their texts."""
-    declarations = dict.fromkeys(line for text in texts for line in text.splitlines() if line.startswith("declare"))
-    bodies = ["\n".join(line for line in text.splitlines() if not line.startswith("declare")) for text in texts]
-    attributes = f'attributes #0 = {{ noinline nounwind "prefer-vector-width"="{8 * register_bytes()}" }}'
-    return _numbered("\n".join([*declarations, *bodies, attributes]))
+    """A module of kernels, given their texts, with the functions for rare results that they call."""
+    rare = dict.fromkeys(re.findall(r"^declare \w+ @(beyond\.\w+\.\w+)", "\n".join(texts), re.MULTILINE))
+    lines = [line for text in [*texts, *map(definition, rare)] for line in text.splitlines()]
+    declarations = dict.fromkeys(line for line in lines if line.startswith("declare") and " @beyond." not in line)
+    bodies = [line for line in lines if not line.startswith("declare")]
+    width = f'"prefer-vector-width"="{8 * register_bytes()}"'
+    attributes = [
+        f"attributes #0 = {{ noinline nounwind {width} }}",
+        f"attributes #1 = {{ memory(none) nounwind willreturn {width} }}",
+    ]
+    return _numbered("\n".join([*declarations, *bodies, *attributes]))
 
 
 def _interleaved(nest: LoopNest) -> int:

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from minigraph.compiler.scalar.scalar import BOOL, FLOAT32, DType, Value, Writer
+from minigraph.compiler.cpu.beyond import variants
+from minigraph.compiler.scalar.scalar import BOOL, DType, Value, Writer
 
 
 def llvm_type(dtype: DType) -> str:
@@ -147,12 +148,16 @@ class LLVMWriter(Writer):
         dtype = operands[0].dtype
         return self._call(f"llvm.{name}.{'f' if dtype.kind == 'f' else 'i'}{8 * dtype.itemsize}", *operands)
 
-    def library(self, name: str, *operands: Value) -> Value:
-        return self._call(name + ("f" if operands[0].dtype == FLOAT32 else ""), *operands)
+    def beyond(self, limit: float, name: str, x: Value, result: Value) -> Value:
+        size = f"f{8 * x.dtype.itemsize}"
+        return self._call(
+            f"beyond.{name}.{size}", x, result, self.constant(limit, x.dtype), attribute=" " + variants(name, size)
+        )
 
-    def _call(self, function: str, *operands: Value) -> Value:
-        """Call a function of values of one dtype, which is its result's, too."""
+    def _call(self, function: str, *operands: Value, attribute: str = "") -> Value:
+        """Call a function of values of one dtype, which is its result's, too, with an attribute."""
         dtype = operands[0].dtype
         kind = llvm_type(dtype)
         self.declarations[f"declare {kind} @{function}({', '.join([kind] * len(operands))})"] = None
-        return self.value(f"call {kind} @{function}({', '.join(f'{kind} {one.text}' for one in operands)})", dtype)
+        given = ", ".join(f"{kind} {one.text}" for one in operands)
+        return self.value(f"call {kind} @{function}({given}){attribute}", dtype)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from minigraph.compiler.scalar.namespace import Scalars
-from minigraph.compiler.scalar.scalar import BOOL, FLOAT16, FLOAT32, FLOAT64, DType, Value, Writer, from_libm
+from minigraph.compiler.scalar.scalar import BOOL, FLOAT16, FLOAT32, FLOAT64, DType, Value, Writer, in_float32, intrinsic
 
 PRELUDE = """\
 __device__ __forceinline__ float half_value(unsigned short bits) {
@@ -165,10 +165,25 @@ class CudaWriter(Writer):
     def intrinsic(self, name: str, *operands: Value) -> Value:
         return self.library(_INTRINSICS.get(name, name), *operands)
 
+    def beyond(self, limit: float, name: str, x: Value, result: Value) -> Value:
+        return self.choice(intrinsic("fabs", x) > limit, self.library(name, x), result)
+
     def library(self, name: str, *operands: Value) -> Value:
+        """A function of CUDA's library, for floats of 32 or 64 bits."""
         dtype = operands[0].dtype
         suffix = "" if dtype == FLOAT64 else "f"
         return self._rounded(f"{name}{suffix}({', '.join(one.text for one in operands)})", dtype)
+
+
+def from_libm(name: str) -> Callable[..., Value]:
+    """A function of the C library's mathematics, which has one for each size of float."""
+
+    def computed(*operands: Value) -> Value:
+        writer = operands[0].writer
+        assert isinstance(writer, CudaWriter)
+        return writer.library(name, *operands)
+
+    return in_float32(computed)
 
 
 class CudaScalars(Scalars):
@@ -179,7 +194,23 @@ class CudaScalars(Scalars):
     expm1 = staticmethod(from_libm("expm1"))
     log = staticmethod(from_libm("log"))
     log1p = staticmethod(from_libm("log1p"))
+    log2 = staticmethod(from_libm("log2"))
+    log10 = staticmethod(from_libm("log10"))
+    sin = staticmethod(from_libm("sin"))
+    cos = staticmethod(from_libm("cos"))
+    tan = staticmethod(from_libm("tan"))
+    arcsin = staticmethod(from_libm("asin"))
+    arccos = staticmethod(from_libm("acos"))
+    arctan = staticmethod(from_libm("atan"))
+    arctan2 = staticmethod(from_libm("atan2"))
+    sinh = staticmethod(from_libm("sinh"))
+    cosh = staticmethod(from_libm("cosh"))
     tanh = staticmethod(from_libm("tanh"))
+    arcsinh = staticmethod(from_libm("asinh"))
+    arccosh = staticmethod(from_libm("acosh"))
+    arctanh = staticmethod(from_libm("atanh"))
+    power = staticmethod(from_libm("pow"))
+    hypot = staticmethod(from_libm("hypot"))
 
     def logaddexp(self, a: Value, b: Value) -> Value:
         gap = self.abs(a - b)

@@ -10,8 +10,9 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from minigraph.compiler.scalar import elementary
-from minigraph.compiler.scalar.scalar import BOOL, FLOAT32, DType, Value, copysign, from_libm, intrinsic, select
+from minigraph.compiler.scalar import angles, elementary, hyperbolic, trigonometric
+from minigraph.compiler.scalar.power import power
+from minigraph.compiler.scalar.scalar import BOOL, FLOAT32, DType, Value, copysign, intrinsic, select
 from minigraph.core.graph import Op
 from minigraph.ops.elementwise.base import Elementwise
 
@@ -31,7 +32,7 @@ class Scalars:
     multiply = staticmethod(operator.mul)
     divide = staticmethod(operator.truediv)
     negative = staticmethod(operator.neg)
-    power = staticmethod(from_libm("pow"))
+    power = staticmethod(power)
 
     def reciprocal(self, x: Value) -> Value:
         return 1.0 / x
@@ -142,22 +143,22 @@ class Scalars:
     log = staticmethod(elementary.log)
     log1p = staticmethod(elementary.log1p)
     logaddexp = staticmethod(elementary.logaddexp)
-    tanh = staticmethod(elementary.tanh)
-    log2 = staticmethod(from_libm("log2"))
-    log10 = staticmethod(from_libm("log10"))
-    sin = staticmethod(from_libm("sin"))
-    cos = staticmethod(from_libm("cos"))
-    tan = staticmethod(from_libm("tan"))
-    arcsin = staticmethod(from_libm("asin"))
-    arccos = staticmethod(from_libm("acos"))
-    arctan = staticmethod(from_libm("atan"))
-    arctan2 = staticmethod(from_libm("atan2"))
-    sinh = staticmethod(from_libm("sinh"))
-    cosh = staticmethod(from_libm("cosh"))
-    arcsinh = staticmethod(from_libm("asinh"))
-    arccosh = staticmethod(from_libm("acosh"))
-    arctanh = staticmethod(from_libm("atanh"))
-    hypot = staticmethod(from_libm("hypot"))
+    log2 = staticmethod(elementary.log2)
+    log10 = staticmethod(elementary.log10)
+    sinh = staticmethod(hyperbolic.sinh)
+    cosh = staticmethod(hyperbolic.cosh)
+    tanh = staticmethod(hyperbolic.tanh)
+    arcsinh = staticmethod(hyperbolic.arcsinh)
+    arccosh = staticmethod(hyperbolic.arccosh)
+    arctanh = staticmethod(hyperbolic.arctanh)
+    arcsin = staticmethod(angles.arcsin)
+    arccos = staticmethod(angles.arccos)
+    arctan = staticmethod(angles.arctan)
+    arctan2 = staticmethod(angles.arctan2)
+    hypot = staticmethod(angles.hypot)
+    sin = staticmethod(trigonometric.sin)
+    cos = staticmethod(trigonometric.cos)
+    tan = staticmethod(trigonometric.tan)
 
 
 def _extreme(predicate: str, a: Value, b: Any) -> Value:

@@ -41,9 +41,7 @@ _COMPARISONS: dict[str, Any] = {
 }  # fmt: skip
 _FUNCTIONS: dict[str, Any] = {
     "fabs": np.fabs, "floor": np.floor, "ceil": np.ceil, "trunc": np.trunc, "rint": np.rint, "sqrt": np.sqrt,
-    "copysign": np.copysign, "pow": np.power, "log2": np.log2, "log10": np.log10, "sin": np.sin, "cos": np.cos, "tan": np.tan,
-    "asin": np.arcsin, "acos": np.arccos, "atan": np.arctan, "atan2": np.arctan2, "sinh": np.sinh, "cosh": np.cosh,
-    "asinh": np.arcsinh, "acosh": np.arccosh, "atanh": np.arctanh, "hypot": np.hypot,
+    "copysign": np.copysign, "sin": np.sin, "cos": np.cos, "tan": np.tan,
 }  # fmt: skip
 
 
@@ -94,10 +92,12 @@ class Rehearsal(Writer):
 
     def intrinsic(self, name: str, *operands: Value) -> Value:
         arrays = [self.array(one) for one in operands]
-        return self.of(arrays[0] * arrays[1] + arrays[2] if name == "fmuladd" else _called(name, arrays), operands[0].dtype)
+        computed = arrays[0] * arrays[1] + arrays[2] if name in ("fma", "fmuladd") else _called(name, arrays)
+        return self.of(computed, operands[0].dtype)
 
-    def library(self, name: str, *operands: Value) -> Value:
-        return self.of(_called(name, [self.array(one) for one in operands]), operands[0].dtype)
+    def beyond(self, limit: float, name: str, x: Value, result: Value) -> Value:
+        numbers = self.array(x)
+        return self.of(np.where(np.fabs(numbers) > limit, _called(name, [numbers]), self.array(result)), x.dtype)
 
 
 def _called(name: str, operands: Sequence[Array]) -> Array:

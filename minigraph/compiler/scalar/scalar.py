@@ -73,11 +73,14 @@ class Writer(ABC):
 
     @abstractmethod
     def intrinsic(self, name: str, *operands: Value) -> Value:
-        """A function that every machine has: fabs, floor, ceil, trunc, rint, sqrt, copysign or fmuladd."""
+        """A function that every machine has: fabs, floor, ceil, trunc, rint, sqrt, copysign, fmuladd or fma."""
 
     @abstractmethod
-    def library(self, name: str, *operands: Value) -> Value:
-        """A function of the C library's mathematics, for floats of 32 or 64 bits."""
+    def beyond(self, limit: float, name: str, x: Value, result: Value) -> Value:
+        """`result`, but where |x| exceeds `limit`, which is rare, the C library's function `name` of `x`.
+
+        x: a float of 32 or 64 bits. result: of the same dtype.
+        """
 
 
 Operator = Callable[["Value", Any], "Value"]
@@ -273,8 +276,16 @@ def fma(a: Value, b: Any, c: Any) -> Value:
     return intrinsic("fmuladd", a, b, c)
 
 
+def fused(a: Value, b: Any, c: Any) -> Value:
+    """a * b + c, rounded once on every machine, for what would be wrong otherwise."""
+    return intrinsic("fma", a, b, c)
+
+
 def polynomial(x: Value, coefficients: tuple[float, ...]) -> Value:
-    """A polynomial by Horner's rule, coefficients from the highest power down."""
+    """A polynomial by Horner's rule, coefficients from the highest power down; a long one as two in x^2, side by side."""
+    if len(coefficients) > 7:
+        square = x * x
+        return fma(polynomial(square, coefficients[-2::-2][::-1]), x, polynomial(square, coefficients[-1::-2][::-1]))
     result = x.like(coefficients[0])
     for coefficient in coefficients[1:]:
         result = fma(result, x, coefficient)
@@ -290,8 +301,3 @@ def in_float32(function: Callable[..., Value]) -> Callable[..., Value]:
         return function(*(one.astype(FLOAT32) for one in operands)).astype(FLOAT16)
 
     return computed
-
-
-def from_libm(name: str) -> Callable[..., Value]:
-    """A function of the C library's mathematics, which has one for each size of float."""
-    return in_float32(lambda *operands: operands[0].writer.library(name, *operands))

@@ -16,42 +16,43 @@ from minigraph.ops.elementwise.transcendental import exp
 
 __all__ = ["digamma", "erf", "erfc", "gammaln", "polygamma"]
 
-# W. J. Cody, Rational Chebyshev approximations for the error function, Mathematics of Computation 23 (1969), 631-637.
-# Numerators and denominators from the highest power down.
+# Polynomials that interpolate at Chebyshev's points, from the highest power down: erf(x) / x in x^2 for |x| up to 0.5, and
+# exp(x^2) erfc(x) / t for x from 0.46 to 30.1 with t = 1 / (1 + c x), in (t - m) / h, which lies between -1 and 1: c, m, h,
+# and the coefficients, for results in float64, for erf up to 6.1, and for results that are rounded to float32.
 _NEAR = (
-    (1.85777706184603153e-1, 3.16112374387056560e0, 1.13864154151050156e2, 3.77485237685302021e2, 3.20937758913846947e3),
-    (1.0, 2.36012909523441209e1, 2.44024637934444173e2, 1.28261652607737228e3, 2.84423683343917062e3),
-)
-_MIDDLE = (
-    (
-        2.15311535474403846e-8, 5.64188496988670089e-1, 8.88314979438837594e0, 6.61191906371416295e1,
-        2.98635138197400131e2, 8.81952221241769090e2, 1.71204761263407058e3, 2.05107837782607147e3, 1.23033935479799725e3,
-    ),
-    (
-        1.0, 1.57449261107098347e1, 1.17693950891312499e2, 5.37181101862009858e2, 1.62138957456669019e3,
-        3.29079923573345963e3, 4.36261909014324716e3, 3.43936767414372164e3, 1.23033935480374942e3,
-    ),
+    1.4725865480556744e-06, -1.4845849259707869e-05, 1.2053335124353741e-04, -8.548297753674966e-04, 5.22397737302147e-03,
+    -0.026866170632887928, 0.11283791670925353, -0.37612638903183476, 1.1283791670955126,
 )  # fmt: skip
-_FAR = (
-    (
-        1.63153871373020978e-2, 3.05326634961232344e-1, 3.60344899949804439e-1,
-        1.25781726111229246e-1, 1.60837851487422766e-2, 6.58749161529837803e-4,
-    ),
-    (1.0, 2.56852019228982242e0, 1.87295284992346047e0, 5.27905102951428412e-1, 6.05183413124413191e-2, 2.33520497626869185e-3),
-)  # fmt: skip
+_FAR = (0.4, 0.4606408555795059, 0.3839537390150887, (
+    -2.8975131297412835e-11, -9.120392151888166e-12, 3.5612121311225063e-10, -1.896526993998871e-10,
+    -2.4312351128786372e-09, 4.138806718814998e-09, 1.1814039863092204e-08, -4.4677881602472754e-08,
+    -3.80996033277807e-08, 3.938421267773184e-07, -9.863949412070048e-09, -3.4572554355660485e-06,
+    1.2947950181103637e-06, 3.440698502501281e-05, -5.999220664601627e-07, -0.0004049615083949242,
+    -0.0006493211400296641, 0.0043412026319031615, 0.029315324239262953, 0.09778457394001419, 0.22616896743211617,
+    0.39736851740984236,
+))  # fmt: skip
+_FAR_OF_ERF = (0.35, 0.5901528545347395, 0.27117358818705206, (
+    8.017569449193618e-12, -9.699153906851305e-12, -1.7470151617875745e-10, 4.98881502690033e-10, 2.9999063919403673e-09,
+    -1.5063971485840006e-08, -5.6841217588813986e-08, 3.960600971813819e-07, 1.5638992146463898e-06, -9.62966072374651e-06,
+    -6.599816723779324e-05, 0.00010829385682984193, 0.0030305875909275807, 0.019036761746414367, 0.07415713949938735,
+    0.20741545305914952, 0.4356356533285052,
+))  # fmt: skip
+_FAR_OF_SINGLE = (0.3, 0.4892177597260941, 0.38951686241801836, (
+    9.644897005041667e-07, 2.1664096126653277e-06, -1.170108371643117e-05, -6.221986891585808e-05, -1.7657628898060508e-05,
+    0.0009783838933366791, 0.005691739628347602, 0.020181126283566674, 0.05385049867171809, 0.11607303661732095,
+    0.20886961019110586, 0.3191080952624938,
+))  # fmt: skip
 
 
 def _polynomial(coefficients: Sequence[float], x: Array) -> Array:
-    """A polynomial by Horner's rule, coefficients from the highest power down."""
+    """A polynomial by Horner's rule, coefficients from the highest power down; a long one as two in x^2, side by side."""
+    if len(coefficients) > 8:
+        square = x * x
+        return _polynomial(coefficients[-2::-2][::-1], square) * x + _polynomial(coefficients[-1::-2][::-1], square)
     result: Array = coefficients[0]
     for coefficient in coefficients[1:]:
         result = result * x + coefficient
     return result
-
-
-def _ratio(approximation: tuple[Sequence[float], Sequence[float]], x: Array) -> Array:
-    """A rational function, given by its numerator and denominator."""
-    return _polynomial(approximation[0], x) / _polynomial(approximation[1], x)
 
 
 def _in_double(x: Array) -> Array:
@@ -62,26 +63,21 @@ def _in_double(x: Array) -> Array:
 def _erf_near(xp: Any, x: Array) -> Array:
     """erf for |x| up to 0.5; elsewhere a finite number."""
     inside = xp.clip(x, -0.5, 0.5)
-    return inside * _ratio(_NEAR, inside * inside)
+    return inside * _polynomial(_NEAR, inside * inside)
 
 
 def _gaussian(xp: Any, x: Array, scale: float) -> Array:
-    """exp(-scale * x^2) for x of 0 or more, in two factors, so that the rounding of x^2 is not magnified."""
-    high = xp.trunc(x * 16.0) / 16.0
-    return xp.exp(-scale * high * high) * xp.exp(scale * (high - x) * (high + x))
+    """exp(-scale * x^2) for x of 0 or more: x in few digits has an exact square, and the rest is expanded into a series."""
+    high = x.astype(np.dtype("float32")).astype(np.dtype("float64"))
+    rest = scale * (high - x) * (high + x)
+    return xp.exp(-scale * high * high) * _polynomial((1 / 6, 0.5, 1.0, 1.0), rest)
 
 
-def _erfc_of_magnitude(xp: Any, x: Array) -> Array:
-    """erfc(|x|) for |x| of 0.46875 or more; elsewhere a finite number."""
-    size = xp.clip(xp.abs(x), 0.46875, 30.0)
-    return _gaussian(xp, size, 1.0) * _scaled_erfc(xp, size)
-
-
-def _scaled_erfc(xp: Any, size: Array) -> Array:
+def _scaled_erfc(size: Array, approximation: tuple[float, float, float, Sequence[float]]) -> Array:
     """exp(x^2) erfc(x) for x from 0.46875 to 30."""
-    inverse = 1.0 / (size * size)
-    far = (1.0 / math.sqrt(math.pi) - inverse * _ratio(_FAR, inverse)) / size
-    return xp.where(size > 4.0, far, _ratio(_MIDDLE, xp.minimum(size, 4.0)))
+    factor, middle, reach, coefficients = approximation
+    t = 1.0 / (1.0 + factor * size)
+    return t * _polynomial(coefficients, (t - middle) * (1 / reach))
 
 
 # Polynomials fitted for float32, with relative errors below 1e-8: erf(x) / x in x^2 for |x| up to 0.5, and
@@ -107,7 +103,9 @@ class Erf(Floating):
             tail = _tail_single(xp, 0.4 * size, xp.exp(-size * size))
             return xp.where(xp.abs(x) <= 0.5, near, xp.where(x < 0, tail - 1.0, 1.0 - tail))
         double = _in_double(x)
-        far = xp.where(double < 0, -1.0, 1.0) * (1.0 - _erfc_of_magnitude(xp, double))
+        size = xp.clip(xp.abs(double), 0.46875, 6.0)
+        tail = xp.exp(-size * size) * _scaled_erfc(size, _FAR_OF_ERF)
+        far = xp.where(double < 0, tail - 1.0, 1.0 - tail)
         return xp.where(xp.abs(double) <= 0.5, _erf_near(xp, double), far).astype(x.dtype)
 
     def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
@@ -122,7 +120,11 @@ def erf(x: Operand) -> Variable:
 class Erfc(Floating):
     def forward(self, xp: Any, x: Array) -> Array:
         double = _in_double(x)
-        tail = _erfc_of_magnitude(xp, double)
+        size = xp.clip(xp.abs(double), 0.46875, 30.0)
+        if x.dtype == np.float64:
+            tail = _gaussian(xp, size, 1.0) * _scaled_erfc(size, _FAR)
+        else:  # whose square is exact
+            tail = xp.exp(-size * size) * _scaled_erfc(size, _FAR_OF_SINGLE)
         far = xp.where(double < 0, 2.0 - tail, tail)
         return xp.where(xp.abs(double) <= 0.5, 1.0 - _erf_near(xp, double), far).astype(x.dtype)
 
@@ -145,7 +147,7 @@ class NormalCdf(Floating):
         else:
             double = xp.abs(_in_double(x))
             size = double * math.sqrt(0.5)
-            far = _gaussian(xp, xp.minimum(double, 42.0), 0.5) * _scaled_erfc(xp, xp.clip(size, 0.46875, 30.0))
+            far = _gaussian(xp, xp.minimum(double, 42.0), 0.5) * _scaled_erfc(xp.clip(size, 0.46875, 30.0), _FAR)
             tail = 0.5 * xp.where(size <= 0.5, 1.0 - _erf_near(xp, size), far).astype(x.dtype)
         return xp.where(x < 0, tail, 1.0 - tail).astype(x.dtype)
 
@@ -158,6 +160,7 @@ _SHIFT = 10
 
 # Bernoulli numbers B_2, B_4, ...
 _BERNOULLI = (1 / 6, -1 / 30, 1 / 42, -1 / 30, 5 / 66, -691 / 2730, 7 / 6, -3617 / 510)
+_STIRLING = tuple(number / (2 * k * (2 * k - 1)) for k, number in enumerate(_BERNOULLI, start=1))[::-1]
 
 
 # log gamma(2 + z) / z as its series around z = 0 (Abramowitz and Stegun, 6.1.33), for |z| up to 0.5.
@@ -183,23 +186,25 @@ class GammaLn(Floating):
 
     def _positive(self, xp: Any, x: Array) -> Array:
         """log gamma for x of 0.5 or more: up to 3.5, and so near its zeros 1 and 2, by the series around 2."""
-        below, above = x < 1.5, x > 2.5
+        below, above, far, small = x < 1.5, x > 2.5, x > 3.5, x < _SHIFT
         z = xp.clip(xp.where(below, x - 1.0, xp.where(above, x - 3.0, x - 2.0)), -0.5, 0.5)
-        step = xp.log(xp.where(below, x, xp.where(above, x - 1.0, 1.0)))
-        near = z * _polynomial(_AROUND_TWO, z) + xp.where(below, -step, step)
-        return xp.where(x > 3.5, self._stirling(xp, x), near)
+        step = xp.where(below, x, xp.where(above, x - 1.0, 1.0))
+        log = xp.log(xp.where(far, xp.where(small, self._rising(xp.where(small, x, 0.0)), 1.0), step))
+        near = z * _polynomial(_AROUND_TWO, z) + xp.where(below, -log, log)
+        return xp.where(far, self._stirling(xp, xp.where(small, x + _SHIFT, x)) - log, near)
 
-    def _stirling(self, xp: Any, x: Array) -> Array:
-        """log gamma by Stirling's series, below 10 after the recurrence."""
-        small = x < _SHIFT
-        z = xp.where(small, x + _SHIFT, x)
-        product: Array = 1.0
-        for k in range(_SHIFT):
-            product = product * xp.where(small, x + k, 1.0)
-        series: Array = 0.0
-        for k, number in enumerate(_BERNOULLI, start=1):
-            series = series + number / (2 * k * (2 * k - 1)) * (1.0 / z) ** (2 * k - 1)
-        return (z - 0.5) * xp.log(z) - z + 0.5 * math.log(2 * math.pi) + series - xp.log(product)
+    def _rising(self, x: Array) -> Array:
+        """The product of x, x + 1, and so on, by which gamma grows when its argument is raised."""
+        product = x
+        for k in range(1, _SHIFT):
+            product = product * (x + k)
+        return product
+
+    def _stirling(self, xp: Any, z: Array) -> Array:
+        """log gamma of a large number by Stirling's series."""
+        inverse = 1.0 / z
+        series = inverse * _polynomial(_STIRLING, inverse * inverse)
+        return (z - 0.5) * xp.log(z) - z + 0.5 * math.log(2 * math.pi) + series
 
     def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
         return (multiply_or_zero(dy, digamma(x)),)
@@ -233,9 +238,11 @@ class Polygamma(Floating):
         steps: Array = 0.0
         for k in range(_SHIFT):
             steps = steps + (x + k) ** -(n + 1.0)
-        series: Array = 0.0
-        for k, number in enumerate(_BERNOULLI, start=1):
-            series = series + number * math.factorial(2 * k + n - 1) / math.factorial(2 * k) * z ** -(2.0 * k + n)
+        scaled = [
+            number * math.factorial(2 * k + n - 1) / math.factorial(2 * k) for k, number in enumerate(_BERNOULLI, start=1)
+        ]
+        square = z**-2.0
+        series = z ** -float(n) * square * _polynomial(scaled[::-1], square)
         sign = (-1.0) ** (n + 1)
         leading = xp.log(z) if n == 0 else sign * math.factorial(n - 1) * z ** -float(n)
         tail = sign * (math.factorial(n) / 2 * z ** -(n + 1.0) + series)

@@ -109,8 +109,9 @@ def arguments(dtype, count=8_000):
     denormals = rng.integers(0, 2 ** np.finfo(dtype).nmant, count, whole).view(dtype)
     ranges = [rng.uniform(-bound, bound, count) for bound in (1e-3, 0.5, 1.5, 10, 100, 800)]
     near_one = [1 + rng.normal(size=count) * width for width in (1e-7, 1e-3)]
+    near_quarters = np.pi / 2 * np.concatenate([np.arange(1, count), rng.integers(1, 10**9, count)])
     near_logarithms = np.log(2) / 2 * rng.integers(-2200, 2200, count) * (1 + rng.normal(size=count) * 1e-8)
-    parts = [bits[np.isfinite(bits)], denormals, -denormals, *ranges, *near_one, near_logarithms]
+    parts = [bits[np.isfinite(bits)], denormals, -denormals, *ranges, *near_one, near_logarithms, near_quarters]
     return np.concatenate([part.astype(dtype) for part in parts])
 
 
@@ -185,7 +186,16 @@ EDGES = {
     "sqrt": [(0.0, 0.0), (-0.0, -0.0), (INF, INF), (-1.0, NAN), (NAN, NAN), (4.0, 2.0)],
     "reciprocal": [(0.0, INF), (-0.0, -INF), (INF, 0.0), (-INF, -0.0), (NAN, NAN)],
     "sin": [(0.0, 0.0), (-0.0, -0.0), (INF, NAN), (NAN, NAN)],
-    "cos": [(0.0, 1.0), (-INF, NAN), (NAN, NAN)],
+    "cos": [(0.0, 1.0), (-0.0, 1.0), (-INF, NAN), (NAN, NAN)],
+    "tan": [(0.0, 0.0), (-0.0, -0.0), (INF, NAN), (-INF, NAN), (NAN, NAN), (1e-30, 1e-30)],
+    "arcsin": [(0.0, 0.0), (-0.0, -0.0), (1.5, NAN), (-INF, NAN), (NAN, NAN), (-1e-30, -1e-30)],
+    "arccos": [(1.0, 0.0), (1.5, NAN), (-1.5, NAN), (INF, NAN), (NAN, NAN)],
+    "arctan": [(0.0, 0.0), (-0.0, -0.0), (NAN, NAN), (-1e-30, -1e-30)],
+    "sinh": [(0.0, 0.0), (-0.0, -0.0), (INF, INF), (-INF, -INF), (NAN, NAN), (1e-30, 1e-30), (-1e3, -INF)],
+    "cosh": [(0.0, 1.0), (-0.0, 1.0), (INF, INF), (-INF, INF), (NAN, NAN), (-1e3, INF)],
+    "arcsinh": [(0.0, 0.0), (-0.0, -0.0), (INF, INF), (-INF, -INF), (NAN, NAN), (-1e-30, -1e-30)],
+    "arccosh": [(1.0, 0.0), (0.5, NAN), (-5.0, NAN), (INF, INF), (-INF, NAN), (NAN, NAN)],
+    "arctanh": [(0.0, 0.0), (-0.0, -0.0), (1.0, INF), (-1.0, -INF), (1.5, NAN), (INF, NAN), (NAN, NAN), (1e-30, 1e-30)],
 }
 
 
@@ -200,6 +210,39 @@ def test_functions_at_their_edges(name, dtype):
     np.testing.assert_array_equal(np.signbit(ours[numbers]), np.signbit(expected[numbers]))
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize(("op", "exact"), [(mg.power, np.power), (mg.arctan2, np.arctan2), (mg.hypot, np.hypot)])
+def test_functions_of_two_operands_at_their_edges(op, exact, dtype):
+    facts = np.finfo(dtype)
+    sizes = [
+        0,
+        0.5,
+        1,
+        2,
+        2.5,
+        3,
+        40,
+        INF,
+        NAN,
+        facts.max,
+        facts.tiny,
+        facts.smallest_subnormal,
+        1 + facts.eps,
+        1 - facts.epsneg,
+    ]
+    sizes += [times / facts.eps + more for times in (1, 2, 4) for more in (0, 1, -1)]
+    with np.errstate(all="ignore"):
+        numbers = np.array([sign * float(size) for size in sizes for sign in (1, -1)]).astype(dtype)
+        first, second = (one.ravel() for one in np.meshgrid(numbers, numbers))
+        expected = exact(first.astype(EXTENDED), second.astype(EXTENDED))
+        a, b = mg.vector(dtype=dtype), mg.vector(dtype=dtype)
+        ours = native([a, b], op(a, b))(first, second)
+        off = errors(ours, expected)
+    assert off.max() <= 1, f"{off.max():.2f} units at {first[off.argmax()]!r}, {second[off.argmax()]!r}"
+    kept = ~np.isnan(expected)
+    np.testing.assert_array_equal(np.signbit(ours[kept]), np.signbit(expected[kept]))
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_denormal_numbers_are_no_zeros(dtype):
     x = mg.vector("x", dtype=dtype)
@@ -210,7 +253,8 @@ def test_denormal_numbers_are_no_zeros(dtype):
     assert (powers > 0).all() and (powers < tiny).all()
     assert native([x], mg.exp(x))(np.array([np.log(EXTENDED(least)) - 1], dtype))[0] == 0
     same = np.array([least, -least, tiny / 4], dtype)
-    for function in (mg.expm1, mg.log1p, mg.tanh, mg.sin):
+    odd = (mg.sin, mg.tan, mg.arcsin, mg.arctan, mg.sinh, mg.tanh, mg.arcsinh, mg.arctanh)
+    for function in (mg.expm1, mg.log1p, *odd):
         np.testing.assert_array_equal(native([x], function(x))(same), same)
     np.testing.assert_array_equal(native([x], x * 1.5)(same), same * np.dtype(dtype).type(1.5))
 
