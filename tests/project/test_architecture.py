@@ -199,8 +199,8 @@ def test_sizes(capsys):
 # -- who may ask for the class of an op ------------------------------------------------------------------------------
 
 RULES = {
-    "ops", "rewrite", "compiler.shaped.rematerialize", "compiler.shaped.split_reductions", "compiler.cpu.implicit_gemm",
-    "compiler.cpu.prepack", "transforms.affine", "transforms.products", "transforms.folding",
+    "ops", "rewrite", "compiler.shaped.rematerialize", "compiler.shaped.output_order", "compiler.shaped.split_reductions",
+    "compiler.cpu.implicit_gemm", "compiler.cpu.prepack", "transforms.affine", "transforms.products", "transforms.folding",
 }  # fmt: skip
 """Ops themselves, and modules of patterns: what they look for is one arrangement of certain ops."""
 

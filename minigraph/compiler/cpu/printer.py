@@ -6,20 +6,16 @@ each column.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
 
+from minigraph.compiler.cpu.columns import WIDTH, ColumnWriter
 from minigraph.compiler.cpu.places import memory_type
 from minigraph.compiler.cpu.stage_shape import StageShape
-from minigraph.compiler.cpu.tiles import TileWriter
 from minigraph.compiler.loops.nest import Fold, Load, LoopNest
 from minigraph.compiler.loops.nest_writer import Known
 from minigraph.compiler.loops.scheduled import Gap, Stage
-from minigraph.compiler.scalar.scalar import INT64, DType, Value
-
-WIDTH = 256
-"""The number of columns that are folded at once, where the innermost axis is parallel."""
+from minigraph.compiler.scalar.scalar import INT64, Value
 
 AHEAD, CACHE_LINE = 2, 64
 """The distance, in rows of columns, at which memory is asked for, and the bytes that come at once."""
@@ -28,7 +24,7 @@ CHUNK = 1024
 """The number of slow values that are stored before they are folded: they stay in the first cache."""
 
 
-class Printer(TileWriter):
+class Printer(ColumnWriter):
     """Writes the loops of one nest."""
 
     def __init__(self, nest: LoopNest) -> None:
@@ -36,7 +32,6 @@ class Printer(TileWriter):
         self.kept_values: Known = {}
         self.spilled: dict[int, str] = {}
         """The values computed in earlier gaps, or the places on the stack with one for each column."""
-        self.column = ""
 
     # -- loops -------------------------------------------------------------------------------------------------------
 
@@ -78,48 +73,13 @@ class Printer(TileWriter):
             with self.moved_along(self.axes - 1, "%first"):
                 self._point()
 
-    @contextmanager
-    def columns(self) -> Iterator[None]:
-        """A loop over the columns of a block; nothing where rows are folded one by one."""
-        if not self.nest.by_column:
-            yield
-            return
-        with self.writer.loop("0", "%columns") as counter, self.moved_along(self.axes - 1, counter):
-            self.column = counter
-            yield
-
     def ready(self, lane: int, node: int) -> Value | None:
         """A value that was computed in an earlier gap, besides what needs no computation anyhow."""
         if node in self.kept_values:
             return self.kept_values[node]
         if node in self.spilled:
-            return self._on_stack(self.spilled[node], self.nest.dtype_of(node))
+            return self.on_stack(self.spilled[node], self.nest.dtype_of(node))
         return super().ready(lane, node)
-
-    # -- variables on the stack --------------------------------------------------------------------------------------
-
-    def _variable(self, dtype: DType) -> str:
-        """A variable on the stack, one for each column."""
-        name = "%" + self.writer.fresh("stack")
-        count = WIDTH if self.nest.by_column else 1
-        self.variables.append(f"  {name} = alloca [{count} x {memory_type(dtype)}], align 64")
-        return name
-
-    def _slot(self, name: str, dtype: DType) -> str:
-        """The place of a variable of the current column."""
-        if not self.nest.by_column:
-            return name
-        return self.writer.let(f"getelementptr inbounds {memory_type(dtype)}, ptr {name}, i64 {self.column}")
-
-    def _on_stack(self, name: str, dtype: DType) -> Value:
-        """The value of a variable."""
-        return self.element(self._slot(name, dtype), dtype)
-
-    def _spill(self, value: Value) -> str:
-        """A new variable that holds a value."""
-        name = self._variable(value.dtype)
-        self.put(value, self._slot(name, value.dtype))
-        return name
 
     # -- stages ------------------------------------------------------------------------------------------------------
 
@@ -155,21 +115,32 @@ class Printer(TileWriter):
 
     def _together(self, stage: Stage) -> None:
         """Adds one element, or one of each column, to the folds of a stage, and stores what the stage stores."""
-        with self.columns():
+
+        def body() -> None:
             known: Known = {}
             self._add(stage, known)
             self._store(stage, known)
 
+        self.each_column(body)
+
     def _buffered(self, stage: Stage) -> None:
         """The same, what is folded being kept in buffers first."""
-        buffers: dict[int, str] = {}
-        with self.columns():
+        folded = dict.fromkeys(one for k in stage.folds for one in self.nest.arguments_of(k))
+        buffers = {one: self.variable(self.nest.dtype_of(one)) for one in folded}
+
+        def fill() -> None:
             known: Known = {}
-            for argument in dict.fromkeys(one for k in stage.folds for one in self.nest.arguments_of(k)):
-                buffers[argument] = self._spill(self.compute(argument, known))
+            for argument, name in buffers.items():
+                self._keep(self.compute(argument, known), name)
             self._store(stage, known)
-        with self.columns():
-            self._add(stage, {one: self._on_stack(name, self.nest.dtype_of(one)) for one, name in buffers.items()})
+
+        self.each_column(fill)
+        kinds = [(one, name, self.nest.dtype_of(one)) for one, name in buffers.items()]
+        self.each_column(lambda: self._add(stage, {one: self.on_stack(name, dtype) for one, name, dtype in kinds}))
+
+    def _keep(self, value: Value, name: str) -> None:
+        """Put a value into a variable."""
+        self.put(value, self.slot(name, value.dtype))
 
     def _in_pieces(self, stage: Stage) -> None:
         """The innermost loop of a stage: a chunk is stored, then read again from the cache, and folded."""
@@ -192,7 +163,7 @@ class Printer(TileWriter):
             node, one = self.nest.nodes[k], self.accumulators[k]
             assert isinstance(node, Fold)
             x = self.compute(node.argument, known)
-            slots = [self._slot(name, dtype) for name, dtype in zip(one.slots, one.state, strict=True)]
+            slots = [self.slot(name, dtype) for name, dtype in zip(one.slots, one.state, strict=True)]
             state = [self.element(slot, dtype) for slot, dtype in zip(slots, one.state, strict=True)]
             position = Value(self.writer, self.index[self.order.serial[-1]] if self.order.serial else "0", INT64)
             for slot, value in zip(slots, one.add(state, x, position), strict=True):
@@ -207,24 +178,30 @@ class Printer(TileWriter):
             self.scatter(add, known)
 
     def write_gap(self, gap: Gap) -> None:
-        kept = [k for k in gap.kept if not (self.nest.by_column and isinstance(self.nest.nodes[k], Load))]
+        kept = [k for k in gap.kept if not (self.in_columns and isinstance(self.nest.nodes[k], Load))]
         if not (gap.stores or gap.scatters or kept or gap.ended or gap.begun):
             return
-        with self.columns():
+        needed = dict.fromkeys([*gap.ended, *kept])
+        spilled = {k: self.variable(self.nest.dtype_of(k)) for k in needed} if self.in_columns else {}
+        for k in gap.begun:
+            self.accumulators[k].slots = [self.variable(dtype) for dtype in self.accumulators[k].state]
+
+        def body() -> None:
             known: Known = {}
             for k in gap.ended:
                 one = self.accumulators[k]
-                state = [self._on_stack(name, dtype) for name, dtype in zip(one.slots, one.state, strict=True)]
+                state = [self.on_stack(name, dtype) for name, dtype in zip(one.slots, one.state, strict=True)]
                 known[k] = one.result(state, self.nest.dtype_of(k))
             self._store(gap, known)
-            for k in dict.fromkeys([*gap.ended, *kept]):
+            for k in needed:
                 value = self.compute(k, known)
-                if self.nest.by_column:
-                    self.spilled[k] = self._spill(value)
+                if k in spilled:
+                    self._keep(value, spilled[k])
                 else:
                     self.kept_values[k] = value
             for k in gap.begun:
-                one = self.accumulators[k]
-                one.slots = [self._variable(dtype) for dtype in one.state]
-                for name, value in zip(one.slots, one.initial(self.writer), strict=True):
-                    self.put(value, self._slot(name, value.dtype))
+                for name, value in zip(self.accumulators[k].slots, self.accumulators[k].initial(self.writer), strict=True):
+                    self._keep(value, name)
+
+        self.each_column(body)
+        self.spilled |= spilled

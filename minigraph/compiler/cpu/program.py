@@ -22,6 +22,7 @@ from minigraph.compiler.cpu.scan_runtime import LoopWords, WalkWords, loop_kerne
 from minigraph.compiler.cpu.tiles import in_tiles
 from minigraph.compiler.cpu.written_out import written_out
 from minigraph.compiler.loops.nest import LoopNest, describe
+from minigraph.compiler.loops.scheduled import ScheduledNest
 from minigraph.compiler.passes import Pass
 from minigraph.compiler.plan.frame import Frame, Outline
 from minigraph.compiler.plan.program import Program
@@ -82,12 +83,12 @@ class Work(Record):
     extent: int
 
 
-def work_of(step: NestStep) -> Work:
-    """The work of a nest; none where it must not be divided."""
-    nest, lengths = step.nest, step.bindings.sizes
+def work_of(step: NestStep, nest: LoopNest) -> Work:
+    """The work of a step whose loops are those of a nest; none where it must not be divided."""
+    lengths = step.bindings.sizes
     if any(one.indices for one in nest.scatters):  # elements may meet where they are put
         return Work(0, 0, 1)
-    kept = [size for size, fold in zip(lengths, nest.folded, strict=True) if not fold]
+    kept = [lengths[axis] for axis in ScheduledNest(nest).parallel]
     return Work(nest.points(lengths) * sum([one.op.cost for one in step.variables]), step.moved, kept[0] if kept else 1)
 
 
@@ -137,7 +138,7 @@ class NativeProgram(Program):
         compiled = compile_nests(structures)
         self.kernels = {k: compiled[nest] for k, nest in zip(self.nests, structures, strict=True)}
         self.addresses = [compiled[nest].address for nest in structures]
-        work = [work_of(step) for step in self.nests.values()]
+        work = [work_of(step, nest) for step, nest in zip(self.nests.values(), structures, strict=True)]
         self.work = Template([number for one in work for number in (one.operations, one.moved, one.extent)])
         columns = [(nest.by_column, nest.by_column and nest.folded.count(False) == 1) for nest in structures]
         self.by_column, self.in_columns = np.array(columns, bool).reshape(-1, 2).T

@@ -21,6 +21,8 @@ SHORT, CLOSE = 8, 8
 """The most points that are written out where nothing is folded, or where their number is left open, which settles it; and the
 most elements by which neighbours may lie apart.
 """
+MOST_COLUMNS = 16
+"""The most columns of known number that are written out within the loops that fold them."""
 LONG = 8
 """The least number of points along the loop that becomes the innermost."""
 
@@ -29,20 +31,34 @@ def written_out(step: NestStep) -> LoopNest | None:
     """The nest of a step with its short inner loops written out; None if that is not worth it."""
     nest, lengths = step.nest, step.bindings.sizes
     kept = [axis for axis, fold in enumerate(nest.folded) if not fold]
-    out = [axis for axis, fold in enumerate(nest.folded) if fold] or kept[-1:]
-    around = [axis for axis in kept if axis not in out]
-    short = [lengths[axis] for axis in out]
-    if nest.scatters or nest.shared is not None or not around or plain(lengths[around[-1]]) < LONG:
-        return None
-    points = math.prod(map(plain, short))
-    most = MOST_POINTS if any(nest.folded) and all(isinstance(size, int) for size in short) else SHORT
+    folded = [axis for axis, fold in enumerate(nest.folded) if fold]
+    last = folded[-1] if folded else -1
+    columns = [axis for axis in kept if axis > last] if folded else kept[-1:]
+    for out, around in ((folded, kept), (columns, folded or kept[:-1])):
+        if out and around and not nest.scatters and plain(lengths[around[-1]]) >= LONG and _is_short(step, out):
+            return _changed(step, out, around[-1])
+    return None
+
+
+def _is_short(step: NestStep, axes: Sequence[int]) -> bool:
+    """Whether the points along axes are few enough to be written out."""
+    nest, lengths = step.nest, step.bindings.sizes
+    if nest.shared in axes or (nest.shared is not None and 0 in axes):
+        return False
+    points = math.prod([plain(lengths[axis]) for axis in axes])
+    known = all(isinstance(lengths[axis], int) for axis in axes)
+    most = MOST_POINTS if known and nest.folded[axes[0]] else MOST_COLUMNS if known and any(nest.folded) else SHORT
     work = points * sum([1 + node.op.cost for node in nest.nodes if isinstance(node, Apply)])
-    if not 1 < points <= most or work > MOST_WORK:
-        return None
-    settled = tuple([index(size) if axis in out else 0 for axis, size in enumerate(lengths)])
+    return 1 < points <= most and work <= MOST_WORK
+
+
+def _changed(step: NestStep, out: Sequence[int], axis: int) -> LoopNest:
+    """The nest of a step with axes written out within the loop along an axis."""
+    nest = step.nest
+    sizes = tuple([index(size) if axis in out else 0 for axis, size in enumerate(step.bindings.sizes)])
     places = zip(nest.operands, step.bindings.strides, strict=True)
-    operands = tuple([_beside(one, strides, around[-1]) for one, strides in places])
-    return LoopNest(nest.folded, operands, nest.nodes, nest.stores, nest.scatters, None, None, settled)
+    operands = tuple([_beside(one, strides, axis) for one, strides in places])
+    return LoopNest(nest.folded, operands, nest.nodes, nest.stores, nest.scatters, nest.shared, None, sizes)
 
 
 def _beside(access: Access, strides: Sequence[Any], axis: int) -> Access:

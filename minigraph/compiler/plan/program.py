@@ -160,9 +160,8 @@ class Program(ABC):
         """Nests that fill an array with zeros, and then add what is in windows."""
         op = variable.op
         assert isinstance(op, Overlap)
-        zero, axes = self._over(variable)
-        literal = zero.node(Literal(variable.dtype, variable.dtype.type(0).tobytes()))
-        zero.store(literal, self.layouts[variable], variable.dtype, axes)
+        (zero, axes), nothing = self._over(variable), Literal(variable.dtype, variable.dtype.type(0).tobytes())
+        zero.store(zero.node(nothing), self.layouts[variable], variable.dtype, axes)
         yield self._step(zero, (variable,))
         if self.in_order:
             yield self._adding(variable, [0] * len(op.sizes), op.sizes)
@@ -184,7 +183,6 @@ class Program(ABC):
         inner = sum(offset * stride for offset, stride in zip(offsets, given.strides[ndim:], strict=True))
         within = [own.strides[axis] * dilation for axis, dilation in zip(op.axes, op.dilations, strict=True)]
         target = Layout(own.storage, (*steps, *within), own.offset + start)
-        source = Layout(given.storage, given.strides, given.offset + inner)
         several = any(extent > 1 for extent in extents)
         whole = [*patches[:ndim], *extents]
         order = [*range(ndim - 1), *range(ndim, len(whole)), ndim - 1] if several else [*range(len(whole))]
@@ -192,6 +190,7 @@ class Program(ABC):
         overlapping = frozenset(k for k, axis in enumerate(space) if several and (axis in op.axes or axis >= ndim))
         builder = self._builder(tuple([whole[axis] for axis in space]), overlapping)
         along = [space.index(axis) if axis in space else None for axis in range(len(whole))]
+        source = Layout(given.storage, given.strides, given.offset + inner)
         loads = [builder.node(Load(builder.place(one, variable.dtype, along))) for one in (target, source)]
         builder.store(builder.node(Apply(Add(), tuple(loads), variable.dtype)), target, variable.dtype, along)
         return self._step(builder, (variable,))
