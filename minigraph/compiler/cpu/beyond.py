@@ -14,8 +14,8 @@ KINDS = {"f32": ("float", "f"), "f64": ("double", "")}
 
 
 def lane_counts() -> tuple[int, ...]:
-    """The lengths of the vectors that a loop may use, of which other elements may be as short as 2 bytes."""
-    return tuple(2**k for k in range(1, 6) if 2**k * 2 <= register_bytes())
+    """The lengths of the vectors that a loop may use: those that fill a register with elements of 8, 4 or 2 bytes."""
+    return tuple(register_bytes() // size for size in (8, 4, 2))
 
 
 def variants(name: str, size: str) -> str:

@@ -42,7 +42,7 @@ def module_text(texts: Sequence[str]) -> str:
     width = f'"prefer-vector-width"="{8 * register_bytes()}"'
     attributes = [
         f"attributes #0 = {{ noinline nounwind {width} }}",
-        f"attributes #1 = {{ memory(none) nounwind willreturn {width} }}",
+        f"attributes #1 = {{ memory(none) nounwind optsize willreturn {width} }}",
     ]
     return _numbered("\n".join([*declarations, *bodies, *attributes]))
 
