@@ -177,7 +177,10 @@ def parts(dtype: DType, high: float, low: float) -> tuple[float, float]:
 
 
 def _log_to_base(x: Value, scale: tuple[float, float], two: tuple[float, float]) -> Value:
-    """log(x) / log(base), as the sum of a rounded part and what it lacks, given 1 / log(base) and log(2) / log(base)."""
+    """log(x) / log(base) as FreeBSD's e_log2.c has it: the sum of a rounded part and what it lacks.
+
+    scale: 1 / log(base). two: log(2) / log(base). Both are in two parts.
+    """
     form = FORMATS[x.dtype.itemsize]
     k, m = split_any(x)
     f = m - 1.0
