@@ -56,7 +56,7 @@ Power = tuple[Value, Value]
 """A power of 2 as two factors, each within the normal range where their product is not."""
 
 
-def rounded(x: Value, scale: float) -> tuple[Value, Power]:
+def _rounded(x: Value, scale: float) -> tuple[Value, Power]:
     """n = x * scale rounded to an integer, as a float, and 2**n, for small n."""
     form = FORMATS[x.dtype.itemsize]
     # 1.5 * 2**mantissa pushes the fraction out, and leaves n in the low bits, with twice the bias: half of both is an exponent
@@ -78,11 +78,20 @@ def _float_of(exponent: Value, dtype: DType) -> Value:
     return (exponent << FORMATS[dtype.itemsize].mantissa).bitcast(dtype)
 
 
-def reduced(x: Value) -> tuple[Value, Power, Value]:
+def _reduced(x: Value) -> tuple[Value, Power, Value]:
     """n, 2**n, and r with x = n * log(2) + r and |r| <= log(2) / 2."""
     form = FORMATS[x.dtype.itemsize]
-    n, power = rounded(x, 1 / math.log(2))
+    n, power = _rounded(x, 1 / math.log(2))
     return n, power, fma(n, -form.ln2[1], fma(n, -form.ln2[0], x))
+
+
+def reduced_sum(x: Value, low: Value) -> tuple[Value, Power, Value, Value]:
+    """The same of x + low, where `low` is what x lacks, and last what r lacks."""
+    form = FORMATS[x.dtype.itemsize]
+    n, power = _rounded(x, 1 / math.log(2))
+    rough, tail = fma(n, -form.ln2[0], x), fma(n, -form.ln2[1], low)
+    r = rough + tail
+    return n, power, r, (rough - r) + tail
 
 
 def _exponential(r: Value, power: Power) -> Value:
@@ -95,7 +104,7 @@ def _exponential(r: Value, power: Power) -> Value:
 def exp(x: Value) -> Value:
     """e**x."""
     form = FORMATS[x.dtype.itemsize]
-    _, power, r = reduced(clamp(x, form.zero, form.infinite))
+    _, power, r = _reduced(clamp(x, form.zero, form.infinite))
     return _exponential(r, power)
 
 
@@ -104,7 +113,7 @@ def exp2(x: Value) -> Value:
     """2**x."""
     form = FORMATS[x.dtype.itemsize]
     inside = clamp(x, form.zero / math.log(2), form.infinite / math.log(2))
-    n, power = rounded(inside, 1.0)
+    n, power = _rounded(inside, 1.0)
     return _exponential((inside - n) * math.log(2), power)
 
 
@@ -112,7 +121,7 @@ def exp2(x: Value) -> Value:
 def expm1(x: Value) -> Value:
     """e**x - 1."""
     form = FORMATS[x.dtype.itemsize]
-    n, power, r = reduced(clamp(x, -(form.mantissa + 8) * math.log(2), form.infinite))
+    n, power, r = _reduced(clamp(x, -(form.mantissa + 8) * math.log(2), form.infinite))
     fewer = small_power(select(n < 62.0, -n, -62.0))
     result = (fma(r * r, polynomial(r, form.exp_series), r) + (1.0 - fewer)) * power[0] * power[1]
     return select(intrinsic("fabs", x) < 2.0 ** -(form.mantissa + 2), x, result)
@@ -168,7 +177,10 @@ def parts(dtype: DType, high: float, low: float) -> tuple[float, float]:
 
 
 def _log_to_base(x: Value, scale: tuple[float, float], two: tuple[float, float]) -> Value:
-    """log(x) / log(base), as the sum of a rounded part and what it lacks, given 1 / log(base) and log(2) / log(base)."""
+    """log(x) / log(base) as FreeBSD's e_log2.c has it: the sum of a rounded part and what it lacks.
+
+    scale: 1 / log(base). two: log(2) / log(base). Both are in two parts.
+    """
     form = FORMATS[x.dtype.itemsize]
     k, m = split_any(x)
     f = m - 1.0

@@ -1,14 +1,15 @@
 """Hyperbolic functions and their inverses as branch-free arithmetic on scalar values, so that loops over them are vectorized.
 
 With |x| = n * log(2) + r they follow from cosh(r) and sinh(r), and from 2**n, by the theorems of addition. The inverses are
-those of fdlibm (1993), logarithms of 1 + u.
+those of fdlibm (1993), logarithms of 1 + u. The polynomials are Taylor's in float64, and interpolate at Chebyshev's points in
+float32.
 """
 
 from __future__ import annotations
 
 import math
 
-from minigraph.compiler.scalar.elementary import FORMATS, clamp, expm1, log_of_sum, reduced, small_power
+from minigraph.compiler.scalar.elementary import FORMATS, clamp, expm1, log_of_sum, reduced_sum, small_power
 from minigraph.compiler.scalar.scalar import Value, copysign, fma, in_float32, intrinsic, polynomial, select
 
 SINH = {
@@ -26,14 +27,16 @@ COSH = {
 
 def _sum_of_exponentials(x: Value, sign: float) -> Value:
     """(exp(|x|) + sign * exp(-|x|)) / 2, for a sign of 1 or -1."""
-    n, power, r = reduced(clamp(intrinsic("fabs", x), 0.0, FORMATS[x.dtype.itemsize].infinite + 1.0))
+    inside = clamp(intrinsic("fabs", x), 0.0, FORMATS[x.dtype.itemsize].infinite + 1.0)
+    n, power, r, rest = reduced_sum(inside, x.like(0.0))
     square = r * r
-    sine = fma(r * square, polynomial(square, SINH[x.dtype.itemsize]), r)
-    cosine = square * polynomial(square, COSH[x.dtype.itemsize])
+    sine = fma(r * square, polynomial(square, SINH[x.dtype.itemsize]), rest)  # less r
+    cosine = square * polynomial(square, COSH[x.dtype.itemsize])  # less 1
     inverse = small_power(select(n < 60.0, n, 60.0) * -2.0) * sign
     alike, other = 1.0 + inverse, 1.0 - inverse
     lost = inverse - (alike - 1.0)
-    return (alike + (fma(other, sine, alike * cosine) + lost)) * 0.5 * power[0] * power[1]
+    small = fma(other, sine, fma(alike, cosine, lost))
+    return (alike + fma(other, r, small)) * 0.5 * power[0] * power[1]
 
 
 @in_float32

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 
-from minigraph.compiler.scalar.elementary import FORMATS, clamp, parts, rounded, split_any
+from minigraph.compiler.scalar.elementary import FORMATS, clamp, parts, reduced_sum, split_any
 from minigraph.compiler.scalar.scalar import Value, copysign, fma, fused, in_float32, intrinsic, polynomial, select
 
 SERIES = {
@@ -58,12 +58,8 @@ def _of_magnitude(size: Value, b: Value) -> Value:
     product = exponent.instruction("fmul", log)
     low = fused(exponent, log, -product) + exponent * log_low
     low = select(intrinsic("fabs", product) < -form.zero, low, 0.0)
-    inside = clamp(product, form.zero, form.infinite)
-    n, scale = rounded(inside, 1 / math.log(2))
-    rough, tail = fma(n, -form.ln2[0], inside), fma(n, -form.ln2[1], low)
-    r = rough + tail
-    series = fma(r * r, polynomial(r, form.exp_series), (rough - r) + tail)
-    return (series + r + 1.0) * scale[0] * scale[1]
+    _, scale, r, rest = reduced_sum(clamp(product, form.zero, form.infinite), low)
+    return (fma(r * r, polynomial(r, form.exp_series), rest) + r + 1.0) * scale[0] * scale[1]
 
 
 @in_float32
