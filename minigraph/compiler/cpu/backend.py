@@ -16,8 +16,11 @@ from minigraph.compiler.pipeline import PASSES, SECLUDE
 from minigraph.compiler.shape_cache import Arrays, CompilingBackend, PlannedRegion, Shapes
 from minigraph.core.dimensions import SMALLEST, Dimensions, Sizes
 from minigraph.core.graph import Array, Graph
-from minigraph.rewrite.partition import PRODUCTS, Region
+from minigraph.rewrite.partition import Region
 from minigraph.rewrite.partition import partition as regions_of
+
+FLOATS = ("float16", "float32", "float64")
+INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 
 MOST_PROGRAMS = 64
 """The number of programs that a region keeps; each holds for all sizes that answer the questions of its planning alike."""
@@ -77,8 +80,8 @@ class CompiledRegion(PlannedRegion[NativePlan]):
 
 
 def _products() -> tuple[str, ...]:
-    """The dtypes of matrix products that can be compiled."""
-    return PRODUCTS if library_path() is not None else ()
+    """The dtypes of matrix products that can be compiled: those of floats need OpenBLAS."""
+    return INTEGERS if library_path() is None else FLOATS + INTEGERS
 
 
 def partition(graph: Graph) -> Graph:

@@ -32,7 +32,6 @@ from minigraph.compiler.shaped.layout import Layout, piece
 from minigraph.compiler.shaped.target_ops import Packed, PackedMatMul, ScatteredMatMul
 from minigraph.core.graph import Variable
 from minigraph.core.record import Record
-from minigraph.ops.linear.products import MatMul
 
 SMALL_MATRIX = 2**20
 """Bytes of a matrix that a core's cache holds while it is multiplied by."""
@@ -64,15 +63,13 @@ class Call(Record):
 def call_of(variable: Variable, seen: Seen) -> Call:
     """The call of a product, or of the packing of a matrix."""
     match variable.op:
-        case MatMul():
-            return _plain(variable, seen)
         case Packed():
             return _packing(variable, seen)
         case PackedMatMul():
             return _packed(variable, seen)
         case ScatteredMatMul():
             return _scattered(variable, seen)
-    raise AssertionError(f"{variable!r} is no product")
+    return _plain(variable, seen)
 
 
 def _plain(variable: Variable, seen: Seen) -> Call:
@@ -91,7 +88,8 @@ def _plain(variable: Variable, seen: Seen) -> Call:
         a_leading=first[1], b_leading=second[1], c_leading=max(columns, 1),
         height=height, a_stride=stack[0], b_stride=stack[1], c_stride=rows * columns, split=split,
     )  # fmt: skip
-    return Call(OWN if is_own(rows, columns, inner, second[0] == TRANSPOSED) else BLAS, words, parts)
+    own = variable.dtype.kind != "f" or is_own(rows, columns, inner, second[0] == TRANSPOSED)
+    return Call(OWN if own else BLAS, words, parts)
 
 
 def _packing(variable: Variable, seen: Seen) -> Call:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from functools import cache
 
+import numpy as np
+
 from minigraph.compiler.cpu.blas import blas
 from minigraph.compiler.cpu.gemm import ROWS, gemm_text
 from minigraph.compiler.cpu.jit import Code, define, register_bytes
+from minigraph.compiler.cpu.scalar_printer import llvm_type
 from minigraph.compiler.cpu.vectors import REGISTER_BYTES
 from minigraph.compiler.cpu.words import Pointer, Words, expanded
 from minigraph.core.locks import once
@@ -209,7 +212,7 @@ from a matrix whose elements lie where two tables say.
 
 @cache
 def product_kernel(dtype: str, kind: str) -> int:
-    """The address of a kernel for stacks of products of a float dtype, of a kind, or of what packs a matrix for it.
+    """The address of a kernel for stacks of products of a dtype, of a kind, or of what packs a matrix for it.
 
     Its words are places, and then those that `Call` gives it.
     """
@@ -242,8 +245,8 @@ def _own_code(dtype: str) -> Code:
 
 
 def _scalar(dtype: str) -> str:
-    """LLVM's name of a float dtype."""
-    return "float" if dtype == "float32" else "double"
+    """LLVM's name of a dtype."""
+    return llvm_type(np.dtype(dtype))
 
 
 def _text(kernel: str, kind: type[Words], call: str = "") -> str:

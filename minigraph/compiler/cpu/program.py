@@ -19,6 +19,7 @@ from minigraph.compiler.cpu.products import ProductWords, product_kernel
 from minigraph.compiler.cpu.runtime import pool, thread_count
 from minigraph.compiler.cpu.runtime_text import StepWords
 from minigraph.compiler.cpu.scan_runtime import LoopWords, WalkWords, loop_kernel
+from minigraph.compiler.cpu.widen_products import widen_products
 from minigraph.compiler.loops.nest import LoopNest, describe
 from minigraph.compiler.passes import Pass
 from minigraph.compiler.plan.frame import Frame, Outline
@@ -106,6 +107,7 @@ def split_reductions(graph: Graph) -> Graph:
 
 
 SHAPED = (
+    Pass(widen_products, needed=True),
     Pass(rematerialize),
     Pass(implicit_gemm),
     Pass(split_products),

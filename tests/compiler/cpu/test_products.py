@@ -72,6 +72,40 @@ def test_products_of_any_size_in_any_number_of_parts(dtype, own):
                 np.testing.assert_array_equal(whole, wholes[0])
 
 
+@pytest.mark.parametrize("dtype", ["int32", "int64", "uint32", "uint64"])
+def test_products_of_integers_wrap_around_as_numpys_do(dtype):
+    rng = np.random.default_rng(7)
+    for rows, columns, depth in [*product(*BLOCK_EDGES.values())][::7]:
+        ends = np.iinfo(dtype)
+        a, b = (rng.integers(ends.min, ends.max, size, dtype, True) for size in ((rows, depth), (depth, columns)))
+        for split in (1, 2):
+            np.testing.assert_array_equal(multiply(a, b, True, 3, split), a @ b)
+            np.testing.assert_array_equal(multiply(a.T.copy().T, b.T.copy().T, True, 2, split), a @ b)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"])
+@pytest.mark.parametrize("shapes", [((70, 300), (300, 45)), ((3, 20, 9), (9, 40)), ((300,), (300,)), ((5, 2, 0), (5, 0, 3))])
+def test_functions_multiply_integers_as_numpy_does(dtype, shapes):
+    rng, ends = np.random.default_rng(8), np.iinfo(dtype)
+    a, b = (rng.integers(ends.min, ends.max, size, dtype, True) for size in shapes)
+    x, y = (mg.tensor(dtype=dtype, shape=(None,) * one.ndim) for one in (a, b))
+    f = native([x, y], mg.matmul(x, y) + 1)
+    np.testing.assert_array_equal(f(a, b), np.matmul(a, b) + np.ones((), dtype))
+    assert "MatMul" in f.source()
+
+
+@pytest.mark.parametrize("shapes", [((70, 300), (300, 45)), ((3, 20, 9), (9, 40)), ((300,), (300,))])
+def test_products_of_16_bit_floats_are_rounded_once(shapes):
+    rng = np.random.default_rng(9)
+    a, b = (rng.normal(size=size).astype("float16") for size in shapes)
+    x, y = (mg.tensor(dtype="float16", shape=(None,) * one.ndim) for one in (a, b))
+    f = native([x, y], mg.matmul(x, y))
+    product, a, b = f(a, b), a.astype(float), b.astype(float)
+    exact, rounding = np.matmul(a, b), 1e-6 * np.matmul(np.abs(a), np.abs(b))
+    assert (np.abs(product - exact) <= 0.5 * np.spacing(np.abs(exact).astype("float16")).astype(float) + rounding).all()
+    assert "MatMul" in f.source()
+
+
 @pytest.mark.parametrize("own", [True, False])
 def test_products_keep_nan_and_infinity_where_they_are(own):
     rng = np.random.default_rng(6)
