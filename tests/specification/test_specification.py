@@ -42,7 +42,7 @@ NAMES = """
     function In Out grad vjp jvp jacobian hessian hessian_vector_product disconnected_grad grad_clip grad_scale grad_reverse
     constant shared tensor clone pprint debugprint
 """
-FACTORIZATIONS = "solve cholesky inv det slogdet svd eigh qr"
+FACTORIZATIONS = "solve solve_triangular cho_solve cholesky inv det slogdet svd eigh qr"
 DRAWS = "uniform normal bernoulli integers permutation choice categorical"
 
 
