@@ -22,6 +22,7 @@ from minigraph.ops.array.arranging import *
 from minigraph.ops.array.creation import *
 from minigraph.ops.array.indexing import *
 from minigraph.ops.array.shape import *
+from minigraph.ops.array.sorting import *
 from minigraph.ops.array.windows import *
 from minigraph.ops.control import *
 from minigraph.ops.elementwise.activation import *
@@ -83,7 +84,8 @@ __all__ = [
     "arange", "eye", "full", "full_like", "linspace", "ones", "ones_like", "tri", "zeros", "zeros_like",
     "binary_crossentropy", "categorical_crossentropy", "one_hot", "sigmoid_binary_crossentropy", "softmax_crossentropy",
     "cast", "identity",
-    "argsort", "inc_subtensor", "index", "nonzero", "set_subtensor", "sort", "take", "take_along_axis", "unique",
+    "inc_subtensor", "index", "nonzero", "set_subtensor", "take", "take_along_axis",
+    "argsort", "sort", "topk", "unique",
     "batched_dot", "dot", "einsum", "matmul", "tensordot",
     "center", "normalize_by", "standardize",
     "average_pool", "global_average_pool", "max_pool",

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from minigraph.core.errors import InvalidTypeError
-from minigraph.ops.array import arranging, creation, indexing
+from minigraph.ops.array import arranging, creation, indexing, sorting
 from minigraph.ops.array import shape as shapes
 from minigraph.ops.elementwise import activation, arithmetic, comparison, special, transcendental
 from minigraph.ops.elementwise import base as elementwise
@@ -18,7 +18,7 @@ from minigraph.ops.reduce import crossentropy, reduction, running, softmax, stat
 
 _MODULES = (
     activation, arithmetic, arranging, comparison, creation, crossentropy, elementwise, indexing, linear, reduction, running,
-    shapes, softmax, special, statistics, transcendental,
+    shapes, softmax, sorting, special, statistics, transcendental,
 )  # fmt: skip
 
 

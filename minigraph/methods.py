@@ -12,7 +12,7 @@ from minigraph.core.errors import InvalidValueError
 from minigraph.core.graph import Array, Variable
 from minigraph.core.loading import loaded
 from minigraph.core.state import assign, on_host, snapshot
-from minigraph.ops.array import arranging, indexing
+from minigraph.ops.array import arranging, indexing, sorting
 from minigraph.ops.array import shape as shapes
 from minigraph.ops.elementwise import arithmetic
 from minigraph.ops.elementwise import base as elementwise
@@ -115,8 +115,8 @@ class Methods:
     take = indexing.take
     repeat = arranging.repeat
     nonzero = indexing.nonzero
-    sort = indexing.sort
-    argsort = indexing.argsort
+    sort = sorting.sort
+    argsort = sorting.argsort
 
     # -- reductions and products -------------------------------------------------------------------------------------
 

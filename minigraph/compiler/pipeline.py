@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from minigraph.compiler.passes import Pass
 from minigraph.compiler.scalar.seclude import seclude
-from minigraph.rewrite.algebra import simplify
+from minigraph.rewrite.algebra import expand_outer_products, simplify
+from minigraph.rewrite.flatten_stacks import flatten_stacks
 from minigraph.rewrite.fold import fold
 from minigraph.rewrite.lift_loops import lift_loops
 from minigraph.rewrite.lower import lower, strip
@@ -24,8 +25,10 @@ PASSES = (
     Pass(trace_sizes),
     Pass(merge),
     Pass(simplify),
+    Pass(flatten_stacks),
     Pass(tidy_loops),
     Pass(lift_loops),
+    Pass(expand_outer_products),
     Pass(fold),
     Pass(simplify),
     Pass(push_slices),

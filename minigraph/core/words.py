@@ -49,6 +49,8 @@ THEANO: Mapping[str, str] = {
     "nlinalg.qr(x)": "mg.linalg.qr(x)",
     "slinalg.cholesky(x)": "mg.linalg.cholesky(x)",
     "slinalg.solve(x, y)": "mg.linalg.solve(x, y)",
+    "slinalg.solve_lower_triangular(x, y)": "mg.linalg.solve_triangular(x, y, lower=True)",
+    "slinalg.solve_upper_triangular(x, y)": "mg.linalg.solve_triangular(x, y)",
     "nnet.logsoftmax(x)": "mg.log_softmax(x)",
     "nnet.hard_sigmoid(x)": "mg.clip(0.2 * x + 0.5, 0, 1)",
     "nnet.ultra_fast_sigmoid(x)": "mg.sigmoid(x)",

@@ -18,10 +18,11 @@ from minigraph.core.graph import Array, Constant, Op, Variable, evaluated
 from minigraph.core.guard import with_guarded_methods
 from minigraph.core.static import filled
 from minigraph.core.types import TensorType, as_dtype, as_dtype_or_float, as_ints, default_float, float_dtype, tensor_type
-from minigraph.ops.array.indexing import argsort, index, take
+from minigraph.ops.array.indexing import index, take
 from minigraph.ops.array.selection import Counting
 from minigraph.ops.array.shape import broadcast_to, expand_dims, shape
 from minigraph.ops.array.sizes import Sizes, fill_sizes, split_sizes
+from minigraph.ops.array.sorting import argsort
 from minigraph.ops.control import Advance
 from minigraph.ops.elementwise.arithmetic import maximum, minimum
 from minigraph.ops.elementwise.base import Elementwise, Operand, cast

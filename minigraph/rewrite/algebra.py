@@ -212,10 +212,17 @@ RULES: tuple[Rule, ...] = (
     merge_dimshuffles,
     merge_reshapes,
     join_parts,
-    multiply_outer,
 )
+
+OUTER_RULES: tuple[Rule, ...] = (multiply_outer,)
+"""The rules that are applied last, since passes on products find them by their op."""
 
 
 def simplify(graph: Graph) -> Graph:
-    """The graph with the rules of this module applied."""
+    """The graph with the rules of this module applied, but for those of outer products."""
     return rewrite(graph, RULES)
+
+
+def expand_outer_products(graph: Graph) -> Graph:
+    """The graph with outer products computed element for element."""
+    return rewrite(graph, OUTER_RULES)

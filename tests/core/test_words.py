@@ -59,6 +59,8 @@ COMPUTES = {
     "qr": tuple(np.linalg.qr(A)),
     "cholesky": np.linalg.cholesky(POSITIVE),
     "solve": np.linalg.solve(A, B),
+    "solve_lower_triangular": np.linalg.solve(np.tril(A), B),
+    "solve_upper_triangular": np.linalg.solve(np.triu(A), B),
     "logsoftmax": A - np.log(np.exp(A).sum(1, keepdims=True)),
     "hard_sigmoid": np.clip(0.2 * A + 0.5, 0, 1),
     "ultra_fast_sigmoid": 1 / (1 + np.exp(-A)),

@@ -161,8 +161,8 @@ def test_a_singular_matrix_does_not_spoil_the_stack_that_it_is_in() -> None:
 @pytest.mark.parametrize("kind", [np.linalg.LinAlgError, ValueError, mg.errors.LinearAlgebraError])
 def test_what_numpy_raises_is_caught_as_numpys_and_as_ours(kind: type[Exception], backend: str) -> None:
     x = mg.dmatrix("x")
-    calls = [mg.linalg.inv, mg.linalg.cholesky, lambda a: mg.linalg.solve(a, a)]
-    bad = [np.zeros((2, 2)), -np.eye(2), np.ones((2, 2))]
+    calls = [mg.linalg.inv, mg.linalg.cholesky, lambda a: mg.linalg.solve(a, a), lambda a: mg.linalg.solve_triangular(a, a)]
+    bad = [np.zeros((2, 2)), -np.eye(2), np.ones((2, 2)), np.diag([1.0, 0.0])]
     for call, value in zip(calls, bad, strict=True):
         f = mg.function([x], call(x), backend=backend)  # here
         with pytest.raises(kind, match="test_linalg"):
@@ -180,3 +180,47 @@ def test_a_derivative_of_a_determinant_that_leaves_the_range_takes_no_other_alon
     np.testing.assert_allclose(f(a), expected, rtol=1e-14)
     exchanged = [1, 0, 2]
     np.testing.assert_allclose(f(a[:, exchanged]), -expected[:, exchanged], rtol=1e-14)
+
+
+@on_each
+@pytest.mark.parametrize("lower", [False, True])
+@pytest.mark.parametrize("transpose", [False, True])
+@pytest.mark.parametrize(
+    "sizes", [((5, 5), (5, 3)), ((4, 5, 5), (1, 5, 2)), ((1, 5, 5), (3, 5, 2)), ((0, 0), (0, 3)), ((3, 3), (3, 0))]
+)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_triangular_equations_read_one_half_in_any_layout(dtype, sizes, transpose, lower, backend):
+    rng = np.random.default_rng(4)
+    a, b = (rng.normal(size=size).astype(dtype) for size in sizes)
+    a += 4 * np.eye(a.shape[-1], dtype=dtype)
+    half = np.tril(a) if lower else np.triu(a)
+    expected = np.linalg.solve(half.mT if transpose else half, b)
+    a = np.where(half == 0, np.asarray(np.nan, dtype), a)
+    x, y = (mg.tensor(dtype=dtype, shape=[1 if size == 1 else None for size in one.shape]) for one in (a, b))
+    f = mg.function([x, y], mg.linalg.solve_triangular(x, y, lower, transpose), backend=backend)
+    turned = mg.function([x, y], mg.linalg.solve_triangular(mg.swapaxes(x, -1, -2), y, lower, transpose), backend=backend)
+    for given in (a, a.mT.copy().mT):
+        np.testing.assert_allclose(f(given, b), expected, rtol=1e-4 if dtype == "float32" else 1e-11)
+    np.testing.assert_allclose(turned(a.mT, b.copy()), expected, rtol=1e-4 if dtype == "float32" else 1e-11)
+
+
+@on_each
+def test_the_factor_of_a_matrix_is_numpys_on_each_backend(backend):
+    a = np.random.default_rng(5).normal(size=(3, 40, 40)).astype("float32")
+    a = np.asarray(a @ a.mT + np.eye(40, dtype="float32"), order="F")
+    x = mg.tensor(dtype="float32", shape=(None, None, None))
+    given = np.where(np.tri(40, dtype=bool), a, np.nan).astype("float32")
+    np.testing.assert_allclose(
+        mg.function([x], mg.linalg.cholesky(x), backend=backend)(given), np.linalg.cholesky(a), atol=1e-4
+    )
+
+
+def test_the_likelihood_of_a_gaussian_process_has_its_gradient():
+    x, y = RNG.normal(size=(6, 2)), RNG.normal(size=6)
+    distances = ((x[:, None] - x) ** 2).sum(-1)
+
+    def likelihood(scale: mg.Variable) -> mg.Variable:
+        factor = mg.linalg.cholesky(mg.exp(-distances * scale) + 0.1 * np.eye(6))
+        return (y * mg.linalg.cho_solve(factor, y)).sum() / 2 + mg.log(mg.diag(factor)).sum()
+
+    testing.verify_grad(likelihood, [np.array(0.7)], order=2)

@@ -15,7 +15,7 @@ from minigraph.core.errors import MinigraphError
 from minigraph.core.graph import Composite, Graph, Item, Leaf, Variable
 from minigraph.operators import Operators
 from minigraph.ops import control
-from minigraph.ops.array import arranging, creation, indexing, shape, windows
+from minigraph.ops.array import arranging, creation, indexing, shape, sorting, windows
 from minigraph.ops.elementwise import activation, arithmetic, comparison, special, transcendental
 from minigraph.ops.elementwise import base as elementwise
 from minigraph.ops.linear import convolution, linalg, pooling
@@ -59,6 +59,7 @@ MODULES = (
     running,
     softmax,
     indexing,
+    sorting,
     arranging,
     activation,
     linear,

@@ -200,7 +200,8 @@ def test_sizes(capsys):
 
 RULES = {
     "ops", "rewrite", "compiler.shaped.rematerialize", "compiler.shaped.output_order", "compiler.shaped.split_reductions",
-    "compiler.cpu.implicit_gemm", "compiler.cpu.prepack", "transforms.affine", "transforms.products", "transforms.folding",
+    "compiler.cpu.implicit_gemm", "compiler.cpu.prepack", "compiler.cpu.widen_products", "transforms.affine",
+    "transforms.products", "transforms.folding",
 }  # fmt: skip
 """Ops themselves, and modules of patterns: what they look for is one arrangement of certain ops."""
 
@@ -218,8 +219,9 @@ EXCEPTIONS = {
         compiler.schedule: Scan, compiler.loops.fusion: Scan, compiler.plan.program: Scan, compiler.shaped.copies: Scan,
         gradient: Scan, layers.core.computation_graph: Scan""",
     "each kind of product has a call of its own": """
-        compiler.cpu.product_calls: MatMul Packed PackedMatMul ScatteredMatMul, compiler.cpu.program: Packed,
-        compiler.shaped.copies: MatMul Packed PackedMatMul ScatteredMatMul""",
+        compiler.cpu.product_calls: Packed PackedMatMul ScatteredMatMul, compiler.cpu.program: Packed,
+        compiler.shaped.copies: IntegerMatMul MatMul Packed PackedMatMul ScatteredMatMul""",
+    "a library has functions for certain ops": "compiler.cpu.lapack: Cholesky SolveTriangular",
     "what is written piece by piece takes several kernels": """
         compiler.loops.subbuffers: Assign Concatenate, compiler.plan.program: Assign Concatenate Overlap""",
     "annotations of a graph are found by their ops": """

@@ -6,12 +6,15 @@ import numpy as np
 import pytest
 
 import minigraph as mg
+from minigraph.compiler.choose import INTERPRETED
 from minigraph.compiler.scalar.seclude import seclude
 from minigraph.core.graph import Graph
 from minigraph.ops.control import with_default_update
 from minigraph.ops.elementwise.arithmetic import Multiply
+from minigraph.ops.linear.products import MatMul
 from minigraph.ops.random import RandomBits
-from minigraph.rewrite.algebra import simplify
+from minigraph.rewrite.algebra import expand_outer_products, simplify
+from minigraph.rewrite.flatten_stacks import flatten_stacks
 from minigraph.rewrite.fold import fold
 from minigraph.rewrite.lift_loops import lift_loops
 from minigraph.rewrite.lower import lower, strip
@@ -105,6 +108,39 @@ def test_tidy_loops():
 def test_lift_loops():
     x, w, rows, _ = looped()
     assert_golden("lift_loops", change(lift_loops, tidy_loops(lowered(graph([x, w], rows)))))
+
+
+def test_flatten_stacks():
+    x, w, g, column = tensor("x", None, 2, 3), tensor("w", 3, 4), tensor("g", None, 2, 4), tensor("column", 5, 4, 1)
+    total = mg.matmul(mg.swapaxes(x, 1, 2), g).sum(0)
+    assert_golden("flatten_stacks", change(flatten_stacks, graph([x, w, g, column], x @ w, total, w @ column)))
+
+
+def test_stacks_that_stay():
+    x, w, y, many = tensor("x", 5, 2, 3), tensor("w", 3, 4), tensor("y", 5, 3, 4), tensor("many", 5, 64, 3)
+    upright, stretched = tensor("upright", 5, 3, 2), mg.broadcast_to(tensor("row", 2, 3), (5, 2, 3))
+    before = graph([x, w, y, many], x @ y, many @ w, mg.swapaxes(upright, 1, 2) @ w, stretched @ w, w.T @ upright)
+    assert nothing(flatten_stacks, before)
+    product = x @ y
+    assert nothing(flatten_stacks, graph([x, y], product.sum(0), product.sum((0, 1)), mg.matmul(upright, x).sum(0)))
+    shared = mg.matmul(mg.swapaxes(x, 1, 2), x)
+    assert nothing(flatten_stacks, graph([x], shared, shared.sum(0)))
+
+
+def test_expand_outer_products():
+    a, b = tensor("a", None, 1), tensor("b", 1, 4)
+    assert_golden("expand_outer_products", change(expand_outer_products, graph([a, b], a @ b)))
+    assert nothing(expand_outer_products, graph([a, b], b @ b.T))
+
+
+def test_outer_products_of_steps_are_one_product_after_the_loop():
+    x, w = tensor("x", 7, 1, 3), tensor("w", 3, 3)
+    states = mg.scan(lambda row, state: mg.tanh(row + state @ w), sequences=[x], outputs_info=[mg.zeros((1, 3), "float32")])
+    given = graph([x, w], mg.grad(states[-1].sum(), w))
+    for step in INTERPRETED.whole:
+        given = step.run(given)
+    (total,) = given.outputs
+    assert isinstance(total.op, MatMul) and total.inputs[0].type.shape == (3, 7)
 
 
 def test_push_slices():

@@ -376,7 +376,8 @@ LEAVES = {
 }
 """For each rule graphs that look alike, and which it must not touch."""
 
-RULES = (*algebra.RULES, *stability.RULES)
+ALGEBRA = (*algebra.RULES, *algebra.OUTER_RULES)
+RULES = (*ALGEBRA, *stability.RULES)
 
 
 def test_every_rule_has_a_case_where_it_fires_and_one_where_it_must_not():
@@ -391,7 +392,7 @@ def bits(value):
     return (array.dtype, array.shape, np.where(np.isnan(array), np.nan, array).tobytes())
 
 
-@pytest.mark.parametrize("rule", algebra.RULES, ids=lambda rule: rule.__name__)
+@pytest.mark.parametrize("rule", ALGEBRA, ids=lambda rule: rule.__name__)
 def test_an_algebra_rule_fires_and_keeps_every_bit(rule):
     for before, after in FIRES[rule]:
         assert_rewrites(rule, before, after, SPECIAL)

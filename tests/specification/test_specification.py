@@ -36,13 +36,13 @@ NAMES = """
     sum prod mean var std max min argmax argmin any all logsumexp norm cumsum cumprod ptp
     reshape flatten ravel dimshuffle transpose swapaxes moveaxis squeeze expand_dims shape_padleft shape_padright
     broadcast_to stack concatenate split tile repeat roll flip pad diag eye tri tril triu outer arange linspace zeros ones
-    full zeros_like ones_like set_subtensor inc_subtensor take take_along_axis nonzero sort argsort unique
+    full zeros_like ones_like set_subtensor inc_subtensor take take_along_axis nonzero sort argsort topk unique
     dot matmul tensordot einsum batched_dot softmax log_softmax categorical_crossentropy softmax_crossentropy
     binary_crossentropy sigmoid_binary_crossentropy one_hot ifelse assert_
     function In Out grad vjp jvp jacobian hessian hessian_vector_product disconnected_grad grad_clip grad_scale grad_reverse
     constant shared tensor clone pprint debugprint
 """
-FACTORIZATIONS = "solve cholesky inv det slogdet svd eigh qr"
+FACTORIZATIONS = "solve solve_triangular cho_solve cholesky inv det slogdet svd eigh qr"
 DRAWS = "uniform normal bernoulli integers permutation choice categorical"
 
 

@@ -9,15 +9,20 @@ from typing import Any
 from minigraph.compiler.binding import CallSignature
 from minigraph.compiler.cpu.blas import library_path
 from minigraph.compiler.cpu.fast_call import Direct
+from minigraph.compiler.cpu.lapack import lapack_kernel
 from minigraph.compiler.cpu.plan import CallMemory, NativePlan, OpenProgram, in_order
 from minigraph.compiler.cpu.program import SHAPED, NativeProgram
+from minigraph.compiler.interpreted import Kernel
 from minigraph.compiler.passes import Pass, Pipeline
 from minigraph.compiler.pipeline import PASSES, SECLUDE
 from minigraph.compiler.shape_cache import Arrays, CompilingBackend, PlannedRegion, Shapes
 from minigraph.core.dimensions import SMALLEST, Dimensions, Sizes
-from minigraph.core.graph import Array, Graph
-from minigraph.rewrite.partition import PRODUCTS, Region
+from minigraph.core.graph import Array, Graph, Variable
+from minigraph.rewrite.partition import Region
 from minigraph.rewrite.partition import partition as regions_of
+
+FLOATS = ("float16", "float32", "float64")
+INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 
 MOST_PROGRAMS = 64
 """The number of programs that a region keeps; each holds for all sizes that answer the questions of its planning alike."""
@@ -77,8 +82,8 @@ class CompiledRegion(PlannedRegion[NativePlan]):
 
 
 def _products() -> tuple[str, ...]:
-    """The dtypes of matrix products that can be compiled."""
-    return PRODUCTS if library_path() is not None else ()
+    """The dtypes of matrix products that can be compiled: those of floats need OpenBLAS."""
+    return INTEGERS if library_path() is None else FLOATS + INTEGERS
 
 
 def partition(graph: Graph) -> Graph:
@@ -102,3 +107,7 @@ class Native(CompilingBackend):
 
     def region(self, region: Region) -> CompiledRegion:
         return CompiledRegion(self, region)
+
+    def kernel(self, variable: Variable, reusable: int | None) -> Kernel:
+        found = lapack_kernel(variable.op)
+        return super().kernel(variable, reusable) if found is None else found

@@ -62,10 +62,14 @@ class Blas:
         self.config: str = library.scipy_openblas_get_config().decode()
 
     def address(self, function: str) -> int:
-        """The address of a function of the library."""
+        """The address of a function of BLAS."""
         found = ctypes.cast(getattr(self._library, f"scipy_cblas_{function}"), ctypes.c_void_p).value
         assert found is not None
         return found
+
+    def function(self, name: str) -> Any:
+        """A function of the library that Python calls, by its name without the library's prefix."""
+        return getattr(self._library, f"scipy_{name}")
 
 
 def load(path: str, wide: bool) -> Blas:

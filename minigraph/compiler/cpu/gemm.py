@@ -59,8 +59,7 @@ def _tile(w: Vectors, rows: int, vectors: int, packed: bool = True) -> str:
         place = w.at("%column", i)
         factor = w.spread(w.let(f"load {w.scalar}, ptr {place}, align {w.item}"), w.scalar)
         for j in range(vectors):
-            terms = f"{w.vector} {factor}, {w.vector} {values[j]}, {w.vector} %old{i}.{j}"
-            w.write(f"%new{i}.{j} = call {w.vector} @llvm.fma.{w.suffix}({terms})")
+            w.write_sum_with_product(f"%new{i}.{j}", factor, values[j], f"%old{i}.{j}")
     w.write("%k.next = add i64 %k, 1")
     w.write(f"%row.next = getelementptr {w.scalar}, ptr %row, i64 {VECTORS * w.lanes if packed else '%ldb'}")
     w.write(f"%column.next = getelementptr {w.scalar}, ptr %column, i64 {ROWS if packed else '%lda'}")
@@ -87,7 +86,7 @@ def _write_tile(w: Vectors, rows: int, vectors: int) -> None:
                 for j in range(vectors):
                     place, value = w.at(line, j * w.lanes), f"%sum{i}.{j}"
                     if adds:
-                        value = w.let(f"fadd {w.vector} {w.let(f'load {w.vector}, ptr {place}, align {w.item}')}, {value}")
+                        value = w.sum(w.let(f"load {w.vector}, ptr {place}, align {w.item}"), value)
                     w.write(f"store {w.vector} {value}, ptr {place}, align {w.item}")
                 line = w.at(line, "%ldc")
     with w.when(w.let(f"xor i1 {whole}, true")):
@@ -103,7 +102,7 @@ def _write_part(w: Vectors, rows: int, masks: list[str]) -> None:
             place = w.at(line, j * w.lanes)
             written = w.only_if(inside, mask)
             old = w.load(place, w.only_if("%more", written))
-            w.store(w.let(f"fadd {w.vector} {old}, %sum{i}.{j}"), place, written)
+            w.store(w.sum(old, f"%sum{i}.{j}"), place, written)
         line = w.at(line, "%ldc")
 
 
@@ -376,7 +375,7 @@ def _tiles(w: Vectors, rows: str, columns: str, depth: str, c: str, more: str, p
 
 @cache
 def gemm_text(dtype: str) -> str:
-    """The IR of gemm(a is transposed, b is transposed, rows, columns, depth, a, lda, b, ldb, c, ldc) for a float dtype."""
+    """The IR of gemm(a is transposed, b is transposed, rows, columns, depth, a, lda, b, ldb, c, ldc) for a dtype."""
 
     def new() -> Vectors:
         return Vectors(np.dtype(dtype))

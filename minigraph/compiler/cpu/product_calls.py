@@ -20,6 +20,7 @@ from minigraph.compiler.cpu.products import (
     SPLIT_ROWS,
     SPLIT_STACK,
     TRANSPOSED,
+    VECTOR,
     PackedWords,
     PackWords,
     ProductWords,
@@ -32,12 +33,13 @@ from minigraph.compiler.shaped.layout import Layout, piece
 from minigraph.compiler.shaped.target_ops import Packed, PackedMatMul, ScatteredMatMul
 from minigraph.core.graph import Variable
 from minigraph.core.record import Record
-from minigraph.ops.linear.products import MatMul
 
 SMALL_MATRIX = 2**20
 """Bytes of a matrix that a core's cache holds while it is multiplied by."""
 CALL_WORDS = ScatteredWords.count()
 """The most words of a call after its places."""
+LARGE_MATRIX = 100_000
+"""Elements of a matrix that all threads read for a product with a row or a column."""
 WORK_OF_PRODUCTS = 500_000
 """Multiplications that are worth all threads."""
 
@@ -64,15 +66,13 @@ class Call(Record):
 def call_of(variable: Variable, seen: Seen) -> Call:
     """The call of a product, or of the packing of a matrix."""
     match variable.op:
-        case MatMul():
-            return _plain(variable, seen)
         case Packed():
             return _packing(variable, seen)
         case PackedMatMul():
             return _packed(variable, seen)
         case ScatteredMatMul():
             return _scattered(variable, seen)
-    raise AssertionError(f"{variable!r} is no product")
+    return _plain(variable, seen)
 
 
 def _plain(variable: Variable, seen: Seen) -> Call:
@@ -91,6 +91,10 @@ def _plain(variable: Variable, seen: Seen) -> Call:
         a_leading=first[1], b_leading=second[1], c_leading=max(columns, 1),
         height=height, a_stride=stack[0], b_stride=stack[1], c_stride=rows * columns, split=split,
     )  # fmt: skip
+    if variable.dtype.kind != "f":
+        return Call(OWN, words, parts)
+    if 1 in (rows, columns) and inner:
+        return Call(VECTOR, words, 1 if height * inner * rows * columns < LARGE_MATRIX else thread_count())
     return Call(OWN if is_own(rows, columns, inner, second[0] == TRANSPOSED) else BLAS, words, parts)
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from functools import cache
 
+import numpy as np
+
 from minigraph.compiler.cpu.blas import blas
 from minigraph.compiler.cpu.gemm import ROWS, gemm_text
 from minigraph.compiler.cpu.jit import Code, define, register_bytes
+from minigraph.compiler.cpu.scalar_printer import llvm_type
 from minigraph.compiler.cpu.vectors import REGISTER_BYTES
 from minigraph.compiler.cpu.words import Pointer, Words, expanded
 from minigraph.core.locks import once
@@ -19,6 +22,9 @@ FAST_TURNED = range(150_000, FAST.stop)
 
 NARROW = 32
 """Columns below which OpenBLAS is the faster one, whatever the work."""
+
+BLOCK = 512
+"""The results of a product with a row or a column that are computed together."""
 
 PLAIN, TRANSPOSED = 111, 112
 """The ways in which a matrix is given, in BLAS' own numbers."""
@@ -86,7 +92,7 @@ define i32 @product(ptr %bases, ptr %words, i64 %part, i64 %parts) {
   %split.stack = icmp eq i64 %split, SPLIT_STACK
   %extent.some = select i1 %split.rows, i64 %rows, i64 %columns
   %extent = select i1 %split.stack, i64 %height, i64 %extent.some
-  %unit.matrix = select i1 %split.rows, i64 ROWS, i64 NARROW
+  %unit.matrix = select i1 %split.rows, i64 UNIT_ROWS, i64 UNIT_COLUMNS
   %unit = select i1 %split.stack, i64 1, i64 %unit.matrix
   %units.more = add i64 %extent, %unit
   %units.over = sub i64 %units.more, 1
@@ -104,6 +110,7 @@ define i32 @product(ptr %bases, ptr %words, i64 %part, i64 %parts) {
   %n = select i1 %split.columns, i64 %count, i64 %columns
   %a.transposed = icmp eq i64 %a_way, TRANSPOSED
   %b.transposed = icmp eq i64 %b_way, TRANSPOSED
+  %b.plain = xor i1 %b.transposed, true
   %a.row = select i1 %a.transposed, i64 1, i64 %a_leading
   %b.column = select i1 %b.transposed, i64 %b_leading, i64 1
   %a.shift = mul i64 %from, %a.row
@@ -184,6 +191,58 @@ _BLAS = """  %ta = trunc i64 %a_way to i32
     FLOAT 1.0, ptr %a, i32 %lda, ptr %b, i32 %ldb, FLOAT 0.0, ptr %c, i32 %ldc)"""
 
 
+_VECTOR = """  %is.column = icmp eq i64 %columns, 1
+  %matrix.turned = select i1 %is.column, i1 %a.transposed, i1 %b.plain
+  %matrix = select i1 %is.column, ptr %a, ptr %b
+  %vector = select i1 %is.column, ptr %b, ptr %a
+  %leading = select i1 %is.column, i64 %a_leading, i64 %b_leading
+  %a.step.row = select i1 %a.transposed, i64 %a_leading, i64 1
+  %b.step.column = select i1 %b.transposed, i64 1, i64 %b_leading
+  %step = select i1 %is.column, i64 %b.step.column, i64 %a.step.row
+  %results = select i1 %is.column, i64 %m, i64 %n
+  call void @in_blocks(i1 %matrix.turned, i64 %results, i64 %inner, ptr %matrix, i64 %leading, ptr %vector, i64 %step,
+    ptr %c)"""
+
+_IN_BLOCKS = """
+declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)
+declare void @minigraph_FLOAT_gemv(i32, i32, i32, i32, FLOAT, ptr, i32, ptr, i32, FLOAT, ptr, i32)
+
+define internal void @in_blocks(i1 %turned, i64 %results, i64 %inner, ptr %matrix, i64 %leading, ptr %vector, i64 %step,
+    ptr %c) {
+entry:
+  %along = select i1 %turned, i64 1, i64 %leading
+  %way = select i1 %turned, i32 TRANSPOSED, i32 PLAIN
+  %ld = trunc i64 %leading to i32
+  %step32 = trunc i64 %step to i32
+  br label %block
+block:
+  %at = phi i64 [ 0, %entry ], [ %next, %block ]
+  %next = add i64 %at, BLOCK
+  %left = sub i64 %results, %at
+  %again = icmp sgt i64 %left, BLOCK
+  %count = select i1 %again, i64 BLOCK, i64 %left
+  %shift = mul i64 %at, %along
+  %part = getelementptr FLOAT, ptr %matrix, i64 %shift
+  %target = getelementptr FLOAT, ptr %c, i64 %at
+  %high = select i1 %turned, i64 %inner, i64 %count
+  %wide = select i1 %turned, i64 %count, i64 %inner
+  %high32 = trunc i64 %high to i32
+  %wide32 = trunc i64 %wide to i32
+  %bytes = mul i64 %count, ITEM
+  call void @llvm.memset.p0.i64(ptr %target, i8 0, i64 %bytes, i1 false)
+  call void @minigraph_FLOAT_gemv(i32 101, i32 %way, i32 %high32, i32 %wide32, FLOAT 1.0, ptr %part, i32 %ld,
+    ptr %vector, i32 %step32, FLOAT 1.0, ptr %target, i32 1)
+  br i1 %again, label %block, label %done
+done:
+  ret void
+}
+"""
+"""The product with a row or a column, in blocks of results that are the same for any number of threads, as the bits are then.
+
+It is added to zeros, since OpenBLAS may multiply what it finds by 0.
+"""
+
+
 def has_wide_registers() -> bool:
     """Whether the processor has the registers that our own functions are made for."""
     return register_bytes() == REGISTER_BYTES
@@ -201,31 +260,41 @@ def is_worth_packing(rows: int, columns: int, depth: int, times: int) -> bool:
     return has_wide_registers() and times > 1 and rows >= ROWS and columns >= NARROW and FAST_TURNED.start <= work < FAST.stop
 
 
-OWN, BLAS, PACKED, PACK, SCATTERED = "own", "blas", "packed", "pack", "scattered"
-"""Who computes a product: functions of our own, OpenBLAS, the former from a packed matrix, and what packs that; or the former
-from a matrix whose elements lie where two tables say.
+OWN, BLAS, VECTOR, PACKED, PACK, SCATTERED = "own", "blas", "vector", "packed", "pack", "scattered"
+"""Who computes a product: functions of our own; OpenBLAS, or its functions for one row or column; the first from a packed
+matrix, and what packs that; or the first from a matrix whose elements lie where two tables say.
 """
 
 
 @cache
 def product_kernel(dtype: str, kind: str) -> int:
-    """The address of a kernel for stacks of products of a float dtype, of a kind, or of what packs a matrix for it.
+    """The address of a kernel for stacks of products of a dtype, of a kind, or of what packs a matrix for it.
 
     Its words are places, and then those that `Call` gives it.
     """
-    if kind == BLAS:
+    if kind in (BLAS, VECTOR):
         library = blas()
         assert library is not None
-        define(f"minigraph_{_scalar(dtype)}_gemm", library.address("sgemm" if dtype == "float32" else "dgemm"))
-        return _blas_code(dtype).address("product")
+        for function in ("gemm", "gemv"):
+            address = library.address(f"{'s' if dtype == 'float32' else 'd'}{function}")
+            define(f"minigraph_{_scalar(dtype)}_{function}", address)
+        return _blas_code(dtype).address({BLAS: "product", VECTOR: "vector"}[kind])
     names = {OWN: "product", PACKED: "packed", PACK: "pack", SCATTERED: "scattered"}
     return _own_code(dtype).address(names[kind])
 
 
 @once
 def _blas_code(dtype: str) -> Code:
-    """The kernel that has OpenBLAS compute products."""
-    return Code((_DECLARATION + _text(_PRODUCT, ProductWords, _BLAS)).replace("FLOAT", _scalar(dtype)), as_written=True)
+    """The kernels that have OpenBLAS compute products."""
+    in_blocks = _PRODUCT.replace("UNIT_ROWS", "BLOCK").replace("UNIT_COLUMNS", "BLOCK")
+    parts = [
+        _DECLARATION,
+        _text(_PRODUCT, ProductWords, _BLAS),
+        _text(_IN_BLOCKS, ProductWords),
+        _text(in_blocks, ProductWords, _VECTOR).replace("@product", "@vector"),
+    ]
+    text = "\n".join(parts).replace("FLOAT", _scalar(dtype)).replace("ITEM", str(np.dtype(dtype).itemsize))
+    return Code(text, as_written=True)
 
 
 @once
@@ -242,13 +311,14 @@ def _own_code(dtype: str) -> Code:
 
 
 def _scalar(dtype: str) -> str:
-    """LLVM's name of a float dtype."""
-    return "float" if dtype == "float32" else "double"
+    """LLVM's name of a dtype."""
+    return llvm_type(np.dtype(dtype))
 
 
 def _text(kernel: str, kind: type[Words], call: str = "") -> str:
     """A kernel that reads words of a kind, with what it calls."""
-    text = expanded(kernel.replace("KIND", kind.__name__).replace("CALL", call), kind)
-    for number in ("SPLIT_STACK", "SPLIT_ROWS", "SPLIT_COLUMNS", "TRANSPOSED", "ROWS", "NARROW"):
+    text = kernel.replace("KIND", kind.__name__).replace("CALL", call)
+    text = expanded(text.replace("UNIT_ROWS", "ROWS").replace("UNIT_COLUMNS", "NARROW"), kind)
+    for number in ("SPLIT_STACK", "SPLIT_ROWS", "SPLIT_COLUMNS", "TRANSPOSED", "PLAIN", "ROWS", "NARROW", "BLOCK"):
         text = text.replace(number, str(globals()[number]))
     return text

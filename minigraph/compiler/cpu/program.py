@@ -20,6 +20,7 @@ from minigraph.compiler.cpu.runtime import pool, thread_count
 from minigraph.compiler.cpu.runtime_text import StepWords
 from minigraph.compiler.cpu.scan_runtime import LoopWords, WalkWords, loop_kernel
 from minigraph.compiler.cpu.tiles import in_tiles
+from minigraph.compiler.cpu.widen_products import widen_products
 from minigraph.compiler.cpu.written_out import written_out
 from minigraph.compiler.loops.nest import LoopNest, describe
 from minigraph.compiler.loops.scheduled import ScheduledNest
@@ -106,6 +107,7 @@ def parts_of_nests(work: Numbers, by_column: Numbers, in_columns: Numbers) -> Nu
 
 
 SHAPED = (
+    Pass(widen_products, needed=True),
     Pass(rematerialize),
     Pass(implicit_gemm),
     Pass(split_products),

@@ -20,17 +20,31 @@ class Vectors(LLVMWriter):
         self.lanes = REGISTER_BYTES // dtype.itemsize
         self.scalar = llvm_type(dtype)
         self.vector, self.mask = f"<{self.lanes} x {self.scalar}>", f"<{self.lanes} x i1>"
-        self.suffix = f"v{self.lanes}f{8 * dtype.itemsize}"
+        self.is_float = dtype.kind == "f"
+        self.suffix = f"v{self.lanes}{'f' if self.is_float else 'i'}{8 * dtype.itemsize}"
 
     def intrinsics(self) -> Iterator[str]:
         """The declarations of what the functions call."""
-        yield f"declare {self.vector} @llvm.fma.{self.suffix}({self.vector}, {self.vector}, {self.vector})"
+        if self.is_float:
+            yield f"declare {self.vector} @llvm.fma.{self.suffix}({self.vector}, {self.vector}, {self.vector})"
         yield f"declare {self.vector} @llvm.masked.load.{self.suffix}.p0(ptr, i32, {self.mask}, {self.vector})"
         yield f"declare void @llvm.masked.store.{self.suffix}.p0({self.vector}, ptr, i32, {self.mask})"
         pointers = f"<{self.lanes} x ptr>"
         gather = f"@llvm.masked.gather.{self.suffix}.v{self.lanes}p0"
         yield f"declare {self.vector} {gather}({pointers}, i32, {self.mask}, {self.vector})"
         yield "declare i64 @llvm.smin.i64(i64, i64)"
+
+    def sum(self, a: str, b: str) -> str:
+        """The sum of two vectors."""
+        return self.let(f"{'fadd' if self.is_float else 'add'} {self.vector} {a}, {b}")
+
+    def write_sum_with_product(self, name: str, a: str, b: str, c: str) -> None:
+        """Give a name to a * b + c, rounded once; integers wrap around."""
+        if self.is_float:
+            terms = f"{self.vector} {a}, {self.vector} {b}, {self.vector} {c}"
+            self.write(f"{name} = call {self.vector} @llvm.fma.{self.suffix}({terms})")
+        else:
+            self.write(f"{name} = add {self.vector} {self.let(f'mul {self.vector} {a}, {b}')}, {c}")
 
     def load(self, place: str, mask: str) -> str:
         """The elements at a place where a mask is set, 0 elsewhere."""

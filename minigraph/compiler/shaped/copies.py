@@ -15,7 +15,7 @@ from minigraph.compiler.shaped.layout import (
     layout_of,
     sizes,
 )
-from minigraph.compiler.shaped.target_ops import Copy, Packed, PackedMatMul, ScatteredMatMul
+from minigraph.compiler.shaped.target_ops import Copy, IntegerMatMul, Packed, PackedMatMul, ScatteredMatMul
 from minigraph.core.graph import Graph, Variable
 from minigraph.core.walks import transform
 from minigraph.ops.array.shape import BroadcastTo
@@ -63,7 +63,7 @@ class _Copies:
         """The operands of a variable, copied where they must be."""
         op, operands = variable.op, variable.inputs
         match op:
-            case MatMul():
+            case MatMul() | IntegerMatMul():
                 return [self._multipliable(one, sizes(variable)[:-2]) for one in operands]
             case ScatteredMatMul():
                 return self._in_memory(operands[0]), self._multipliable(operands[1], ())

@@ -8,6 +8,7 @@ from typing import Any
 from minigraph.core.graph import Op, Variable
 from minigraph.core.types import TensorType
 from minigraph.ops.elementwise.base import Cotangents, Elementwise
+from minigraph.ops.linear.products import MatMul
 
 
 class Copy(Elementwise):
@@ -27,6 +28,13 @@ class TargetProduct(Op):
     """A product, or what prepares one, as a kind of machine computes it."""
 
     multiplies = True
+
+
+class IntegerMatMul(TargetProduct):
+    """The product of stacks of matrices of integers of 32 or 64 bits, which wraps around."""
+
+    def infer(self, *types: TensorType) -> TensorType:
+        return MatMul().infer(*types)
 
 
 class Packed(TargetProduct):

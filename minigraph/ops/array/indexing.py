@@ -1,4 +1,4 @@
-"""Indexing as NumPy does it, setting and adding to what is indexed, and sorting."""
+"""Indexing as NumPy does it, and setting and adding to what is indexed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from minigraph.ops.elementwise.arithmetic import zero_of
 from minigraph.ops.elementwise.base import Cotangents, Operand, cast, with_room
 from minigraph.ops.elementwise.comparison import eq, where
 
-__all__ = ["argsort", "inc_subtensor", "index", "nonzero", "set_subtensor", "sort", "take", "take_along_axis", "unique"]
+__all__ = ["inc_subtensor", "index", "nonzero", "set_subtensor", "take", "take_along_axis"]
 
 
 class Index(Indexing, Selection):
@@ -212,34 +212,6 @@ def take_along_axis(x: Operand, indices: Operand, axis: int = -1) -> Variable:
     return index(variable, tuple(others))
 
 
-# -- sorting and searching -------------------------------------------------------------------------------------------
-
-
-class ArgSort(Op):
-    """The order that sorts along an axis, stable, NaN last."""
-
-    axis: int
-
-    def infer(self, *types: TensorType) -> TensorType:
-        return TensorType(np.dtype("int64"), types[0].shape)
-
-    def forward(self, xp: Any, x: Array) -> Array:
-        return xp.argsort(x, axis=self.axis, kind="stable")
-
-
-def argsort(x: Operand, axis: int | None = -1) -> Variable:
-    """The indices that sort x along `axis` (the raveled x if None), equal elements in their order, NaN last."""
-    variable = as_variable(x)
-    return ArgSort(0)(ravel(variable)) if axis is None else ArgSort(check_axis(axis, variable.ndim))(variable)
-
-
-def sort(x: Operand, axis: int | None = -1) -> Variable:
-    """x sorted along `axis` (the raveled x if None), NaN last."""
-    variable = ravel(x) if axis is None else as_variable(x)
-    place = -1 if axis is None else axis
-    return take_along_axis(variable, argsort(variable, place), place)
-
-
 class NonZero(Op):
     """The positions of the elements that are not 0, a vector for each axis."""
 
@@ -255,18 +227,3 @@ class NonZero(Op):
 def nonzero(x: Operand) -> tuple[Variable, ...]:
     """The positions of the elements of x that are not 0: an int64 vector for each axis."""
     return items(NonZero()(as_variable(x)))
-
-
-class Unique(Op):
-    """The distinct elements, sorted."""
-
-    def infer(self, *types: TensorType) -> TensorType:
-        return TensorType(types[0].dtype, (None,))
-
-    def forward(self, xp: Any, x: Array) -> Array:
-        return xp.unique(x)
-
-
-def unique(x: Operand) -> Variable:
-    """The distinct elements of x, sorted, as a vector. Not differentiable."""
-    return Unique()(as_variable(x))

@@ -12,44 +12,25 @@ from typing import Any
 import numpy as np
 
 from minigraph.core.conversion import as_variable
-from minigraph.core.errors import InvalidTypeError, InvalidValueError
-from minigraph.core.graph import Array, Item, Op, Variable, items, toposort
-from minigraph.core.types import TensorType, broadcast_shapes
+from minigraph.core.errors import InvalidValueError
+from minigraph.core.graph import Array, Item, Variable, items, toposort
+from minigraph.core.types import TensorType
 from minigraph.ops.array.arranging import tril
-from minigraph.ops.array.creation import eye, zeros_like
-from minigraph.ops.array.shape import expand_dims, shape, squeeze, swapaxes
+from minigraph.ops.array.creation import zeros_like
+from minigraph.ops.array.shape import expand_dims, shape, squeeze
 from minigraph.ops.elementwise.arithmetic import abs as absolute
 from minigraph.ops.elementwise.arithmetic import multiply_or_zero
-from minigraph.ops.elementwise.base import Cotangents, Operand, cast, promoted
+from minigraph.ops.elementwise.base import Cotangents, Operand
 from minigraph.ops.elementwise.comparison import and_, eq, gt, le, or_, where
-from minigraph.ops.linear.products import matmul, with_agreeing_stacks
+from minigraph.ops.linear.matrices import MatrixOp, as_matrix, diagonal_matrix, identity_like, transposed
+from minigraph.ops.linear.products import matmul
+from minigraph.ops.linear.solving import SolveTriangular, cho_solve, solve, solve_triangular
 from minigraph.ops.reduce import reduction, statistics
 from minigraph.ops.reduce.reduction import ProductOfOthers
 
-__all__ = ["cholesky", "det", "eigh", "inv", "norm", "qr", "slogdet", "solve", "svd"]
-
-
-def _matrix(a: Operand) -> Variable:
-    """a as floats of 32 bits or more, float64 for integers."""
-    variable = as_variable(a)
-    if variable.dtype.kind != "f":
-        return cast(variable, "float64")
-    return cast(variable, "float32") if variable.dtype.itemsize == 2 else variable
-
-
-def identity_like(a: Variable) -> Variable:
-    """The identity matrix of the size of a's last axis."""
-    return eye(shape(a)[-1], dtype=a.dtype)
-
-
-def transposed(a: Variable) -> Variable:
-    """a with its last two axes exchanged."""
-    return swapaxes(a, -1, -2)
-
-
-def diagonal_matrix(a: Variable) -> Variable:
-    """Matrices with the last axis of a on their diagonals."""
-    return expand_dims(a, -1) * identity_like(a)
+__all__ = [
+    "cho_solve", "cholesky", "det", "eigh", "inv", "norm", "qr", "slogdet", "solve", "solve_triangular", "svd",
+]  # fmt: skip
 
 
 def norm(x: Operand, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Variable:
@@ -61,55 +42,6 @@ def norm(x: Operand, ord: Any = None, axis: Any = None, keepdims: bool = False) 
             f"of the matrix norms only Frobenius' is defined, not {ord!r}; minigraph.norm takes vector norms"
         )
     return statistics.norm(variable, 2 if ord in (None, "fro") else ord, axis, keepdims)
-
-
-class MatrixOp(Op):
-    """An op on one stack of matrices, square unless the subclass says otherwise."""
-
-    square = True
-
-    def infer(self, *types: TensorType) -> Any:
-        a = types[0]
-        if a.ndim < 2:
-            raise InvalidTypeError(f"{type(self).__name__} takes matrices, not {a}")
-        rows, columns = a.shape[-2:]
-        if self.square and None not in (rows, columns) and rows != columns:
-            raise InvalidValueError(f"{type(self).__name__} takes square matrices, not {a}")
-        return self.infer_matrix(a)
-
-    def infer_matrix(self, a: TensorType) -> Any:
-        """The type of the result for matrices that fit."""
-        return a
-
-
-class Solve(MatrixOp):
-    def infer(self, *types: TensorType) -> TensorType:
-        super().infer(types[0])
-        a, b = types
-        if a.dtype != b.dtype or a.ndim != b.ndim:
-            raise InvalidTypeError("solve takes two stacks of matrices of one dtype")
-        if None not in (a.shape[-1], b.shape[-2]) and a.shape[-1] != b.shape[-2]:
-            raise InvalidValueError(f"solve: {a.shape[-1]} unknowns, but a right-hand side of {b.shape[-2]} rows")
-        return TensorType(b.dtype, (*broadcast_shapes([a.shape[:-2], b.shape[:-2]]), *b.shape[-2:]))
-
-    def forward(self, xp: Any, a: Array, b: Array) -> Array:
-        stacks = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])  # CuPy does not stretch them
-        return xp.linalg.solve(*(xp.broadcast_to(one, (*stacks, *one.shape[-2:])) for one in (a, b)))
-
-    def gradient(self, dy: Variable, y: Variable, a: Variable, b: Variable) -> Cotangents:
-        db = Solve()(transposed(a), dy)
-        return -matmul(db, transposed(y)), db
-
-
-def solve(a: Operand, b: Operand) -> Variable:
-    """x such that a @ x = b, for square matrices a and matrices (or, for one matrix, a vector) b.
-
-    LinearAlgebraError, a ValueError, where a matrix is singular.
-    """
-    left, right = promoted((_matrix(a), _matrix(b)))
-    if right.ndim == left.ndim - 1 == 1:
-        return squeeze(Solve()(left, expand_dims(right, 1)), 1)
-    return Solve()(*with_agreeing_stacks(left, right))
 
 
 def _by_lower_half(whole: Variable) -> Variable:
@@ -124,7 +56,8 @@ class Cholesky(MatrixOp):
     def gradient(self, dy: Variable, y: Variable, a: Variable) -> Cotangents:
         product = matmul(transposed(y), tril(dy))
         inner = tril(product) - identity_like(product) * product * 0.5
-        outside = Solve()(transposed(y), transposed(Solve()(transposed(y), transposed(inner))))
+        half = SolveTriangular(lower=True, transpose=True)
+        outside = half(y, transposed(half(y, transposed(inner))))
         return (_by_lower_half((outside + transposed(outside)) * 0.5),)
 
 
@@ -134,7 +67,7 @@ def cholesky(a: Operand) -> Variable:
     The lower half of a is read, and alone gets a gradient: that of an element off the diagonal counts for both places where it
     stands. LinearAlgebraError where a is not positive definite.
     """
-    return Cholesky()(_matrix(a))
+    return Cholesky()(as_matrix(a))
 
 
 class Inverse(MatrixOp):
@@ -147,7 +80,7 @@ class Inverse(MatrixOp):
 
 def inv(a: Operand) -> Variable:
     """The inverse of square matrices; LinearAlgebraError, a ValueError, where one is singular."""
-    return Inverse()(_matrix(a))
+    return Inverse()(as_matrix(a))
 
 
 class Determinant(MatrixOp):
@@ -163,7 +96,7 @@ class Determinant(MatrixOp):
 
 def det(a: Operand) -> Variable:
     """The determinant of square matrices; its gradient, the cofactors, is right for singular ones, too."""
-    return Determinant()(_matrix(a))
+    return Determinant()(as_matrix(a))
 
 
 NO_POWER = -(1 << 24)
@@ -221,7 +154,7 @@ def slogdet(a: Operand) -> tuple[Variable, Variable]:
 
     Those of a singular matrix are 0 and -inf; the gradient by it is NaN, unless its cotangent is 0.
     """
-    sign, logarithm = items(SignLogDeterminant()(_matrix(a)))
+    sign, logarithm = items(SignLogDeterminant()(as_matrix(a)))
     return sign, logarithm
 
 
@@ -311,7 +244,7 @@ def eigh(a: Operand) -> tuple[Variable, Variable]:
     stands. Where two values are equal, up to rounding, their vectors are not determined: a cost that depends on these has NaN
     for its gradient by that matrix, also one of which a limit would exist, such as an element of the matrix' exponential.
     """
-    values, vectors = items(SymmetricEigen()(_matrix(a)))
+    values, vectors = items(SymmetricEigen()(as_matrix(a)))
     return values, vectors
 
 
@@ -367,7 +300,7 @@ def svd(a: Operand) -> tuple[Variable, Variable, Variable]:
     Where two values are equal, up to rounding, or one of a matrix that is not square is 0, vectors are not determined: a cost
     that depends on these has NaN for its gradient by that matrix, also one of which a limit would exist.
     """
-    u, s, vt = items(SingularValues()(_matrix(a)))
+    u, s, vt = items(SingularValues()(as_matrix(a)))
     return u, s, vt
 
 
@@ -390,10 +323,10 @@ class OrthogonalTriangular(MatrixOp):
         dr = zeros_like(r) if dy[1] is None else dy[1]
         m = matmul(r, transposed(dr)) - matmul(transposed(dq), q)
         symmetric = tril(m) + transposed(tril(m)) - identity_like(m) * m
-        return (transposed(Solve()(r, transposed(dq + matmul(q, symmetric)))),)
+        return (transposed(SolveTriangular(lower=False, transpose=False)(r, transposed(dq + matmul(q, symmetric)))),)
 
 
 def qr(a: Operand) -> tuple[Variable, Variable]:
     """q with orthonormal columns and upper triangular r with q @ r = a, reduced."""
-    q, r = items(OrthogonalTriangular()(_matrix(a)))
+    q, r = items(OrthogonalTriangular()(as_matrix(a)))
     return q, r

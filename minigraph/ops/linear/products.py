@@ -26,7 +26,7 @@ class MatMul(Shaped):
     multiplies = True
 
     def compilable(self, *types: TensorType) -> bool:
-        return types[0].dtype.kind == "f"
+        return types[0].dtype.kind in "fiu"
 
     def infer(self, *types: TensorType) -> TensorType:
         a, b = types

@@ -16,8 +16,8 @@ pytestmark = pytest.mark.shipped_code
 pytest.importorskip("llvmlite")
 
 
-def multiply(a, b, own, parts, split):
-    """The product of two matrices, or of stacks of them, in parts one after the other, by one of the two kernels."""
+def multiply(a, b, kind, parts, split):
+    """The product of two matrices, or of stacks of them, in parts one after the other, by a kind of kernel."""
     transposed = [one.strides[-1] != one.itemsize for one in (a, b)]
     plain = [one.mT if turned else one for one, turned in zip((a, b), transposed, strict=True)]
     leading = [max(one.strides[-2] // one.itemsize, one.shape[-1]) for one in plain]
@@ -28,7 +28,7 @@ def multiply(a, b, own, parts, split):
     flags = [112 if turned else 111 for turned in transposed]
     words = [0, 0, 1, 0, 2, 0, *flags, rows, columns, depth, *leading, max(columns, 1), height, *stack, rows * columns, split]
     words, bases = np.array(words), np.array([one.ctypes.data for one in (a, b, result)])
-    address = products.product_kernel(a.dtype.name, products.OWN if own else products.BLAS)
+    address = products.product_kernel(a.dtype.name, kind)
     kernel = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
     for part in range(parts):
         assert kernel(address)(bases.ctypes.data, words.ctypes.data, part, parts) == 0
@@ -64,12 +64,79 @@ def test_products_of_any_size_in_any_number_of_parts(dtype, own):
         height = int(rng.integers(1, 5)) if k % 5 == 0 and rows * columns * depth < 10**6 else None
         a, b = matrix(rng, rows, depth, dtype, height), matrix(rng, depth, columns, dtype, height)
         exact = a.astype(float) @ b.astype(float)
-        wholes = [multiply(a, b, own, parts, 0 if height else split) for parts, split in ((1, 1), (3, 1), (7, 2))]
+        wholes = [
+            multiply(a, b, products.OWN if own else products.BLAS, parts, 0 if height else split)
+            for parts, split in ((1, 1), (3, 1), (7, 2))
+        ]
         tolerance = 4 * np.finfo(dtype).eps * (np.abs(a).astype(float) @ np.abs(b).astype(float))
         for whole in wholes:
             assert (np.abs(whole - exact) <= tolerance * np.sqrt(depth)).all(), (rows, columns, depth)
             if own:
                 np.testing.assert_array_equal(whole, wholes[0])
+
+
+@pytest.mark.parametrize("dtype", ["int32", "int64", "uint32", "uint64"])
+def test_products_of_integers_wrap_around_as_numpys_do(dtype):
+    rng = np.random.default_rng(7)
+    for rows, columns, depth in [*product(*BLOCK_EDGES.values())][::7]:
+        ends = np.iinfo(dtype)
+        a, b = (rng.integers(ends.min, ends.max, size, dtype, True) for size in ((rows, depth), (depth, columns)))
+        for split in (1, 2):
+            np.testing.assert_array_equal(multiply(a, b, products.OWN, 3, split), a @ b)
+            np.testing.assert_array_equal(multiply(a.T.copy().T, b.T.copy().T, products.OWN, 2, split), a @ b)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"])
+@pytest.mark.parametrize("shapes", [((70, 300), (300, 45)), ((3, 20, 9), (9, 40)), ((300,), (300,)), ((5, 2, 0), (5, 0, 3))])
+def test_functions_multiply_integers_as_numpy_does(dtype, shapes):
+    rng, ends = np.random.default_rng(8), np.iinfo(dtype)
+    a, b = (rng.integers(ends.min, ends.max, size, dtype, True) for size in shapes)
+    x, y = (mg.tensor(dtype=dtype, shape=(None,) * one.ndim) for one in (a, b))
+    f = native([x, y], mg.matmul(x, y) + 1)
+    np.testing.assert_array_equal(f(a, b), np.matmul(a, b) + np.ones((), dtype))
+    assert "MatMul" in f.source()
+
+
+@pytest.mark.parametrize("shapes", [((70, 300), (300, 45)), ((3, 20, 9), (9, 40)), ((300,), (300,))])
+def test_products_of_16_bit_floats_are_rounded_once(shapes):
+    rng = np.random.default_rng(9)
+    a, b = (rng.normal(size=size).astype("float16") for size in shapes)
+    x, y = (mg.tensor(dtype="float16", shape=(None,) * one.ndim) for one in (a, b))
+    f = native([x, y], mg.matmul(x, y))
+    product, a, b = f(a, b), a.astype(float), b.astype(float)
+    exact, rounding = np.matmul(a, b), 1e-6 * np.matmul(np.abs(a), np.abs(b))
+    assert (np.abs(product - exact) <= 0.5 * np.spacing(np.abs(exact).astype("float16")).astype(float) + rounding).all()
+    assert "MatMul" in f.source()
+
+
+VECTORS = [(1, 700, 300), (900, 1, 500), (1, 1, 40), (33, 1, 1), (1, 33, 5), (1, 5, 2000)]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("sizes", VECTORS)
+@pytest.mark.parametrize("height", [None, 3])
+def test_products_with_a_row_or_a_column_in_any_number_of_parts(dtype, sizes, height):
+    rng = np.random.default_rng(10)
+    rows, columns, depth = sizes
+    for _ in range(9):
+        a, b = matrix(rng, rows, depth, dtype, height), matrix(rng, depth, columns, dtype, height)
+        split = 0 if height else 1 if columns == 1 else 2
+        whole = multiply(a, b, products.VECTOR, 1, split)
+        tolerance = 4 * np.finfo(dtype).eps * (np.abs(a).astype(float) @ np.abs(b).astype(float))
+        assert (np.abs(whole - a.astype(float) @ b.astype(float)) <= tolerance * np.sqrt(depth)).all()
+        for parts in (2, 5):
+            np.testing.assert_array_equal(multiply(a, b, products.VECTOR, parts, split), whole)
+
+
+def test_products_with_a_row_or_a_column_keep_nan_and_infinity():
+    a, b = np.zeros((70, 50), "float32"), np.zeros((50, 1), "float32")
+    a[3, 7], a[60, 0], b[49] = np.nan, np.inf, 1
+    with np.errstate(invalid="ignore"):
+        np.testing.assert_array_equal(multiply(a, b, products.VECTOR, 2, 1), a @ b)
+        np.testing.assert_array_equal(multiply(b.T.copy(), a.T.copy(), products.VECTOR, 2, 2), b.T @ a.T)
+    nothing, column = np.zeros((5, 1), "float32")[:, :0], np.zeros((0, 1), "float32")
+    x, y = mg.fmatrix("x"), mg.fmatrix("y")
+    np.testing.assert_array_equal(native([x, y], x @ y)(nothing, column), np.zeros((5, 1)))
 
 
 @pytest.mark.parametrize("own", [True, False])
@@ -79,14 +146,14 @@ def test_products_keep_nan_and_infinity_where_they_are(own):
     a[3, 5], a[20, 69], b[7, 44], b[0, 0] = np.nan, np.inf, -np.inf, np.nan
     with np.errstate(invalid="ignore"):
         expected = a @ b
-    ours = multiply(a, b, own, 2, 1)
+    ours = multiply(a, b, products.OWN if own else products.BLAS, 2, 1)
     np.testing.assert_array_equal(np.isnan(ours), np.isnan(expected))
     np.testing.assert_array_equal(np.isposinf(ours), np.isposinf(expected))
 
 
 def test_a_product_without_terms_is_zero():
     a, b = np.zeros((5, 1), "float32")[:, :0], np.zeros((0, 40), "float32")
-    assert not multiply(a, b, True, 2, 1).any()
+    assert not multiply(a, b, products.OWN, 2, 1).any()
     x, y = mg.fmatrix("x"), mg.fmatrix("y")
     assert not native([x, y], x @ y)(a, b).any()
 

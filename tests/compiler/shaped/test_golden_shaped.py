@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import minigraph as mg
 from minigraph.compiler.cpu import implicit_gemm, prepack
+from minigraph.compiler.cpu.widen_products import widen_products
 from minigraph.compiler.cuda.program import split_reductions as split_for_gpu
 from minigraph.compiler.shaped import rematerialize
 from minigraph.compiler.shaped.block_folds import block_folds
@@ -41,6 +42,15 @@ def test_split_products():
     assert_golden("split_products_terms", change(split_products, graph([c, d], c @ d)))
     e, f = tensor("e", 8, 4095), tensor("f", 4095, 8)
     assert nothing(split_products, graph([e, f], e @ f))
+
+
+def test_widen_products():
+    short, half = tensor("short", 3, 3, dtype="int8"), tensor("half", 3, 3, dtype="float16")
+    whole = tensor("whole", 3, 3, dtype="int64")
+    widened = change(widen_products, graph([short, half, whole], short @ short, half @ half, whole @ whole))
+    assert_golden("widen_products", widened)
+    x = tensor("x", 3, 3)
+    assert nothing(widen_products, graph([x, half], x @ x, half * 2))
 
 
 def test_pass_single():

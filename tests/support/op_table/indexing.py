@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 import minigraph as mg
-from minigraph.ops.array import indexing
+from minigraph.ops.array import indexing, sorting
 from support.op_table.makers import one, record, restructuring, with_arguments
 from support.op_table.records import INF, NAN, NUMBERS, Array, Call, Record, Wrong, anything, below, matrix, no_array
 
@@ -73,6 +73,13 @@ def incremented(x: Array, value: Array, where: Any) -> Array:
 
 SORTED = (one(2, 3), one(2, 3, axis=0), one(5), one(2, 3, axis=None), one(0, 3), one(2, 0, axis=1), one(2, 3, 2, axis=-2))
 HARD_SORT = ((np.array([[3.0, NAN, -INF, 0.0], [INF, -1.0, NAN, 2.0]]),), (np.array([[7, -128, 127]], "int8"),))
+
+
+def greatest(x: Array, k: int, axis: int = -1) -> tuple[Array, Array]:
+    """The k greatest elements and their positions: the stable order of the reversed array, read backwards."""
+    backwards = np.argsort(np.flip(x, axis), axis=axis, kind="stable")
+    order = np.take(x.shape[axis] - 1 - np.flip(backwards, axis), np.arange(k), axis)
+    return np.take_along_axis(x, order, axis), order
 
 
 def writing(name: str, reference: Any) -> Record:
@@ -152,21 +159,21 @@ INDEXING = (
         ),
     ),
     restructuring(
-        indexing,
+        sorting,
         "sort",
         np.sort,
         SORTED,
         hard=HARD_SORT,
-        wrong=(*no_array(indexing.sort), Wrong(lambda: indexing.sort(matrix(2, 3), axis=2), ValueError)),
+        wrong=(*no_array(sorting.sort), Wrong(lambda: sorting.sort(matrix(2, 3), axis=2), ValueError)),
     ),
     restructuring(
-        indexing,
+        sorting,
         "argsort",
         lambda x, axis=-1: np.argsort(x, axis=axis, kind="stable"),
         SORTED,
         hard=HARD_SORT,
         order=0,
-        wrong=(*no_array(indexing.argsort), Wrong(lambda: indexing.argsort(matrix(2, 3), axis=-3), ValueError)),
+        wrong=(*no_array(sorting.argsort), Wrong(lambda: sorting.argsort(matrix(2, 3), axis=-3), ValueError)),
     ),
     restructuring(
         indexing,
@@ -178,12 +185,27 @@ INDEXING = (
         draws=(below(2),),
     ),
     restructuring(
-        indexing,
+        sorting,
+        "topk",
+        greatest,
+        [one(2, 5, k=3), one(4, 3, k=2, axis=0), one(5, k=5), one(3, k=0), one(0, 3, k=2), one(2, 3, 4, k=1, axis=-2)],
+        hard=HARD_SORT,
+        project=lambda values, positions: values,
+        wrong=(
+            *no_array(sorting.topk, 1),
+            Wrong(lambda: sorting.topk(matrix(2, 3), 4), ValueError),
+            Wrong(lambda: sorting.topk(matrix(2, 3), -1), ValueError),
+            Wrong(lambda: sorting.topk(matrix(2, 3), 1.0), TypeError),
+            Wrong(lambda: sorting.topk(matrix(2, 3), 1, axis=2), ValueError),
+        ),
+    ),
+    restructuring(
+        sorting,
         "unique",
         np.unique,
         [one(8), one(2, 3), one(), one(0)],
         order=0,
-        wrong=no_array(indexing.unique),
+        wrong=no_array(sorting.unique),
         draws=(below(4),),
     ),
 )

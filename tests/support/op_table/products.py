@@ -194,29 +194,61 @@ def solved(a: Array, b: Array) -> Array:
     return np.linalg.solve(a, b[..., None])[..., 0] if b.ndim == 1 else np.linalg.solve(a, b)
 
 
+def triangle_solved(a: Array, b: Array, lower: bool = False, transpose: bool = False) -> Array:
+    """The solution for one half of a matrix."""
+    half = np.tril(a) if lower else np.triu(a)
+    return solved(np.swapaxes(half, -1, -2) if transpose else half, b)
+
+
+def product_solved(factor: Array, b: Array) -> Array:
+    """The solution for the product of a lower half and its transpose."""
+    half = np.tril(factor)
+    return solved(np.swapaxes(half, -1, -2), solved(half, b))
+
+
+SYSTEMS = (
+    two((3, 3), (3, 2)),
+    two((3, 3), (3,)),
+    two((4, 2, 2), (4, 2, 1)),
+    two((1, 2, 2), (4, 2, 1)),
+    two((4, 2, 2), (1, 2, 3)),
+)
+
+
+def of_systems(name: str, reference: Any, calls: Iterable[Call]) -> Record:
+    """A function that solves linear equations."""
+    function = vars(linalg)[name]
+    return on_matrices(
+        name,
+        reference,
+        calls,
+        draws=(well_conditioned, anything),
+        dtypes=("float64", "float32", ("float32", "float64"), ("int64", "int64")),
+        wrong=(
+            Wrong(lambda: function(matrix(2, 3), matrix(3, 1)), ValueError),
+            Wrong(lambda: function(matrix(3, 3), matrix(2, 1)), ValueError),
+            Wrong(lambda: function(matrix(3), matrix(3)), TypeError),
+        ),
+    )
+
+
 LINALG = (
     on_matrices("inv"),
     on_matrices("det"),
     on_matrices("slogdet", project=lambda sign, logarithm: logarithm + sign),
     on_matrices("cholesky", symmetric=True, draws=(positive_definite,), dtypes=("float64", "float32")),
-    on_matrices(
-        "solve",
-        solved,
+    of_systems("solve", solved, SYSTEMS),
+    of_systems(
+        "solve_triangular",
+        triangle_solved,
         [
-            two((3, 3), (3, 2)),
-            two((3, 3), (3,)),
-            two((4, 2, 2), (4, 2, 1)),
-            two((1, 2, 2), (4, 2, 1)),
-            two((4, 2, 2), (1, 2, 3)),
+            *SYSTEMS,
+            two((3, 3), (3, 2), lower=True),
+            two((3, 3), (3, 2), transpose=True),
+            two((4, 2, 2), (1, 2, 3), lower=True, transpose=True),
         ],
-        draws=(well_conditioned, anything),
-        dtypes=("float64", "float32", ("float32", "float64"), ("int64", "int64")),
-        wrong=(
-            Wrong(lambda: linalg.solve(matrix(2, 3), matrix(3, 1)), ValueError),
-            Wrong(lambda: linalg.solve(matrix(3, 3), matrix(2, 1)), ValueError),
-            Wrong(lambda: linalg.solve(matrix(3), matrix(3)), TypeError),
-        ),
     ),
+    of_systems("cho_solve", product_solved, SYSTEMS),
     magnitudes(
         "eigh",
         np.linalg.eigh,
