@@ -27,11 +27,11 @@ class Way(Enum):
 class Case:
     """A piece of work that is written once: `expression(xp, *arguments)`, where `xp` offers the functions of a framework.
 
-    draw: the arguments, from a seeded generator. flops: the least number of operations. bytes: the least number of bytes read
+    draw: the arguments, from a seeded generator; numbers that are no arrays are handed over like that at every call. flops: the least number of operations. bytes: the least number of bytes read
     and written; 0 for those of all arguments and results. parameters: the positions of arguments that live in the framework,
     such as weights. gradients_of: positions by which the result, a number, is differentiated as well. trains: every call
     is a step of gradient descent with momentum over all parameters. images: arrays of four axes are images or, among the
-    parameters, filters, which a framework may lay out as it likes. raw: arguments are handed over as drawn, at every call.
+    parameters, filters, which a framework may lay out as it likes.
     asks: frameworks that are only asked where a case names them. spared: frameworks that are not asked, with the reason.
     tolerance: the greatest relative difference of results, 0 for that of their dtype. sizes: for Way.SHAPES the arguments
     of the k-th call.
@@ -47,7 +47,6 @@ class Case:
     gradients_of: tuple[int, ...] = ()
     trains: bool = False
     images: bool = False
-    raw: bool = False
     asks: tuple[str, ...] = ()
     spared: dict[str, str] = field(default_factory=dict)
     tolerance: float = 0.0
@@ -62,12 +61,12 @@ class Case:
 
 def normal(*shapes: tuple[int, ...], dtype: str = "float32", scale: float = 1.0) -> Draw:
     """Normal numbers of several shapes."""
-    return lambda rng: [(rng.normal(size=shape) * scale).astype(dtype) for shape in shapes]
+    return lambda rng: [np.asarray(rng.normal(size=shape) * scale, dtype) for shape in shapes]
 
 
 def uniform(*shapes: tuple[int, ...], low: float = 0.0, high: float = 1.0, dtype: str = "float32") -> Draw:
     """Evenly distributed numbers of several shapes."""
-    return lambda rng: [rng.uniform(low, high, shape).astype(dtype) for shape in shapes]
+    return lambda rng: [np.asarray(rng.uniform(low, high, shape), dtype) for shape in shapes]
 
 
 def integers(*shapes: tuple[int, ...], below: int, dtype: str = "int32") -> Draw:

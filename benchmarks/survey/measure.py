@@ -179,8 +179,8 @@ def _reason(error: str) -> str:
 
 def _least(case: Case, results: list[np.ndarray], machine: dict[str, Any]) -> float:
     """The seconds that the machine takes for a case at least."""
-    arrays = [np.asarray(one) for one in [*case.arguments(), *results]]
-    dtype = "float64" if any(one.dtype == "float64" for one in arrays) and not case.raw else "float32"
+    arrays = [one for one in [*case.arguments(), *results] if isinstance(one, np.ndarray)]
+    dtype = "float64" if any(one.dtype == "float64" for one in arrays) else "float32"
     return limit(machine, case.flops, case.bytes or sum(one.nbytes for one in arrays), dtype)
 
 

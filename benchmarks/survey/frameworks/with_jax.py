@@ -127,14 +127,12 @@ class Jax(Framework):
 
 def _native(case: Case, arguments: Sequence[Any]) -> list[Any]:
     """Arrays on the device, images and filters with their channels last."""
-    if case.raw:
-        return list(arguments)
     orders = [((2, 3, 1, 0) if k in case.parameters else (0, 2, 3, 1)) for k in range(len(arguments))]
     turned = [
         np.transpose(one, order) if case.images and np.ndim(one) == 4 else one
         for one, order in zip(arguments, orders, strict=True)
     ]
-    return [jnp.asarray(one) for one in turned]
+    return [jnp.asarray(one) if isinstance(one, np.ndarray) else one for one in turned]
 
 
 def _results(case: Case, results: Any) -> list[np.ndarray]:

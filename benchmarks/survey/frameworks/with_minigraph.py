@@ -99,7 +99,7 @@ def _variable(case: Case, k: int, value: Any) -> Any:
     if k in case.parameters:
         return mg.shared(value)
     array = np.asarray(value)
-    if case.raw and isinstance(value, float):
+    if isinstance(value, float):
         return mg.scalar(f"x{k}")
     known = range(1, 4) if case.images else ()
     shape = [size if size == 1 or axis in known else None for axis, size in enumerate(array.shape)]

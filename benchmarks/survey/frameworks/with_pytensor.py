@@ -55,8 +55,9 @@ class PyTensor(Framework):
     def make(self, case: Case, arguments: Sequence[Any]) -> Made:
         if case.images:
             raise UnsupportedError("too slow to wait for")
-        double = any(np.asarray(one).dtype == "float64" for one in arguments) and not case.raw
+        double = any(one.dtype == "float64" for one in arguments if isinstance(one, np.ndarray))
         pytensor.config.floatX = "float64" if double else "float32"
+        trusted = all(isinstance(one, np.ndarray) for one in arguments)
         variables = [_variable(case, k, one) for k, one in enumerate(arguments)]
         parameters = [variables[k] for k in case.parameters]
         inputs = [one for k, one in enumerate(variables) if k not in case.parameters]
@@ -68,17 +69,17 @@ class PyTensor(Framework):
             for p, m, g in zip(parameters, momenta, pytensor.grad(outputs, parameters), strict=True):
                 new = np.float32(MOMENTUM) * m + g
                 updates += [(m, new), (p, p - np.float32(RATE) * new)]
-            step = _compiled(case, inputs, outputs, updates)
+            step = _compiled(trusted, inputs, outputs, updates)
             return Made(step, native, lambda value: [np.asarray(value), *(one.get_value() for one in momenta)])
         if case.gradients_of:
             outputs = [outputs, *pytensor.grad(outputs, [variables[k] for k in case.gradients_of])]
-        return Made(_compiled(case, inputs, list(outputs) if isinstance(outputs, tuple) else outputs), native, as_arrays)
+        return Made(_compiled(trusted, inputs, list(outputs) if isinstance(outputs, tuple) else outputs), native, as_arrays)
 
 
-def _compiled(case: Case, inputs: list[Any], outputs: Any, updates: Any = ()) -> Any:
-    """A function that takes arrays as they are."""
+def _compiled(trusted: bool, inputs: list[Any], outputs: Any, updates: Any = ()) -> Any:
+    """A function, which is to take what it is given without a check if it is trusted."""
     function = pytensor.function(inputs, outputs, updates=list(updates))
-    function.trust_input = not case.raw
+    function.trust_input = trusted
     return function
 
 
@@ -87,5 +88,5 @@ def _variable(case: Case, k: int, value: Any) -> Any:
     if k in case.parameters:
         return pytensor.shared(value)
     array = np.asarray(value)
-    dtype = "float32" if case.raw and isinstance(value, float) else array.dtype
+    dtype = "float32" if isinstance(value, float) else array.dtype
     return pt.tensor(f"x{k}", dtype=dtype, shape=tuple(size if size == 1 else None for size in array.shape))

@@ -52,7 +52,7 @@ class Torch(Framework):
         return tensor.to(memory_format=torch.channels_last) if self.channels_last and tensor.ndim == 4 else tensor
 
     def _native(self, case: Case, arguments: Sequence[Any]) -> list[Any]:
-        """Tensors; where arguments are raw, only those that are no Python numbers."""
+        """Tensors for all arrays but the parameters."""
         return [self._tensor(case, k, one) for k, one in enumerate(arguments) if k not in case.parameters]
 
     def _tensor(self, case: Case, k: int, value: Any) -> Any:
