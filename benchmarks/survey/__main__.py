@@ -1,6 +1,7 @@
 """The survey: minigraph against its peers in many cases outside of the benchmark suite.
 
 python benchmarks/survey [--only PART] [--family PART] [--rounds N] [--frameworks A,B] [--families] [--list] [--save]
+    [--minutes N]
 
 With --save the report goes to benchmarks/SURVEY.md, and the figures to benchmarks/survey.json.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import random
 import sys
 import time
 from pathlib import Path
@@ -17,12 +19,18 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from survey import report
+from survey.case import Case
 from survey.cases import CASES
 from survey.measure import FRAMEWORKS, Row, Survey
 
 CORES = 2
 """The number that all processes share, with a thread on each."""
 BENCHMARKS = Path(__file__).parents[1]
+
+
+def mixed(cases: list[Case]) -> list[Case]:
+    """The cases in an order that is always the same, in which every family is everywhere."""
+    return random.Random(0).sample(cases, len(cases))
 
 
 def line(row: Row) -> str:
@@ -39,6 +47,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="how many turns every framework has; 0 only compares results")
     parser.add_argument("--frameworks", default=",".join(FRAMEWORKS), help="those to compare, with commas between them")
     parser.add_argument("--families", action="store_true", help="print a table of the families as well")
+    parser.add_argument("--minutes", type=float, default=15, help="when to stop; families are mixed")
     parser.add_argument("--list", action="store_true", help="print the names of the cases, and measure nothing")
     parser.add_argument("--save", action="store_true", help="write SURVEY.md and survey.json")
     options = parser.parse_args()
@@ -49,16 +58,20 @@ def main() -> None:
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
     start = time.perf_counter()
     survey = Survey(options.frameworks.split(","), options.rounds)
-    rows = []
-    for case in cases:
+    rows: list[Row] = []
+    for case in mixed(cases):
+        if time.perf_counter() - start > 60 * options.minutes:
+            break
         rows.append(survey.measure(case))
         print(line(rows[-1]), flush=True)
     survey.close()
+    places = {case.name: place for place, case in enumerate(cases)}
+    rows.sort(key=lambda row: places[row.name])
     if options.families:
         print(report.family_table(rows))
-    print(f"{len(rows)} cases, {time.perf_counter() - start:.0f} s")
+    print(f"{len(rows)} of {len(cases)} cases, {time.perf_counter() - start:.0f} s")
     if options.save:
-        (BENCHMARKS / "SURVEY.md").write_text(report.survey_text(rows, survey.machine, options.rounds))
+        (BENCHMARKS / "SURVEY.md").write_text(report.survey_text(rows, len(cases), survey.machine, options.rounds))
         figures = {"machine": survey.machine, "cases": [row.as_record() for row in rows]}
         (BENCHMARKS / "survey.json").write_text(json.dumps(figures, indent=1) + "\n")
 

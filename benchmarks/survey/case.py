@@ -27,14 +27,14 @@ class Way(Enum):
 class Case:
     """A piece of work that is written once: `expression(xp, *arguments)`, where `xp` offers the functions of a framework.
 
-    draw: the arguments, from a seeded generator; numbers that are no arrays are handed over like that at every call. flops: the least number of operations. bytes: the least number of bytes read
-    and written; 0 for those of all arguments and results. parameters: the positions of arguments that live in the framework,
-    such as weights. gradients_of: positions by which the result, a number, is differentiated as well. trains: every call
-    is a step of gradient descent with momentum over all parameters. images: arrays of four axes are images or, among the
-    parameters, filters, which a framework may lay out as it likes.
-    asks: frameworks that are only asked where a case names them. spared: frameworks that are not asked, with the reason.
-    tolerance: the greatest relative difference of results, 0 for that of their dtype. sizes: for Way.SHAPES the arguments
-    of the k-th call.
+    draw: the arguments, from a seeded generator; numbers that are no arrays are handed over like that at every call. flops:
+    the least number of operations. bytes: the least number of bytes read and written; 0 for those of all arguments and
+    results. parameters: the positions of arguments that live in the framework, such as weights. gradients_of: positions by
+    which the result, a number, is differentiated as well. trains: every call is a step of gradient descent with momentum over
+    all parameters. images: arrays of four axes are images or, among the parameters, filters, which a framework may lay out as
+    it likes. asks: frameworks that are only asked where a case names them. spared: frameworks that are not asked, with the
+    reason. tolerance: the greatest relative difference of results, 0 for that of their dtype. way: the calls that count.
+    sizes: for Way.SHAPES the arguments of the k-th call.
     """
 
     name: str
@@ -61,7 +61,12 @@ class Case:
 
 def normal(*shapes: tuple[int, ...], dtype: str = "float32", scale: float = 1.0) -> Draw:
     """Normal numbers of several shapes."""
-    return lambda rng: [np.asarray(rng.normal(size=shape) * scale, dtype) for shape in shapes]
+    return lambda rng: [np.asarray(_standard(rng, shape, dtype) * np.asarray(scale, dtype), dtype) for shape in shapes]
+
+
+def _standard(rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> Any:
+    """Normal numbers, in float64 if that is the dtype."""
+    return rng.standard_normal(shape, "float64" if dtype == "float64" else "float32")
 
 
 def uniform(*shapes: tuple[int, ...], low: float = 0.0, high: float = 1.0, dtype: str = "float32") -> Draw:

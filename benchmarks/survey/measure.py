@@ -22,7 +22,7 @@ FRAMEWORKS = (OURS, "jax", "torch", "torch channels-last", "torch compiled", "py
 ASKED_BY_NAME = ("torch compiled", "pytensor")
 """Frameworks that compile too slowly to be asked for every case."""
 SCRIPT = "survey/worker.py"
-BUDGET, PAUSE, PATIENCE = 0.03, 0.05, 100.0
+BUDGET, PAUSE, PATIENCE = 0.02, 0.03, 100.0
 """Seconds of a turn, before a turn, and until a framework that does not answer is given up."""
 TOLERANCES = {"float16": 2e-2, "float32": 1e-3, "float64": 1e-8}
 

@@ -106,17 +106,18 @@ def machine_text(machine: dict[str, Any]) -> str:
     return f"{processor()}, {platform.system()}; {versions}. Measured: {bandwidths}; {peaks}."
 
 
-def survey_text(rows: list[Row], machine: dict[str, Any], rounds: int) -> str:
-    """The whole report, in Markdown."""
+def survey_text(rows: list[Row], count: int, machine: dict[str, Any], rounds: int) -> str:
+    """The whole report on some rows of a number of cases, in Markdown."""
+    reached = "" if len(rows) == count else f" (of {count}; the others were not reached in the minutes there were)"
     at_most = ", ".join(f"{share} at most {limit}" for share, limit in zip(shares(rows), LIMITS, strict=True))
     threads = min(2, len(os.sched_getaffinity(0)))
     return f"""# Survey of speed
 
-`make survey` writes this: {len(rows)} cases, each written once and run in every framework that can do it, with {threads}
-threads each. Results are compared before anything is timed. A ratio is minigraph's time over a peer's, both medians over
-{rounds} rounds in which the frameworks take turns; "worst" is the ratio to the best peer, and below 1 minigraph is faster than
-all. Behind a ratio stand the peer's microseconds. "limit" is the greater of two quotients: bytes of arguments and results over
-the bandwidth that was measured for as many bytes, and operations over the measured peak.
+`make survey` writes this: {len(rows)} cases{reached}, each written once and run in every framework that can do it, with
+{threads} threads each. Results are compared before anything is timed. A ratio is minigraph's time over a peer's, both medians
+over {rounds} rounds in which the frameworks take turns; "worst" is the ratio to the best peer, and below 1 minigraph is faster
+than all. Behind a ratio stand the peer's microseconds. "limit" is the greater of two quotients: bytes of arguments and results
+over the bandwidth that was measured for as many bytes, and operations over the measured peak.
 
 The machine: {machine_text(machine)}
 

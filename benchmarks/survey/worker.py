@@ -63,8 +63,9 @@ class Offered:
         """The call of a case, prepared."""
         self._made = self._call = None
         case = self._cases[name]
-        self._made = self._framework.make(case, case.arguments())
-        self._call = _new_sizes(case, self._made) if case.way is Way.SHAPES else _same(case, self._made)
+        arguments = case.arguments()
+        self._made = self._framework.make(case, arguments)
+        self._call = _new_sizes(case, self._made) if case.way is Way.SHAPES else _same(self._made, arguments)
         return self._call
 
     def results(self, path: str) -> Any:
@@ -78,9 +79,9 @@ class Offered:
         Path(path).write_text(json.dumps(measured(THREADS)))
 
 
-def _same(case: Case, made: Made) -> Any:
+def _same(made: Made, arguments: list[Any]) -> Any:
     """A call with the same arguments each time."""
-    native, call = made.native(case.arguments()), made.call
+    native, call = made.native(arguments), made.call
     if not native:
         return call
     if len(native) == 1:

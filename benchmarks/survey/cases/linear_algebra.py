@@ -43,7 +43,8 @@ CASES = [
     Case("cholesky of 300", FAMILY, definite(SIDE), lambda xp, a: xp.cholesky(a), CUBED / 3),
     Case("logarithm of a determinant of 300, gradient", FAMILY, definite(SIDE), _log_determinant, CUBED, gradients_of=(0,)),
     Case(
-        "quadratic form of 300 by cholesky, gradients", FAMILY, definite(SIDE, (SIDE, 10)), _quadratic, CUBED, gradients_of=(0, 1)
+        "quadratic form of 300 by cholesky, gradients", FAMILY, definite(SIDE, (SIDE, 10)), _quadratic, CUBED,
+        gradients_of=(0, 1),
     ),
     Case("solution of 300x10", FAMILY, definite(SIDE, (SIDE, 10)), lambda xp, a, b: xp.solve(a, b), 2 / 3 * CUBED),
     Case(

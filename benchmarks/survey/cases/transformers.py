@@ -46,7 +46,7 @@ def _blocks(batch: int, time: int) -> list[Case]:
     draw = together(normal((rows, WIDTH)), causal(time), *_parameters())
     where = f"block of width {WIDTH}, {batch}x{time}"
     places = tuple(range(2, 10))
-    asks = ("torch compiled",) if batch > 1 else ()
+    asks = ("torch compiled",) if batch == 8 else ()
 
     def forward(xp: Any, *given: Any) -> Any:
         return _block(xp, batch, time, *given)
@@ -109,11 +109,11 @@ CASES = [
     *_attention(4, 128), *_attention(2, 512),
     Case(
         "cost over 8000 classes of 512x256, training", FAMILY, HEAD, lambda xp, x, classes, w: xp.crossentropy(x @ w, classes),
-        3 * of_product(512, WIDTH, CLASSES), parameters=(2,), trains=True, asks=("pytensor",),
+        3 * of_product(512, WIDTH, CLASSES), parameters=(2,), trains=True,
     ),
     Case(
         "crossentropy and gradient 1024x8000", FAMILY, together(normal((1024, CLASSES)), integers((1024,), below=CLASSES)),
-        lambda xp, x, classes: xp.crossentropy(x, classes), gradients_of=(0,), asks=("torch compiled",),
+        lambda xp, x, classes: xp.crossentropy(x, classes), gradients_of=(0,),
     ),
     Case(
         "logits of one position 1x256 @ 256x8000", FAMILY, together(normal((1, WIDTH)), weights((WIDTH, CLASSES))),
@@ -129,7 +129,7 @@ CASES = [
     ),
     Case("layer norm 4096x512", FAMILY, NORM, _layer_norm, parameters=(1, 2), asks=("pytensor",)),
     Case(
-        "layer norm 4096x512, gradients", FAMILY, NORM, lambda xp, *given: xp.mean(xp.square(_layer_norm(xp, *given))),
+        "layer norm 4096x512, gradients", FAMILY, NORM, lambda xp, *given: xp.mean(xp.tanh(_layer_norm(xp, *given))),
         parameters=(1, 2), gradients_of=(0, 1, 2),
     ),
     Case("RMS norm 4096x512", FAMILY, together(normal((4096, 512)), ones((512,))), _rms_norm, parameters=(1,)),

@@ -86,7 +86,6 @@ class Jax(Framework):
     """Expressions under jit."""
 
     def make(self, case: Case, arguments: Sequence[Any]) -> Made:
-        jax.clear_caches()
         function = partial(case.expression, JaxNamespace(jnp, channels_last=case.images))
         native = partial(_native, case)
         if case.trains:

@@ -25,9 +25,9 @@ class Torch(Framework):
     def make(self, case: Case, arguments: Sequence[Any]) -> Made:
         if self.channels_last and not case.images:
             raise UnsupportedError("no images")
-        torch._dynamo.reset()
         function = partial(case.expression, TorchNamespace(torch))
         if self.compiled:
+            torch._dynamo.reset()
             function = torch.compile(function)
         parameters = {k: self._parameter(arguments[k], case.trains or k in case.gradients_of) for k in case.parameters}
         native = partial(self._native, case)
