@@ -1,7 +1,7 @@
 """The survey: minigraph against its peers in many cases outside of the benchmark suite.
 
 python benchmarks/survey [--only PART] [--family PART] [--rounds N] [--frameworks A,B] [--families] [--list] [--save]
-    [--minutes N]
+    [--report] [--minutes N]
 
 With --save the report goes to benchmarks/SURVEY.md, and the figures to benchmarks/survey.json.
 """
@@ -15,6 +15,7 @@ import random
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -26,6 +27,7 @@ from survey.measure import FRAMEWORKS, Row, Survey
 CORES = 2
 """The number that all processes share, with a thread on each."""
 BENCHMARKS = Path(__file__).parents[1]
+FIGURES = BENCHMARKS / "survey.json"
 
 
 def mixed(cases: list[Case]) -> list[Case]:
@@ -39,6 +41,13 @@ def line(row: Row) -> str:
     return f"{row.worst or float('nan'):8.2f}  {row.name:60}  {times}"
 
 
+def save(rows: list[Row], count: int, machine: dict[str, Any], rounds: int) -> None:
+    """Write the report on the rows of a number of cases, and the figures."""
+    (BENCHMARKS / "SURVEY.md").write_text(report.survey_text(rows, count, machine, rounds))
+    figures = {"machine": machine, "rounds": rounds, "cases": [row.as_record() for row in rows]}
+    FIGURES.write_text(json.dumps(figures, indent=1) + "\n")
+
+
 def main() -> None:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -49,6 +58,7 @@ def main() -> None:
     parser.add_argument("--families", action="store_true", help="print a table of the families as well")
     parser.add_argument("--minutes", type=float, default=15, help="when to stop; families are mixed")
     parser.add_argument("--list", action="store_true", help="print the names of the cases, and measure nothing")
+    parser.add_argument("--report", action="store_true", help="write SURVEY.md anew from survey.json, and measure nothing")
     parser.add_argument("--save", action="store_true", help="write SURVEY.md and survey.json")
     options = parser.parse_args()
     cases = [case for case in CASES if options.only in case.name and options.family in case.family]
@@ -56,8 +66,15 @@ def main() -> None:
         print("\n".join(f"{case.family}: {case.name}" for case in cases))
         return
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
+    if options.report:
+        figures = json.loads(FIGURES.read_text())
+        save([Row(**one) for one in figures["cases"]], len(CASES), figures["machine"], figures["rounds"])
+        return
+    names = options.frameworks.split(",")
+    if unknown := set(names) - set(FRAMEWORKS):
+        parser.error(f"no frameworks of the survey: {', '.join(sorted(unknown))}; there are {', '.join(FRAMEWORKS)}")
     start = time.perf_counter()
-    survey = Survey(options.frameworks.split(","), options.rounds)
+    survey = Survey(names, options.rounds)
     rows: list[Row] = []
     for case in mixed(cases):
         if time.perf_counter() - start > 60 * options.minutes:
@@ -71,9 +88,7 @@ def main() -> None:
         print(report.family_table(rows))
     print(f"{len(rows)} of {len(cases)} cases, {time.perf_counter() - start:.0f} s")
     if options.save:
-        (BENCHMARKS / "SURVEY.md").write_text(report.survey_text(rows, len(cases), survey.machine, options.rounds))
-        figures = {"machine": survey.machine, "cases": [row.as_record() for row in rows]}
-        (BENCHMARKS / "survey.json").write_text(json.dumps(figures, indent=1) + "\n")
+        save(rows, len(cases), {"about": report.about(), **survey.machine}, options.rounds)
 
 
 if __name__ == "__main__":

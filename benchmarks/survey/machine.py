@@ -1,4 +1,4 @@
-"""What the machine can do: bytes a second for arrays of several sizes, operations a second of matrix products."""
+"""The limits of the machine: bytes a second for arrays of several sizes, operations a second of matrix products."""
 
 from __future__ import annotations
 
@@ -51,4 +51,4 @@ def limit(machine: dict[str, Any], flops: float, moved: float, dtype: str) -> fl
     """The seconds that some operations and bytes take at least."""
     bandwidth = next((rate for size, rate in machine["bandwidths"] if moved <= size), machine["bandwidths"][-1][1])
     peak = machine["peaks"]["float64" if dtype == "float64" else "float32"]
-    return max(moved / bandwidth, flops / peak)
+    return float(max(moved / bandwidth, flops / peak))

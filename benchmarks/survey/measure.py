@@ -29,12 +29,17 @@ TOLERANCES = {"float16": 2e-2, "float32": 1e-3, "float64": 1e-8}
 
 @dataclass
 class Row:
-    """The figures of a case: seconds by framework, the reasons why others have none, and what the machine could do it in."""
+    """The figures of a case.
+
+    seconds: those of a call, by framework. notes: the reasons why others could not do it. errors: the ways in which results
+    of others differ. least: the seconds that the machine takes at least.
+    """
 
     name: str
     family: str
     seconds: dict[str, float] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
+    errors: dict[str, str] = field(default_factory=dict)
     least: float = 0.0
 
     @property
@@ -73,7 +78,7 @@ class Survey:
             worker.close()
 
     def measure(self, case: Case) -> Row:
-        """One case in all frameworks."""
+        """The figures of a case in all frameworks that can do it."""
         row = Row(case.name, case.family)
         asked = [name for name in self._names if _is_asked(name, case)]
         row.notes |= {name: reason for name, reason in case.spared.items() if name in asked}
@@ -123,7 +128,7 @@ class Survey:
         return seconds
 
     def _agreeing(self, case: Case, names: list[str], row: Row) -> list[str]:
-        """The frameworks whose results equal those of the first; the reasons of the others go to the row."""
+        """The frameworks whose results equal those of the first; the differences of the others go to the row."""
         found: dict[str, list[np.ndarray]] = {}
         with tempfile.TemporaryDirectory() as place:
             for name in names:
@@ -141,7 +146,7 @@ class Survey:
         disagreeing = {name: one for name, one in differences.items() if one}
         if first == OURS and len(disagreeing) == len(found) - 1 > 1:
             disagreeing = {OURS: f"all disagree: {next(iter(disagreeing.values()))}"}
-        row.notes |= disagreeing
+        row.errors |= disagreeing
         for name, one in disagreeing.items():
             print(f"    {name}: {one}", flush=True)
         return [name for name in found if name not in disagreeing]
@@ -185,7 +190,7 @@ def _least(case: Case, results: list[np.ndarray], machine: dict[str, Any]) -> fl
 
 
 def difference(ours: list[np.ndarray], theirs: list[np.ndarray], tolerance: float = 0.0) -> str:
-    """Where results differ by more than a tolerance, relative to the greatest element; empty where they do not."""
+    """The way in which results differ by more than a tolerance, relative to the greatest element; empty if they do not."""
     if [one.shape for one in ours] != [one.shape for one in theirs]:
         return f"shapes {[one.shape for one in theirs]} instead of {[one.shape for one in ours]}"
     floats = [one.dtype.name for one in [*ours, *theirs] if one.dtype.kind == "f"]

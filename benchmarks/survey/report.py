@@ -1,9 +1,10 @@
-"""What was measured, as text."""
+"""The report of what was measured, in Markdown."""
 
 from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any
 
@@ -46,9 +47,9 @@ def _peer(row: Row, name: str) -> str:
         return f"{row.ratios[name]:.2f} ({microseconds(row.seconds[name])})"
     if name in row.seconds:
         return f"({microseconds(row.seconds[name])})"
-    if name not in row.notes:
-        return ""
-    return "error" if "differ" in row.notes[name] or "NaN" in row.notes[name] else "unsupported"
+    if name in row.errors:
+        return "error"
+    return "unsupported" if name in row.notes else ""
 
 
 def microseconds(seconds: float) -> str:
@@ -76,7 +77,7 @@ def family_table(rows: list[Row]) -> str:
 
 
 def by_peer(rows: list[Row]) -> str:
-    """How often each peer is ahead."""
+    """The number of cases in which each peer is ahead."""
     counts = []
     for name in PEERS:
         ratios = [row.ratios[name] for row in rows if name in row.ratios]
@@ -85,25 +86,30 @@ def by_peer(rows: list[Row]) -> str:
     return ", ".join(counts)
 
 
-def notes(rows: list[Row]) -> str:
-    """What frameworks could not do, or did differently, by reason."""
+def by_reason(rows: list[Row], told: Callable[[Row], dict[str, str]]) -> str:
+    """The cases that frameworks could not do, or did differently, by the reason that is `told` of a row."""
     reasons: dict[tuple[str, str], list[str]] = {}
     for row in rows:
-        for name, reason in row.notes.items():
+        for name, reason in told(row).items():
             reasons.setdefault((name, reason), []).append(row.name)
     lines = []
     for (name, reason), cases in reasons.items():
         which = f"{len(cases)} cases" if len(cases) > 6 else "; ".join(cases)
         lines.append(f"- {name}: {reason.replace('|', '/')} ({which})")
-    return "\n".join(lines)
+    return "\n".join(lines) or "- none"
+
+
+def about() -> str:
+    """The processor, and the versions of libraries."""
+    versions = ", ".join(f"{name} {version(name)}" for name in LIBRARIES)
+    return f"{processor()}, {platform.system()}; {versions}"
 
 
 def machine_text(machine: dict[str, Any]) -> str:
-    """The processor, what it was measured to do, and the versions of libraries."""
-    versions = ", ".join(f"{name} {version(name)}" for name in LIBRARIES)
+    """The machine that was measured, and the limits that it was measured to have."""
     bandwidths = ", ".join(f"{rate / 1e9:.0f} GB/s for {size / 2**20:g} MiB" for size, rate in machine["bandwidths"])
     peaks = ", ".join(f"{rate / 1e9:.0f} GFLOP/s in {dtype}" for dtype, rate in machine["peaks"].items())
-    return f"{processor()}, {platform.system()}; {versions}. Measured: {bandwidths}; {peaks}."
+    return f"{machine['about']}. Measured: {bandwidths}; {peaks}."
 
 
 def survey_text(rows: list[Row], count: int, machine: dict[str, Any], rounds: int) -> str:
@@ -131,7 +137,13 @@ Of the cases {at_most}. Ahead of minigraph: {by_peer(rows)}.
 
 {case_table(rows)}
 
-## Not done, or done differently
+## Errors
 
-{notes(rows)}
+Frameworks whose results differ from those of the others, and what minigraph cannot do:
+
+{by_reason(rows, lambda row: row.errors | {name: one for name, one in row.notes.items() if name == OURS})}
+
+## Unsupported
+
+{by_reason(rows, lambda row: {name: one for name, one in row.notes.items() if name != OURS})}
 """

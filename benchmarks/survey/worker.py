@@ -1,4 +1,4 @@
-"""One framework of the survey in a process of its own, which answers requests as benchmarks/worker.py does.
+"""A framework of the survey in a process of its own, which answers requests as benchmarks/worker.py does.
 
 {"make": ["case", name]} prepares a case and calls it once, {"make": ["results", path]} calls it once more and keeps the
 results as a file of NumPy's, and {"make": ["limits", path]} measures the machine. The last two are asked with "first": false.

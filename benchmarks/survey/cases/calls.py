@@ -34,6 +34,7 @@ def _small(name: str, draw: Any, expression: Any, **options: Any) -> Case:
 
 
 def _square(xp: Any, x: Any) -> Any:
+    """A product and a sum."""
     return x * x + 1.0
 
 

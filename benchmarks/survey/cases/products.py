@@ -20,6 +20,7 @@ STACKS = ((32, 128, 64, 128), (256, 32, 32, 32), (1000, 4, 4, 4), (1000, 16, 16,
 
 
 def _product(xp: Any, x: Any, y: Any) -> Any:
+    """The product of two arrays."""
     return x @ y
 
 

@@ -133,7 +133,7 @@ def _kalman(xp: Any, seen: Any, move: Any, look: Any, noise: Any, mean: Any, cov
 
 
 def _kalman_data(rng: np.random.Generator) -> list[Any]:
-    """What is seen, matrices, and where the filter starts."""
+    """Observations, matrices, and the first state of the filter."""
     move = np.eye(4) * 0.95 + np.eye(4, k=1) * 0.05
     return [rng.normal(size=300), move, np.array([1.0, 0, 0, 0.1]), np.eye(4) * 0.1, np.zeros(4), np.eye(4)]
 
@@ -181,7 +181,7 @@ def _box_muller(xp: Any, u: Any, v: Any) -> Any:
 
 
 def _kepler(xp: Any, anomaly: Any, eccentricity: Any) -> Any:
-    """Where planets are on their orbits, by five steps of Newton's method."""
+    """The places of planets on their orbits, by five steps of Newton's method."""
     x = anomaly
     for _ in range(5):
         x = x - (x - eccentricity * xp.sin(x) - anomaly) / (1.0 - eccentricity * xp.cos(x))

@@ -14,7 +14,7 @@ WIDTH = HEADS * SIZE
 
 
 def causal(time: int) -> Draw:
-    """What hides the future from the present when it is added to scores."""
+    """A matrix that hides the future from the present when it is added to scores."""
     return lambda rng: [np.triu(np.full((time, time), -1e9, "float32"), 1)]
 
 
@@ -33,7 +33,7 @@ def _block(xp: Any, batch: int, time: int, x: Any, mask: Any, *parameters: Any) 
 
 
 def _parameters() -> list[Draw]:
-    """Those of a block."""
+    """The parameters of a block."""
     norm = [ones((WIDTH,)), zeros((WIDTH,))]
     inner = weights((WIDTH, 4 * WIDTH), (4 * WIDTH, WIDTH))
     return [*norm, weights((WIDTH, 3 * WIDTH), (WIDTH, WIDTH)), *norm, inner]

@@ -1,4 +1,4 @@
-"""What cases see of a framework, and what a framework makes of a case."""
+"""The functions that cases are written in, and the calls that a framework makes of a case."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from survey.case import Case
 
 RATE, MOMENTUM = 1e-6, 0.9
-"""Those of training steps, so slow that thousands of them leave the work the same."""
+"""The rate and the momentum of training steps, so slow that thousands of them leave the work the same."""
 
 
 class UnsupportedError(Exception):

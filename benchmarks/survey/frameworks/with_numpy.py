@@ -20,7 +20,7 @@ class NumPyNamespace(Namespace):
 
 
 class NumPy(Framework):
-    """Expressions as they are."""
+    """Expressions, evaluated one operation after the other."""
 
     def make(self, case: Case, arguments: Sequence[Any]) -> Made:
         if case.trains or case.gradients_of:
@@ -29,5 +29,5 @@ class NumPy(Framework):
 
 
 def as_arrays(results: Any) -> list[np.ndarray]:
-    """One result or several, as a list of arrays."""
+    """Results, be it one or several, as a list of arrays."""
     return [np.asarray(one) for one in (results if isinstance(results, list | tuple) else [results])]

@@ -15,7 +15,7 @@ from survey.frameworks.torch_namespace import TorchNamespace
 
 
 class Torch(Framework):
-    """One way of using PyTorch."""
+    """PyTorch, used in a certain way."""
 
     def __init__(self, threads: int, channels_last: bool = False, compiled: bool = False) -> None:
         """threads: the number that work. channels_last: lay images out so. compiled: by torch.compile."""
