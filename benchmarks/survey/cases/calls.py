@@ -38,6 +38,11 @@ def _square(xp: Any, x: Any) -> Any:
     return x * x + 1.0
 
 
+def _scaled(xp: Any, x: Any, factor: Any) -> Any:
+    """A product with a number."""
+    return x * factor + 1.0
+
+
 def _again(source: Case, **options: Any) -> Case:
     """The first call of a case of another family."""
     return Case(
@@ -71,8 +76,8 @@ def _classes(rng: np.random.Generator, count: int) -> list[Any]:
 
 CASES = [
     _small("x * x + 1 of a number in an array", normal(()), _square, asks=PYTENSOR),
-    _small("x * x + 1 of a Python float", lambda rng: [1.5], _square, asks=PYTENSOR),
-    _small("x * x + 1 of a NumPy number", lambda rng: [np.float32(1.5)], _square),
+    _small("10 numbers times a Python float", lambda rng: [*normal((10,))(rng), 1.5], _scaled, asks=PYTENSOR),
+    _small("10 numbers times a NumPy number", lambda rng: [*normal((10,))(rng), np.float32(1.5)], _scaled),
     _small("x + y of 10", normal((10,), (10,)), lambda xp, x, y: x + y, asks=PYTENSOR),
     _small("sum of 100", normal((100,)), lambda xp, x: xp.sum(x)),
     _small("tanh of 1000", normal((1000,)), lambda xp, x: xp.tanh(x), asks=PYTENSOR),
