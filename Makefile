@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 BENCH := .venv-bench
 ORACLES := .venv-oracles
 
-.PHONY: demo examples test sweep lint bench gpu oracles clean
+.PHONY: demo examples test sweep lint bench survey gpu oracles clean
 
 demo: $(READY)
 	$(RUN) examples/digits_mlp.py
@@ -37,6 +37,9 @@ lint: $(READY)
 
 bench: $(BENCH)/.ready
 	$(BENCH)/bin/python benchmarks/run.py
+
+survey: $(BENCH)/.ready
+	$(BENCH)/bin/python benchmarks/survey --families --save
 
 # With the libraries of an interpreter that has CuPy, and PyTorch and JAX to compare with; nothing is installed.
 GPU_PYTHON ?= $(PYTHON)

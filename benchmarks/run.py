@@ -10,13 +10,16 @@ the figures go to benchmarks/baseline.json; otherwise those that got more than a
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import platform
+import select
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
@@ -44,44 +47,80 @@ down whoever comes next: after a pause of 20 ms a training step of 0.9 ms was se
 class Worker:
     """A framework's process; what minigraph compiles is not kept, unless in the directory `cache`."""
 
-    def __init__(self, name: str, cache: str = "off", tree: Path = HERE.parent) -> None:
-        """tree: the checkout of minigraph that works."""
+    def __init__(
+        self, name: str, cache: str = "off", tree: Path = HERE.parent, script: str = "worker.py",
+        environment: Mapping[str, str] | None = None,
+    ) -> None:  # fmt: skip
+        """The process of the framework `name`.
+
+        cache: the directory of what minigraph compiles. tree: the checkout of minigraph that works. script: the program of
+        the process, in its folder `benchmarks`. environment: variables that it finds besides.
+        """
         self.name = name
+        self.error: str | None = None
+        """The reason for which the last request failed."""
         self._process = subprocess.Popen(
-            [sys.executable, str(tree / "benchmarks" / "worker.py"), name], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            [sys.executable, str(tree / "benchmarks" / script), name], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL, text=True,
-            env={**WITH_BYTECODE, "MINIGRAPH_CACHE": cache, "PYTHONPATH": str(tree)},
+            env={**WITH_BYTECODE, "MINIGRAPH_CACHE": cache, "PYTHONPATH": str(tree), **(environment or {})},
         )  # fmt: skip
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process can be asked for more."""
+        return self._process.poll() is None
 
     def ask(self, **request: Any) -> Any:
         """The answer to a request; None if the framework cannot do it."""
-        assert self._process.stdin and self._process.stdout
-        try:
+        self.send(**request)
+        return self.receive()
+
+    def send(self, **request: Any) -> None:
+        """Ask, and go on without the answer."""
+        assert self._process.stdin
+        with contextlib.suppress(BrokenPipeError):
             self._process.stdin.write(json.dumps(request) + "\n")
             self._process.stdin.flush()
+
+    def receive(self, patience: float | None = None) -> Any:
+        """The answer to what was sent; None if the framework cannot do it.
+
+        patience: the seconds after which a process without an answer is ended, and the answer is None.
+        """
+        assert self._process.stdout
+        if select.select([self._process.stdout], [], [], patience)[0]:
             reply = json.loads(self._process.stdout.readline() or '{"error": "it died"}')
-        except BrokenPipeError:
-            reply = {"error": "it died"}
-        if "error" in reply:
-            print(f"    {self.name}: {reply['error']}"[:160], flush=True)
+        else:
+            reply = {"error": f"no answer within {patience:.0f} s"}
+            self._process.kill()
+            self._process.wait()
+        self.error = reply.get("error")
+        if self.error:
+            print(f"    {self.name}: {self.error}"[:160], flush=True)
         return reply.get("ok")
 
     def close(self) -> None:
         """End the process."""
-        self._process.stdin.close()  # type: ignore[union-attr]
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()  # type: ignore[union-attr]
         self._process.wait()
 
 
-def interleaved(workers: list[Worker], rounds: int, budget: float) -> dict[str, list[float]]:
-    """The median seconds a call of each framework, for each round; a turn takes about `budget` seconds."""
+def interleaved(
+    workers: list[Worker], rounds: int, budget: float, pause: float = PAUSE, fewest: int = 3
+) -> dict[str, list[float]]:
+    """The median seconds a call of each framework, for each round.
+
+    budget: about the seconds of a turn, before which there is a `pause`. fewest: the least number of calls of a turn.
+    """
     counts = {}
     for worker in workers:
         warm = worker.ask(time=3)
-        counts[worker.name] = max(3, min(500, int(budget / max(min(warm), 1e-6))))
+        counts[worker.name] = max(fewest, min(500, int(budget / max(min(warm), 1e-6))))
     medians: dict[str, list[float]] = {worker.name: [] for worker in workers}
     for _ in range(rounds):
         for worker in workers:
-            time.sleep(PAUSE)
+            time.sleep(pause)
             worker.ask(time=counts[worker.name] // 4)  # caches and threads wake up
             medians[worker.name].append(statistics.median(worker.ask(time=counts[worker.name])))
     return medians

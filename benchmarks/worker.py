@@ -14,6 +14,7 @@ import os
 import resource
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -63,11 +64,11 @@ def answer(offered: Any, state: dict[str, Any], request: dict[str, Any]) -> Any:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def main(name: str) -> None:
-    """Answer requests until there are no more."""
+def serve(offer: Callable[[str], Any], name: str) -> None:
+    """Answer requests until there are no more; `offer` makes of the name what offers the cases."""
     replies = os.fdopen(os.dup(1), "w")
     with contextlib.redirect_stdout(sys.stderr):
-        offered, state = framework(name), {}
+        offered, state = offer(name), {}
         for line in sys.stdin:
             try:
                 reply = {"ok": answer(offered, state, json.loads(line))}
@@ -78,4 +79,4 @@ def main(name: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    serve(framework, sys.argv[1])

@@ -1,0 +1,1 @@
+"""The frameworks of the survey."""
