@@ -138,7 +138,7 @@ class Builder:
         return node
 
     def fold(self, op: Reduction, operand: Variable, dtype: np.dtype[Any]) -> int:
-        """The node of a fold, which may be one of its last stage, if its elements lie in memory."""
+        """The node of a fold of an operand by an op to a dtype, that of its last stage if elements lie in memory."""
         axes = spread(sizes(operand))
         x, along = self.read(operand, axes), axes[op.axes[-1]] if op.axes else None
         stages = None if along is None or not self.staged else op.in_stages(self.space[along])

@@ -24,7 +24,7 @@ def order_outputs(graph: Graph) -> Graph:
         return isinstance(shown.op, Elementwise) and bool(shown.inputs) and shown.op.cost == 1 and alone
 
     def ordered(shown: Variable, order: Sequence[int]) -> Variable:
-        """What shows the axes of a variable in an order."""
+        """A variable with its axes in an order."""
         if moves(shown, len(order)):
             return shown.op(*[ordered(operand, order) for operand in shown.inputs])
         missing = len(order) - shown.ndim

@@ -19,7 +19,6 @@ from minigraph.ops.array.shape import dimshuffle, reshape, shape
 from minigraph.ops.array.windows import overlap, per_axis, windows
 from minigraph.ops.elementwise.base import Operand, promoted
 from minigraph.ops.linear.products import matmul
-from minigraph.ops.reduce.reduction import sum as sum_over
 
 __all__ = ["conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"]
 
@@ -143,8 +142,6 @@ def _convolved(
     widths = _widths(padding, extents, strides, given.type.shape[2:])
     padded = pad(given, [(0, 0), (0, 0), *widths]) if any(map(any, widths)) else given
     patches = windows(padded, sizes, spatial, strides, dilations)
-    if inner == 1 and outputs == groups > 1:
-        return _by_channel(patches, kernel, count)
     batch, _, *lengths = shape(patches)[: count + 2]
     # as matrices: a row for each window, what it holds of a group along it, the channel last, so that it is read in one piece
     within = list(range(count + 2, 2 * count + 2))
@@ -162,12 +159,6 @@ def _convolved(
         flat = dimshuffle(matmul(rows, matrix), 1, 0, 2)
     result = reshape(flat, (batch, *lengths, outputs))
     return dimshuffle(result, 0, count + 1, *range(1, count + 1))
-
-
-def _by_channel(patches: Variable, kernel: Variable, count: int) -> Variable:
-    """A convolution of each channel with a filter of its own, along `count` axes: folds of small windows."""
-    weights = dimshuffle(kernel, 0, *("x",) * count, *range(2, count + 2))
-    return sum_over(patches * weights, tuple(range(count + 2, 2 * count + 2)))
 
 
 def _transposed(

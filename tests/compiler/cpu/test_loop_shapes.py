@@ -17,10 +17,7 @@ from minigraph.compiler.passes import Journal
 from minigraph.compiler.plan.steps import NestStep
 from support.golden import graph, static, tensor
 
-pytestmark = [
-    pytest.mark.shipped_code,
-    pytest.mark.skipif(not jit.is_available(), reason="llvmlite is not installed"),
-]
+pytestmark = pytest.mark.skipif(not jit.is_available(), reason="llvmlite is not installed")
 
 
 def nests(build, *shapes):
@@ -59,8 +56,9 @@ def test_neighbours_that_lie_close_are_a_number_in_the_code():
     assert apart.operands[0].strides == (-1, 1)
 
 
-@pytest.mark.parametrize("columns", [1, 2, 3, 5, 8, 9, 17])
-@pytest.mark.parametrize("rows", [1, 31, 32, 100])
+@pytest.mark.shipped_code
+@pytest.mark.parametrize("columns", [1, 2, 3, 8, 9])
+@pytest.mark.parametrize("rows", [1, 100])
 def test_folds_of_short_rows_and_columns(rows, columns, rng):
     x = mg.matrix("x")
     outputs = [
@@ -99,6 +97,7 @@ def test_transposed_operands(rows, columns, dtype, rng):
         np.testing.assert_array_equal(chosen, np.where(b > 0, a.T, b))
 
 
+@pytest.mark.shipped_code
 def test_axes_in_any_order(rng):
     x = mg.tensor("x", dtype="float32", shape=(None,) * 4)
     given = rng.normal(size=(3, 40, 5, 50)).astype("float32")
@@ -129,6 +128,7 @@ def test_folds_in_blocks(shape, axes, rng):
             np.testing.assert_allclose(one, other, rtol=2e-6, atol=1e-6)
 
 
+@pytest.mark.shipped_code
 def test_what_is_stored_on_the_way_stays_in_the_loop_of_the_fold(rng):
     x = mg.vector("x")
     y = mg.exp(x) * x
