@@ -66,6 +66,12 @@ class MinigraphNamespace(Namespace):
         """The correlation of (batch, channels, time) with filters."""
         return mg.conv1d(x, filters, padding=padding, dilation=dilation)
 
+    def top_k(self, x: Any, k: int) -> Any:
+        return mg.topk(x, k)[0]
+
+    def solve_lower(self, a: Any, b: Any) -> Any:
+        return mg.linalg.solve_triangular(a, b, lower=True)
+
     def scan(self, step: Any, sequences: Sequence[Any], states: Sequence[Any]) -> list[Any]:
         stacked = mg.scan(step, list(sequences), list(states))
         return list(stacked) if isinstance(stacked, list | tuple) else [stacked]
