@@ -46,7 +46,7 @@ _FAR_OF_SINGLE = (0.3, 0.4892177597260941, 0.38951686241801836, (
 
 def _polynomial(coefficients: Sequence[float], x: Array) -> Array:
     """A polynomial by Horner's rule, coefficients from the highest power down; a long one as two in x^2, side by side."""
-    if len(coefficients) > 8:
+    if len(coefficients) > 12:
         square = x * x
         return _polynomial(coefficients[-2::-2][::-1], square) * x + _polynomial(coefficients[-1::-2][::-1], square)
     result: Array = coefficients[0]
