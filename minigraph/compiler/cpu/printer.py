@@ -148,8 +148,7 @@ class Printer(ColumnWriter):
         first, last = self.bounds(axis)
         with self.writer.loop(first, last, str(CHUNK)) as start:
             beyond = self.writer.let(f"add nsw i64 {start}, {CHUNK}")
-            whole = self.writer.let(f"icmp slt i64 {beyond}, {last}")
-            stop = self.writer.let(f"select i1 {whole}, i64 {beyond}, i64 {last}")
+            stop = self.writer.least(beyond, last)
             with self.along(axis, start, stop):
                 self._store(stage, {})
             self.stage += 1  # what was stored can be read

@@ -72,6 +72,7 @@ def call_of(variable: Variable, seen: Seen) -> Call:
             return _packed(variable, seen)
         case ScatteredMatMul():
             return _scattered(variable, seen)
+    assert variable.op.multiplies, f"{variable!r} is no product"
     return _plain(variable, seen)
 
 

@@ -23,7 +23,6 @@ from minigraph.compiler.cpu.tiles import in_tiles
 from minigraph.compiler.cpu.widen_products import widen_products
 from minigraph.compiler.cpu.written_out import written_out
 from minigraph.compiler.loops.nest import LoopNest, describe
-from minigraph.compiler.loops.scheduled import ScheduledNest
 from minigraph.compiler.passes import Pass
 from minigraph.compiler.plan.frame import Frame, Outline
 from minigraph.compiler.plan.program import Program
@@ -89,8 +88,8 @@ def work_of(step: NestStep, nest: LoopNest) -> Work:
     lengths = step.bindings.sizes
     if any(one.indices for one in nest.scatters):  # elements may meet where they are put
         return Work(0, 0, 1)
-    kept = [lengths[axis] for axis in ScheduledNest(nest).parallel]
-    return Work(nest.points(lengths) * sum([one.op.cost for one in step.variables]), step.moved, kept[0] if kept else 1)
+    extent = lengths[nest.parallel[0]] if nest.parallel else 1
+    return Work(nest.points(lengths) * sum([one.op.cost for one in step.variables]), step.moved, extent)
 
 
 def parts_of_nests(work: Numbers, by_column: Numbers, in_columns: Numbers) -> Numbers:

@@ -58,7 +58,7 @@ def _changed(step: NestStep, out: Sequence[int], axis: int) -> LoopNest:
     sizes = tuple([index(size) if axis in out else 0 for axis, size in enumerate(step.bindings.sizes)])
     places = zip(nest.operands, step.bindings.strides, strict=True)
     operands = tuple([_beside(one, strides, axis) for one, strides in places])
-    return LoopNest(nest.folded, operands, nest.nodes, nest.stores, nest.scatters, nest.shared, None, sizes)
+    return LoopNest(nest.folded, operands, nest.nodes, nest.stores, nest.scatters, nest.shared, written_out=sizes)
 
 
 def _beside(access: Access, strides: Sequence[Any], axis: int) -> Access:

@@ -122,6 +122,18 @@ class LoopNest(Record):
         return any(self.folded) and not self.folded[-1] and not self.written_out
 
     @property
+    def columns(self) -> list[int]:
+        """The kept axes whose points are written out within the loops along the folded ones."""
+        inside = any(self.folded) and self.written_out
+        return [axis for axis, fold in enumerate(self.folded) if inside and not fold and self.written_out[axis]]
+
+    @property
+    def parallel(self) -> list[int]:
+        """The other kept axes."""
+        columns = self.columns
+        return [axis for axis, fold in enumerate(self.folded) if not fold and axis not in columns]
+
+    @property
     def fails(self) -> bool:
         """Whether the kernel may report an index that is outside, or a requirement that does not hold."""
         return bool(self.scatters) or any(

@@ -35,10 +35,7 @@ class ScheduledNest:
     def __init__(self, nest: LoopNest) -> None:
         self.nest, self.level, self.full = nest, nest.levels(), nest.is_full()
         self.serial = [axis for axis, fold in enumerate(nest.folded) if fold]
-        kept = [axis for axis, fold in enumerate(nest.folded) if not fold]
-        self.columns = [axis for axis in kept if self.serial and nest.written_out and nest.written_out[axis]]
-        """The kept axes whose points are written out within the loops along the serial ones."""
-        self.parallel = [axis for axis in kept if axis not in self.columns]
+        self.columns, self.parallel = nest.columns, nest.parallel
         self.stored = {store.node: store.operand for store in nest.stores if self.full[store.node]}
         """The values that later stages can read where they were stored, and the operands there."""
         self._inner = {store for store in nest.stores if nest.is_inner(store)}

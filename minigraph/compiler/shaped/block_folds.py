@@ -51,6 +51,9 @@ class BlockFold(Reduction):
     def in_stages(self, length: int) -> Stages | None:
         return self.fold.in_stages(length)
 
+    def forward(self, xp: Any, x: Array) -> Array:
+        raise TypeError("only kernels fold in blocks")
+
     def infer(self, *types: TensorType) -> TensorType:
         whole = self.fold.infer(*types)
         return TensorType(whole.dtype, (self.blocks, *whole.shape))

@@ -44,9 +44,13 @@ _FAR_OF_SINGLE = (0.3, 0.4892177597260941, 0.38951686241801836, (
 ))  # fmt: skip
 
 
+LONG = 12
+"""The number of coefficients up to which a polynomial is quicker one term after the other: two take more operations."""
+
+
 def _polynomial(coefficients: Sequence[float], x: Array) -> Array:
     """A polynomial by Horner's rule, coefficients from the highest power down; a long one as two in x^2, side by side."""
-    if len(coefficients) > 12:
+    if len(coefficients) > LONG:
         square = x * x
         return _polynomial(coefficients[-2::-2][::-1], square) * x + _polynomial(coefficients[-1::-2][::-1], square)
     result: Array = coefficients[0]

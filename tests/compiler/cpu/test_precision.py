@@ -215,21 +215,8 @@ def test_functions_at_their_edges(name, dtype):
 def test_functions_of_two_operands_at_their_edges(op, exact, dtype):
     facts = np.finfo(dtype)
     sizes = [
-        0,
-        0.5,
-        1,
-        2,
-        2.5,
-        3,
-        40,
-        INF,
-        NAN,
-        facts.max,
-        facts.tiny,
-        facts.smallest_subnormal,
-        1 + facts.eps,
-        1 - facts.epsneg,
-    ]
+        0, 0.5, 1, 2, 2.5, 3, 40, INF, NAN, facts.max, facts.tiny, facts.smallest_subnormal, 1 + facts.eps, 1 - facts.epsneg,
+    ]  # fmt: skip
     sizes += [times / facts.eps + more for times in (1, 2, 4) for more in (0, 1, -1)]
     with np.errstate(all="ignore"):
         numbers = np.array([sign * float(size) for size in sizes for sign in (1, -1)]).astype(dtype)
