@@ -32,6 +32,7 @@ from minigraph.ops.elementwise.comparison import *
 from minigraph.ops.elementwise.special import *
 from minigraph.ops.elementwise.transcendental import *
 from minigraph.ops.linear import linalg
+from minigraph.ops.linear.contraction import *
 from minigraph.ops.linear.convolution import *
 from minigraph.ops.linear.pooling import *
 from minigraph.ops.linear.products import *

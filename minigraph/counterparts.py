@@ -12,13 +12,13 @@ from minigraph.ops.array import arranging, creation, indexing, sorting
 from minigraph.ops.array import shape as shapes
 from minigraph.ops.elementwise import activation, arithmetic, comparison, special, transcendental
 from minigraph.ops.elementwise import base as elementwise
-from minigraph.ops.linear import linalg
+from minigraph.ops.linear import contraction, linalg
 from minigraph.ops.linear import products as linear
 from minigraph.ops.reduce import crossentropy, reduction, running, softmax, statistics
 
 _MODULES = (
-    activation, arithmetic, arranging, comparison, creation, crossentropy, elementwise, indexing, linear, reduction, running,
-    shapes, softmax, sorting, special, statistics, transcendental,
+    activation, arithmetic, arranging, comparison, contraction, creation, crossentropy, elementwise, indexing, linear,
+    reduction, running, shapes, softmax, sorting, special, statistics, transcendental,
 )  # fmt: skip
 
 

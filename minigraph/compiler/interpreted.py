@@ -70,7 +70,7 @@ class Backend:
         """The numbers of arrays that were copied to a GPU, and from it."""
         return 0, 0
 
-    def fit(self, value: Any, expected: TensorType, what: str) -> Array:
+    def fit(self, value: Any, expected: TensorType, what: object) -> Array:
         """An input as an array of the expected type: checked, and cast where no value can change; errors name `what`."""
         if hasattr(value, "__cuda_array_interface__"):
             raise InvalidTypeError(f"{what} lies on a GPU, and backend {self.name!r} computes on the host; copy it there first")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -96,7 +97,7 @@ def _dtype_of(value: Any) -> np.dtype[Any]:
     return as_dtype(array.dtype)
 
 
-def fit(value: Any, expected: TensorType, what: str) -> np.ndarray[Any, Any]:
+def fit(value: Any, expected: TensorType, what: object) -> np.ndarray[Any, Any]:
     """`value` as an array of type `expected`: checked, and cast where no value can change.
 
     TypeError for a dtype or number of axes that does not fit, ValueError for a size; messages call the value `what`.
@@ -107,6 +108,30 @@ def fit(value: Any, expected: TensorType, what: str) -> np.ndarray[Any, Any]:
         array = _safely_cast(array, expected, what, weak=is_weak(value) or isinstance(value, float))
     check_shape(array, expected, what)
     return array
+
+
+def plain_array(value: Any, expected: TensorType) -> np.ndarray[Any, Any] | None:
+    """The array that `fit` makes of a value that needs no check but that of its shape, in the order of C; else None.
+
+    Such are arrays and NumPy's numbers of the expected dtype, and Python numbers, where one is expected, that the dtype holds.
+    """
+    if type(value) is np.ndarray:
+        if value.dtype != expected.dtype:
+            return None
+        return value if value.flags.c_contiguous else np.array(value, expected.dtype, order="C")
+    if isinstance(value, np.generic):
+        return np.asarray(value) if value.dtype == expected.dtype else None
+    bound = None if expected.ndim else _bounds(expected.dtype).get(type(value))
+    return None if bound is None or not -bound <= value <= bound else np.array(value, expected.dtype)
+
+
+@cache
+def _bounds(dtype: np.dtype[Any]) -> dict[type, Any]:
+    """For Python's kinds of numbers how great those may be that a dtype holds, floats rounded to its digits."""
+    if dtype.kind == "f":
+        finest = np.finfo(dtype)
+        return {float: float(finest.max), int: 2 ** (finest.nmant + 1)}
+    return {int: np.iinfo(dtype).max} if dtype.kind == "i" else {}
 
 
 def rounded(value: Any, expected: TensorType) -> Any:
@@ -122,7 +147,7 @@ def rounded(value: Any, expected: TensorType) -> Any:
     return result if bool(same.all()) and expected.dtype.kind in "iuf" else value
 
 
-def check_shape(array: Array, expected: TensorType, what: str) -> None:
+def check_shape(array: Array, expected: TensorType, what: object) -> None:
     """TypeError if `array` has another number of axes than `expected`, ValueError for another size; both name `what`."""
     if array.ndim != expected.ndim:
         raise InvalidTypeError(f"{what} has {array.ndim} axes (shape {array.shape}), expected {expected.ndim}: {expected}")
@@ -130,7 +155,7 @@ def check_shape(array: Array, expected: TensorType, what: str) -> None:
         raise InvalidValueError(f"{what} has shape {array.shape}, expected {expected.shape}")
 
 
-def _array_from(value: Any, expected: TensorType, what: str) -> np.ndarray[Any, Any]:
+def _array_from(value: Any, expected: TensorType, what: object) -> np.ndarray[Any, Any]:
     """An array from a Python object; TypeError where that is a graph, or cannot be one."""
     if isinstance(value, Variable):
         raise InvalidTypeError(f"{what} is the variable {value!r}; give an array of {expected}")
@@ -145,7 +170,7 @@ def _array_from(value: Any, expected: TensorType, what: str) -> np.ndarray[Any, 
     return array
 
 
-def _safely_cast(array: np.ndarray[Any, Any], expected: TensorType, what: str, weak: bool) -> np.ndarray[Any, Any]:
+def _safely_cast(array: np.ndarray[Any, Any], expected: TensorType, what: object, weak: bool) -> np.ndarray[Any, Any]:
     """`array` in the expected dtype: widened, an integer of the same value, or a Python float rounded; else TypeError."""
     source, target = array.dtype.kind, expected.dtype.kind
     if source not in "biuf":

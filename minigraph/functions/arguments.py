@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from minigraph.compiler.interpreted import Backend
-from minigraph.core.conversion import rounded
+from minigraph.core.conversion import plain_array, rounded
 from minigraph.core.errors import InvalidTypeError
-from minigraph.core.graph import Array
+from minigraph.core.graph import Array, Variable
 from minigraph.functions.build import In
 
 
@@ -17,6 +17,7 @@ class Arguments:
 
     def __init__(self, inputs: Sequence[In]) -> None:
         self._inputs = inputs
+        self._names = [_InputName(position, spec.variable) for position, spec in enumerate(inputs)]
         self._positions: dict[str, list[int]] = {}
         for position, spec in enumerate(inputs):
             if spec.key:
@@ -34,6 +35,25 @@ class Arguments:
             given[position] = value
         return [self._fitted(owner, backend, position, given) for position in range(len(self._inputs))]
 
+    def plain(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Array, ...] | None:
+        """The value of each input as an array that needs no check but that of its shape; None where that is not the case."""
+        missing = len(self._inputs) - len(args)
+        if missing < 0 or (kwargs and not self._positions.keys() >= kwargs.keys()):
+            return None
+        values = [*args, *[None] * missing]
+        for name, value in kwargs.items():
+            position, *others = self._positions[name]
+            if others or values[position] is not None:
+                return None
+            values[position] = value
+        arrays = []
+        for value, spec in zip(values, self._inputs, strict=True):
+            array = plain_array(spec.value if value is None else value, spec.variable.type)
+            if array is None:
+                return None
+            arrays.append(array)
+        return tuple(arrays)
+
     def _position(self, owner: object, name: str) -> int:
         """The position of the one input of this name."""
         positions = self._positions.get(name)
@@ -49,9 +69,18 @@ class Arguments:
     def _fitted(self, owner: object, backend: Backend, position: int, given: Mapping[int, Any]) -> Array:
         """The value of one input."""
         spec = self._inputs[position]
-        variable = spec.variable
-        what = f"input {position} ({variable!r}, made at {variable.origin})"
+        kind, name = spec.variable.type, self._names[position]
         value = given.get(position, spec.value)
         if value is None:
-            raise InvalidTypeError(f"{what} of {owner!r} is missing")
-        return backend.fit(rounded(value, variable.type) if spec.cast else value, variable.type, what)
+            raise InvalidTypeError(f"{name} of {owner!r} is missing")
+        return backend.fit(rounded(value, kind) if spec.cast else value, kind, name)
+
+
+class _InputName:
+    """The name of an input in messages, written when one needs it."""
+
+    def __init__(self, position: int, variable: Variable) -> None:
+        self._position, self._variable = position, variable
+
+    def __str__(self) -> str:
+        return f"input {self._position} ({self._variable!r}, made at {self._variable.origin})"

@@ -113,8 +113,12 @@ class Function:
         return _compiled_again, (Stamp(), self._specification.portable())
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
-        if self._fast is not None and not kwargs:
-            outputs = self._fast(args)
+        fast = self._fast
+        if fast is not None:
+            outputs = None if kwargs else fast(args)
+            if outputs is None:
+                arrays = self._arguments.plain(args, kwargs)
+                outputs = None if arrays is None else fast(arrays)
             if outputs is not None:
                 return self._delivered(outputs)
         return self._call(args, kwargs, run)

@@ -18,7 +18,7 @@ from minigraph.ops import control
 from minigraph.ops.array import arranging, creation, indexing, shape, sorting, windows
 from minigraph.ops.elementwise import activation, arithmetic, comparison, special, transcendental
 from minigraph.ops.elementwise import base as elementwise
-from minigraph.ops.linear import convolution, linalg, pooling
+from minigraph.ops.linear import contraction, convolution, linalg, pooling
 from minigraph.ops.linear import products as linear
 from minigraph.ops.reduce import crossentropy, normalization, reduction, running, softmax, statistics
 from minigraph.printing import graph_lines
@@ -63,6 +63,7 @@ MODULES = (
     arranging,
     activation,
     linear,
+    contraction,
     linalg,
     crossentropy,
     normalization,

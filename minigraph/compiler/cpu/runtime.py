@@ -14,7 +14,8 @@ import os
 import numpy as np
 
 from minigraph.compiler.cpu.jit import Code
-from minigraph.compiler.cpu.runtime_text import FUTEX, PoolWords, runtime_text
+from minigraph.compiler.cpu.pool_text import CORES, FUTEX, UNBOUND, BoundWords, PoolWords
+from minigraph.compiler.cpu.runtime_text import runtime_text
 from minigraph.core.locks import inside, new_lock
 
 REFUSED, SHARED = -2, -3
@@ -38,8 +39,6 @@ class Pool:
 
         The result is the step that failed, SUCCESS if none did, REFUSED, or SHARED.
         """
-        self._state = np.zeros(PoolWords.count(), np.int64)
-        self.address: int = self._state.ctypes.data
         self._start()
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._start)
@@ -47,14 +46,33 @@ class Pool:
     def _start(self) -> None:
         """Start the threads that share the work of the caller's, which alone survives a fork."""
         self.threads = thread_count()
-        self._state[:] = 0
+        self._state = np.zeros(PoolWords.count() + self.threads * BoundWords.count(), np.int64)
+        self.address: int = self._state.ctypes.data
+        started: list[int] = []
         start = ctypes.CDLL(None).pthread_create
-        for number in range(1, self.threads):
+        for _ in range(1, self.threads):
             thread = ctypes.c_ulong()
             if start(ctypes.byref(thread), None, ctypes.c_void_p(self._code.address("worker")), ctypes.c_void_p(self.address)):
-                self.threads = number
+                self.threads = 1 + len(started)
                 break
+            started.append(thread.value)
         self._state[PoolWords.position("threads")] = self.threads
+        self._bind(started)
+
+    def _bind(self, started: list[int]) -> None:
+        """Bind each of the threads to a core of its own, the first one left to the caller, if all of the machine are ours.
+
+        Otherwise a thread that is woken may wait for the core of its caller, who waits for it, for milliseconds.
+        """
+        cores = own_cores()
+        bound = started and len(cores) == self.threads == os.cpu_count() and max(cores) < CORES
+        self._state[PoolWords.position("home")] = cores[0] if bound else UNBOUND
+        if bound:
+            bind = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(self._code.address("bind"))
+            for k, (thread, core) in enumerate(zip(started, cores[1:], strict=True)):
+                position = PoolWords.count() + k * BoundWords.count()
+                self._state[position] = thread
+                bind(self.address + position * self._state.itemsize, core)
 
     @property
     def running(self) -> tuple[int, int]:
@@ -72,8 +90,12 @@ def thread_count() -> int:
     if FUTEX is None:
         return 1
     asked = os.environ.get("MINIGRAPH_NUM_THREADS", "")
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, int(asked) if asked.isdigit() else available)
+    return max(1, int(asked) if asked.isdigit() else len(own_cores()))
+
+
+def own_cores() -> list[int]:
+    """The cores that this process may use, by their numbers."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [*range(os.cpu_count() or 1)]
 
 
 _lock = new_lock()

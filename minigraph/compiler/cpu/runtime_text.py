@@ -6,13 +6,8 @@ type, an array's parts.
 
 from __future__ import annotations
 
-import platform
-import sys
-
+from minigraph.compiler.cpu.pool_text import threads_text
 from minigraph.compiler.cpu.words import Pointer, Words, expanded
-
-FUTEX = {"x86_64": 202, "aarch64": 98}.get(platform.machine()) if sys.platform == "linux" else None
-"""The number of the system call that threads sleep by; None where there is none, and so are no threads."""
 
 
 class StepWords(Words):
@@ -46,183 +41,7 @@ class ArrayWords(Words):
     written: int
 
 
-class PoolWords(Words):
-    """The state of the threads: the present job, how much of it is done, who sleeps, and whether a caller has claimed them."""
-
-    ticket: int
-    kernel: Pointer
-    bases: Pointer
-    parameters: Pointer
-    parts: int
-    finished: int
-    failed: int
-    sleeping: int
-    threads: int
-    busy: int
-
-
 _IR = """
-declare i64 @syscall(i64, ...)
-declare i32 @sched_yield()
-
-define internal void @pause() {
-  call void asm sideeffect "PAUSE", "~{memory}"()
-  ret void
-}
-
-; Compute parts of the job that `ticket` was read for, until none is left, or it is another job's turn: from the first part on,
-; or from the last one back. A ticket is the number of the job, and how many parts were taken from the back and from the front.
-define internal void @share(ptr %pool, i64 %ticket, i1 %back) {
-entry:
-  find PoolWords in %pool
-  %kernel = load atomic ptr, ptr %kernel.at monotonic, align 8
-  %bases = load atomic ptr, ptr %bases.at monotonic, align 8
-  %parameters = load atomic ptr, ptr %parameters.at monotonic, align 8
-  %parts = load atomic i64, ptr %parts.at monotonic, align 8
-  %job = lshr i64 %ticket, 32
-  br label %claim
-claim:
-  %now = phi i64 [ %ticket, %entry ], [ %current, %retry ]
-  %front = and i64 %now, 65535
-  %both = lshr i64 %now, 16
-  %behind = and i64 %both, 65535
-  %sum = add i64 %front, %behind
-  %open = icmp slt i64 %sum, %parts
-  br i1 %open, label %take, label %done
-take:
-  %count = select i1 %back, i64 65536, i64 1
-  %more = add i64 %now, %count
-  %swap = cmpxchg ptr %pool, i64 %now, i64 %more seq_cst seq_cst
-  %taken = extractvalue { i64, i1 } %swap, 1
-  br i1 %taken, label %work, label %retry
-work:
-  %left = sub i64 %parts, %behind
-  %last = sub i64 %left, 1
-  %part = select i1 %back, i64 %last, i64 %front
-  %status = call i32 %kernel(ptr %bases, ptr %parameters, i64 %part, i64 %parts)
-  %wide = zext i32 %status to i64
-  %noted = atomicrmw or ptr %failed.at, i64 %wide monotonic
-  %counted = atomicrmw add ptr %finished.at, i64 1 release
-  br label %retry
-retry:
-  %current = load atomic i64, ptr %pool seq_cst, align 8
-  %job.now = lshr i64 %current, 32
-  %same = icmp eq i64 %job.now, %job
-  br i1 %same, label %claim, label %done
-done:
-  ret void
-}
-
-define ptr @worker(ptr %pool) {
-entry:
-  find PoolWords in %pool
-  %job.at = getelementptr i32, ptr %ticket.at, i64 1
-  br label %wait
-wait:
-  %seen = phi i64 [ 0, %entry ], [ %job, %work ]
-  br label %spin
-spin:
-  %count = phi i64 [ 0, %wait ], [ %more, %spinning ], [ 0, %sleep ]
-  %ticket = load atomic i64, ptr %pool seq_cst, align 8
-  %job = lshr i64 %ticket, 32
-  %called = icmp ne i64 %job, %seen
-  br i1 %called, label %work, label %idle
-idle:
-  %patient = icmp slt i64 %count, SPINS
-  br i1 %patient, label %spinning, label %sleep
-spinning:
-  call void @pause()
-  %more = add i64 %count, 1
-  br label %spin
-sleep:
-  %in = atomicrmw add ptr %sleeping.at, i64 1 seq_cst
-  %seen.short = trunc i64 %seen to i32
-  %woken = call i64 (i64, ...) @syscall(i64 FUTEX, ptr %job.at, i32 128, i32 %seen.short, ptr null)
-  %out = atomicrmw sub ptr %sleeping.at, i64 1 seq_cst
-  br label %spin
-work:
-  call void @share(ptr %pool, i64 %ticket, i1 true)
-  br label %wait
-}
-
-define internal i32 @run_alone(ptr %kernel, ptr %bases, ptr %parameters, i64 %parts) {
-entry:
-  br label %body
-body:
-  %part = phi i64 [ 0, %entry ], [ %following, %body ]
-  %failed = phi i32 [ 0, %entry ], [ %either, %body ]
-  %status = call i32 %kernel(ptr %bases, ptr %parameters, i64 %part, i64 %parts)
-  %either = or i32 %failed, %status
-  %following = add i64 %part, 1
-  %again = icmp slt i64 %following, %parts
-  br i1 %again, label %body, label %done
-done:
-  ret i32 %either
-}
-
-define internal i32 @run_together(ptr %pool, ptr %kernel, ptr %bases, ptr %parameters, i64 %parts) {
-entry:
-  find PoolWords in %pool
-  %job.at = getelementptr i32, ptr %ticket.at, i64 1
-  %threads = load i64, ptr %threads.at, align 8
-  %alone = icmp slt i64 %threads, 2
-  br i1 %alone, label %serial, label %claim
-claim:
-  %claimed = cmpxchg ptr %busy.at, i64 0, i64 1 acquire monotonic
-  %free = extractvalue { i64, i1 } %claimed, 1
-  br i1 %free, label %prepare, label %serial
-serial:
-  %whole = call i32 @run_alone(ptr %kernel, ptr %bases, ptr %parameters, i64 %parts)
-  ret i32 %whole
-prepare:
-  %before = load atomic i64, ptr %ticket.at seq_cst, align 8
-  %job = lshr i64 %before, 32
-  %closed.job = add i64 %job, 1
-  %closed.high = shl i64 %closed.job, 32
-  %closed = or i64 %closed.high, 4294967295
-  store atomic i64 %closed, ptr %pool seq_cst, align 8
-  store atomic ptr %kernel, ptr %kernel.at seq_cst, align 8
-  store atomic ptr %bases, ptr %bases.at seq_cst, align 8
-  store atomic ptr %parameters, ptr %parameters.at seq_cst, align 8
-  store atomic i64 %parts, ptr %parts.at seq_cst, align 8
-  store atomic i64 0, ptr %finished.at seq_cst, align 8
-  store atomic i64 0, ptr %failed.at seq_cst, align 8
-  %open.job = add i64 %job, 2
-  %open = shl i64 %open.job, 32
-  store atomic i64 %open, ptr %pool seq_cst, align 8
-  %sleeping = load atomic i64, ptr %sleeping.at seq_cst, align 8
-  %asleep = icmp sgt i64 %sleeping, 0
-  br i1 %asleep, label %wake, label %own
-wake:
-  %woken = call i64 (i64, ...) @syscall(i64 FUTEX, ptr %job.at, i32 129, i32 2147483647)
-  br label %own
-own:
-  call void @share(ptr %pool, i64 %open, i1 false)
-  br label %join
-join:
-  %turns = phi i64 [ 0, %own ], [ %next, %joining ]
-  %finished = load atomic i64, ptr %finished.at acquire, align 8
-  %done = icmp eq i64 %finished, %parts
-  br i1 %done, label %finish, label %patience
-patience:
-  %next = add i64 %turns, 1
-  %long = icmp sgt i64 %turns, 2000
-  br i1 %long, label %yield, label %brief
-brief:
-  call void @pause()
-  br label %joining
-yield:
-  %yielded = call i32 @sched_yield()
-  br label %joining
-joining:
-  br label %join
-finish:
-  %failed = load atomic i64, ptr %failed.at monotonic, align 8
-  %status = trunc i64 %failed to i32
-  store atomic i64 0, ptr %busy.at release, align 8
-  ret i32 %status
-}
-
 define i64 @run(ptr %pool, ptr %program, i64 %first, i64 %last, ptr %bases) {
 entry:
   %any = icmp slt i64 %first, %last
@@ -354,8 +173,7 @@ _OFFSETS = {
 
 def runtime_text() -> str:
     """The text of the functions `run`, `call` and `worker`."""
-    text = expanded(_IR, StepWords, CallWords, ArrayWords, PoolWords)
+    text = expanded(_IR, StepWords, CallWords, ArrayWords)
     for name, offset in _OFFSETS.items():
         text = text.replace(f"i64 {name}\n", f"i64 {offset}\n")
-    pause = "pause" if platform.machine() == "x86_64" else "yield"
-    return text.replace("PAUSE", pause).replace("FUTEX", str(FUTEX or 0)).replace("SPINS", "4000")
+    return threads_text() + text

@@ -96,7 +96,7 @@ class Gpu(CompilingBackend):
     def transfers(self) -> tuple[int, int]:
         return self.shared.copies.to_device, self.shared.copies.to_host
 
-    def fit(self, value: Any, expected: TensorType, what: str) -> Array:
+    def fit(self, value: Any, expected: TensorType, what: object) -> Array:
         """An input, `value`, on the GPU; one there is not copied if its dtype is the expected one; errors name `what`."""
         if not self._lies_on_a_gpu(value):
             return self.load(fit(value, expected, what))

@@ -38,7 +38,8 @@ from minigraph.ops.elementwise.arithmetic import (
 from minigraph.ops.elementwise.base import Cast, cast
 from minigraph.ops.elementwise.comparison import Where, isinf, lt, neq, where
 from minigraph.ops.elementwise.transcendental import Cosh, Exp, Exp2, Sqrt, exp, log, logaddexp
-from minigraph.ops.linear.products import Einsum, MatMul
+from minigraph.ops.linear.contraction import Einsum
+from minigraph.ops.linear.products import MatMul
 from minigraph.ops.reduce.reduction import Max, Min, Peak, Prod, Sum, sum
 from minigraph.ops.reduce.softmax import LogSoftmax, Softmax
 from minigraph.ops.reduce.statistics import LogSumExp, Mean

@@ -1,5 +1,7 @@
 """The compiled backend gives the same bits in any number of threads, and in child processes."""
 
+import os
+
 import numpy as np
 import pytest
 
@@ -73,6 +75,38 @@ print(ends, digest() == expected)
 """
     )
     assert in_a_process(script, MINIGRAPH_NUM_THREADS="3", PYTHONWARNINGS="ignore") == "[0, 0] True\n"
+
+
+WORKERS = """
+import os, time
+import numpy as np
+import minigraph as mg
+
+x = mg.matrix("x")
+f = mg.function([x], mg.exp(x), backend="native")
+given = np.ones((1000, 1000), "float32")
+before = set(os.listdir("/proc/self/task"))
+f(given)
+time.sleep(0.2)  # threads that compiled have ended
+workers = sorted(map(int, set(os.listdir("/proc/self/task")) - before))
+"""
+ALL_CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+
+
+@pytest.mark.skipif(ALL_CORES != [0, 1], reason="written for a machine of two cores")
+def test_a_thread_is_bound_to_the_core_that_its_caller_is_not_on():
+    script = WORKERS + (
+        "for core in (1, 0, 0, 1):\n"
+        "    os.sched_setaffinity(0, {core})\n"
+        "    f(given)\n"
+        "    print(core, *os.sched_getaffinity(workers[0]))\n"
+    )
+    assert in_a_process(script, MINIGRAPH_NUM_THREADS="2") == "1 0\n0 1\n0 1\n1 0\n"
+
+
+def test_threads_are_not_bound_where_there_are_more_than_cores():
+    script = WORKERS + "print(*sorted(os.sched_getaffinity(workers[-1])))"
+    assert in_a_process(script, MINIGRAPH_NUM_THREADS=str(len(ALL_CORES) + 1)).split() == [*map(str, ALL_CORES)]
 
 
 def test_one_compiled_function_in_many_threads():

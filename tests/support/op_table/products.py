@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 import minigraph as mg
-from minigraph.ops.linear import linalg
+from minigraph.ops.linear import contraction, linalg
 from minigraph.ops.linear import products as linear
 from support.op_table.makers import one, raveled, record, two
 from support.op_table.records import (
@@ -38,7 +38,7 @@ HARD_PRODUCT = ((np.array([[1.0, NAN], [INF, 0.0]]), np.array([[0.0, 1.0], [1.0,
 def product(name: str, reference: Any, calls: Iterable[Call], *wrong: Wrong, **facts: Any) -> Record:
     """A product of matrices."""
     facts = {"dtypes": PRODUCT_DTYPES, "converted": common, "hard": HARD_PRODUCT, "tolerance": 4, **facts}
-    return record(linear, name, reference, calls, wrong=wrong, **facts)
+    return record(contraction if name == "einsum" else linear, name, reference, calls, wrong=wrong, **facts)
 
 
 LINEAR = (
@@ -129,18 +129,22 @@ LINEAR = (
             Call(((3, 3),), ("ii",)),
             Call(((5, 2, 3), (5, 3, 4)), ("...ij,...jk->...ik",)),
             Call(((2, 3), (3, 4), (4, 2)), ("ij,jk,kl->il",)),
+            Call(((2, 4, 3, 5), (2, 6, 3, 5)), ("bthd,bshd->bhts",)),
+            Call(((2, 3, 4), (4, 5, 3)), ("ijk,klj->il",)),
+            Call(((2, 3), (3, 2)), ("ij,ji->i",)),
+            Call(((4, 2), (2, 3, 5), (4, 3), (4, 5)), ("bi,ijk,bj,bk->b",)),
             Call(((2,), (3,)), ("i,j->ij",)),
             Call(((2, 3), (2, 3)), ("ij,ij->",)),
             Call(((2, 3, 2), (4,)), ("iji,k->jk",)),
             Call(((0, 3), (3, 2)), ("ij,jk->ik",)),
             Call(((2, 3), (3, 4)), (" ij, jk -> ik ",)),
         ],
-        Wrong(lambda: linear.einsum("ij,jk->ik", matrix(2, 3)), ValueError),
-        Wrong(lambda: linear.einsum("ij->ii", matrix(2, 3)), ValueError),
-        Wrong(lambda: linear.einsum("ij->k", matrix(2, 3)), ValueError),
-        Wrong(lambda: linear.einsum("ij,jk->ik", matrix(2, 3), matrix(4, 2)), ValueError),
-        Wrong(lambda: linear.einsum("i->i", matrix(2, 3)), ValueError),
-        Wrong(lambda: linear.einsum("i1->i", matrix(2, 3)), ValueError),
+        Wrong(lambda: contraction.einsum("ij,jk->ik", matrix(2, 3)), ValueError),
+        Wrong(lambda: contraction.einsum("ij->ii", matrix(2, 3)), ValueError),
+        Wrong(lambda: contraction.einsum("ij->k", matrix(2, 3)), ValueError),
+        Wrong(lambda: contraction.einsum("ij,jk->ik", matrix(2, 3), matrix(4, 2)), ValueError),
+        Wrong(lambda: contraction.einsum("i->i", matrix(2, 3)), ValueError),
+        Wrong(lambda: contraction.einsum("i1->i", matrix(2, 3)), ValueError),
         convention=arguments_first,
     ),
 )
