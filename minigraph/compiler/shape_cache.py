@@ -124,6 +124,7 @@ class PlannedRegion(ABC, Generic[PlanT]):
         self.donations: tuple[tuple[int, int], ...] = ()
         """Positions of inputs, and of the outputs that plans shall write over them."""
         self.plans: OrderedDict[Shapes, PlanT] = OrderedDict()
+        self.held_bytes = 0
         self.recent: PlanT | None = None
         self._lock = new_lock()
 
@@ -162,9 +163,9 @@ class PlannedRegion(ABC, Generic[PlanT]):
             if journal.is_open:
                 journal.note(f"{title_of(key)}program", found)
                 journal.write(f"{title_of(key)}code", self.language, found.code())
-            held = sum([plan.held_bytes for plan in self.plans.values()])
-            while len(self.plans) > self.most_plans or (held > self.most_bytes and len(self.plans) > 1):
-                held -= self.plans.popitem(last=False)[1].held_bytes
+            self.held_bytes += found.held_bytes
+            while len(self.plans) > self.most_plans or (self.held_bytes > self.most_bytes and len(self.plans) > 1):
+                self.held_bytes -= self.plans.popitem(last=False)[1].held_bytes
         return found
 
     def __call__(self, *arrays: Array) -> Arrays:

@@ -115,14 +115,15 @@ def plain_array(value: Any, expected: TensorType) -> np.ndarray[Any, Any] | None
 
     Such are arrays and NumPy's numbers of the expected dtype, and Python numbers, where one is expected, that the dtype holds.
     """
-    if type(value) is np.ndarray:
-        if value.dtype != expected.dtype:
+    kind, dtype = type(value), expected.dtype
+    if kind is np.ndarray:
+        if value.dtype != dtype:
             return None
-        return value if value.flags.c_contiguous else np.array(value, expected.dtype, order="C")
-    if isinstance(value, np.generic):
-        return np.asarray(value) if value.dtype == expected.dtype else None
-    bound = None if expected.ndim else _bounds(expected.dtype).get(type(value))
-    return None if bound is None or not -bound <= value <= bound else np.array(value, expected.dtype)
+        return value if value.flags.c_contiguous else np.array(value, dtype, order="C")
+    if kind is float or kind is int:
+        bound = _bounds(dtype).get(kind)
+        return None if bound is None or expected.shape or not -bound <= value <= bound else np.array(value, dtype)
+    return np.asarray(value) if isinstance(value, np.generic) and value.dtype == dtype else None
 
 
 @cache

@@ -34,6 +34,9 @@ class Record:
         if len(args) == len(names) and not kwargs:
             self.__dict__.update(zip(names, args, strict=True))
             return
+        if not args and len(kwargs) == len(names) and kwargs.keys() == {*names}:
+            self.__dict__.update([(name, kwargs[name]) for name in names])
+            return
         given = dict(zip(names, args, strict=False), **kwargs)
         if len(given) != len(args) + len(kwargs) or not given.keys() <= set(names):
             raise TypeError(f"{type(self).__name__} takes the fields {names}, not {args} and {kwargs}")

@@ -73,7 +73,10 @@ class Arguments:
         value = given.get(position, spec.value)
         if value is None:
             raise InvalidTypeError(f"{name} of {owner!r} is missing")
-        return backend.fit(rounded(value, kind) if spec.cast else value, kind, name)
+        plain = plain_array(value, kind)
+        if plain is None:
+            plain = rounded(value, kind) if spec.cast else value
+        return backend.fit(plain, kind, name)
 
 
 class _InputName:

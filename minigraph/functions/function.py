@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import is_not
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,8 @@ class Function:
             lent = [position for position, spec in enumerate(self.inputs) if spec.borrow]
             self._execution = Execution(self.graph, backend, lent, specification.structure.borrow)
             self._fast = fast_call(self._execution.plan, self._execution.targets)
+            self._converts = False
+            """Whether the last call gave something else than arrays in the order of C, as the next may."""
 
     @property
     def trace(self) -> Trace | None:
@@ -115,10 +118,10 @@ class Function:
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         fast = self._fast
         if fast is not None:
-            outputs = None if kwargs else fast(args)
-            if outputs is None:
-                arrays = self._arguments.plain(args, kwargs)
-                outputs = None if arrays is None else fast(arrays)
+            outputs = None if kwargs or self._converts else fast(args)
+            if outputs is None and (arrays := self._arguments.plain(args, kwargs)) is not None:
+                outputs = fast(arrays)
+                self._converts = any(map(is_not, arrays, args))
             if outputs is not None:
                 return self._delivered(outputs)
         return self._call(args, kwargs, run)

@@ -50,7 +50,7 @@ class CompiledRegion(PlannedRegion[NativePlan]):
         if len(self.programs) == MOST_PROGRAMS:
             oldest = self.programs[-1].program
             for key in [key for key, plan in self.plans.items() if plan.program is oldest]:
-                del self.plans[key]
+                self.held_bytes -= self.plans.pop(key).held_bytes
         self.programs.appendleft(found)
         return NativePlan(found, sizes, self._memories)
 

@@ -31,7 +31,9 @@ class Direct(FastCall[NativePlan]):
         super().__init__(region, signature)
         self._inputs, self._types = signature.inputs, [target.type for target in signature.targets]
         self._olds = picker([self._cells.index(cell) for cell in self._targets])
-        self._ordered, self._pick, self._news = map(picker, (signature.sources, signature.outputs, signature.new_state))
+        results = len(region.graph.outputs)
+        self._pick, self._news = [picker(order, results) for order in (signature.outputs, signature.new_state)]
+        self._ordered = picker(signature.sources, signature.inputs + len(self._cells))
         self._checked: NativePlan | None = None
 
     def __call__(self, args: tuple[Any, ...]) -> Sequence[Array] | None:
@@ -41,7 +43,7 @@ class Direct(FastCall[NativePlan]):
         try:
             if self._targets:
                 return holding(self._locks, self._update, plan, args)
-            outputs = plan(self._ordered(args + snapshot(self._cells)))
+            outputs = plan(self._ordered(args + snapshot(self._cells) if self._cells else args))
             return None if outputs is None else self._pick(outputs)
         except KernelFailure:
             return None

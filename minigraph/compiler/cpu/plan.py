@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from operator import itemgetter
@@ -25,12 +26,17 @@ from minigraph.core.types import DTYPES, as_dtype
 _IN_ORDER, _OWN = 1 | 256, 4 | 1024
 """Flags of NumPy's arrays: in C order and aligned; owning their memory, which may be written to."""
 
+BRIEF = 2**15
+"""The bytes of a plan whose calls are so short that other threads of Python need not run meanwhile."""
+
 CallMemory = tuple[int, np.ndarray[Any, Any], int]
 """The aligned address of memory for one call, that memory, and how many bytes it has."""
 
 
-def picker(order: Sequence[int]) -> Callable[[Arrays], Arrays]:
-    """A function that takes these elements out of a tuple, as a tuple."""
+def picker(order: Sequence[int], count: int = -1) -> Callable[[Arrays], Arrays]:
+    """A function that takes these elements out of a tuple, of `count` elements if that is known, as a tuple."""
+    if [*order] == [*range(count)]:
+        return lambda given: given
     if len(order) > 1:
         return itemgetter(*order)
     return lambda given: tuple([given[k] for k in order])
@@ -59,7 +65,7 @@ class OpenProgram:
         self.as_outputs = picker([next(follow) if place is None else place for place in over])
         count = len(graph.inputs) + len(graph.outputs)
         self.before_arena = 8 * (FIRST + count) + -8 * (FIRST + count) % NativeProgram.alignment
-        call = CallWords(0, len(program.steps), len(graph.inputs), count, self.before_arena, 0, id(np.ndarray))
+        call = CallWords(0, 0, len(program.steps), len(graph.inputs), count, self.before_arena, 0, id(np.ndarray))
         words = call.pack()
         for k, one in enumerate(graph.inputs):
             written = k in overwritten.values()
@@ -79,12 +85,15 @@ class NativePlan(Plan):
         """common: the program; sizes: those that it leaves open; memories: those of earlier calls, which all plans use."""
         self.program, self.frame = common.program, NativeFrame(common.program, sizes)
         self._new = [self.frame.outputs[k] for k in common.new]
-        self._as_outputs = common.as_outputs
-        self._call, self._pool = pool().call, pool().address
+        self._as_outputs, self._overwrites = common.as_outputs, bool(self.overwritten)
+        held = [math.prod(sizes.all(sizes_of(one))) * one.dtype.itemsize for one in self.program.graph.inputs]
+        brief = sum(held) + self.frame.arena_bytes + self.frame.output_bytes <= BRIEF
+        self._call = pool().brief_call if brief else pool().call
         self._memories = memories
         self._before_arena = common.before_arena
         self._bytes = self._before_arena + self.frame.arena_bytes + NativeProgram.alignment
         self._words = common.words.filled(sizes)
+        self._words[CallWords.position("pool")] = pool().address
         self._words[CallWords.position("program")] = self.frame.address
         self._words[CallWords.position("constants")] = self.frame.constants.ctypes.data
         self._address = self._words.ctypes.data
@@ -92,11 +101,12 @@ class NativePlan(Plan):
         """Of words and constants, for memory to compute in is that of the region."""
 
     def __call__(self, arrays: Arrays) -> Arrays | None:
-        arrays = self.kept(arrays)
+        if self._overwrites:
+            arrays = self.kept(arrays)
         outputs = self.outputs(arrays)
         memory = self.lease()
-        failed = next(self.attempt(arrays + outputs, memory, ANYHOW))
-        self.release(memory)
+        failed = self._call(self._address, arrays + outputs, memory[0], ANYHOW)
+        self._memories.append(memory)
         if failed == SUCCESS:
             return outputs
         if failed == REFUSED:
@@ -112,11 +122,12 @@ class NativePlan(Plan):
         The item is the step that failed, SUCCESS, REFUSED, or SHARED if an input to be written over has more references.
         memory: what `lease` gave.
         """
-        return map(self._call, (self._pool,), (self._address,), (arrays,), (memory[0],), (references,))
+        return map(self._call, (self._address,), (arrays,), (memory[0],), (references,))
 
     def outputs(self, inputs: Arrays) -> Arrays:
         """Memory for the outputs: that of inputs which are written over, or new."""
-        return self._as_outputs(inputs + tuple([np.empty(*one) for one in self._new]))
+        new = tuple([np.empty(shape, dtype) for shape, dtype in self._new])
+        return self._as_outputs(inputs + new) if self._overwrites else new
 
     def profile(self, arrays: Arrays) -> tuple[Arrays, list[ProfiledStep]]:
         arrays = self.kept(arrays)

@@ -27,7 +27,7 @@ from minigraph.compiler.cpu.products import (
     ScatteredWords,
     is_own,
 )
-from minigraph.compiler.cpu.runtime import thread_count
+from minigraph.compiler.cpu.runtime import pool
 from minigraph.compiler.cpu.vectors import REGISTER_BYTES
 from minigraph.compiler.shaped.layout import Layout, piece
 from minigraph.compiler.shaped.target_ops import Packed, PackedMatMul, ScatteredMatMul
@@ -86,7 +86,7 @@ def _plain(variable: Variable, seen: Seen) -> Call:
     stack = (stack_stride(*a), stack_stride(*b)) if height != 1 else (0, 0)
     split = SPLIT_STACK if height > 1 else SPLIT_ROWS if rows >= columns else SPLIT_COLUMNS
     work = height * inner * columns * (rows + 8)  # of few rows, the columns are what must be read
-    parts = 1 if work < WORK_OF_PRODUCTS else thread_count()
+    parts = 1 if work < WORK_OF_PRODUCTS else pool().threads
     words = ProductWords(
         a_way=first[0], b_way=second[0], rows=rows, columns=columns, inner=inner,
         a_leading=first[1], b_leading=second[1], c_leading=max(columns, 1),
@@ -95,7 +95,7 @@ def _plain(variable: Variable, seen: Seen) -> Call:
     if variable.dtype.kind != "f":
         return Call(OWN, words, parts)
     if 1 in (rows, columns) and inner:
-        return Call(VECTOR, words, 1 if height * inner * rows * columns < LARGE_MATRIX else thread_count())
+        return Call(VECTOR, words, 1 if height * inner * rows * columns < LARGE_MATRIX else pool().threads)
     return Call(OWN if is_own(rows, columns, inner, second[0] == TRANSPOSED) else BLAS, words, parts)
 
 
@@ -115,7 +115,7 @@ def _packed(variable: Variable, seen: Seen) -> Call:
     way, leading = matrix_of(seen.layout(a), seen.shape(a))
     lanes = REGISTER_BYTES // a.dtype.itemsize
     _, width = packed_size(columns, inner, lanes)
-    parts = 1 if inner * columns * (rows + 8) < WORK_OF_PRODUCTS else thread_count()
+    parts = 1 if inner * columns * (rows + 8) < WORK_OF_PRODUCTS else pool().threads
     small = columns * inner * a.dtype.itemsize <= SMALL_MATRIX
     split = SPLIT_ROWS if rows >= 2 * ROWS and small else SPLIT_COLUMNS
     words = PackedWords(
@@ -139,7 +139,7 @@ def _scattered(variable: Variable, seen: Seen) -> Call:
     tables = (table_of(across, min(ROWS, lanes) if upright else lanes, lanes), table_of(along, lanes, lanes))
     way, leading = matrix_of(seen.layout(b), seen.shape(b))
     split = SPLIT_STACK if op.parts > 1 else SPLIT_ROWS if rows >= columns else SPLIT_COLUMNS
-    parts = 1 if rows * columns * len(along) < WORK_OF_PRODUCTS else thread_count()
+    parts = 1 if rows * columns * len(along) < WORK_OF_PRODUCTS else pool().threads
     words = ScatteredWords(
         a_way=PLAIN, b_way=way, rows=rows, columns=columns, inner=inner,
         a_leading=0, b_leading=leading, c_leading=max(columns, 1),

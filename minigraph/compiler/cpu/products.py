@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 import numpy as np
 
@@ -267,7 +268,7 @@ matrix, and what packs that; or the first from a matrix whose elements lie where
 
 
 @cache
-def product_kernel(dtype: str, kind: str) -> int:
+def product_kernel(dtype: np.dtype[Any], kind: str) -> int:
     """The address of a kernel for stacks of products of a dtype, of a kind, or of what packs a matrix for it.
 
     Its words are places, and then those that `Call` gives it.
@@ -276,15 +277,15 @@ def product_kernel(dtype: str, kind: str) -> int:
         library = blas()
         assert library is not None
         for function in ("gemm", "gemv"):
-            address = library.address(f"{'s' if dtype == 'float32' else 'd'}{function}")
-            define(f"minigraph_{_scalar(dtype)}_{function}", address)
+            address = library.address(f"{'s' if dtype.itemsize == 4 else 'd'}{function}")
+            define(f"minigraph_{llvm_type(dtype)}_{function}", address)
         return _blas_code(dtype).address({BLAS: "product", VECTOR: "vector"}[kind])
     names = {OWN: "product", PACKED: "packed", PACK: "pack", SCATTERED: "scattered"}
     return _own_code(dtype).address(names[kind])
 
 
 @once
-def _blas_code(dtype: str) -> Code:
+def _blas_code(dtype: np.dtype[Any]) -> Code:
     """The kernels that have OpenBLAS compute products."""
     in_blocks = _PRODUCT.replace("UNIT_ROWS", "BLOCK").replace("UNIT_COLUMNS", "BLOCK")
     parts = [
@@ -293,26 +294,21 @@ def _blas_code(dtype: str) -> Code:
         _text(_IN_BLOCKS, ProductWords),
         _text(in_blocks, ProductWords, _VECTOR).replace("@product", "@vector"),
     ]
-    text = "\n".join(parts).replace("FLOAT", _scalar(dtype)).replace("ITEM", str(np.dtype(dtype).itemsize))
+    text = "\n".join(parts).replace("FLOAT", llvm_type(dtype)).replace("ITEM", str(dtype.itemsize))
     return Code(text, as_written=True)
 
 
 @once
-def _own_code(dtype: str) -> Code:
+def _own_code(dtype: np.dtype[Any]) -> Code:
     """The kernels that compute products by functions of our own."""
     parts = [
-        gemm_text(dtype),
+        gemm_text(dtype.name),
         _text(_PRODUCT, ProductWords, _OWN),
         _text(_PRODUCT, PackedWords, _PACKED).replace("@product", "@packed"),
         _text(_PRODUCT, ScatteredWords, _SCATTERED).replace("@product", "@scattered"),
         _text(_PACK, PackWords),
     ]
-    return Code("\n".join(parts).replace("FLOAT", _scalar(dtype)), as_written=True)
-
-
-def _scalar(dtype: str) -> str:
-    """LLVM's name of a dtype."""
-    return llvm_type(np.dtype(dtype))
+    return Code("\n".join(parts).replace("FLOAT", llvm_type(dtype)), as_written=True)
 
 
 def _text(kernel: str, kind: type[Words], call: str = "") -> str:

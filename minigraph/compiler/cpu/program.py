@@ -16,7 +16,7 @@ from minigraph.compiler.cpu.kernel import COLUMNS, kernel_text, module_text
 from minigraph.compiler.cpu.prepack import prepack
 from minigraph.compiler.cpu.product_calls import CALL_WORDS, call_of
 from minigraph.compiler.cpu.products import ProductWords, product_kernel
-from minigraph.compiler.cpu.runtime import pool, thread_count
+from minigraph.compiler.cpu.runtime import pool
 from minigraph.compiler.cpu.runtime_text import StepWords
 from minigraph.compiler.cpu.scan_runtime import LoopWords, WalkWords, loop_kernel
 from minigraph.compiler.cpu.tiles import in_tiles
@@ -99,7 +99,7 @@ def parts_of_nests(work: Numbers, by_column: Numbers, in_columns: Numbers) -> Nu
     """
     operations, moved, extent = work.T
     extent = np.where(in_columns, -(-extent // COLUMNS), extent)
-    threads = thread_count()
+    threads = pool().threads
     parts = np.maximum(1, np.minimum(np.maximum(operations // WORK_A_PART, moved // BYTES_A_PART), extent))
     few = by_column | (parts < MANY_PARTS * threads)  # each thread takes one, where it has worked on the same memory before
     return np.where(few, np.minimum(parts, threads), MANY_PARTS * threads)
@@ -214,7 +214,7 @@ class NativeFrame(Frame):
         self._tables += call.tables
         begin += 2 * len(step.places)
         self._words[begin : begin + call.words.count()] = call.words.pack()
-        return product_kernel(variable.dtype.name, call.kind), call.parts
+        return product_kernel(variable.dtype, call.kind), call.parts
 
     def _heading(self, step: LoopStep) -> LoopWords:
         """The words of a loop before the places."""

@@ -32,22 +32,25 @@ class Pool:
         self._code = Code(runtime_text(), as_written=True)
         words = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)
         self._run = ctypes.CFUNCTYPE(ctypes.c_int64, *words)(self._code.address("run"))
-        given = (ctypes.c_void_p, ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p, ctypes.c_int64)
+        given = (ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p, ctypes.c_int64)
         self.call = ctypes.CFUNCTYPE(ctypes.c_int64, *given)(self._code.address("call"))
-        """Run a whole plan: the pool's address, the plan's, a tuple of arrays with inputs first, memory to work in, and how
-        many references arrays may have that are written over.
+        """Run a whole plan: its address, a tuple of arrays with inputs first, memory to work in, and how many references arrays
+        may have that are written over.
 
         The result is the step that failed, SUCCESS if none did, REFUSED, or SHARED.
         """
+        self.brief_call = ctypes.PYFUNCTYPE(ctypes.c_int64, *given)(self._code.address("call"))
+        """The same without letting other threads of Python run meanwhile, which takes longer than a brief plan."""
+        self.threads = thread_count()
+        self._state = np.zeros(PoolWords.count() + self.threads * BoundWords.count(), np.int64)
+        self.address: int = self._state.ctypes.data
         self._start()
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._start)
 
     def _start(self) -> None:
         """Start the threads that share the work of the caller's, which alone survives a fork."""
-        self.threads = thread_count()
-        self._state = np.zeros(PoolWords.count() + self.threads * BoundWords.count(), np.int64)
-        self.address: int = self._state.ctypes.data
+        self._state[:] = 0
         started: list[int] = []
         start = ctypes.CDLL(None).pthread_create
         for _ in range(1, self.threads):

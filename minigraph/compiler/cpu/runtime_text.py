@@ -19,10 +19,11 @@ class StepWords(Words):
 
 
 class CallWords(Words):
-    """The words of a plan: its steps, the number of arrays that it takes, inputs first, the bytes before its arena, its
-    constants, and the type of arrays. `ArrayWords` follow for each input.
+    """The words of a plan: the threads, its steps, the number of arrays that it takes, inputs first, the bytes before its
+    arena, its constants, and the type of arrays. `ArrayWords` follow for each input.
     """
 
+    pool: Pointer
     program: Pointer
     steps: int
     inputs: int
@@ -75,7 +76,7 @@ done:
 
 ; Run a plan on a tuple of arrays, the inputs first, which must be as the plan was made for: -2 if one is not. Those that are
 ; written over must not have more references than are given: -3 if one has.
-define i64 @call(ptr %pool, ptr %plan, ptr %objects, ptr %memory, i64 %references) {
+define i64 @call(ptr %plan, ptr %objects, ptr %memory, i64 %references) {
 entry:
   read CallWords from %plan
   %specs = getelementptr i64, ptr %plan, i64 count CallWords

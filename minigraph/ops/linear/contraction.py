@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from minigraph.core.errors import InvalidTypeError, InvalidValueError
-from minigraph.core.graph import Array, Composite, Variable
+from minigraph.core.graph import Composite, Variable
 from minigraph.core.types import TensorType
 from minigraph.ops.array.creation import arange
 from minigraph.ops.array.indexing import index
@@ -33,7 +33,6 @@ class Einsum(Composite):
 
     operands: tuple[str, ...]
     result: str
-    view_of = 0  # with one operand NumPy returns a view
     of_numbers = True
 
     def infer(self, *types: TensorType) -> TensorType:
@@ -44,19 +43,6 @@ class Einsum(Composite):
                     raise InvalidValueError(f"label {label!r} has sizes {sizes[label]} and {known}")
                 sizes[label] = sizes.get(label) if known is None else known
         return TensorType(types[0].dtype, tuple(sizes[label] for label in self.result))
-
-    def forward(self, xp: Any, *arrays: Array) -> Array:
-        sizes: dict[str, int] = {}
-        for labels, array in zip(self.operands, arrays, strict=True):
-            for label, known in zip(labels, array.shape, strict=True):
-                if sizes.setdefault(label, known) != known:
-                    raise ValueError(f"label {label!r} has sizes {sizes[label]} and {known}")
-        return xp.einsum(self._subscripts, *arrays)
-
-    @property
-    def _subscripts(self) -> str:
-        """The labels as NumPy takes them."""
-        return f"{','.join(self.operands)}->{self.result}"
 
     def expand(self, *inputs: Variable) -> Variable:
         left = list(zip(self.operands, inputs, strict=True))
@@ -73,7 +59,7 @@ class Einsum(Composite):
         if len(shapes) <= 2:
             return [tuple(range(len(shapes)))]
         like = [np.broadcast_to(0, [USUAL if one is None else one for one in shape]) for shape in shapes]
-        return np.einsum_path(self._subscripts, *like, optimize="greedy")[0][1:]
+        return np.einsum_path(f"{','.join(self.operands)}->{self.result}", *like, optimize="greedy")[0][1:]
 
     def gradient(self, dy: Variable, y: Variable, *inputs: Variable) -> Cotangents:
         return [

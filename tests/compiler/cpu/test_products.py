@@ -28,7 +28,7 @@ def multiply(a, b, kind, parts, split):
     flags = [112 if turned else 111 for turned in transposed]
     words = [0, 0, 1, 0, 2, 0, *flags, rows, columns, depth, *leading, max(columns, 1), height, *stack, rows * columns, split]
     words, bases = np.array(words), np.array([one.ctypes.data for one in (a, b, result)])
-    address = products.product_kernel(a.dtype.name, kind)
+    address = products.product_kernel(a.dtype, kind)
     kernel = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
     for part in range(parts):
         assert kernel(address)(bases.ctypes.data, words.ctypes.data, part, parts) == 0

@@ -171,7 +171,12 @@ def test_what_is_made_once_is_made_once():
 @pytest.mark.skipif(not jit.is_available(), reason="llvmlite is not installed")
 def test_compiled_code_that_all_functions_share_is_there_once():
     """Otherwise the code that the first thread has been told of is gone when the second has made its own."""
-    for shared in (loops.loop_kernel, lambda: products._own_code("float64"), lambda: products._blas_code("float64"), blas):
+    for shared in (
+        loops.loop_kernel,
+        lambda: products._own_code(np.dtype("float64")),
+        lambda: products._blas_code(np.dtype("float64")),
+        blas,
+    ):
         found = [[] for _ in range(THREADS)]
         in_threads(*(lambda mine=mine, shared=shared: mine.append(shared()) for mine in found))
         assert len({id(one) for mine in found for one in mine}) == 1
