@@ -45,7 +45,7 @@ def run(place, script=SCRIPT, **environment):
         capture_output=True,
         text=True,
         cwd=ROOT,
-        env={**os.environ, "MINIGRAPH_CACHE": str(place), **environment},
+        env={**os.environ, "MINIGRAPH_CACHE": str(place), "MINIGRAPH_NUM_THREADS": "1", **environment},
         timeout=120,
     )
     assert (done.returncode, done.stderr) == (0, "")

@@ -1,7 +1,7 @@
 """From LLVM IR to machine code in this process. What is compiled is kept as long as something holds it, and on disk.
 
-LLVM is only touched by threads of its own, one at a time, where Ctrl-C cannot leave what it owns, or its lock, half handed
-over.
+LLVM is only touched by threads of its own, where Ctrl-C cannot leave what it owns, or its lock, half handed over: by one at a
+time, which may have others translate modules by its side.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import re
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
-from functools import cache
-from typing import Any, TypeVar, cast
+from functools import cache, partial
+from typing import Any, TypeVar
 
 from minigraph.compiler import cache as disk
 from minigraph.core.context import without_collector
@@ -46,28 +46,57 @@ def apart(work: Callable[[], T]) -> T:
 
 def _in_thread(work: Callable[[], T]) -> T:
     """The same; the collector is off, for a finalizer in that thread could wait for what this one holds."""
-    results: list[Any] = []
-    failures: list[BaseException] = []
+
+    def alone() -> T:
+        _working.add(threading.get_ident())
+        try:
+            return holding((_lock,), work)
+        finally:
+            _working.discard(threading.get_ident())
+
+    return _result(_begun(alone)())
+
+
+Outcome = tuple[list[T], list[BaseException]]
+"""A result, or an exception that was raised in place of one."""
+
+
+def _begun(work: Callable[[], T]) -> Callable[[], Outcome[T]]:
+    """Begin `work` in a thread of its own; what is returned waits for its outcome."""
+    outcome: Outcome[T] = [], []
     done = _thread.allocate_lock()
     done.acquire()
 
     def attempt() -> None:
-        _working.add(threading.get_ident())
         try:
-            results.append(holding((_lock,), work))
-        except BaseException as error:  # raised again below
-            failures.append(error)
-        _working.discard(threading.get_ident())
+            outcome[0].append(work())
+        except BaseException as error:  # raised again by who waits
+            outcome[1].append(error)
         done.release()
+
+    def ended() -> Outcome[T]:
+        done.acquire()
+        return outcome
 
     try:
         _thread.start_new_thread(attempt, ())
     except RuntimeError:  # the process ends, or may have no more threads
         attempt()
-    done.acquire()
-    for failure in failures:
+    return ended
+
+
+def _result(outcome: Outcome[T]) -> T:
+    """The result of work that has ended; raises what it raised."""
+    for failure in outcome[1]:
         raise failure
-    return cast(T, results[0])
+    return outcome[0][0]
+
+
+def _side_by_side(works: Sequence[Callable[[], T]]) -> list[T]:
+    """The results of `works`, each done in a thread of its own; all have ended before one that failed is told of."""
+    waiting = [_begun(one) for one in works]
+    outcomes = [ended() for ended in waiting]
+    return [_result(one) for one in outcomes]
 
 
 atexit.register(holding, (_lock,), int)
@@ -139,33 +168,51 @@ def _target_machine() -> Any:
 
 
 @cache
-def _machine(level: int) -> Any:
-    """The code generator that translates all modules of this process, one after the other."""
+def _machine(lane: int) -> Any:
+    """The code generator of those that translate modules one after the other, in a lane of their own."""
     return _kept(_target_machine())
 
 
-def _optimize(module: Any) -> None:
+def _unlocked(name: str) -> Any:
+    """A function of LLVM's without llvmlite's lock, which lets in one thread at a time; modules need contexts of their own."""
+    library = llvm().ffi.lib
+    return getattr(getattr(library, "_lib", library), name)
+
+
+def _optimize(module: Any, machine: Any) -> None:
     """Optimize a module, by passes that run once: used again, they would also run what they had noted for those before."""
     options = llvm().create_pipeline_tuning_options()
     for name, value in TUNING.items():
         setattr(options, name, value)
-    with closing(llvm().create_pass_builder(_machine(CODE_LEVEL), options)) as builder:
+    with closing(llvm().create_pass_builder(machine, options)) as builder:
         passes = builder.getModulePassManager()
-        passes.run(module, builder)
+        _unlocked("LLVMPY_RunNewModulePassManager")(passes, module, builder)
         # llvmlite does not free the list of passes, which would be 60 kB for each module
         llvm().newpassmanagers.NewPassManager._dispose(passes)
         passes.detach()
 
 
-def _translated(text: str, as_written: bool) -> bytes:
+def _object_of(module: Any, machine: Any) -> bytes:
+    """A module as an object file."""
+    ffi = llvm().ffi
+    with ffi.OutputString() as message:
+        buffer = _unlocked("LLVMPY_TargetMachineEmitToMemory")(machine, module, 1, message)
+        if not buffer:
+            raise RuntimeError(str(message))
+    try:
+        return ctypes.string_at(ffi.lib.LLVMPY_GetBufferStart(buffer), ffi.lib.LLVMPY_GetBufferSize(buffer))
+    finally:
+        ffi.lib.LLVMPY_DisposeMemoryBuffer(buffer)
+
+
+def _translated(text: str, as_written: bool, lane: int) -> bytes:
     """The machine code of a module, in an object file."""
-    machine = _machine(CODE_LEVEL)
-    with closing(llvm().parse_assembly(text)) as module:  # it is many times as large as the code
+    machine = _machine(lane)
+    with closing(llvm().create_context()) as context, closing(llvm().parse_assembly(text, context)) as module:
         module.triple, module.data_layout = target()[0], str(machine.target_data)
         if not as_written:
-            _optimize(module)
-        code: bytes = machine.emit_object(module)
-    return code
+            _optimize(module, machine)
+        return _object_of(module, machine)
 
 
 def _kept(resource: T) -> T:
@@ -190,25 +237,40 @@ _dead: deque[Any] = deque()
 _DEFINITION = re.compile(r"^define (?!internal|private)[^@]*@(\w+)\(", re.MULTILINE)
 
 
+def compiled(texts: Sequence[str]) -> list[Code]:
+    """The functions of several modules, which are translated at the same time."""
+    llvm()
+    return apart(lambda: [Code(text, code) for text, code in zip(texts, _machine_code(texts), strict=True)])
+
+
+def _machine_code(texts: Sequence[str], as_written: bool = False) -> list[bytes]:
+    """The machine code of modules, as it is on disk, or made now."""
+    settings = repr((as_written, TUNING, CODE_LEVEL, llvm().llvm_version_info, target()))
+    names = [disk.key(text, settings) for text in texts]
+    found = {name: code for name in names if (code := disk.load(name)) is not None}
+    missing = {name: text for name, text in zip(names, texts, strict=True) if name not in found}
+    if missing:
+        _reserve(len(missing) * ROOM_TO_COMPILE + BYTES_A_CHARACTER * sum(map(len, missing.values())))
+    works = [partial(_translated, text, as_written, lane) for lane, text in enumerate(missing.values())]
+    for name, code in zip(missing, _side_by_side(works) if len(works) > 1 else [work() for work in works], strict=True):
+        disk.save(name, code)
+        found[name] = code
+    return [found[name] for name in names]
+
+
 class Code:
     """Compiled functions, and the memory that they lie in."""
 
-    def __init__(self, text: str, *, as_written: bool = False) -> None:
-        """as_written: the IR is as fast as it gets, and is not optimized."""
+    def __init__(self, text: str, code: bytes | None = None, *, as_written: bool = False) -> None:
+        """code: the machine code, if it is known. as_written: the IR is as fast as it gets, and is not optimized."""
         llvm()
-        self._addresses: dict[str, int] = apart(lambda: self._compile(text, as_written))
+        self._addresses: dict[str, int] = apart(lambda: self._load(text, code or _machine_code([text], as_written)[0]))
 
-    def _compile(self, text: str, as_written: bool) -> dict[str, int]:
-        """Load the machine code, made now if it is not on disk: the address of each function."""
+    def _load(self, text: str, code: bytes) -> dict[str, int]:
+        """Load machine code: the address of each function."""
         while _dead:
             _engines.pop(_dead.pop()).close()
         binding = llvm()
-        name = disk.key(text, repr((as_written, TUNING, CODE_LEVEL, binding.llvm_version_info, target())))
-        code = disk.load(name)
-        if code is None:
-            _reserve(ROOM_TO_COMPILE + BYTES_A_CHARACTER * len(text))
-            code = _translated(text, as_written)
-            disk.save(name, code)
         _reserve(ROOM_TO_LOAD + 2 * len(code))
         engine = _kept(binding.create_mcjit_compiler(binding.parse_assembly(""), _target_machine()))
         _engines[weakref.ref(self, _dead.append)] = engine

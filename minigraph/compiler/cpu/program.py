@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from minigraph.compiler.cpu.implicit_gemm import implicit_gemm
-from minigraph.compiler.cpu.jit import Code
+from minigraph.compiler.cpu.jit import Code, compiled
 from minigraph.compiler.cpu.kernel import COLUMNS, kernel_text, module_text
 from minigraph.compiler.cpu.prepack import prepack
 from minigraph.compiler.cpu.product_calls import CALL_WORDS, call_of
@@ -58,6 +58,9 @@ class Kernel:
         self.address = code.address(name)
 
 
+LONG_TEXT = 10_000
+"""The characters of kernels from which on a thread of its own compiles them earlier."""
+
 _kernels: weakref.WeakValueDictionary[LoopNest, Kernel] = weakref.WeakValueDictionary()
 _recent: deque[Kernel] = deque(maxlen=256)
 
@@ -68,11 +71,24 @@ def compile_nests(nests: Sequence[LoopNest]) -> dict[LoopNest, Kernel]:
     missing = [nest for nest in dict.fromkeys(nests) if nest not in found]
     if missing:
         texts = [kernel_text(nest, f"kernel{k}") for k, nest in enumerate(missing)]
-        code = Code(module_text(texts))
-        for k, nest in enumerate(missing):
-            found[nest] = _kernels[nest] = Kernel(code, f"kernel{k}", texts[k])
-            _recent.append(found[nest])
+        modules = in_modules(texts)
+        for which, code in zip(modules, compiled([module_text([texts[k] for k in one]) for one in modules]), strict=True):
+            for k in which:
+                found[missing[k]] = _kernels[missing[k]] = Kernel(code, f"kernel{k}", texts[k])
+                _recent.append(found[missing[k]])
     return found
+
+
+def in_modules(texts: Sequence[str]) -> list[list[int]]:
+    """The kernels, by their numbers, of modules that take about as long to compile: one for each thread if there is enough."""
+    count = min(pool().threads, len(texts), max(1, sum(map(len, texts)) // LONG_TEXT))
+    modules: list[list[int]] = [[] for _ in range(count)]
+    lengths = [0] * count
+    for k in sorted(range(len(texts)), key=lambda k: -len(texts[k])):
+        shortest = lengths.index(min(lengths))
+        modules[shortest].append(k)
+        lengths[shortest] += len(texts[k])
+    return modules
 
 
 class Work(Record):

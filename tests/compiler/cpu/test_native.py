@@ -1,12 +1,17 @@
 """The compiled backend: the values of the interpreter, accuracy to the last digits, any threads, few kernels, clear errors."""
 
+import ctypes
 import re
+import threading
+import time
 
 import numpy as np
 import pytest
 
 import minigraph as mg
+from minigraph.compiler.cpu import jit
 from minigraph.compiler.cpu import program as native_program
+from minigraph.compiler.cpu.runtime import pool
 from minigraph.core.graph import Constant, Graph, Input, Shared
 from minigraph.rewrite.partition import Region
 from support.compare import assert_same_values, computed_in
@@ -359,3 +364,36 @@ def test_without_openblas_products_are_steps_of_their_own():
     print(f.source().count("Region["), f.source().count("MatMul("))
     """
     assert in_a_process(script) == "2 1\n"
+
+
+def test_long_modules_are_compiled_at_the_same_time():
+    """Two threads that wait for each other within LLVM's work would wait for ever, did it let in but one."""
+    meeting, names = threading.Barrier(2, timeout=30), []
+
+    def work(k):
+        meeting.wait()
+        names.append(jit._unlocked("LLVMPY_RunNewModulePassManager").__name__)
+        return k
+
+    assert jit.apart(lambda: jit._side_by_side([lambda: work(0), lambda: work(1)])) == [0, 1]
+    assert names == ["LLVMPY_RunNewModulePassManager"] * 2
+    assert isinstance(jit.llvm().ffi.lib._lib, ctypes.CDLL)
+
+
+def test_what_fails_beside_others_is_told_after_all_have_ended():
+    ended = []
+
+    def slow():
+        time.sleep(0.1)
+        ended.append(True)
+
+    with pytest.raises(ZeroDivisionError):
+        jit.apart(lambda: jit._side_by_side([lambda: 1 // 0, slow]))
+    assert ended
+
+
+def test_kernels_are_shared_out_among_modules_by_their_length():
+    assert native_program.in_modules(["x" * 100, "y" * 200]) == [[1, 0]]
+    if pool().threads == 2:
+        long = native_program.LONG_TEXT
+        assert native_program.in_modules(["x" * long, "y" * long * 3, "z" * long]) == [[1], [0, 2]]

@@ -36,8 +36,9 @@ def optimized(op, operands, dtype):
 
     def work():
         with closing(jit.llvm().parse_assembly(module_text([kernel]))) as module:
-            module.triple, module.data_layout = jit.target()[0], str(jit._machine(jit.CODE_LEVEL).target_data)
-            jit._optimize(module)
+            machine = jit._machine(0)
+            module.triple, module.data_layout = jit.target()[0], str(machine.target_data)
+            jit._optimize(module, machine)
             return str(module)
 
     return kernel, jit.apart(work)
