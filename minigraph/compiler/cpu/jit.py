@@ -31,7 +31,7 @@ ROOM_TO_COMPILE, BYTES_A_CHARACTER, ROOM_TO_LOAD = 32 * 2**20, 250, 4 * 2**20
 
 _lock = new_lock()
 _working: set[int] = set()
-"""The threads that may touch LLVM, of which one does."""
+"""The threads that may touch LLVM: that which holds the lock, those that wait for it, and those that work for it."""
 
 
 def apart(work: Callable[[], T]) -> T:
@@ -46,15 +46,7 @@ def apart(work: Callable[[], T]) -> T:
 
 def _in_thread(work: Callable[[], T]) -> T:
     """The same; the collector is off, for a finalizer in that thread could wait for what this one holds."""
-
-    def alone() -> T:
-        _working.add(threading.get_ident())
-        try:
-            return holding((_lock,), work)
-        finally:
-            _working.discard(threading.get_ident())
-
-    return _result(_begun(alone)())
+    return _result(_begun(lambda: holding((_lock,), work))())
 
 
 Outcome = tuple[list[T], list[BaseException]]
@@ -62,16 +54,19 @@ Outcome = tuple[list[T], list[BaseException]]
 
 
 def _begun(work: Callable[[], T]) -> Callable[[], Outcome[T]]:
-    """Begin `work` in a thread of its own; what is returned waits for its outcome."""
+    """Begin `work` in a thread of its own, which may touch LLVM; what is returned waits for its outcome."""
     outcome: Outcome[T] = [], []
     done = _thread.allocate_lock()
     done.acquire()
 
     def attempt() -> None:
+        this = {threading.get_ident()} - _working
+        _working.update(this)
         try:
             outcome[0].append(work())
         except BaseException as error:  # raised again by who waits
             outcome[1].append(error)
+        _working.difference_update(this)
         done.release()
 
     def ended() -> Outcome[T]:
