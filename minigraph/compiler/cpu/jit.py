@@ -239,7 +239,7 @@ def compiled(texts: Sequence[str]) -> list[Code]:
 
 
 def _machine_code(texts: Sequence[str], as_written: bool = False) -> list[bytes]:
-    """The machine code of modules, as it is on disk, or made now."""
+    """The machine code of modules, which is looked for on disk before it is made."""
     settings = repr((as_written, TUNING, CODE_LEVEL, llvm().llvm_version_info, target()))
     names = [disk.key(text, settings) for text in texts]
     found = {name: code for name in names if (code := disk.load(name)) is not None}
@@ -257,7 +257,7 @@ class Code:
     """Compiled functions, and the memory that they lie in."""
 
     def __init__(self, text: str, code: bytes | None = None, *, as_written: bool = False) -> None:
-        """code: the machine code, if it is known. as_written: the IR is as fast as it gets, and is not optimized."""
+        """text: the IR. code: its machine code, if that is known. as_written: it is as fast as it gets, and is not optimized."""
         llvm()
         self._addresses: dict[str, int] = apart(lambda: self._load(text, code or _machine_code([text], as_written)[0]))
 
