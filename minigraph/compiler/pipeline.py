@@ -13,6 +13,7 @@ from minigraph.rewrite.merge import merge
 from minigraph.rewrite.push_slices import push_slices
 from minigraph.rewrite.sink_transposes import sink_transposes
 from minigraph.rewrite.stability.rules import stabilize
+from minigraph.rewrite.stack_products import stack_products
 from minigraph.rewrite.symbolic_shapes import trace_sizes
 from minigraph.rewrite.tidy_loops import tidy_loops
 
@@ -33,6 +34,7 @@ PASSES = (
     Pass(simplify),
     Pass(push_slices),
     Pass(sink_transposes),
+    Pass(stack_products),
     Pass(fold),
     Pass(merge),
     Pass(tidy_loops),

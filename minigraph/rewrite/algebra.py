@@ -12,6 +12,7 @@ from minigraph.ops.array.creation import zeros_like
 from minigraph.ops.array.entries import WHOLE, Range
 from minigraph.ops.array.indexing import Increment
 from minigraph.ops.array.shape import BroadcastTo, Dimshuffle, Reshape, dimshuffle
+from minigraph.ops.array.windows import Overlap, Windows
 from minigraph.ops.elementwise.arithmetic import (
     Add,
     Divide,
@@ -200,6 +201,18 @@ def multiply_outer(variable: Variable) -> Variable | None:
     return None
 
 
+def drop_single_windows(variable: Variable) -> Variable | None:
+    """Windows of one element each, one after the other, are that element; so is what is added up of such."""
+    match variable:
+        case Variable(Windows(axes, sizes, strides, _), (x,)) if {*sizes} == {*strides} == {1}:
+            known = all(x.type.shape[axis] for axis in axes)
+            return dimshuffle(x, *range(x.ndim), *("x" for _ in sizes)) if known else None
+        case Variable(Overlap(axes, sizes, strides, _, lengths), (x, *_)) if {*sizes} == {*strides} == {1}:
+            known = all(x.type.shape[axis] == length for axis, length in zip(axes, lengths, strict=True))
+            return dimshuffle(x, *range(x.ndim - len(sizes))) if known and None not in lengths else None
+    return None
+
+
 RULES: tuple[Rule, ...] = (
     cancel_double_negation,
     absorb_negation,
@@ -212,6 +225,7 @@ RULES: tuple[Rule, ...] = (
     merge_dimshuffles,
     merge_reshapes,
     join_parts,
+    drop_single_windows,
 )
 
 OUTER_RULES: tuple[Rule, ...] = (multiply_outer,)

@@ -26,10 +26,10 @@ Order = tuple[int, ...]
 
 def sink_transposes(graph: Graph) -> Graph:
     """The graph with reorderings of axes taken of results instead of operands, where these are walked along then."""
-    return changed(graph, _sunk)
+    return changed(graph, sunk)
 
 
-def _sunk(variable: Variable) -> Variable | None:
+def sunk(variable: Variable) -> Variable | None:
     """A variable as a reordered one that is computed from what its operands show, if that is better."""
     result: Variable | None = None
     op, operands = variable.op, variable.inputs

@@ -24,6 +24,7 @@ from minigraph.rewrite.partition import partition
 from minigraph.rewrite.push_slices import push_slices
 from minigraph.rewrite.sink_transposes import sink_transposes
 from minigraph.rewrite.stability.rules import stabilize
+from minigraph.rewrite.stack_products import stack_products
 from minigraph.rewrite.symbolic_shapes import trace_sizes
 from minigraph.rewrite.tidy_loops import tidy_loops, unite_loops
 from support.golden import assert_golden, change, graph, nothing, tensor
@@ -155,6 +156,39 @@ def test_sink_transposes():
     x, b = tensor("x", None, 3, 5), tensor("b", 5)
     assert_golden("sink_transposes", change(sink_transposes, graph([x, b], mg.exp(x.transpose(0, 2, 1)).sum((0, 2)) + b)))
     assert nothing(sink_transposes, graph([x, b], mg.exp(x) + b))
+
+
+def mixed(layers):
+    """Images after convolutions by single elements, `layers` of them."""
+    y = tensor("images", None, 16, 8, 8)
+    inputs = [y]
+    for k in range(layers):
+        w = tensor(f"w{k}", 16, 16, 1, 1)
+        y, inputs = mg.relu(mg.conv2d(y, w)), [*inputs, w]
+    return inputs, y
+
+
+def test_stack_products():
+    (images, w), y = mixed(1)
+    assert_golden("stack_products", change(stack_products, prepared([images, w], y)))
+    slopes = prepared([images, w], *mg.grad((y**2).sum(), [images, w]))
+    (products,) = {one.type.ndim for one in stack_products(slopes).variables if isinstance(one.op, MatMul)}
+    assert products == 3
+    inputs, deep = mixed(3)
+    assert {one.ndim for one in stack_products(prepared(inputs, deep)).variables if isinstance(one.op, MatMul)} == {3}
+
+
+def test_products_of_channels_that_lie_last_stay():
+    images, w, v = tensor("images", None, 8, 8, 16), tensor("w", 16, 16, 1, 1), tensor("v", 16, 16, 3, 3)
+    last = mg.conv2d(images.transpose(0, 3, 1, 2), w)
+    after = mg.conv2d(mg.relu(mg.conv2d(last, v)), w)
+    assert nothing(stack_products, prepared([images, w, v], after))
+    assert nothing(stack_products, prepared([w], mg.conv2d(tensor("few", 100, 16, 2, 2), w)))
+
+
+def prepared(inputs, *outputs):
+    """The graph as it is before products become stacks."""
+    return sink_transposes(simplify(trace_sizes(lower(graph(inputs, *outputs)))))
 
 
 def test_fold():

@@ -163,6 +163,11 @@ FIRES = {
             mg.concatenate([known[1:] + 0, known[:1] + 0]),
         ),
     ],
+    algebra.drop_single_windows: [
+        (mg.windows(known, 1, [1]), mg.expand_dims(known, 2)),
+        (mg.windows(known, (1, 1), [0, 1]), mg.expand_dims(known, [2, 3])),
+        (mg.overlap(mg.expand_dims(known, 2), 3, [1]), mg.squeeze(mg.expand_dims(known, 2), 2)),
+    ],
     algebra.multiply_outer: [(known[:, :1] @ known[:1], known[:, :1] * known[:1] + 0)],
     stability.stable_logarithm: [
         (mg.log(mg.softmax(m)), mg.log_softmax(m)),
@@ -303,6 +308,12 @@ LEAVES = {
         mg.inc_subtensor(nothing[:, 1:], known[:, :2]) + known,
         mg.inc_subtensor(nothing[:, :1], known[:, 2:]) + mg.inc_subtensor(nothing[:, 2:], known[:, 2:]),
         mg.inc_subtensor(nothing[:, 0], known[:, 2]) + mg.inc_subtensor(nothing[:, 1:], known[:, :2]),
+    ],
+    algebra.drop_single_windows: [
+        mg.windows(known, 2, [1]),
+        mg.windows(known, 1, [1], 2),
+        mg.windows(m, 1, [1]),  # of an axis that has no element there is no window
+        mg.overlap(mg.windows(known, 2, [1]), 3, [1]),
     ],
     algebra.multiply_outer: [known.T @ known, x.reshape((9, 1)) @ x.reshape((-1, 9))],
     stability.stable_logarithm: [

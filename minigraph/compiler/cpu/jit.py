@@ -257,7 +257,7 @@ class Code:
     """Compiled functions, and the memory that they lie in."""
 
     def __init__(self, text: str, code: bytes | None = None, *, as_written: bool = False) -> None:
-        """text: the IR. code: its machine code, if that is known. as_written: it is as fast as it gets, and is not optimized."""
+        """text: the IR. code: its machine code, if known. as_written: it is as fast as it gets, and is not optimized."""
         llvm()
         self._addresses: dict[str, int] = apart(lambda: self._load(text, code or _machine_code([text], as_written)[0]))
 
