@@ -209,7 +209,7 @@ def drop_single_windows(variable: Variable) -> Variable | None:
             return dimshuffle(x, *range(x.ndim), *("x" for _ in sizes)) if known else None
         case Variable(Overlap(axes, sizes, strides, _, lengths), (x, *_)) if {*sizes} == {*strides} == {1}:
             known = all(x.type.shape[axis] == length for axis, length in zip(axes, lengths, strict=True))
-            return dimshuffle(x, *range(x.ndim - len(sizes))) if known and None not in lengths else None
+            return dimshuffle(x, *range(x.ndim - len(sizes))) + 0 if known and None not in lengths else None
     return None
 
 

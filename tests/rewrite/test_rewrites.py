@@ -166,7 +166,7 @@ FIRES = {
     algebra.drop_single_windows: [
         (mg.windows(known, 1, [1]), mg.expand_dims(known, 2)),
         (mg.windows(known, (1, 1), [0, 1]), mg.expand_dims(known, [2, 3])),
-        (mg.overlap(mg.expand_dims(known, 2), 3, [1]), mg.squeeze(mg.expand_dims(known, 2), 2)),
+        (mg.overlap(mg.expand_dims(known, 2), 3, [1]), mg.squeeze(mg.expand_dims(known, 2), 2) + 0),
     ],
     algebra.multiply_outer: [(known[:, :1] @ known[:1], known[:, :1] * known[:1] + 0)],
     stability.stable_logarithm: [
