@@ -19,6 +19,9 @@ UPPER, LOWER = 121, 122
 PLAIN, TRANSPOSED = 111, 112
 """The words of BLAS."""
 
+SMALL = 64
+"""The most rows of matrices that NumPy factorizes as fast, of which it may get many at once."""
+
 
 def lapack_kernel(op: Op) -> Callable[..., Array] | None:
     """The function that computes an op by OpenBLAS; None if that has nothing better than NumPy, or is not installed."""
@@ -62,6 +65,8 @@ def _solve_triangular(library: Blas, lower: bool, transpose: bool, a: Array, b: 
 
 def _cholesky(library: Blas, a: Array) -> Array:
     """The lower triangular factors of symmetric positive definite matrices, whose lower half is read."""
+    if a.shape[-1] <= SMALL:
+        return np.linalg.cholesky(a)
     result = np.ascontiguousarray(np.tril(a))
     factorize = library.function(f"{_letter(a.dtype)}potrf_")
     size, info = ctypes.c_int(a.shape[-1]), ctypes.c_int(0)
