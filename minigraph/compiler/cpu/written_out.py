@@ -21,9 +21,9 @@ SHORT, CLOSE = 8, 8
 """The most points that are written out where nothing is folded, or where their number is left open, which settles it; and the
 most elements by which neighbours may lie apart.
 """
-MOST_COLUMNS = 16
+MOST_COLUMNS = 32
 """The most columns of known number that are written out within the loops that fold them."""
-LONG = 8
+LONG = 4
 """The least number of points along the loop that becomes the innermost."""
 
 
