@@ -137,6 +137,10 @@ class Composite(Op):
         """The result (or a tuple of results) as a graph over `inputs`."""
         raise TypeError(f"{type(self).__name__} does not define expand")
 
+    def whole(self, xp: Any, *arrays: Array) -> Array:
+        """The value, computed with the array namespace `xp` at once; only ops for which that is quicker define it."""
+        raise TypeError(f"{type(self).__name__} does not define whole")
+
     def exactly(self, *arrays: Array) -> Array:
         inputs, results = expanded_over_inputs(self, tuple([TensorType(one.dtype, one.shape) for one in arrays]))
         return evaluated(results[0], dict(zip(inputs, arrays, strict=True)))

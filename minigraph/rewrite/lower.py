@@ -66,20 +66,20 @@ def _number(variable: Variable) -> Variable | None:
 
 
 class Whole(Op):
-    """A composite that is computed by its own `forward`."""
+    """A composite that is computed at once."""
 
     op: Composite
     shown = property(attrgetter("op"))
     infer = property(attrgetter("op.infer"))
-    forward = property(attrgetter("op.forward"))
+    forward = property(attrgetter("op.whole"))
 
 
 def keep_whole(graph: Graph) -> Graph:
-    """The graph with composites that state a `forward`, which is quicker for arrays than what they expand to, not expanded."""
+    """The graph with composites not expanded whose `whole` is quicker for arrays than what they expand to."""
 
     def held(variable: Variable) -> Variable | None:
         op = variable.op
-        if not isinstance(op, Composite) or type(op).forward is Op.forward:
+        if not isinstance(op, Composite) or type(op).whole is Composite.whole:
             return None
         return Variable(Whole(op), variable.inputs, variable.type, variable.name, variable.tags, variable.origin)
 

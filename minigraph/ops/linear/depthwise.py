@@ -85,7 +85,7 @@ class DepthwiseConvolution(Sliding):
         batch, _, _, *lengths = shape(whole)
         return reshape(cast(whole, x.dtype), (batch, channels * multiplier, *lengths))
 
-    def forward(self, xp: Any, *arrays: Array) -> Array:
+    def whole(self, xp: Any, *arrays: Array) -> Array:
         x, kernel = arrays
         result: Array = 0
         for place, patch in self.each_patch(xp, x, kernel.shape[2:]):
@@ -130,7 +130,7 @@ class KernelGradient(Sliding):
         images = NarrowSum(tuple(self.lengths))(patches * each)
         return cast(sum_over(images, 0), x.dtype)
 
-    def forward(self, xp: Any, *arrays: Array) -> Array:
+    def whole(self, xp: Any, *arrays: Array) -> Array:
         x, dy = arrays
         result = xp.empty(self.kernel, x.dtype)
         for place, patch in self.each_patch(xp, x, self.kernel[2:]):
