@@ -1,7 +1,4 @@
-"""The graph: variables made once and never edited, frozen ops, the leaves, and the walks over them.
-
-Every walk here is iterative, so that a graph may be as deep as memory allows.
-"""
+"""The graph: variables made once and never edited, frozen ops, the leaves, and walks that are iterative, however deep it is."""
 
 from __future__ import annotations
 
