@@ -13,7 +13,7 @@ from minigraph.compiler.cpu.backend import NATIVE, Native
 from minigraph.compiler.cuda.backend import CUDA, Gpu
 from minigraph.compiler.cuda.plan import Device
 from minigraph.compiler.interpreted import Backend
-from minigraph.compiler.passes import GraphPass, Journal, Pipeline, check_name
+from minigraph.compiler.passes import GraphPass, Journal, Pass, Pipeline, check_name
 from minigraph.compiler.pipeline import PASSES, SECLUDE
 from minigraph.core.config import BACKENDS, config, known_backends
 from minigraph.core.errors import ExecutionError, InvalidTypeError, InvalidValueError, MissingExtraError
@@ -21,8 +21,9 @@ from minigraph.core.graph import Graph
 from minigraph.core.record import Record
 from minigraph.core.wishes import After, Wish
 from minigraph.rewrite.engine import Rule, rewrite
+from minigraph.rewrite.lower import keep_whole
 
-INTERPRETED = Pipeline((SECLUDE, *PASSES))
+INTERPRETED = Pipeline((SECLUDE, Pass(keep_whole), *PASSES))
 
 
 def _numpy(pipeline: Pipeline, journal: Journal) -> Backend:

@@ -1,7 +1,4 @@
-"""The graph: variables made once and never edited, frozen ops, the leaves, and the walks over them.
-
-Every walk here is iterative, so that a graph may be as deep as memory allows.
-"""
+"""The graph: variables made once and never edited, frozen ops, the leaves, and walks that are iterative, however deep it is."""
 
 from __future__ import annotations
 
@@ -136,6 +133,10 @@ class Composite(Op):
     def expand(self, *inputs: Variable) -> Any:
         """The result (or a tuple of results) as a graph over `inputs`."""
         raise TypeError(f"{type(self).__name__} does not define expand")
+
+    def whole(self, xp: Any, *arrays: Array) -> Array:
+        """The value, computed with the array namespace `xp` at once; only ops for which that is quicker define it."""
+        raise TypeError(f"{type(self).__name__} does not define whole")
 
     def exactly(self, *arrays: Array) -> Array:
         inputs, results = expanded_over_inputs(self, tuple([TensorType(one.dtype, one.shape) for one in arrays]))

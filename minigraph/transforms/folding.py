@@ -19,9 +19,8 @@ from minigraph.layers.core.roles import BIAS, INPUT, OUTPUT, WEIGHT, Role, has_r
 from minigraph.layers.core.tree import find_layers
 from minigraph.layers.normalization.apply_options import Freeze
 from minigraph.layers.normalization.normalized import Normalization, find_normalizations
-from minigraph.ops.array.shape import Dimshuffle, Reshape, expand_dims, reshape
+from minigraph.ops.array.shape import Dimshuffle, Reshape, expand_dims
 from minigraph.ops.elementwise.arithmetic import Add
-from minigraph.ops.linear.products import MatMul
 from minigraph.ops.reduce.normalization import NormalizeBy
 from minigraph.transforms.affine import Affine, Uses, outer_axis
 from minigraph.transforms.products import Product, padded, product_above, product_below, spread_out
@@ -113,7 +112,7 @@ class _Folder:
         if isinstance(folded, str):
             return folded
         weights, bias = folded
-        (filtered,) = rebuild([bottom], {product.matmul: MatMul()(product.matmul.inputs[0], weights)})
+        (filtered,) = rebuild([bottom], {product.variable: product.over(product.variable.inputs[0], weights)})
         others = list(range(1, bottom.ndim - axis))
         result, sizes = self._without(steps, filtered + (expand_dims(bias, others) if others else bias))
         return {steps[-1].variable: result, **sizes}
@@ -122,8 +121,8 @@ class _Folder:
         """The replacements that make steps a part of the product that takes their result, or the reason why there are none."""
         scale, shift = self._uses.values(steps)
         matrix = self._uses.value(product.matrix)
-        terms = (product.along_rows(shift) * matrix).sum(-2, keepdims=True)
-        folded = _folded(product, product.along_rows(scale) * matrix, terms.reshape(-1))
+        terms = product.summed(product.along_rows(shift) * matrix)
+        folded = _folded(product, product.along_rows(scale) * matrix, terms)
         if isinstance(folded, str):
             return folded
         weights, bias = folded
@@ -134,8 +133,8 @@ class _Folder:
             known |= {variable: instead}
             sizes |= {size: size.with_inputs((instead,)) for size in self._uses.sizes.get(variable, ())}
             known |= sizes
-        (rows,) = rebuild([product.matmul.inputs[0]], known)
-        return {product.matmul: MatMul()(rows, weights) + (bias if terms.ndim == 2 else reshape(bias, terms.shape)), **sizes}
+        (rows,) = rebuild([product.variable.inputs[0]], known)
+        return {product.variable: product.added(product.over(rows, weights), bias), **sizes}
 
     def _without(self, steps: Sequence[Affine], result: Variable) -> tuple[Variable, dict[Variable, Variable]]:
         """The value in place of the one that steps start from, reshaped as they do; and new variables that read its sizes."""

@@ -11,8 +11,9 @@ from minigraph.core.graph import Constant, Variable
 from minigraph.core.record import Record
 from minigraph.ops.array.entries import Range
 from minigraph.ops.array.indexing import Assign, Index
-from minigraph.ops.array.shape import BroadcastTo, Dimshuffle, Reshape
+from minigraph.ops.array.shape import BroadcastTo, Dimshuffle, Reshape, expand_dims, reshape
 from minigraph.ops.array.windows import Overlap, Windows
+from minigraph.ops.linear.depthwise import DepthwiseConvolution, known_sizes
 from minigraph.ops.linear.products import MatMul
 
 Matrix = np.ndarray[Any, Any]
@@ -24,19 +25,32 @@ class Product(Record):
     """A matrix product, or a convolution, which is one of patches: for groups a product of stacks of matrices."""
 
     path: tuple[Variable, ...]
-    """The variables from its result down to the matrix product, or from its operand up to that."""
+    """The variables from its result down to the one that multiplies, or from its operand up to that."""
     elements: int = 1
     """The number of elements of a channel that its filters see, or spread a value to."""
 
     @property
-    def matmul(self) -> Variable:
-        """The product of matrices."""
+    def variable(self) -> Variable:
+        """The product of matrices, or what else multiplies."""
         return self.path[-1]
 
     @property
     def matrix(self) -> Variable:
         """The weights, as one matrix or one for each group."""
-        return self.matmul.inputs[1]
+        return self.variable.inputs[1]
+
+    def over(self, x: Variable, weights: Variable) -> Variable:
+        """The product of something else, or with other weights."""
+        return self.variable.with_inputs((x, weights))
+
+    def added(self, result: Variable, bias: Variable) -> Variable:
+        """The result of a product with a bias added, a number for each channel that is computed."""
+        *stack, _, columns = self.matrix.type.shape
+        return result + (reshape(bias, (*stack, 1, columns)) if stack else bias)
+
+    def summed(self, terms: Matrix) -> Matrix:
+        """The sums of `terms`, which are those of the matrix, for each channel that is computed."""
+        return np.ravel(terms.sum(-2))
 
     def along_columns(self, vector: Any) -> Matrix:
         """A number for each channel that is computed, in a shape that broadcasts against the matrix."""
@@ -50,6 +64,24 @@ class Product(Record):
         groups = stack[0] or 0 if stack else 1
         channels = np.broadcast_to(vector, (groups * (rows or 0) // self.elements,)).reshape(groups, -1)
         return np.tile(channels, (1, self.elements)).reshape([*stack, rows, 1])
+
+
+class Depthwise(Product):
+    """A depthwise convolution; its weights are (channels, multiplier, *spatial)."""
+
+    def added(self, result: Variable, bias: Variable) -> Variable:
+        return result + expand_dims(bias, list(range(1, result.ndim - 1)))
+
+    def summed(self, terms: Matrix) -> Matrix:
+        return np.ravel(terms.sum(tuple(range(2, terms.ndim))))
+
+    def along_columns(self, vector: Any) -> Matrix:
+        channels, multiplier, *spatial = known_sizes(self.matrix)
+        return np.broadcast_to(vector, (channels * multiplier,)).reshape(channels, multiplier, *(1 for _ in spatial))
+
+    def along_rows(self, vector: Any) -> Matrix:
+        channels, _, *spatial = known_sizes(self.matrix)
+        return np.broadcast_to(vector, (channels,)).reshape(channels, 1, *(1 for _ in spatial))
 
 
 def product_below(result: Variable, axis: int) -> Product | None:
@@ -71,6 +103,8 @@ def product_below(result: Variable, axis: int) -> Product | None:
                 return Product((*path, flat, product))
         case Variable(Overlap()) if axis == 1:
             return _spread(path)
+        case Variable(DepthwiseConvolution()) if axis == 1:
+            return Depthwise(tuple(path))
     return None
 
 
@@ -85,15 +119,22 @@ def product_above(taken: Variable, axis: int, only_user: User) -> Product | None
             return Product((taken, user))
         case Variable(Windows()) if axis == 1 and not user.op.foreign:
             return _filtered((taken, user), only_user)
+        case Variable(DepthwiseConvolution() as op, (x, _)) if x is taken and axis == 1 and not op.pads:
+            return Depthwise((taken, user))
     return None
 
 
 def padded(taken: Variable, axis: int, only_user: User) -> bool:
     """Whether a convolution takes `taken`, its channels along an axis, with something laid around it; `only_user`: as above."""
-    user = only_user(taken)
-    while user is not None and isinstance(user.op, BroadcastTo | Assign):
-        taken, user = user, only_user(user)
-    return isinstance(user, Variable) and isinstance(user.op, Windows) and product_above(taken, axis, only_user) is not None
+    inside = taken
+    while isinstance(user := only_user(taken), Variable) and isinstance(user.op, BroadcastTo | Assign):
+        taken = user
+    match user:
+        case Variable(DepthwiseConvolution() as op, (x, _)) if op.pads:
+            return x is taken and axis == 1
+        case Variable(Windows() | DepthwiseConvolution()):
+            return taken is not inside and product_above(taken, axis, only_user) is not None
+    return False
 
 
 def spread_out(taken: Variable, only_user: User) -> bool:

@@ -263,27 +263,33 @@ CONVOLUTIONS = {
     "one group": (Convolutional, {}),
     "groups": (Convolutional, {"groups": 2, "border_mode": "same"}),
     "depthwise": (Convolutional, {"groups": 4, "step": 2, "flip_filters": True}),
+    "depthwise, 4 to 4": (Convolutional, {"num_filters": 4, "groups": 4, "step": 2, "dilation": 2, "border_mode": 1}),
+    "depthwise and far": (Convolutional, {"groups": 4, "border_mode": 4, "use_bias": False}),
     "without bias": (Convolutional, {"groups": 2, "use_bias": False, "dilation": 2, "border_mode": 3}),
     "transposed": (ConvolutionalTranspose, {"step": 2, "border_mode": 1, "output_padding": 1}),
     "transposed with groups": (ConvolutionalTranspose, {"groups": 2, "dilation": 2, "flip_filters": True}),
     "transposed depthwise": (ConvolutionalTranspose, {"groups": 4, "step": 3, "use_bias": False}),
 }
+DEPTHWISE = [name for name in CONVOLUTIONS if name.startswith("depthwise")]
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
 @pytest.mark.parametrize("name", CONVOLUTIONS)
 def test_a_normalization_becomes_part_of_the_convolution_before_it(name, count):
     kind, options = CONVOLUTIONS[name]
-    network = Sequence([kind(3, 8, dtype="float64", **options), SpatialBatchNormalization(dtype="float64"), Tanh()])
+    convolution = kind(3, dtype="float64", **{"num_filters": 8} | options)
+    network = Sequence([convolution, SpatialBatchNormalization(dtype="float64"), Tanh()])
     folded = assert_folds(network, images(count), [None, 4, *(None for _ in range(count))] if count == 2 else None)
     assert [one.name for one in folded.shared_variables] == ["W_folded", "b_folded"]
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
-@pytest.mark.parametrize("name", ["one group", "depthwise", "without bias"])
+@pytest.mark.parametrize(
+    "name", ["one group", *(name for name in CONVOLUTIONS if name.startswith("depthwise")), "without bias"]
+)
 def test_a_normalization_becomes_part_of_the_convolution_without_padding_after_it(name, count):
     options = CONVOLUTIONS[name][1] | {"border_mode": 0}
-    convolution = Convolutional([3, 2, 3][:count], 8, dtype="float64", **options)
+    convolution = Convolutional([3, 2, 3][:count], dtype="float64", **{"num_filters": 8} | options)
     network = Sequence([Tanh(), SpatialBatchNormalization(dtype="float64"), convolution])
     folded = assert_folds(network, images(count), [None, 4, *(None for _ in range(count))] if count == 2 else None)
     assert [one.name for one in folded.shared_variables] == ["W_folded", "b_folded", *["b"] * convolution.use_bias]
@@ -293,7 +299,8 @@ def test_normalizations_on_both_sides_of_a_convolution_fold():
     def layers(channels, **options):
         return [SpatialBatchNormalization(dtype="float64"), Convolutional(2, channels, dtype="float64", **options)]
 
-    network = Sequence([*layers(8, groups=2), *layers(4), *layers(4, groups=4), SpatialBatchNormalization(dtype="float64")])
+    stages = [*layers(8, groups=2), *layers(4), *layers(4, groups=4), *layers(8, groups=4)]
+    network = Sequence([*stages, SpatialBatchNormalization(dtype="float64")])
     assert_folds(network, images(2), backend="native")
 
 
@@ -333,23 +340,25 @@ def test_the_layers_of_all_systems_fold_into_the_filters_after_them(system):
     assert_folds(Sequence([*SPATIAL[system](), Convolutional(3, 4, groups=2, dtype="float64")]), images(2, 8))
 
 
-def test_a_result_that_is_cut_or_surrounded_by_zeros_keeps_the_shift_out_of_the_zeros():
+@pytest.mark.parametrize(("outputs", "groups"), [(6, 2), (8, 4)])
+def test_a_result_that_is_cut_or_surrounded_by_zeros_keeps_the_shift_out_of_the_zeros(outputs, groups):
     """Zeros around what is normalized are normalized, too."""
     x = mg.tensor4("x", dtype="float64", shape=(None, 4, 8, 7))
-    filters = mg.shared(np.random.default_rng(1).normal(size=(6, 2, 3, 3)), "filters")
+    filters = mg.shared(np.random.default_rng(1).normal(size=(outputs, 4 // groups, 3, 3)), "filters")
     layer = SpatialBatchNormalization(shift_init=Constant(3.0), dtype="float64")
     for change in (lambda y: mg.pad(y, [(0, 0), (0, 0), (1, 2), (0, 1)]), lambda y: y[:, :, 1:-1, ::2], lambda y: y[:1]):
-        y = layer.apply(change(mg.conv2d(x, filters, groups=2)))
+        y = layer.apply(change(mg.conv2d(x, filters, groups=groups)))
         folded = fold_batch_normalization(y)
         assert counted(folded, NormalizeBy) == 0
         np.testing.assert_allclose(folded.outputs[0].eval({x: images(2)}), y.eval({x: images(2)}), rtol=1e-11, atol=1e-11)
 
 
+@pytest.mark.parametrize(("outputs", "groups"), [(6, 2), (8, 4)])
 @pytest.mark.parametrize(
     "change", [lambda y: y[:, ::-1], lambda y: y[:, 1:], lambda y: mg.pad(y, [(0, 0), (0, 1), (0, 0), (0, 0)])]
 )
-def test_channels_that_are_moved_do_not_fold(change):
-    y = change(Convolutional(3, 6, groups=2).apply(mg.tensor4("x", shape=(None, 4, 8, 7))))
+def test_channels_that_are_moved_do_not_fold(change, outputs, groups):
+    y = change(Convolutional(3, outputs, groups=groups).apply(mg.tensor4("x", shape=(None, 4, 8, 7))))
     with pytest.raises(ValueError, match="no product or convolution"):
         fold_batch_normalization(SpatialBatchNormalization().apply(y))
 
@@ -359,15 +368,21 @@ def spatial(*layers):
     return Sequence(list(layers)).apply(mg.tensor4("x", shape=(None, 4, 8, 7)))
 
 
-def with_given_filters():
+def with_given_filters(groups=1):
     """A normalization after a convolution with filters that a caller gives."""
-    filters = mg.tensor4("filters", shape=(6, 4, 3, 3))
-    return SpatialBatchNormalization().apply(mg.conv2d(mg.tensor4("x", shape=(None, 4, 8, 7)), filters))
+    filters = mg.tensor4("filters", shape=(8, 4 // groups, 3, 3))
+    return SpatialBatchNormalization().apply(mg.conv2d(mg.tensor4("x", shape=(None, 4, 8, 7)), filters, groups=groups))
 
 
-def used_elsewhere():
+def before_given_filters():
+    """A normalization before a convolution with filters of single channels that a caller gives."""
+    normalized = SpatialBatchNormalization().apply(mg.tensor4("x", shape=(None, 4, 8, 7)))
+    return mg.tanh(mg.conv2d(normalized, mg.tensor4("filters", shape=(4, 1, 3, 3)), groups=4))
+
+
+def used_elsewhere(groups=2):
     """A normalization after a convolution with groups whose result something else uses, too."""
-    hidden = Convolutional(3, 6, groups=2).apply(mg.tensor4("x", shape=(None, 4, 8, 7)))
+    hidden = Convolutional(3, 8, groups=groups).apply(mg.tensor4("x", shape=(None, 4, 8, 7)))
     return SpatialBatchNormalization().apply(hidden) + mg.tanh(hidden)
 
 
@@ -376,6 +391,11 @@ def used_elsewhere():
     [
         (lambda: spatial(SpatialBatchNormalization(), Convolutional(3, 8, border_mode=1)), "<Convolutional .*with padding"),
         (lambda: spatial(SpatialBatchNormalization(), Convolutional(3, 8, groups=2, border_mode="same")), "with padding"),
+        (lambda: spatial(SpatialBatchNormalization(), Convolutional(3, 4, groups=4, border_mode=1)), "with padding"),
+        (lambda: spatial(SpatialBatchNormalization(), Convolutional(3, 4, groups=4, border_mode=4)), "with padding"),
+        (lambda: with_given_filters(4), "test_folding.py:.*whose weights depend on an input"),
+        (before_given_filters, "test_folding.py:.*whose weights depend on an input"),
+        (lambda: used_elsewhere(4), "<Convolutional convolutional>, which something else uses, too"),
         (lambda: spatial(SpatialBatchNormalization(), ConvolutionalTranspose(3, 8)), "<Conv.* a transposed convolution"),
         (lambda: spatial(SpatialBatchNormalization(), ConvolutionalTranspose(3, 8, groups=2)), "a transposed convolution"),
         (
@@ -394,7 +414,7 @@ def used_elsewhere():
 def test_a_refusal_names_layers_and_what_about_them_stands_in_the_way(build, reason):
     with pytest.raises(ValueError, match=rf"(?s)folded exactly.*{reason}") as caught:
         fold_batch_normalization(build())
-    assert not any(op in str(caught.value) for op in ("Reshape", "Overlap", "Dimshuffle", "Windows", "MatMul"))
+    assert not any(op in str(caught.value) for op in ("Reshape", "Overlap", "Dimshuffle", "Windows", "MatMul", "DepthwiseConv"))
 
 
 @pytest.mark.parametrize("degree", [Freeze.STATISTICS, Freeze.EVERYTHING])

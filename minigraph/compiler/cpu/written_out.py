@@ -21,9 +21,11 @@ SHORT, CLOSE = 8, 8
 """The most points that are written out where nothing is folded, or where their number is left open, which settles it; and the
 most elements by which neighbours may lie apart.
 """
-MOST_COLUMNS = 16
-"""The most columns of known number that are written out within the loops that fold them."""
-LONG = 8
+MOST_COLUMNS, MOST_BESIDE = 16, 64
+"""The most columns of known number that are written out within the loops that fold them, and where all that is read lies close
+along these loops, as in the gradient of filters.
+"""
+LONG = 4
 """The least number of points along the loop that becomes the innermost."""
 
 
@@ -35,21 +37,29 @@ def written_out(step: NestStep) -> LoopNest | None:
     last = folded[-1] if folded else -1
     columns = [axis for axis in kept if axis > last] if folded else kept[-1:]
     for out, around in ((folded, kept), (columns, folded or kept[:-1])):
-        if out and around and not nest.scatters and plain(lengths[around[-1]]) >= LONG and _is_short(step, out):
+        if out and around and not nest.scatters and plain(lengths[around[-1]]) >= LONG and _is_short(step, out, around[-1]):
             return _changed(step, out, around[-1])
     return None
 
 
-def _is_short(step: NestStep, axes: Sequence[int]) -> bool:
-    """Whether the points along axes are few enough to be written out."""
+def _is_short(step: NestStep, axes: Sequence[int], axis: int) -> bool:
+    """Whether the points along axes are few enough to be written out within the loop along an axis."""
     nest, lengths = step.nest, step.bindings.sizes
     if nest.shared in axes or (nest.shared is not None and 0 in axes):
         return False
-    points = math.prod([plain(lengths[axis]) for axis in axes])
-    known = all(isinstance(lengths[axis], int) for axis in axes)
-    most = MOST_POINTS if known and nest.folded[axes[0]] else MOST_COLUMNS if known and any(nest.folded) else SHORT
+    points = math.prod([plain(lengths[one]) for one in axes])
     work = points * sum([1 + node.op.cost for node in nest.nodes if isinstance(node, Apply)])
-    return 1 < points <= most and work <= MOST_WORK
+    return 1 < points <= _most_points(step, axes, axis) and work <= MOST_WORK
+
+
+def _most_points(step: NestStep, axes: Sequence[int], axis: int) -> int:
+    """The most points along axes that are written out within the loop along an axis."""
+    folded, bindings = step.nest.folded, step.bindings
+    if not any(folded) or not all(isinstance(bindings.sizes[one], int) for one in axes):
+        return SHORT
+    if folded[axes[0]]:
+        return MOST_POINTS
+    return MOST_BESIDE if all(plain(strides[axis]) <= CLOSE for strides in bindings.strides) else MOST_COLUMNS
 
 
 def _changed(step: NestStep, out: Sequence[int], axis: int) -> LoopNest:

@@ -18,11 +18,15 @@ from minigraph.ops.array.indexing import index
 from minigraph.ops.array.shape import dimshuffle, reshape, shape
 from minigraph.ops.array.windows import overlap, per_axis, windows
 from minigraph.ops.elementwise.base import Operand, promoted
+from minigraph.ops.linear.depthwise import DepthwiseConvolution
 from minigraph.ops.linear.products import matmul
 
 __all__ = ["conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"]
 
 Widths = list[tuple[int, int]]
+
+MOST_OUTPUTS = 8
+"""The most outputs of a channel that nothing but they take for which a product of matrices does not pay."""
 
 
 def conv1d(
@@ -140,6 +144,10 @@ def _convolved(
         kernel = flip(kernel, spatial)
     extents = [(size - 1) * step + 1 for size, step in zip(sizes, dilations, strict=True)]
     widths = _widths(padding, extents, strides, given.type.shape[2:])
+    inside = all(width < extent for pair, extent in zip(widths, extents, strict=True) for width in pair)
+    if groups > 1 == inner and inside and outputs // groups <= MOST_OUTPUTS:
+        own = reshape(kernel, (groups, outputs // groups, *sizes))
+        return DepthwiseConvolution(strides, dilations, tuple(widths))(given, own)
     padded = pad(given, [(0, 0), (0, 0), *widths]) if any(map(any, widths)) else given
     patches = windows(padded, sizes, spatial, strides, dilations)
     batch, _, *lengths = shape(patches)[: count + 2]

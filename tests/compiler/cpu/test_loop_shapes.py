@@ -36,10 +36,14 @@ SHORT = [
     ("rows of 65", lambda x: mg.max(x, 1), [(1000, 65)], None),
     ("costly rows of 16", lambda x: mg.exp(x).sum(1), [(1000, 16)], (0, 16)),
     ("costly rows of 60", lambda x: mg.exp(x).sum(1), [(1000, 60)], None),
-    ("few rows", lambda x: x.sum(1), [(7, 3)], None),
+    ("few rows", lambda x: x.sum(1), [(3, 3)], None),
+    ("a few more rows", lambda x: x.sum(1), [(4, 3)], (0, 3)),
     ("windows", lambda x: mg.max_pool(x, 2), [(4, 5, 16, 16)], (0, 2, 0, 2)),
     ("a row for all", lambda x, y: x * y, [(1000, 8), (8,)], (0, 8)),
     ("a longer row for all", lambda x, y: x * y, [(1000, 9), (9,)], None),
+    ("columns of 16", lambda x: x.sum(1), [(10, 100, 16)], (0, 0, 16)),
+    ("columns of 17", lambda x: x.sum(1), [(10, 100, 17)], None),
+    ("windows of a row", lambda x: (mg.windows(x, 17, 1) * 2).sum(1), [(10, 100)], (0, 0, 17)),
     ("elements", lambda x: x * 2, [(1000, 3)], None),
 ]
 
