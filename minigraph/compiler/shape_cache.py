@@ -19,7 +19,7 @@ from minigraph.core.locks import inside, new_lock
 from minigraph.core.state import locks_of
 from minigraph.core.static import SizeConstant
 from minigraph.ops.loop.loop import Scan
-from minigraph.rewrite.partition import Region, computed, is_compilable_loop
+from minigraph.rewrite.partition import Kernels, Region, computed, is_compilable_loop
 from minigraph.rewrite.specialize import follows_from_sizes, specialize
 
 Shapes = tuple[tuple[int, ...], ...]
@@ -266,6 +266,8 @@ class CompilingBackend(Backend, ABC):
     compiles = True
     stops: ClassVar[bool] = True
     """Whether loops that may stop early are compiled as well."""
+    running_sums: ClassVar[bool] = False
+    """Whether it has kernels for running sums and products."""
 
     @abstractmethod
     def products(self) -> tuple[str, ...]:
@@ -283,7 +285,8 @@ class CompilingBackend(Backend, ABC):
         """Whether a loop can be compiled as a whole."""
         assert isinstance(variable.op, Scan)
         settled = [one for one in variable.inputs if follows_from_sizes(one)]
-        return is_compilable_loop(variable, settled, self.products()) and (self.stops or not variable.op.stops)
+        kernels = Kernels(self.products(), self.running_sums)
+        return is_compilable_loop(variable, settled, kernels) and (self.stops or not variable.op.stops)
 
     def kernel(self, variable: Variable, reusable: int | None) -> Kernel:
         """The kernel that computes `variable`: compiled, if it is a region or a loop."""

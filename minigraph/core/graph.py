@@ -55,6 +55,9 @@ class Op(Record):
     multiplies: ClassVar[bool] = False
     """Whether it is a product of matrices, or prepares one, for which machines have code of its own."""
 
+    runs: ClassVar[bool] = False
+    """Whether each element takes all before it along an axis, for which machines may have code of their own."""
+
     lazy_from: ClassVar[int | None] = None
     """The position of the first input that is computed only if `forward` turns out to need it."""
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from minigraph.core.graph import Composite, Constant, Graph, Identity, Input, Item, Leaf, Op, Variable, reachable, toposort
 from minigraph.core.origin import carry_on, carry_origin, here
+from minigraph.core.record import Record
 from minigraph.ops.array.selection import Selection
 from minigraph.ops.array.sizes import Size
 from minigraph.ops.array.windows import Windows
@@ -50,17 +51,32 @@ def computed(variable: Variable, xp: Any, operands: Sequence[Any]) -> Any:
     return value if isinstance(variable.type, tuple) else np.asarray(value)
 
 
-PRODUCTS = ("float32", "float64")
-"""The dtypes of matrix products that can be compiled for a processor."""
+class Kernels(Record):
+    """The ops, other than those that loop nests compute, for which a backend has kernels: products of matrices of some dtypes,
+    by their names; and running sums and products, if `running`.
+    """
+
+    products: tuple[str, ...] = ("float32", "float64")
+    running: bool = False
+
+    def compute(self, variable: Variable) -> bool:
+        """Whether no kernel is missing for a variable."""
+        if isinstance(variable.op, MatMul):
+            return variable.dtype.name in self.products
+        return self.running or not variable.op.runs
 
 
-def partition(graph: Graph, products: Container[str] = PRODUCTS) -> Graph:
+PLAIN = Kernels()
+EVERY = Kernels(running=True)
+
+
+def partition(graph: Graph, kernels: Kernels = PLAIN) -> Graph:
     """The graph with everything that can be compiled gathered in regions, as few as the steps that cannot be allow.
 
-    products: the names of the dtypes of matrix products that can be compiled.
+    kernels: those of the backend beyond loop nests.
     """
     order = graph.variables
-    members, settled = _members(order, products)
+    members, settled = _members(order, kernels)
     groups: dict[Any, list[Variable]] = {}
     phases, demands = _phases(order, members), _demands(order, graph.roots)
     for variable in order:
@@ -72,7 +88,7 @@ def partition(graph: Graph, products: Container[str] = PRODUCTS) -> Graph:
 
 
 def _members(
-    order: Sequence[Variable], products: Container[str], known: Iterable[Variable] = ()
+    order: Sequence[Variable], kernels: Kernels, known: Iterable[Variable] = ()
 ) -> tuple[set[Variable], set[Variable]]:
     """The variables that can be compiled once sizes of inputs are known, and scalars that are known or follow from sizes."""
     settled: set[Variable] = set(known)
@@ -83,38 +99,38 @@ def _members(
         if isinstance(variable.op, Item):
             able = variable.inputs[0] in members
         elif isinstance(variable.op, Scan):
-            able = is_compilable_loop(variable, settled, products) and not variable.op.stops
+            able = is_compilable_loop(variable, settled, kernels) and not variable.op.stops
         else:
-            able = _is_compilable(variable, products)
+            able = _is_compilable(variable, kernels)
         needed = variable.op.shape_inputs(variable.inputs) if able else None
         if needed is not None and all(one in settled for one in needed):
             members.add(variable)
     return members, settled
 
 
-def is_compilable_loop(variable: Variable, settled: Container[Variable] = (), products: Container[str] = PRODUCTS) -> bool:
+def is_compilable_loop(variable: Variable, settled: Container[Variable] = (), kernels: Kernels = PLAIN) -> bool:
     """Whether all that the body of a loop, `variable`, computes can be compiled once sizes are known.
 
-    settled: values outside of the loop that are known then. products: as for `partition`.
+    settled: values outside of the loop that are known then. kernels: as for `partition`.
     """
     op = variable.op
     assert isinstance(op, Scan)
     shared = op.split(list(zip(op.body.inputs, variable.inputs[1:], strict=True)))[2]
     order = op.body.variables
-    members, _ = _members(order, products, [inner for inner, outer in shared if outer in settled])
+    members, _ = _members(order, kernels, [inner for inner, outer in shared if outer in settled])
     return all(one in members or isinstance(one.op, Constant | Input) for one in order)
 
 
-def _is_compilable(variable: Variable, products: Container[str]) -> bool:
+def _is_compilable(variable: Variable, kernels: Kernels) -> bool:
     """Whether a variable's op can be part of a region."""
     if isinstance(variable.type, tuple) or not variable.op.compilable(*[one.type for one in variable.inputs]):
         return False
-    return not isinstance(variable.op, MatMul) or variable.dtype.name in products
+    return kernels.compute(variable)
 
 
 def derives_from_compiled(variable: Variable) -> bool:
     """Whether a variable would be compiled, or dropped, if its op were the one of the package that it derives from."""
-    return isinstance(variable.op, Composite | Scan | Identity | GradientOp | Reduction) or _is_compilable(variable, PRODUCTS)
+    return isinstance(variable.op, Composite | Scan | Identity | GradientOp | Reduction) or _is_compilable(variable, EVERY)
 
 
 def _phases(order: Sequence[Variable], members: set[Variable]) -> dict[Variable, int]:

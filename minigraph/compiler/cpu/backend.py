@@ -18,7 +18,7 @@ from minigraph.compiler.pipeline import PASSES, SECLUDE
 from minigraph.compiler.shape_cache import Arrays, CompilingBackend, PlannedRegion, Shapes
 from minigraph.core.dimensions import SMALLEST, Dimensions, Sizes
 from minigraph.core.graph import Array, Graph, Variable
-from minigraph.rewrite.partition import Region
+from minigraph.rewrite.partition import Kernels, Region
 from minigraph.rewrite.partition import partition as regions_of
 
 FLOATS = ("float16", "float32", "float64")
@@ -88,7 +88,7 @@ def _products() -> tuple[str, ...]:
 
 def partition(graph: Graph) -> Graph:
     """The graph with everything that can be compiled gathered in regions, as few as the steps that cannot be allow."""
-    return regions_of(graph, _products())
+    return regions_of(graph, Kernels(_products(), running=True))
 
 
 NATIVE = Pipeline((SECLUDE, *PASSES), (Pass(partition, needed=True),), SHAPED)
@@ -98,6 +98,7 @@ class Native(CompilingBackend):
     """NumPy for the steps that need Python, machine code for everything between them."""
 
     call_names = "native call", "NumPy call"
+    running_sums = True
 
     def products(self) -> tuple[str, ...]:
         return _products()

@@ -16,6 +16,7 @@ from minigraph.compiler.cpu.kernel import COLUMNS, kernel_text, module_text
 from minigraph.compiler.cpu.prepack import prepack
 from minigraph.compiler.cpu.product_calls import CALL_WORDS, call_of
 from minigraph.compiler.cpu.products import ProductWords, product_kernel
+from minigraph.compiler.cpu.running import RunningWords, running_call
 from minigraph.compiler.cpu.runtime import pool
 from minigraph.compiler.cpu.runtime_text import StepWords
 from minigraph.compiler.cpu.scan_runtime import LoopWords, WalkWords, loop_kernel
@@ -26,7 +27,7 @@ from minigraph.compiler.loops.nest import LoopNest, describe
 from minigraph.compiler.passes import Pass
 from minigraph.compiler.plan.frame import Frame, Outline
 from minigraph.compiler.plan.program import Program
-from minigraph.compiler.plan.steps import LoopStep, NestStep, Step
+from minigraph.compiler.plan.steps import LoopStep, NestStep, RunningStep, Step
 from minigraph.compiler.shaped.block_folds import block_folds
 from minigraph.compiler.shaped.copies import insert_copies
 from minigraph.compiler.shaped.output_order import order_outputs
@@ -187,6 +188,8 @@ class NativeProgram(Program):
                     words += step.bindings.words()
                 case LoopStep():
                     words += [word for one in step.arguments for word in WalkWords(one.stride, int(one.takes_turns)).pack()]
+                case RunningStep():
+                    words += [0] * RunningWords.count()
                 case _:
                     words += [0] * CALL_WORDS
         self.words = Template(words)
@@ -226,9 +229,13 @@ class NativeFrame(Frame):
             self._words[begin : begin + LoopWords.count()] = self._heading(step).pack()
             return loop_kernel().address("loop"), 1
         (variable,) = step.variables
+        begin += 2 * len(step.places)
+        if isinstance(step, RunningStep):
+            running = running_call(variable, self)
+            self._words[begin : begin + RunningWords.count()] = running.words.pack()
+            return running.kernel, running.parts
         call = call_of(variable, self)
         self._tables += call.tables
-        begin += 2 * len(step.places)
         self._words[begin : begin + call.words.count()] = call.words.pack()
         return product_kernel(variable.dtype, call.kind), call.parts
 
@@ -255,6 +262,9 @@ class NativeFrame(Frame):
             case LoopStep(_, _, NativeProgram() as program, times, _, _):
                 yield f"{self.sizes(times)} times:"
                 yield from (f"    {line}" for line in self.bodies[program].lines())
+            case RunningStep():
+                seen = running_call(step.variables[0], self).words
+                yield f"{names[1]} = {step.title} of {names[0]}{[seen.outer, seen.length, seen.inner]} along axis 1"
             case _ if isinstance(step.variables[0].op, Packed):
                 yield f"{names[1]} = {names[0]}, packed"
             case _:

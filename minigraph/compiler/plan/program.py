@@ -18,7 +18,7 @@ from minigraph.compiler.loops.lower import Builder, Place, kept_for_later
 from minigraph.compiler.loops.nest import Apply, Literal, Load
 from minigraph.compiler.loops.subbuffers import parts_in_place, parts_of
 from minigraph.compiler.plan.loop_arguments import loop_arguments, scratch
-from minigraph.compiler.plan.steps import LoopStep, NestStep, ProductStep, Step
+from minigraph.compiler.plan.steps import LoopStep, NestStep, ProductStep, RunningStep, Step
 from minigraph.compiler.shaped.layout import Layout, contiguous, layouts_of, sizes
 from minigraph.core.graph import Constant, Graph, Input, Variable
 from minigraph.core.static import SizeConstant
@@ -92,9 +92,9 @@ class Program(ABC):
         match variable.op:
             case Scan():
                 yield from self._loop(variable, results)
-            case op if op.multiplies:
-                lying = [(one.dtype, self.layouts[one]) for one in (*variable.inputs, variable)]
-                yield ProductStep(tuple(Place(one.storage, dtype, (), one.offset) for dtype, one in lying), (variable,))
+            case op if op.multiplies or op.runs:
+                kind = ProductStep if op.multiplies else RunningStep
+                yield kind(_operands(variable, self.layouts), (variable,))
             case Concatenate():
                 for part, place in parts_of(variable, self.layouts):
                     if self._placed.get(self.layouts[part].storage) != place:
@@ -232,3 +232,9 @@ class Program(ABC):
         places = tuple(Place(storage, storage.dtype, (), offset) for storage, offset in pairs)
         stop = len(arguments) - 1 if op.stops else -1
         yield LoopStep(places, (variable,), program, last, arguments, stop)
+
+
+def _operands(variable: Variable, layouts: dict[Variable, Layout]) -> tuple[Place, ...]:
+    """The places of the inputs of a variable, and its own."""
+    lying = [(one.dtype, layouts[one]) for one in (*variable.inputs, variable)]
+    return tuple([Place(one.storage, dtype, (), one.offset) for dtype, one in lying])

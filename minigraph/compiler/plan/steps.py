@@ -1,4 +1,4 @@
-"""The steps of a program: loop nests, products, and loops over programs of their own."""
+"""The steps of a program: loop nests, products, running sums, and loops over programs of their own."""
 
 from __future__ import annotations
 
@@ -72,6 +72,15 @@ class ProductStep(Step):
         counts = [math.prod(settled.all(sizes(one))) for one in (*result.inputs, result)]
         terms = 2 * counts[0] * settled(sizes(result)[-1]) if len(result.inputs) == 2 else 0
         return sum(counts) * result.dtype.itemsize, terms
+
+
+class RunningStep(Step):
+    """A running sum or product of what lies in C order."""
+
+    def work(self, settled: Sizes) -> tuple[int, int]:
+        (result,) = self.variables
+        count = math.prod(settled.all(sizes(result)))
+        return count * (result.inputs[0].dtype.itemsize + result.dtype.itemsize), count
 
 
 Where = tuple[Variable, int]

@@ -69,6 +69,8 @@ class _Copies:
                 return self._in_memory(operands[0]), self._multipliable(operands[1], ())
             case Packed() | PackedMatMul():
                 return self._multipliable(operands[0], ()), *operands[1:]
+            case _ if op.runs:
+                return (self._in_rows(operands[0], 0),)
             case Scan():
                 rows = range(1, 1 + op.sequences)
                 return operands[0], *(self._in_rows(one, int(k in rows)) for k, one in enumerate(operands[1:], 1))
@@ -81,7 +83,7 @@ class _Copies:
         return self.of(variable) if is_counted(self.layouts[variable].storage) else variable
 
     def _in_rows(self, variable: Variable, axis: int) -> Variable:
-        """A variable whose memory is contiguous from an axis on, as the bodies of loops take it."""
+        """A variable whose memory is contiguous from an axis on, as the bodies of loops, and running sums, take it."""
         layout, shape = self.layouts[variable], sizes(variable)
         whole = is_contiguous(Layout(layout.storage, layout.strides[axis:], 0), shape[axis:])
         return variable if whole and not is_counted(layout.storage) else self.of(variable)

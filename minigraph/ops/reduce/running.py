@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from minigraph.core.conversion import as_variable
 from minigraph.core.errors import InvalidTypeError
-from minigraph.core.graph import Array, Op, Variable
+from minigraph.core.graph import Array, Shaped, Variable
 from minigraph.core.types import TensorType, check_axis
 from minigraph.ops.array.creation import arange
 from minigraph.ops.array.shape import dimshuffle, expand_dims, moveaxis, ravel, shape
@@ -19,11 +19,25 @@ from minigraph.ops.reduce.reduction import ProductOfOthers, sum
 __all__ = ["cumprod", "cumsum"]
 
 
-class Running(Op):
+class Running(Shaped):
     """A sum or product of each element and all before it along one axis."""
 
     axis: int
-    of_numbers = True
+    of_numbers = runs = True
+    adds: ClassVar[bool] = False
+    """Whether elements are added up, not multiplied."""
+
+    @property
+    def backwards(self) -> bool:
+        """Whether it runs from the end."""
+        return False
+
+    def along(self, axis: int) -> Running:
+        """The same along another axis."""
+        return type(self)(axis)
+
+    def compilable(self, *types: TensorType) -> bool:
+        return True
 
     def infer(self, *types: TensorType) -> TensorType:
         if types[0].dtype.kind == "b":
@@ -35,6 +49,14 @@ class CumSum(Running):
     """The running sum; from the end, if `reverse`."""
 
     reverse: bool = False
+    adds = True
+
+    @property
+    def backwards(self) -> bool:
+        return self.reverse
+
+    def along(self, axis: int) -> Running:
+        return CumSum(axis, self.reverse)
 
     def forward(self, xp: Any, x: Array) -> Array:
         ordered = xp.flip(x, self.axis) if self.reverse else x
