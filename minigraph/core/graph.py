@@ -86,9 +86,8 @@ class Op(Record):
         return self.forward(np, *arrays)
 
     def gradient(self, dy: Any, y: Variable, *inputs: Variable) -> Sequence[Variable | None]:
-        """A cotangent for each of `inputs`, None where there is none; `dy` has y's shape.
-
-        For an op with several results `dy` is a tuple with None for those that nothing depends on.
+        """A cotangent for each of `inputs`, None where there is none; `dy` has y's shape, or is a tuple for an op with several
+        results, with None for those that nothing depends on.
         """
         return (None,) * len(inputs)
 
