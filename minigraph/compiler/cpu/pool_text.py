@@ -296,6 +296,6 @@ def threads_text() -> str:
     """The text of `run_together`, which computes a step in parts, of `worker`, and of `bind`."""
     text = expanded(_IR, PoolWords, BoundWords)
     pause = "pause" if platform.machine() == "x86_64" else "yield"
-    numbers = {"CORES": CORES, "CORE_BYTES": CORES // 8, "FUTEX": FUTEX or 0, "LINGER": LINGER, "SPINS": 4000}
+    numbers = {"CORES": CORES, "CORE_BYTES": CORES // 8, "FUTEX": FUTEX or 0, "LINGER": LINGER, "SPINS": 20000}
     numbered = re.sub("|".join(rf"\b{name}\b" for name in numbers), lambda match: str(numbers[match[0]]), text)
     return numbered.replace("PAUSE", pause)

@@ -127,12 +127,6 @@ def expm1(x: Value) -> Value:
     return select(intrinsic("fabs", x) < 2.0 ** -(form.mantissa + 2), x, result)
 
 
-def expm1_inside(x: Value) -> Value:
-    """The same for x between 0 and 44: 2**n is one factor."""
-    n, _, r = _reduced(x)
-    return (fma(r * r, polynomial(r, FORMATS[x.dtype.itemsize].exp_series), r) + (1.0 - small_power(-n))) * small_power(n)
-
-
 def _split(x: Value) -> tuple[Value, Value]:
     """k, as a float, and m with x = m * 2**k and m between sqrt(1/2) and sqrt(2), for positive normal x."""
     form = FORMATS[x.dtype.itemsize]

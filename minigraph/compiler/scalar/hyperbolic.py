@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 
-from minigraph.compiler.scalar.elementary import FORMATS, clamp, expm1_inside, log_of_sum, reduced_sum, small_power
+from minigraph.compiler.scalar.elementary import FORMATS, clamp, expm1, log_of_sum, reduced_sum, small_power
 from minigraph.compiler.scalar.scalar import Value, copysign, fma, in_float32, intrinsic, polynomial, select
 
 SINH = {
@@ -54,8 +54,7 @@ def cosh(x: Value) -> Value:
 @in_float32
 def tanh(x: Value) -> Value:
     """The hyperbolic tangent: t / (t + 2) for t = expm1(2 |x|), the quotient corrected by what remains."""
-    size = intrinsic("fabs", x)
-    t = expm1_inside(select(size > 22.0, 22.0, size) * 2.0)
+    t = expm1(clamp(intrinsic("fabs", x), 0.0, 22.0) * 2.0)
     inverse = 1.0 / (t + 2.0)
     quotient = t * inverse
     rest = fma(-quotient, t, fma(quotient, -2.0, t))
