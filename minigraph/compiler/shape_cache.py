@@ -266,12 +266,14 @@ class CompilingBackend(Backend, ABC):
     compiles = True
     stops: ClassVar[bool] = True
     """Whether loops that may stop early are compiled as well."""
-    running_sums: ClassVar[bool] = False
-    """Whether it has kernels for running sums and products."""
 
     @abstractmethod
     def products(self) -> tuple[str, ...]:
         """The dtypes of the matrix products that it computes."""
+
+    def kernels(self) -> Kernels:
+        """The kernels that it has beyond loop nests."""
+        return Kernels(self.products())
 
     @abstractmethod
     def in_order(self, arrays: Sequence[Array]) -> Arrays:
@@ -285,8 +287,7 @@ class CompilingBackend(Backend, ABC):
         """Whether a loop can be compiled as a whole."""
         assert isinstance(variable.op, Scan)
         settled = [one for one in variable.inputs if follows_from_sizes(one)]
-        kernels = Kernels(self.products(), self.running_sums)
-        return is_compilable_loop(variable, settled, kernels) and (self.stops or not variable.op.stops)
+        return is_compilable_loop(variable, settled, self.kernels()) and (self.stops or not variable.op.stops)
 
     def kernel(self, variable: Variable, reusable: int | None) -> Kernel:
         """The kernel that computes `variable`: compiled, if it is a region or a loop."""

@@ -13,7 +13,7 @@ from minigraph.compiler.interpreted import Backend
 from minigraph.compiler.passes import Journal, ProfiledStep, dump_folder
 from minigraph.compiler.scalar.seclude import warn_of_opaque
 from minigraph.compiler.schedule import Schedule, run, run_step
-from minigraph.compiler.shape_cache import PlannedRegion, fast_call
+from minigraph.compiler.shape_cache import FastCall, PlannedRegion, fast_call
 from minigraph.core.config import config
 from minigraph.core.context import alone, quietly, without_collector
 from minigraph.core.errors import InvalidTypeError
@@ -116,15 +116,21 @@ class Function:
         return _compiled_again, (Stamp(), self._specification.portable())
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
-        fast = self._fast
-        if fast is not None:
-            outputs = None if kwargs or self._converts else fast(args)
-            if outputs is None and (arrays := self._arguments.plain(args, kwargs)) is not None:
-                outputs = fast(arrays)
-                self._converts = any(map(is_not, arrays, args))
+        if self._fast is not None:
+            outputs = self._quickly(self._fast, args, kwargs)
             if outputs is not None:
                 return self._delivered(outputs)
         return self._call(args, kwargs, run)
+
+    def _quickly(self, fast: FastCall[Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Sequence[Array] | None:
+        """The results by the short way, once what is given has become arrays; None where the long way must be gone."""
+        tried = not kwargs and not self._converts
+        outputs = fast(args) if tried else None
+        if outputs is None and (arrays := self._arguments.plain(args, kwargs)) is not None:
+            self._converts = any(map(is_not, arrays, args))
+            if self._converts or not tried or len(arrays) > len(args):
+                outputs = fast(arrays)
+        return outputs
 
     def profile(self, /, *args: Any, **kwargs: Any) -> Profile:
         """Call the function once, updates included, and measure each step."""

@@ -88,7 +88,12 @@ def _products() -> tuple[str, ...]:
 
 def partition(graph: Graph) -> Graph:
     """The graph with everything that can be compiled gathered in regions, as few as the steps that cannot be allow."""
-    return regions_of(graph, Kernels(_products(), running=True))
+    return regions_of(graph, _kernels())
+
+
+def _kernels() -> Kernels:
+    """The kernels that there are beyond loop nests."""
+    return Kernels(_products(), running=True)
 
 
 NATIVE = Pipeline((SECLUDE, *PASSES), (Pass(partition, needed=True),), SHAPED)
@@ -98,10 +103,12 @@ class Native(CompilingBackend):
     """NumPy for the steps that need Python, machine code for everything between them."""
 
     call_names = "native call", "NumPy call"
-    running_sums = True
 
     def products(self) -> tuple[str, ...]:
         return _products()
+
+    def kernels(self) -> Kernels:
+        return _kernels()
 
     def in_order(self, arrays: Sequence[Array]) -> Arrays:
         return tuple([in_order(one) for one in arrays])

@@ -168,10 +168,10 @@ def _machine(lane: int) -> Any:
     return _kept(_target_machine())
 
 
-def _unlocked(name: str) -> Any:
-    """A function of LLVM's without llvmlite's lock, which lets in one thread at a time; modules need contexts of their own."""
+def _unlocked() -> Any:
+    """LLVM's functions without llvmlite's lock, which lets in one thread at a time; modules need contexts of their own."""
     library = llvm().ffi.lib
-    return getattr(getattr(library, "_lib", library), name)
+    return getattr(library, "_lib", library)
 
 
 def _optimize(module: Any, machine: Any) -> None:
@@ -181,7 +181,7 @@ def _optimize(module: Any, machine: Any) -> None:
         setattr(options, name, value)
     with closing(llvm().create_pass_builder(machine, options)) as builder:
         passes = builder.getModulePassManager()
-        _unlocked("LLVMPY_RunNewModulePassManager")(passes, module, builder)
+        _unlocked().LLVMPY_RunNewModulePassManager(passes, module, builder)
         # llvmlite does not free the list of passes, which would be 60 kB for each module
         llvm().newpassmanagers.NewPassManager._dispose(passes)
         passes.detach()
@@ -191,7 +191,7 @@ def _object_of(module: Any, machine: Any) -> bytes:
     """A module as an object file."""
     ffi = llvm().ffi
     with ffi.OutputString() as message:
-        buffer = _unlocked("LLVMPY_TargetMachineEmitToMemory")(machine, module, 1, message)
+        buffer = _unlocked().LLVMPY_TargetMachineEmitToMemory(machine, module, 1, message)
         if not buffer:
             raise RuntimeError(str(message))
     try:

@@ -33,9 +33,9 @@ CallMemory = tuple[int, np.ndarray[Any, Any], int]
 """The aligned address of memory for one call, that memory, and how many bytes it has."""
 
 
-def picker(order: Sequence[int], count: int = -1) -> Callable[[Arrays], Arrays]:
+def picker(order: Sequence[int], count: int | None = None) -> Callable[[Arrays], Arrays]:
     """A function that takes these elements out of a tuple, of `count` elements if that is known, as a tuple."""
-    if [*order] == [*range(count)]:
+    if count is not None and [*order] == [*range(count)]:
         return lambda given: given
     if len(order) > 1:
         return itemgetter(*order)

@@ -291,10 +291,15 @@ finish:
 }
 """
 
+_OF_THE_SYSTEM = re.compile(r"^declare (i\d+) (@[a-z_]+\([^)]*\))$", re.MULTILINE)
+"""A declaration of a function that LLVM does not bring."""
+
 
 def threads_text() -> str:
     """The text of `run_together`, which computes a step in parts, of `worker`, and of `bind`."""
     text = expanded(_IR, PoolWords, BoundWords)
+    if FUTEX is None:  # there are no threads, and the system need not have these functions
+        text = _OF_THE_SYSTEM.sub(r"define internal \1 \2 {\n  ret \1 0\n}", text)
     pause = "pause" if platform.machine() == "x86_64" else "yield"
     numbers = {"CORES": CORES, "CORE_BYTES": CORES // 8, "FUTEX": FUTEX or 0, "LINGER": LINGER, "SPINS": 20000}
     numbered = re.sub("|".join(rf"\b{name}\b" for name in numbers), lambda match: str(numbers[match[0]]), text)

@@ -72,7 +72,7 @@ def compile_nests(nests: Sequence[LoopNest]) -> dict[LoopNest, Kernel]:
     missing = [nest for nest in dict.fromkeys(nests) if nest not in found]
     if missing:
         texts = [kernel_text(nest, f"kernel{k}") for k, nest in enumerate(missing)]
-        modules = in_modules(texts)
+        modules = in_modules(texts, pool().threads)
         for which, code in zip(modules, compiled([module_text([texts[k] for k in one]) for one in modules]), strict=True):
             for k in which:
                 found[missing[k]] = _kernels[missing[k]] = Kernel(code, f"kernel{k}", texts[k])
@@ -80,9 +80,9 @@ def compile_nests(nests: Sequence[LoopNest]) -> dict[LoopNest, Kernel]:
     return found
 
 
-def in_modules(texts: Sequence[str]) -> list[list[int]]:
-    """The kernels, by their numbers, of modules that take about as long to compile: one for each thread if there is enough."""
-    count = min(pool().threads, len(texts), max(1, sum(map(len, texts)) // LONG_TEXT))
+def in_modules(texts: Sequence[str], most: int) -> list[list[int]]:
+    """The kernels, by their numbers, of modules that take about as long to compile: at most `most`, if there is enough."""
+    count = min(most, len(texts), max(1, sum(map(len, texts)) // LONG_TEXT))
     modules: list[list[int]] = [[] for _ in range(count)]
     lengths = [0] * count
     for k in sorted(range(len(texts)), key=lambda k: -len(texts[k])):

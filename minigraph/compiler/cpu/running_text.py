@@ -80,11 +80,6 @@ class _Runner(LLVMWriter):
         one = self.let(f"insertelement {self.kind(self.type, width)} poison, {self.type} {value}, i64 0")
         return self.shuffled(self.type, one, "poison", [0] * width)
 
-    def shuffled(self, type: str, a: str, b: str, lanes: list[int]) -> str:
-        """A vector of the lanes of two others, counted on from the first to the second."""
-        kind, mask = self.kind(type, len(lanes)), ", ".join(f"i32 {lane}" for lane in lanes)
-        return self.let(f"shufflevector {kind} {a}, {kind} {b}, <{len(lanes)} x i32> <{mask}>")
-
     def places(self, x: str, y: str, offset: str) -> tuple[str, str]:
         """The places that lie as many elements further in the operand as in the result."""
         return (
@@ -116,20 +111,6 @@ class _Runner(LLVMWriter):
     def store(self, value: str, place: str, width: int = 1) -> None:
         """Write a value, rounded, to a place in the result."""
         self.write(f"store {self.kind(self.made, width)} {self.rounded(value, width)}, ptr {place}, align {self.sizes[1]}")
-
-    def transposed(self, type: str, square: list[str]) -> list[str]:
-        """The columns of the matrix whose rows are vectors of a type."""
-        width = len(square)
-        half = width // 2
-        while half:
-            for k in [k for k in range(width) if not k & half]:
-                low = [lane for lane in range(width) if not lane & half]
-                picks = [[lane if lane in low else lane - half + width for lane in range(width)]]
-                picks.append([lane + half if lane in low else lane + width for lane in range(width)])
-                a, b = square[k], square[k + half]
-                square[k], square[k + half] = (self.shuffled(type, a, b, lanes) for lanes in picks)
-            half //= 2
-        return square
 
     def both(self, a: str, b: str, width: int = 1) -> str:
         """The sum, or the product, of two values."""

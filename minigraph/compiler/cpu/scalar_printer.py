@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -64,6 +64,25 @@ class LLVMWriter(Writer):
         """The smaller of two integers of 64 bits."""
         self.declarations["declare i64 @llvm.smin.i64(i64, i64)"] = None
         return self.let(f"call i64 @llvm.smin.i64(i64 {a}, i64 {b})")
+
+    def shuffled(self, type: str, a: str, b: str, lanes: Sequence[int]) -> str:
+        """A vector of these `lanes` of `a` and `b`, vectors of as many elements of a type, counted on from one to the other."""
+        mask = ", ".join(f"i32 {lane}" for lane in lanes)
+        kind = f"<{len(lanes)} x {type}>"
+        return self.let(f"shufflevector {kind} {a}, {kind} {b}, <{len(lanes)} x i32> <{mask}>")
+
+    def transposed(self, type: str, rows: Sequence[str]) -> list[str]:
+        """The columns of a square block, given as vectors: halves of its halves change places, down to single elements."""
+        square, side = list(rows), len(rows)
+        distance = side // 2
+        while distance:
+            low = [lane if not lane & distance else side + lane - distance for lane in range(side)]
+            high = [lane + distance if not lane & distance else side + lane for lane in range(side)]
+            for k in [k for k in range(side) if not k & distance]:
+                a, b = square[k], square[k + distance]
+                square[k], square[k + distance] = (self.shuffled(type, a, b, lanes) for lanes in (low, high))
+            distance //= 2
+        return square
 
     @contextmanager
     def loop(self, start: str, stop: str, step: str = "1") -> Iterator[str]:

@@ -126,21 +126,5 @@ class TileWriter(PlaceWriter):
         sources = [self._sides(operand, tile, row, writer.integer("add nsw", column, k))[0] for k in range(side)]
         targets = [self._sides(operand, tile, writer.integer("add nsw", row, k), column)[1] for k in range(side)]
         rows = [writer.let(f"load {vector}, ptr {one}, align {dtype.itemsize}") for one in sources]
-        for turned, place in zip(self._swapped(rows, memory_type(dtype)), targets, strict=True):
+        for turned, place in zip(writer.transposed(memory_type(dtype), rows), targets, strict=True):
             writer.write(f"store {vector} {turned}, ptr {place}, align {dtype.itemsize}")
-
-    def _swapped(self, rows: list[str], kind: str) -> list[str]:
-        """The transpose of a block, given as vectors: halves of its halves change places, down to single elements."""
-        side = len(rows)
-        distance = side // 2
-        while distance:
-            for k in range(side):
-                if not k & distance:
-                    pair = f"<{side} x {kind}> {rows[k]}, <{side} x {kind}> {rows[k + distance]}"
-                    low = [lane if not lane & distance else side + lane - distance for lane in range(side)]
-                    high = [lane + distance if not lane & distance else side + lane for lane in range(side)]
-                    masks = [", ".join(f"i32 {lane}" for lane in lanes) for lanes in (low, high)]
-                    first, second = (self.writer.let(f"shufflevector {pair}, <{side} x i32> <{mask}>") for mask in masks)
-                    rows[k], rows[k + distance] = first, second
-            distance //= 2
-        return rows

@@ -26,7 +26,7 @@ __all__ = ["conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d",
 Widths = list[tuple[int, int]]
 
 MOST_OUTPUTS = 8
-"""The most outputs of a channel that nothing but they take for which a product of matrices does not pay."""
+"""The most outputs of a channel of its own up to which loops over windows are faster than a product of matrices."""
 
 
 def conv1d(

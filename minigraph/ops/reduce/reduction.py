@@ -85,24 +85,12 @@ def sum(x: Operand, axis: Axis = None, dtype: Any = None, keepdims: bool = False
     return _accumulated(Sum, x, axis, dtype, keepdims)
 
 
-class NarrowSum(Accumulation):
+class NarrowSum(Sum):
     """The sum of floats in 32 bits, or in 64 if they have as many, as in a product of matrices: the terms are products."""
-
-    unit = 0
 
     def accumulator_dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
         """The dtype in which elements of a dtype are accumulated."""
         return np.promote_types(self.result_dtype(dtype), np.float32)
-
-    def joined(self, xp: Any, a: Array, b: Array) -> Array:
-        return xp.add(a, b)
-
-    def forward(self, xp: Any, x: Array) -> Array:
-        return xp.sum(x, axis=self.axes, dtype=self.accumulator_dtype(x.dtype)).astype(self.result_dtype(x.dtype))
-
-    def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
-        each = self.narrowed(dy, x)
-        return (None if each is None else broadcast_like(each, x),)
 
 
 class Prod(Accumulation):

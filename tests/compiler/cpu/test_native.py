@@ -1,6 +1,5 @@
 """The compiled backend: the values of the interpreter, accuracy to the last digits, any threads, few kernels, clear errors."""
 
-import ctypes
 import re
 import threading
 import time
@@ -11,7 +10,6 @@ import pytest
 import minigraph as mg
 from minigraph.compiler.cpu import jit
 from minigraph.compiler.cpu import program as native_program
-from minigraph.compiler.cpu.runtime import pool
 from minigraph.core.graph import Constant, Graph, Input, Shared
 from minigraph.rewrite.partition import Region
 from support.compare import assert_same_values, computed_in
@@ -366,18 +364,23 @@ def test_without_openblas_products_are_steps_of_their_own():
     assert in_a_process(script) == "2 1\n"
 
 
-def test_long_modules_are_compiled_at_the_same_time():
-    """Two threads that wait for each other within LLVM's work would wait for ever, did it let in but one."""
-    meeting, names = threading.Barrier(2, timeout=30), []
+def test_works_are_done_at_the_same_time():
+    meeting = threading.Barrier(2, timeout=30)
 
     def work(k):
         meeting.wait()
-        names.append(jit._unlocked("LLVMPY_RunNewModulePassManager").__name__)
         return k
 
     assert jit.apart(lambda: jit._side_by_side([lambda: work(0), lambda: work(1)])) == [0, 1]
-    assert names == ["LLVMPY_RunNewModulePassManager"] * 2
-    assert isinstance(jit.llvm().ffi.lib._lib, ctypes.CDLL)
+
+
+def test_llvm_works_while_another_thread_has_the_lock_of_llvmlite():
+    found = []
+    asks = threading.Thread(target=lambda: found.append(jit._unlocked().LLVMPY_GetVersionInfo()), daemon=True)
+    with jit.llvm().ffi.lib._lock:
+        asks.start()
+        asks.join(30)
+        assert found
 
 
 def test_what_fails_beside_others_is_told_after_all_have_ended():
@@ -393,7 +396,8 @@ def test_what_fails_beside_others_is_told_after_all_have_ended():
 
 
 def test_kernels_are_shared_out_among_modules_by_their_length():
-    assert native_program.in_modules(["x" * 100, "y" * 200]) == [[1, 0]]
-    if pool().threads == 2:
-        long = native_program.LONG_TEXT
-        assert native_program.in_modules(["x" * long, "y" * long * 3, "z" * long]) == [[1], [0, 2]]
+    long = native_program.LONG_TEXT
+    texts = ["x" * long, "y" * long * 3, "z" * long]
+    assert native_program.in_modules(["x" * 100, "y" * 200], 2) == [[1, 0]]
+    assert native_program.in_modules(texts, 2) == [[1], [0, 2]]
+    assert native_program.in_modules(texts, 1) == [[1, 0, 2]]

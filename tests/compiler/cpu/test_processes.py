@@ -104,9 +104,24 @@ def test_a_thread_is_bound_to_the_core_that_its_caller_is_not_on():
     assert in_a_process(script, MINIGRAPH_NUM_THREADS="2") == "1 0\n0 1\n0 1\n1 0\n"
 
 
+@pytest.mark.skipif(not ALL_CORES, reason="threads are bound to cores on Linux alone")
 def test_threads_are_not_bound_where_there_are_more_than_cores():
     script = WORKERS + "print(*sorted(os.sched_getaffinity(workers[-1])))"
     assert in_a_process(script, MINIGRAPH_NUM_THREADS=str(len(ALL_CORES) + 1)).split() == [*map(str, ALL_CORES)]
+
+
+def test_where_there_are_no_threads_nothing_is_asked_of_the_system():
+    script = """
+    import numpy as np
+    import minigraph as mg
+    from minigraph.compiler.cpu import pool_text, runtime
+
+    pool_text.FUTEX = runtime.FUTEX = None
+    x = mg.matrix("x")
+    print(float(mg.function([x], mg.exp(x).sum(), backend="native")(np.zeros((1000, 1000), "float32"))), runtime.pool().threads)
+    print({line for line in pool_text.threads_text().splitlines() if line.startswith("declare") and "llvm." not in line})
+    """
+    assert in_a_process(script, MINIGRAPH_CACHE="off") == "1000000.0 1\nset()\n"
 
 
 def test_one_compiled_function_in_many_threads():
