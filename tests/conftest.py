@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import minigraph as mg
-from minigraph.compiler.cpu import jit
+from minigraph.compiler.cpu import jit, plan
 from minigraph.compiler.cpu import program as native_program
 from support.sweep import IS_SWEEP
 
@@ -25,6 +25,13 @@ def rng() -> np.random.Generator:
 SHIPPED = (jit.CODE_LEVEL, dict(jit.TUNING))
 QUICK = (0, {**dict.fromkeys(jit.TUNING, False), "speed_level": 0})
 """How code is made: a level of choosing instructions, and how modules are optimized."""
+
+
+@pytest.fixture(params=["answered", "planned"])
+def each_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small functions are called by answers, and as larger ones are: while other threads of Python run."""
+    if request.param == "planned":
+        monkeypatch.setattr(plan, "BRIEF", 0)
 
 
 @pytest.fixture(autouse=True)

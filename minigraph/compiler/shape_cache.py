@@ -82,11 +82,22 @@ class Plan(ABC):
 PlanT = TypeVar("PlanT", bound=Plan)
 
 
+def no_answer(*args: Any) -> None:
+    """The answer of functions, or before calls, that have none."""
+
+
+def listed(answer: Any) -> Sequence[Array]:
+    """The results that an answer gives."""
+    return answer if isinstance(answer, list) else [answer]
+
+
 class FastCall(ABC, Generic[PlanT]):
     """The short way through the calls of a function that is one region, with arrays that its last plan was made for."""
 
     note = ""
     """The way in which calls are made, where that is not always the same."""
+    answer: Callable[..., Any] = staticmethod(no_answer)
+    """The shortest way: what gives the one result, or a list of several, of a call; None where another way must be gone."""
 
     def __init__(self, region: PlannedRegion[PlanT], signature: CallSignature) -> None:
         self._region, self._signature = region, signature

@@ -21,6 +21,8 @@ from support.backends import on_each
 from support.places import ROOT
 from support.sweep import rounds
 
+pytestmark = pytest.mark.usefixtures("each_way")
+
 INTERRUPTS = {
     "one variable": (600, 1500),
     "network": (600, 1500),

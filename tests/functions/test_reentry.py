@@ -18,6 +18,8 @@ from minigraph.core.graph import Op
 from support.backends import on_each
 from support.sweep import rounds
 
+pytestmark = pytest.mark.usefixtures("each_way")
+
 STEPS = rounds(600, 3000)
 
 

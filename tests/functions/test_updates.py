@@ -6,6 +6,8 @@ import pytest
 import minigraph as mg
 from support.functions import value
 
+pytestmark = pytest.mark.usefixtures("each_way")
+
 # -- updates ---------------------------------------------------------------------------------------------------------
 
 

@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from minigraph.compiler.binding import CallSignature
+from minigraph.compiler.cpu.answers import answer_of
 from minigraph.compiler.cpu.plan import NativePlan, picker
 from minigraph.compiler.cpu.runtime import SHARED
-from minigraph.compiler.shape_cache import Arrays, FastCall, KernelFailure, PlannedRegion
+from minigraph.compiler.shape_cache import Arrays, FastCall, KernelFailure, PlannedRegion, no_answer
 from minigraph.core.errors import MinigraphError
 from minigraph.core.graph import Array
 from minigraph.core.locks import holding
@@ -35,6 +36,7 @@ class Direct(FastCall[NativePlan]):
         self._pick, self._news = [picker(order, results) for order in (signature.outputs, signature.new_state)]
         self._ordered = picker(signature.sources, signature.inputs + len(self._cells))
         self._checked: NativePlan | None = None
+        self._signature = signature
 
     def __call__(self, args: tuple[Any, ...]) -> Sequence[Array] | None:
         plan = self._region.recent
@@ -51,9 +53,12 @@ class Direct(FastCall[NativePlan]):
     def planned(self, arrays: Sequence[Array]) -> Sequence[Array] | None:
         args = self._region.backend.in_order(arrays)
         try:
-            self._region.plan(self._ordered(args + snapshot(self._cells)))
+            plan = self._region.plan(self._ordered(args + snapshot(self._cells)))
         except MinigraphError:
             return None
+        if plan.answer is None:
+            plan.answer = (answer_of(plan, self._signature) if self._fits(plan) else None) or no_answer
+        self.answer = plan.answer
         return self(args)
 
     def _update(self, plan: NativePlan, args: tuple[Any, ...]) -> Sequence[Array] | None:

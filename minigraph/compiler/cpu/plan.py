@@ -15,22 +15,29 @@ from minigraph.compiler.cpu.runtime import ANYHOW, REFUSED, pool
 from minigraph.compiler.cpu.runtime_text import ArrayWords, CallWords
 from minigraph.compiler.passes import ProfiledStep
 from minigraph.compiler.plan.program import FIRST
-from minigraph.compiler.plan.steps import profiled
+from minigraph.compiler.plan.steps import LoopStep, profiled
 from minigraph.compiler.shape_cache import Arrays, KernelFailure, Plan
 from minigraph.compiler.shaped.layout import sizes as sizes_of
 from minigraph.core.dimensions import Dimensions, Sizes, Template
-from minigraph.core.graph import Array
+from minigraph.core.graph import Array, Variable
 from minigraph.core.state import SUCCESS
 from minigraph.core.types import DTYPES, as_dtype
 
 _IN_ORDER, _OWN = 1 | 256, 4 | 1024
 """Flags of NumPy's arrays: in C order and aligned; owning their memory, which may be written to."""
 
-BRIEF = 2**15
-"""The bytes of a plan whose calls are so short that other threads of Python need not run meanwhile."""
+BRIEF = 2**18
+"""The bytes of a plan, with the work of its loops, in whose calls other threads of Python need not run, so short are they."""
 
 CallMemory = tuple[int, np.ndarray[Any, Any], int]
 """The aligned address of memory for one call, that memory, and how many bytes it has."""
+
+
+def new_memory(count: int) -> CallMemory:
+    """Memory of `count` bytes, some of which are lost to alignment."""
+    array = np.empty(count, np.uint8)
+    address = array.ctypes.data
+    return address + -address % NativeProgram.alignment, array, count
 
 
 def picker(order: Sequence[int], count: int | None = None) -> Callable[[Arrays], Arrays]:
@@ -52,6 +59,13 @@ def in_order(array: Array) -> Array:
     return result
 
 
+def _input_words(variable: Variable, written: bool) -> ArrayWords:
+    """The words for an input, which is `written` over or not."""
+    dtype, flags = as_dtype(variable.dtype), _IN_ORDER | (_OWN if written else 0)
+    number = id(float) if dtype in (np.float32, np.float64) else 0
+    return ArrayWords(id(dtype), variable.ndim, flags, written, id(dtype.type), number, dtype == np.float32)
+
+
 class OpenProgram:
     """A program, the sizes that it leaves open, and what its plans have in common."""
 
@@ -64,13 +78,12 @@ class OpenProgram:
         over = [overwritten.get(k) for k in range(len(graph.outputs))]
         self.as_outputs = picker([next(follow) if place is None else place for place in over])
         count = len(graph.inputs) + len(graph.outputs)
-        self.before_arena = 8 * (FIRST + count) + -8 * (FIRST + count) % NativeProgram.alignment
+        before = 8 * (FIRST + count + len(graph.inputs))  # each input may be a number that is kept here
+        self.before_arena = before + -before % NativeProgram.alignment
         call = CallWords(0, 0, len(program.steps), len(graph.inputs), count, self.before_arena, 0, id(np.ndarray))
         words = call.pack()
         for k, one in enumerate(graph.inputs):
-            written = k in overwritten.values()
-            flags = _IN_ORDER | (_OWN if written else 0)
-            words += [*ArrayWords(id(as_dtype(one.dtype)), one.ndim, flags, written).pack(), *sizes_of(one)]
+            words += [*_input_words(one, k in overwritten.values()).pack(), *sizes_of(one)]
         self.words = Template(words)
         """The words that a call goes by; the addresses of steps and constants are filled in for each plan."""
 
@@ -87,16 +100,20 @@ class NativePlan(Plan):
         self._new = [self.frame.outputs[k] for k in common.new]
         self._as_outputs, self._overwrites = common.as_outputs, bool(self.overwritten)
         held = [math.prod(sizes.all(sizes_of(one))) * one.dtype.itemsize for one in self.program.graph.inputs]
-        brief = sum(held) + self.frame.arena_bytes + self.frame.output_bytes <= BRIEF
-        self._call = pool().brief_call if brief else pool().call
+        loops = [sum(step.work(sizes)) for step in self.program.steps if isinstance(step, LoopStep)]
+        self.brief = sum(held) + self.frame.arena_bytes + self.frame.output_bytes + sum(loops) <= BRIEF
+        self._call = pool().brief_call if self.brief else pool().call
+        self.answer: Callable[..., Any] | None = None
+        """A function that answers calls of the function that is this plan alone; None before the first call."""
         self._memories = memories
         self._before_arena = common.before_arena
-        self._bytes = self._before_arena + self.frame.arena_bytes + NativeProgram.alignment
+        self.bytes = self._before_arena + self.frame.arena_bytes + NativeProgram.alignment
+        """Of the memory that a call needs."""
         self._words = common.words.filled(sizes)
         self._words[CallWords.position("pool")] = pool().address
         self._words[CallWords.position("program")] = self.frame.address
         self._words[CallWords.position("constants")] = self.frame.constants.ctypes.data
-        self._address = self._words.ctypes.data
+        self.address = self._words.ctypes.data
         self.held_bytes = self._words.nbytes + self.frame.held_bytes
         """Of words and constants, for memory to compute in is that of the region."""
 
@@ -105,7 +122,7 @@ class NativePlan(Plan):
             arrays = self.kept(arrays)
         outputs = self.outputs(arrays)
         memory = self.lease()
-        failed = self._call(self._address, arrays + outputs, memory[0], ANYHOW)
+        failed = self._call(self.address, arrays + outputs, memory[0], ANYHOW)
         self._memories.append(memory)
         if failed == SUCCESS:
             return outputs
@@ -122,7 +139,7 @@ class NativePlan(Plan):
         The item is the step that failed, SUCCESS, REFUSED, or SHARED if an input to be written over has more references.
         memory: what `lease` gave.
         """
-        return map(self._call, (self._address,), (arrays,), (memory[0],), (references,))
+        return map(self._call, (self.address,), (arrays,), (memory[0],), (references,))
 
     def outputs(self, inputs: Arrays) -> Arrays:
         """Memory for the outputs: that of inputs which are written over, or new."""
@@ -151,11 +168,9 @@ class NativePlan(Plan):
             memory = self._memories.pop()
         except IndexError:
             memory = None
-        if memory is not None and memory[2] >= self._bytes:
+        if memory is not None and memory[2] >= self.bytes:
             return memory
-        array = np.empty(self._bytes, np.uint8)
-        address = array.ctypes.data
-        return address + -address % NativeProgram.alignment, array, self._bytes
+        return new_memory(self.bytes)
 
     def release(self, memory: CallMemory) -> None:
         """Keep memory for the next call."""

@@ -13,7 +13,8 @@ import os
 
 import numpy as np
 
-from minigraph.compiler.cpu.jit import Code
+from minigraph.compiler.cpu.answer_text import api_addresses
+from minigraph.compiler.cpu.jit import Code, define
 from minigraph.compiler.cpu.pool_text import CORES, FUTEX, UNBOUND, BoundWords, PoolWords
 from minigraph.compiler.cpu.runtime_text import runtime_text
 from minigraph.core.locks import inside, new_lock
@@ -29,6 +30,8 @@ class Pool:
     """The threads of this process, and the functions that use them."""
 
     def __init__(self) -> None:
+        for name, address in api_addresses().items():
+            define(name, address)
         self._code = Code(runtime_text(), as_written=True)
         words = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)
         self._run = ctypes.CFUNCTYPE(ctypes.c_int64, *words)(self._code.address("run"))
@@ -41,6 +44,8 @@ class Pool:
         """
         self.brief_call = ctypes.PYFUNCTYPE(ctypes.c_int64, *given)(self._code.address("call"))
         """The same without letting other threads of Python run meanwhile, which takes longer than a brief plan."""
+        self.answer: int = self._code.address("answer")
+        """The address of what a function that Python calls as one written in C begins with."""
         self.threads = thread_count()
         self._state = np.zeros(PoolWords.count() + self.threads * BoundWords.count(), np.int64)
         self.address: int = self._state.ctypes.data

@@ -6,6 +6,7 @@ type, an array's parts.
 
 from __future__ import annotations
 
+from minigraph.compiler.cpu.answer_text import ANSWER, API, AnswerWords, MadeWords, offset_of_value
 from minigraph.compiler.cpu.pool_text import threads_text
 from minigraph.compiler.cpu.words import Pointer, Words, expanded
 
@@ -34,12 +35,19 @@ class CallWords(Words):
 
 
 class ArrayWords(Words):
-    """The properties that an input must have; its sizes follow."""
+    """The properties that an input must have; its sizes follow.
+
+    A number may stand for an array without axes: one of NumPy's of the type `scalar`; or one of Python's of the type `number`,
+    0 where there is none for the dtype, which is rounded if `narrow`.
+    """
 
     dtype: int
     axes: int
     flags: int
     written: int
+    scalar: int
+    number: int
+    narrow: int
 
 
 _IR = """
@@ -74,33 +82,91 @@ done:
   ret i64 -1
 }
 
-; Run a plan on a tuple of arrays, the inputs first, which must be as the plan was made for: -2 if one is not. Those that are
-; written over must not have more references than are given: -3 if one has.
+; Run a plan on a tuple of arrays, the inputs first, which `take` must accept: its result, or what `take` says.
 define i64 @call(ptr %plan, ptr %objects, ptr %memory, i64 %references) {
+  %items = getelementptr i8, ptr %objects, i64 TUPLE
+  %status = call i64 @take(ptr %plan, ptr %items, ptr %memory, i64 %references)
+  %bound = icmp eq i64 %status, -1
+  br i1 %bound, label %go, label %refuse
+go:
+  %failed = call i64 @start(ptr %plan, ptr %items, ptr %memory)
+  ret i64 %failed
+refuse:
+  ret i64 %status
+}
+
+; Run a plan whose inputs are bound to memory, after binding the outputs, which follow them.
+define i64 @start(ptr %plan, ptr %items, ptr %memory) {
 entry:
   read CallWords from %plan
-  %specs = getelementptr i64, ptr %plan, i64 count CallWords
-  %items = getelementptr i8, ptr %objects, i64 TUPLE
   %arena = getelementptr i8, ptr %memory, i64 %arena_offset
   store ptr %arena, ptr %memory, align 8
   %constants.slot = getelementptr i64, ptr %memory, i64 1
   store ptr %constants, ptr %constants.slot, align 8
   %slots = getelementptr i64, ptr %memory, i64 2
-  %any = icmp sgt i64 %arrays, 0
-  br i1 %any, label %object, label %ready
-object:
-  %k = phi i64 [ 0, %entry ], [ %k.next, %bind ]
-  %spec = phi ptr [ %specs, %entry ], [ %spec.next, %bind ]
+  %any = icmp slt i64 %inputs, %arrays
+  br i1 %any, label %output, label %ready
+output:
+  %k = phi i64 [ %inputs, %entry ], [ %k.next, %output ]
   %item.at = getelementptr ptr, ptr %items, i64 %k
   %item = load ptr, ptr %item.at, align 8
-  %checked = icmp slt i64 %k, %inputs
-  br i1 %checked, label %check.kind, label %bind
-check.kind:
+  %data.at = getelementptr i8, ptr %item, i64 DATA
+  %data = load ptr, ptr %data.at, align 8
+  %slot = getelementptr ptr, ptr %slots, i64 %k
+  store ptr %data, ptr %slot, align 8
+  %k.next = add i64 %k, 1
+  %more = icmp slt i64 %k.next, %arrays
+  br i1 %more, label %output, label %ready
+ready:
+  %failed = call i64 @run(ptr %pool, ptr %program, i64 0, i64 %steps, ptr %memory)
+  ret i64 %failed
+}
+
+; Write the addresses of inputs to memory: -1, or -2 if one is not as the plan was made for. Those that are written over must
+; not have more references than are given: -3 if one has.
+define i64 @take(ptr %plan, ptr %items, ptr %memory, i64 %references) {
+entry:
+  read CallWords from %plan
+  %specs = getelementptr i64, ptr %plan, i64 count CallWords
+  %slots = getelementptr i64, ptr %memory, i64 2
+  %numbers = getelementptr i64, ptr %slots, i64 %arrays
+  %any = icmp sgt i64 %inputs, 0
+  br i1 %any, label %object, label %done
+object:
+  %k = phi i64 [ 0, %entry ], [ %k.next, %found ]
+  %spec = phi ptr [ %specs, %entry ], [ %spec.next, %found ]
+  %item.at = getelementptr ptr, ptr %items, i64 %k
+  %item = load ptr, ptr %item.at, align 8
   read ArrayWords from %spec
+  %sizes = getelementptr i64, ptr %spec, i64 count ArrayWords
+  %spec.next = getelementptr i64, ptr %sizes, i64 %axes
+  %has.axes = icmp sgt i64 %axes, 0
   %item.kind.at = getelementptr i8, ptr %item, i64 TYPE
   %item.kind = load i64, ptr %item.kind.at, align 8
   %kind.right = icmp eq i64 %item.kind, %kind
-  br i1 %kind.right, label %check.dtype, label %refuse
+  br i1 %kind.right, label %check.dtype, label %no.array
+no.array:
+  br i1 %has.axes, label %refuse, label %no.axes
+no.axes:
+  %own = getelementptr i8, ptr %item, i64 HEADER
+  %is.scalar = icmp eq i64 %item.kind, %scalar
+  br i1 %is.scalar, label %found, label %other
+other:
+  %is.number = icmp eq i64 %item.kind, %number
+  br i1 %is.number, label %python, label %refuse
+python:
+  %is.narrow = icmp ne i64 %narrow, 0
+  br i1 %is.narrow, label %round, label %found
+round:
+  %value = load double, ptr %own, align 8
+  %size.of.value = call double @llvm.fabs.f64(double %value)
+  %held = fcmp ole double %size.of.value, 0x47EFFFFFE0000000
+  br i1 %held, label %rounded, label %refuse
+rounded:
+  %float = fptrunc double %value to float
+  %rounded.at = getelementptr i64, ptr %numbers, i64 %k
+  store float %float, ptr %rounded.at, align 8
+  br label %found
 check.dtype:
   %item.dtype.at = getelementptr i8, ptr %item, i64 DESCR
   %item.dtype = load i64, ptr %item.dtype.at, align 8
@@ -129,10 +195,9 @@ check.axes:
 check.sizes:
   %item.sizes.at = getelementptr i8, ptr %item, i64 SIZES
   %item.sizes = load ptr, ptr %item.sizes.at, align 8
-  %sizes = getelementptr i64, ptr %spec, i64 count ArrayWords
-  %after = getelementptr i64, ptr %sizes, i64 %axes
-  %has.axes = icmp sgt i64 %axes, 0
-  br i1 %has.axes, label %check.size, label %bind
+  %data.at = getelementptr i8, ptr %item, i64 DATA
+  %data = load ptr, ptr %data.at, align 8
+  br i1 %has.axes, label %check.size, label %found
 check.size:
   %axis = phi i64 [ 0, %check.sizes ], [ %axis.next, %check.next ]
   %item.size.at = getelementptr i64, ptr %item.sizes, i64 %axis
@@ -144,37 +209,38 @@ check.size:
 check.next:
   %axis.next = add i64 %axis, 1
   %more.axes = icmp slt i64 %axis.next, %axes
-  br i1 %more.axes, label %check.size, label %bind
-bind:
-  %spec.next = phi ptr [ %spec, %object ], [ %after, %check.sizes ], [ %after, %check.next ]
-  %data.at = getelementptr i8, ptr %item, i64 DATA
-  %data = load ptr, ptr %data.at, align 8
+  br i1 %more.axes, label %check.size, label %found
+found:
+  %address = phi ptr
+    [ %own, %no.axes ], [ %own, %python ], [ %rounded.at, %rounded ], [ %data, %check.sizes ], [ %data, %check.next ]
   %slot = getelementptr ptr, ptr %slots, i64 %k
-  store ptr %data, ptr %slot, align 8
+  store ptr %address, ptr %slot, align 8
   %k.next = add i64 %k, 1
-  %more = icmp slt i64 %k.next, %arrays
-  br i1 %more, label %object, label %ready
-ready:
-  %failed = call i64 @run(ptr %pool, ptr %program, i64 0, i64 %steps, ptr %memory)
-  ret i64 %failed
+  %more = icmp slt i64 %k.next, %inputs
+  br i1 %more, label %object, label %done
+done:
+  ret i64 -1
 refuse:
   ret i64 -2
 refuse.shared:
   ret i64 -3
 }
+
+declare double @llvm.fabs.f64(double)
 """
 
 _HEADER = object.__basicsize__
 _OFFSETS = {
-    "TUPLE": tuple.__basicsize__, "TYPE": _HEADER - 8, "DATA": _HEADER, "AXES": _HEADER + 8, "SIZES": _HEADER + 16,
-    "DESCR": _HEADER + 40, "FLAGS": _HEADER + 48,
+    "TUPLE": tuple.__basicsize__, "HEADER": _HEADER, "TYPE": _HEADER - 8, "DATA": _HEADER, "AXES": _HEADER + 8,
+    "SIZES": _HEADER + 16, "DESCR": _HEADER + 40, "FLAGS": _HEADER + 48,
 }  # fmt: skip
 """The offsets at which CPython and NumPy keep the items of a tuple, the type of an object, and the parts of an array."""
 
 
 def runtime_text() -> str:
-    """The text of the functions `run`, `call` and `worker`."""
-    text = expanded(_IR, StepWords, CallWords, ArrayWords)
-    for name, offset in _OFFSETS.items():
+    """The text of the functions `run`, `call`, `answer` and `worker`."""
+    declared = "".join(f"declare {one}\n" for one in API.values())
+    text = declared + expanded(_IR + ANSWER, StepWords, CallWords, ArrayWords, AnswerWords, MadeWords)
+    for name, offset in (_OFFSETS | {"VALUE": offset_of_value()}).items():
         text = text.replace(f"i64 {name}\n", f"i64 {offset}\n")
     return threads_text() + text
