@@ -37,6 +37,7 @@ class AnswerWords(Words):
     target_cells: Pointer
     lock_table: Pointer
     picked: Pointer
+    array_type: Pointer
     acquire: Pointer
     release: Pointer
     true: Pointer
@@ -68,8 +69,8 @@ API = {
 }
 """The functions of CPython that are called, and how they are declared."""
 
-EMPTY = 184
-"""The position of `PyArray_Empty` among the functions that NumPy offers to C."""
+NUMPY_API = {"PyArray_NewCopy": 85, "PyArray_Empty": 184}
+"""The functions of NumPy that are called, by their positions among those that it offers to C."""
 
 
 def api_addresses() -> dict[str, int]:
@@ -78,7 +79,7 @@ def api_addresses() -> dict[str, int]:
     find.restype, find.argtypes = ctypes.c_void_p, (ctypes.py_object, ctypes.c_char_p)
     table = find(_multiarray_umath._ARRAY_API, None)
     addresses = {name: ctypes.cast(getattr(ctypes.pythonapi, name), ctypes.c_void_p).value or 0 for name in API}
-    return addresses | {"PyArray_Empty": ctypes.c_size_t.from_address(table + 8 * EMPTY).value}
+    return addresses | {name: ctypes.c_size_t.from_address(table + 8 * place).value for name, place in NUMPY_API.items()}
 
 
 def offset_of_value() -> int:
@@ -91,6 +92,7 @@ def offset_of_value() -> int:
 
 ANSWER = """
 declare ptr @PyArray_Empty(i32, ptr, ptr, i32)
+declare ptr @PyArray_NewCopy(ptr, i32)
 
 ; Take locks that are free: how many have been taken.
 define internal i64 @take_locks(ptr %locks, i64 %count, ptr %acquire, ptr %true, ptr %false) {
@@ -135,13 +137,14 @@ end:
   ret void
 }
 
-; Gather the operands, of which some are the values of cells: whether all are there.
-define internal i1 @gather(ptr %words, ptr %given, ptr %items) {
+; Gather the operands, of which some are the values of cells: whether all are there. Arrays that are not in the order of C are
+; copied, and the copies kept, one for each operand or none.
+define internal i1 @gather(ptr %words, ptr %given, ptr %items, ptr %copies) {
 entry:
   read AnswerWords from %words
   br label %next
 next:
-  %k = phi i64 [ 0, %entry ], [ %k.next, %found ]
+  %k = phi i64 [ 0, %entry ], [ %k.next, %keep ]
   %more = icmp slt i64 %k, %operands
   br i1 %more, label %one, label %end
 one:
@@ -161,14 +164,39 @@ state:
 found:
   %item.at = phi ptr [ %argument.at, %argument ], [ %value.at, %state ]
   %item = load ptr, ptr %item.at, align 8
-  %place = getelementptr ptr, ptr %items, i64 %k
-  store ptr %item, ptr %place, align 8
-  %k.next = add i64 %k, 1
   %missing = icmp eq ptr %item, null
-  br i1 %missing, label %end, label %next
+  br i1 %missing, label %end, label %look
+look:
+  %item.kind.at = getelementptr i8, ptr %item, i64 TYPE
+  %item.kind = load ptr, ptr %item.kind.at, align 8
+  %is.array = icmp eq ptr %item.kind, %array_type
+  br i1 %is.array, label %check.order, label %keep
+check.order:
+  %flags.at = getelementptr i8, ptr %item, i64 FLAGS
+  %flags = load i32, ptr %flags.at, align 4
+  %in.order = trunc i32 %flags to i1
+  br i1 %in.order, label %keep, label %copy
+copy:
+  %copied = call ptr @PyArray_NewCopy(ptr %item, i32 0)
+  %none.left = icmp eq ptr %copied, null
+  br i1 %none.left, label %end, label %keep
+keep:
+  %copy.or.none = phi ptr [ null, %look ], [ null, %check.order ], [ %copied, %copy ]
+  %operand = phi ptr [ %item, %look ], [ %item, %check.order ], [ %copied, %copy ]
+  %kept.at = getelementptr ptr, ptr %copies, i64 %k
+  store ptr %copy.or.none, ptr %kept.at, align 8
+  %place = getelementptr ptr, ptr %items, i64 %k
+  store ptr %operand, ptr %place, align 8
+  %k.next = add i64 %k, 1
+  br label %next
 end:
-  %all = phi i1 [ true, %next ], [ false, %found ]
-  ret i1 %all
+  %all = phi i1 [ true, %next ], [ false, %found ], [ false, %copy ]
+  br i1 %all, label %whole, label %part
+whole:
+  ret i1 true
+part:
+  call void @drop(ptr %copies, i64 %k)
+  ret i1 false
 }
 
 ; Let go of some objects.
@@ -303,9 +331,10 @@ entry:
   %words.at = getelementptr i8, ptr %array, i64 DATA
   %words = load ptr, ptr %words.at, align 8
   read AnswerWords from %words
-  %operands.outputs = add i64 %operands, %outputs
-  %room.for = add i64 %operands.outputs, %targets
+  %values = add i64 %operands, %outputs
+  %room.for = add i64 %values, %targets
   %items = alloca ptr, i64 %room.for, align 8
+  %copies = alloca ptr, i64 %operands, align 8
   %made.items = getelementptr ptr, ptr %items, i64 %operands
   %right = icmp eq i64 %count, %arguments
   br i1 %right, label %form, label %refuse
@@ -328,15 +357,15 @@ change.state:
   call void @note(ptr %words)
   br label %look
 look:
-  %there = call i1 @gather(ptr %words, ptr %given, ptr %items)
+  %there = call i1 @gather(ptr %words, ptr %given, ptr %items, ptr %copies)
   br i1 %there, label %check, label %undo
 check:
   %status = call i64 @take(ptr %plan, ptr %items, ptr %memory, i64 1)
   %fits = icmp eq i64 %status, -1
-  br i1 %fits, label %allocate, label %undo
+  br i1 %fits, label %allocate, label %let.go
 allocate:
   %room = call i1 @make(ptr %words, ptr %items, ptr %made.items)
-  br i1 %room, label %compute, label %undo
+  br i1 %room, label %compute, label %let.go
 compute:
   %failed = call i64 @start(ptr %plan, ptr %items, ptr %memory)
   %done = icmp eq i64 %failed, -1
@@ -346,9 +375,13 @@ finish:
   call void @give_back_locks(ptr %lock_table, i64 %locks, ptr %release)
   %result = call ptr @delivered(ptr %words, ptr %made.items, ptr %list)
   call void @drop(ptr %made.items, i64 %outputs)
+  call void @drop(ptr %copies, i64 %operands)
   ret ptr %result
 fail:
   call void @drop(ptr %made.items, i64 %outputs)
+  br label %let.go
+let.go:
+  call void @drop(ptr %copies, i64 %operands)
   br label %undo
 undo:
   call void @give_back_locks(ptr %lock_table, i64 %taken, ptr %release)

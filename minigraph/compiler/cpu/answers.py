@@ -64,7 +64,7 @@ def answer_of(plan: NativePlan, signature: CallSignature) -> Answer | None:
         signature.sources, _places(signature.cells), [word for one in made for word in one.pack()], signature.new_state,
         _places(targets), _places(locks), signature.outputs,
     ]  # fmt: skip
-    objects = *_LOCKING, True, False, None, object, Change, "last"
+    objects = np.ndarray, *_LOCKING, True, False, None, object, Change, "last"
     begins = np.cumsum([AnswerWords.count(), *map(len, tables)])
     words = np.zeros(begins[-1], np.int64)
     numbers = signature.inputs, len(signature.sources), len(made), len(targets), len(locks), len(signature.outputs)

@@ -97,11 +97,30 @@ def test_arrays_of_other_kinds_are_left_to_the_long_way():
     class Own(np.ndarray):
         pass
 
-    for other in (ROWS.astype("float64"), ROWS.T, ROWS[:, ::2], ROWS[:2], ROWS[0], ROWS.view(Own), ROWS.astype(">f4")):
+    for other in (
+        ROWS.astype("float64"),
+        ROWS.T,
+        ROWS.astype("float64").T.copy().T,
+        ROWS[:, ::2],
+        ROWS[:2],
+        ROWS[0],
+        ROWS.view(Own),
+        ROWS.astype(">f4"),
+    ):
         assert f._fast.answer(other) is None
     assert f._fast.answer() is None
     assert f._fast.answer(ROWS, ROWS) is None
     answered(f, ROWS)
+
+
+def test_arrays_in_another_order_are_copied():
+    x, y = mg.matrix("x"), mg.tensor3("y")
+    f = native([x, y], y * 2 + x)
+    cube = np.arange(24, dtype="float32").reshape(2, 3, 4)
+    f(ROWS, cube)
+    for rows in (np.asfortranarray(ROWS), np.repeat(ROWS, 2, axis=1)[:, ::2], np.broadcast_to(ROWS[0], (3, 4)), ROWS[::-1]):
+        for block in (np.asfortranarray(cube), cube[::-1, :, ::-1], cube):
+            np.testing.assert_array_equal(answered(f, rows, block), block * 2 + rows)
 
 
 def test_calls_with_shapes_that_take_turns_are_answered():
@@ -218,8 +237,8 @@ def test_references_are_given_back():
     f, v, w = descent()
     x, k = mg.vector("x"), mg.scalar("k")
     g = native([x, k], [x * k, x + k])
-    step, number = np.ones(4, "float32"), 0.25
-    watched = [step, number, step.dtype, f._fast.answer, g._fast.answer, v.cell, w.cell, v.cell.lock, w.cell.lock]
+    step, wide, number = np.ones(4, "float32"), np.ones(8, "float32"), 0.25
+    watched = [step, wide, number, step.dtype, f._fast.answer, g._fast.answer, v.cell, w.cell, v.cell.lock, w.cell.lock]
     f(step)
     g(step, number)
     gc.collect()
@@ -228,6 +247,7 @@ def test_references_are_given_back():
         assert f._fast.answer(step) is not None
         assert g._fast.answer(step, number) is not None
         assert g._fast.answer(step[:2], number) is None
+        assert g._fast.answer(wide[::2], number) is not None
         assert f._fast.answer(step.astype("float64")) is None
     gc.collect()
     after = [sys.getrefcount(one) for one in watched]
