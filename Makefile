@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 BENCH := .venv-bench
 ORACLES := .venv-oracles
 
-.PHONY: demo examples test sweep lint bench survey gpu oracles clean
+.PHONY: demo examples test sweep lint bench survey survey-memory gpu oracles clean
 
 demo: $(READY)
 	$(RUN) examples/digits_mlp.py
@@ -40,6 +40,9 @@ bench: $(BENCH)/.ready
 
 survey: $(BENCH)/.ready
 	$(BENCH)/bin/python benchmarks/survey --families --save
+
+survey-memory: $(BENCH)/.ready
+	$(BENCH)/bin/python benchmarks/survey --memory --save
 
 # With the libraries of an interpreter that has CuPy, and PyTorch and JAX to compare with; nothing is installed.
 GPU_PYTHON ?= $(PYTHON)

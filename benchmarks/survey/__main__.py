@@ -1,9 +1,10 @@
 """The survey: minigraph against its peers in many cases outside of the benchmark suite.
 
 python benchmarks/survey [--only PART] [--family PART] [--rounds N] [--frameworks A,B] [--families] [--list] [--save]
-    [--report] [--minutes N]
+    [--report] [--memory] [--minutes N]
 
-With --save the report goes to benchmarks/SURVEY.md, and the figures to benchmarks/survey.json.
+With --save the report goes to benchmarks/SURVEY.md, and the figures to benchmarks/survey.json. --memory measures the memory of
+the cases that train, not speed, and adds it to both.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from survey import report
-from survey.case import Case
+from survey.case import Case, Way
 from survey.cases import CASES
-from survey.measure import FRAMEWORKS, Row, Survey
+from survey.measure import FRAMEWORKS, Row, Survey, memory
 
 CORES = 2
 """The number that all processes share, with a thread on each."""
@@ -41,11 +42,29 @@ def line(row: Row) -> str:
     return f"{row.worst or float('nan'):8.2f}  {row.name:60}  {times}"
 
 
-def save(rows: list[Row], count: int, machine: dict[str, Any], rounds: int) -> None:
-    """Write the report on the rows of a number of cases, and the figures."""
-    (BENCHMARKS / "SURVEY.md").write_text(report.survey_text(rows, count, machine, rounds))
-    figures = {"machine": machine, "rounds": rounds, "cases": [row.as_record() for row in rows]}
+def save(figures: dict[str, Any]) -> None:
+    """Write what was measured, and the report on it."""
+    rows = [Row(**one) for one in figures["cases"]]
+    text = report.survey_text(rows, len(CASES), figures["machine"], figures["rounds"], figures["memory"])
+    (BENCHMARKS / "SURVEY.md").write_text(text)
     FIGURES.write_text(json.dumps(figures, indent=1) + "\n")
+
+
+def measured(cases: list[Case], names: list[str], rounds: int, minutes: float) -> tuple[list[Row], dict[str, Any]]:
+    """The rows of those of the cases that can be measured in some minutes, and what is known of the machine."""
+    start = time.perf_counter()
+    survey = Survey(names, rounds)
+    rows: list[Row] = []
+    for case in mixed(cases):
+        if time.perf_counter() - start > 60 * minutes:
+            break
+        rows.append(survey.measure(case))
+        print(line(rows[-1]), flush=True)
+    survey.close()
+    places = {case.name: place for place, case in enumerate(cases)}
+    rows.sort(key=lambda row: places[row.name])
+    print(f"{len(rows)} of {len(cases)} cases, {time.perf_counter() - start:.0f} s")
+    return rows, {"about": report.about(), **survey.machine}
 
 
 def main() -> None:
@@ -59,36 +78,31 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=15, help="when to stop; families are mixed")
     parser.add_argument("--list", action="store_true", help="print the names of the cases, and measure nothing")
     parser.add_argument("--report", action="store_true", help="write SURVEY.md anew from survey.json, and measure nothing")
+    parser.add_argument("--memory", action="store_true", help="measure the memory of cases that train")
     parser.add_argument("--save", action="store_true", help="write SURVEY.md and survey.json")
     options = parser.parse_args()
     cases = [case for case in CASES if options.only in case.name and options.family in case.family]
     if options.list:
         print("\n".join(f"{case.family}: {case.name}" for case in cases))
         return
-    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
-    if options.report:
-        figures = json.loads(FIGURES.read_text())
-        save([Row(**one) for one in figures["cases"]], len(CASES), figures["machine"], figures["rounds"])
-        return
     names = options.frameworks.split(",")
     if unknown := set(names) - set(FRAMEWORKS):
         parser.error(f"no frameworks of the survey: {', '.join(sorted(unknown))}; there are {', '.join(FRAMEWORKS)}")
-    start = time.perf_counter()
-    survey = Survey(names, options.rounds)
-    rows: list[Row] = []
-    for case in mixed(cases):
-        if time.perf_counter() - start > 60 * options.minutes:
-            break
-        rows.append(survey.measure(case))
-        print(line(rows[-1]), flush=True)
-    survey.close()
-    places = {case.name: place for place, case in enumerate(cases)}
-    rows.sort(key=lambda row: places[row.name])
-    if options.families:
-        print(report.family_table(rows))
-    print(f"{len(rows)} of {len(cases)} cases, {time.perf_counter() - start:.0f} s")
-    if options.save:
-        save(rows, len(cases), {"about": report.about(), **survey.machine}, options.rounds)
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
+    figures = json.loads(FIGURES.read_text())
+    if options.memory:
+        figures["memory"] = {}
+        for case in [one for one in cases if one.trains and one.way is Way.CALLS]:
+            figures["memory"][case.name] = memory(case, names)
+            print(case.name, figures["memory"][case.name], flush=True)
+        print(report.memory_table(figures["memory"]))
+    elif not options.report:
+        rows, machine = measured(cases, names, options.rounds, options.minutes)
+        figures |= {"machine": machine, "rounds": options.rounds, "cases": [row.as_record() for row in rows]}
+        if options.families:
+            print(report.family_table(rows))
+    if options.save or options.report:
+        save(figures)
 
 
 if __name__ == "__main__":

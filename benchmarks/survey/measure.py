@@ -24,6 +24,8 @@ ASKED_BY_NAME = ("torch compiled", "pytensor")
 SCRIPT = "survey/worker.py"
 BUDGET, PAUSE, PATIENCE = 0.02, 0.03, 100.0
 """Seconds of a turn, before a turn, and until a framework that does not answer is given up."""
+CALLS_FOR_MEMORY = 3
+"""The calls after which a process has held all the memory that it will."""
 SOON_ASLEEP = {"OPENBLAS_THREAD_TIMEOUT": "22"}
 """NumPy's threads wait for work in a loop for 2 ** 22 cycles, not 2 ** 28, which would go on in the turns of the others."""
 TOLERANCES = {"float16": 2e-2, "float32": 1e-3, "float64": 1e-8}
@@ -161,6 +163,20 @@ class Survey:
                 time.sleep(PAUSE)
                 seconds[name] += self._workers[name].ask(time=2)
         return {name: statistics.median(times) for name, times in seconds.items()}
+
+
+def memory(case: Case, names: list[str]) -> dict[str, tuple[int, int]]:
+    """The greatest resident bytes of a process of each framework that can do a case: before it, and after some calls."""
+    found = {}
+    for name in [one for one in names if _is_asked(one, case) and one not in case.spared]:
+        worker = _started(name)
+        before = worker.ask(memory=0)
+        worker.send(make=["case", case.name])
+        if worker.receive(PATIENCE) is not None:
+            worker.ask(time=CALLS_FOR_MEMORY)
+            found[name] = before, worker.ask(memory=0)
+        worker.close()
+    return found
 
 
 def _started(name: str) -> Worker:

@@ -112,8 +112,32 @@ def machine_text(machine: dict[str, Any]) -> str:
     return f"{machine['about']}. Measured: {bandwidths}; {peaks}."
 
 
-def survey_text(rows: list[Row], count: int, machine: dict[str, Any], rounds: int) -> str:
-    """The whole report on some rows of a number of cases, in Markdown."""
+Memory = dict[str, dict[str, tuple[int, int]]]
+"""For cases that train, and frameworks, the greatest resident bytes of a process before the case and after it."""
+
+
+def memory_table(memory: Memory) -> str:
+    """A line for each case that trains, those in which minigraph needs the most relative to its best peer first."""
+
+    def worst(case: str) -> float:
+        others = [after for name, (_, after) in memory[case].items() if name != OURS]
+        return memory[case][OURS][1] / min(others) if others else 0.0
+
+    names = [name for name in FRAMEWORKS if any(name in one for one in memory.values())]
+    lines = [markdown_row(["case", "worst", *names]), markdown_row(["---"] * (2 + len(names)))]
+    for case in sorted(memory, key=worst, reverse=True):
+        cells = [_mebibytes(*memory[case][name]) if name in memory[case] else "" for name in names]
+        lines.append(markdown_row([case, f"**{worst(case):.2f}**", *cells]))
+    return "\n".join(lines)
+
+
+def _mebibytes(before: int, after: int) -> str:
+    """The greatest memory of a process in MiB, and how much of it came with the case."""
+    return f"{after / 2**20:.0f} ({(after - before) / 2**20:.0f})"
+
+
+def survey_text(rows: list[Row], count: int, machine: dict[str, Any], rounds: int, memory: Memory) -> str:
+    """The whole report on some rows of a number of cases, and on memory, in Markdown."""
     reached = "" if len(rows) == count else f" (of {count}; the others were not reached in the minutes there were)"
     at_most = ", ".join(f"{share} at most {limit}" for share, limit in zip(shares(rows), LIMITS, strict=True))
     threads = min(2, len(os.sched_getaffinity(0)))
@@ -136,6 +160,13 @@ Of the cases {at_most}. Ahead of minigraph: {by_peer(rows)}.
 ## Cases, worst first
 
 {case_table(rows)}
+
+## Memory of training
+
+The greatest resident memory in MiB of a process that trains for three steps, libraries included, and how much of it came with
+the case. "worst" is minigraph's over the best peer's.
+
+{memory_table(memory)}
 
 ## Errors
 
