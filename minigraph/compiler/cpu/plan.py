@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from minigraph.compiler.cpu.program import NativeFrame, NativeProgram
+from minigraph.compiler.cpu.results import LARGE, results
 from minigraph.compiler.cpu.runtime import ANYHOW, REFUSED, pool
 from minigraph.compiler.cpu.runtime_text import ArrayWords, CallWords
 from minigraph.compiler.passes import ProfiledStep
@@ -38,6 +39,11 @@ def new_memory(count: int) -> CallMemory:
     array = np.empty(count, np.uint8)
     address = array.ctypes.data
     return address + -address % NativeProgram.alignment, array, count
+
+
+def _maker(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Callable[..., Array]:
+    """The function that makes an output of a shape and a dtype."""
+    return results.new if math.prod(shape) * dtype.itemsize >= LARGE else np.empty
 
 
 def picker(order: Sequence[int], count: int | None = None) -> Callable[[Arrays], Arrays]:
@@ -97,7 +103,7 @@ class NativePlan(Plan):
     def __init__(self, common: OpenProgram, sizes: Sizes, memories: list[CallMemory]) -> None:
         """common: the program; sizes: those that it leaves open; memories: those of earlier calls, which all plans use."""
         self.program, self.frame = common.program, NativeFrame(common.program, sizes)
-        self._new = [self.frame.outputs[k] for k in common.new]
+        self._new = [(_maker(*self.frame.outputs[k]), *self.frame.outputs[k]) for k in common.new]
         self._as_outputs, self._overwrites = common.as_outputs, bool(self.overwritten)
         held = [math.prod(sizes.all(sizes_of(one))) * one.dtype.itemsize for one in self.program.graph.inputs]
         loops = [sum(step.work(sizes)) for step in self.program.steps if isinstance(step, LoopStep)]
@@ -143,7 +149,7 @@ class NativePlan(Plan):
 
     def outputs(self, inputs: Arrays) -> Arrays:
         """Memory for the outputs: that of inputs which are written over, or new."""
-        new = tuple([np.empty(shape, dtype) for shape, dtype in self._new])
+        new = tuple([make(shape, dtype) for make, shape, dtype in self._new])
         return self._as_outputs(inputs + new) if self._overwrites else new
 
     def profile(self, arrays: Arrays) -> tuple[Arrays, list[ProfiledStep]]:
