@@ -27,7 +27,7 @@ class Results:
         self._latest: deque[Array] = deque()
 
     def new(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-        """An array of any content, in the order of C, that nobody else holds."""
+        """An array in the order of C that nobody else holds; its content is left from earlier."""
         found = self._free(shape, dtype)
         array = np.empty(shape, dtype) if found is None else found
         if array.nbytes <= MOST_BYTES:
@@ -68,4 +68,4 @@ def _alone() -> int:
 _ALONE = _alone()
 
 results = Results()
-"""Those of this process."""
+"""The large results of this process."""
