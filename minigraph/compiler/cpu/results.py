@@ -37,7 +37,7 @@ class Results:
         return array
 
     def _free(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array | None:
-        """One of the latest that has this shape, if nobody holds it any more."""
+        """An array among the latest that has this shape, if nobody holds it any more."""
         for _ in range(len(self._latest)):
             try:
                 one = self._latest.popleft()  # no other thread finds it meanwhile
