@@ -12,10 +12,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from minigraph.compiler.cpu.products import FAST, has_wide_registers
-from minigraph.compiler.cpu.vectors import REGISTER_BYTES
-from minigraph.compiler.shaped.layout import Layout, contiguous, is_contiguous, is_view, layout_of, piece, sizes
-from minigraph.compiler.shaped.split_reductions import blocks_of_terms
+from minigraph.compiler.cpu.products import reads_scattered
+from minigraph.compiler.shaped.layout import Layout, contiguous, is_contiguous, is_view, layout_of, sizes
 from minigraph.compiler.shaped.target_ops import ScatteredMatMul
 from minigraph.core.graph import Graph, Variable
 from minigraph.ops.array.arranging import flip, pad
@@ -24,18 +22,17 @@ from minigraph.ops.array.indexing import Index, index
 from minigraph.ops.array.shape import Dimshuffle, Reshape, dimshuffle, reshape
 from minigraph.ops.array.windows import Overlap, Windows
 from minigraph.ops.linear.products import MatMul
-from minigraph.ops.reduce.reduction import sum as sum_over
 from minigraph.rewrite.engine import changed
 
-FEWEST_COLUMNS = 16
-"""Of the second matrix, from which on packing the first does not take longer than the product."""
+FEWEST_ROWS, FEWEST_COLUMNS, LEAST_WORK = 16, 4, 100_000
+"""Of a product, from which on reading a matrix where it lies is faster than copying it."""
 MOST_WORK = 1.5
 """The most windows that a gradient may have, relative to those of the convolution."""
 
 
 def implicit_gemm(graph: Graph) -> Graph:
     """The graph, all of whose sizes are known, with products of windows that read them where they lie."""
-    if not has_wide_registers() or not any(isinstance(one.op, Windows | Overlap) for one in graph.variables):
+    if not reads_scattered() or not any(isinstance(one.op, Windows | Overlap) for one in graph.variables):
         return graph
     return _transformed(graph, _with_windows, _where_it_lies)
 
@@ -72,13 +69,33 @@ def _transformed(graph: Graph, of_windows: Callable[[Variable], Variable | None]
     return changed(graph, step)
 
 
-def _where_it_lies(shown: Variable, rows: int, matrix: Variable, turned: bool = False) -> Variable | None:
+def _where_it_lies(shown: Variable, rows: int, matrix: Variable) -> Variable | None:
     """The product of an array, read where it lies, and a matrix; None if it is not worth it. `rows`: the axes that are rows."""
-    if not _is_worth_it(shown, rows, matrix):
+    stack = matrix.ndim - 2
+    if not _is_worth_it(shown, math.prod(sizes(shown)[stack : stack + rows]), matrix):
         return None
-    parts = blocks_of_terms(sizes(matrix)[0]) if turned else 1
-    product = ScatteredMatMul(rows, turned, parts)(shown, matrix)
-    return sum_over(product, 0) if parts > 1 else product
+    product = ScatteredMatMul(stack, rows)(*_along_memory(shown, stack + rows, matrix))
+    return dimshuffle(product, 1, 0, 2) if stack else product
+
+
+def _along_memory(shown: Variable, first: int, matrix: Variable) -> tuple[Variable, Variable]:
+    """An array whose axes from `first` on, and a matrix whose rows, are in the order in which the array lies in memory.
+
+    The matrix is a view of what it shows wherever that lies in the same order.
+    """
+    stack, whole = matrix.ndim - 2, matrix.inputs[0] if isinstance(matrix.op, Reshape) else matrix
+    if sizes(whole)[stack:-1] != sizes(shown)[first:]:
+        return shown, matrix
+    strides, leading, last = _layout(shown).strides, range(stack), whole.ndim - 1
+    order = sorted(range(first, shown.ndim), key=lambda axis: -strides[axis])
+    terms = [axis - first + stack for axis in order]
+    upright = dimshuffle(whole, *leading, last, *terms)
+    if is_contiguous(_layout(upright), sizes(upright)):
+        columns = reshape(upright, (*sizes(matrix)[:stack], sizes(matrix)[-1], sizes(matrix)[-2]))
+        turned = dimshuffle(columns, *leading, stack + 1, stack)
+    else:
+        turned = reshape(dimshuffle(whole, *leading, *terms, last), sizes(matrix))
+    return dimshuffle(shown, *range(first), *order), turned
 
 
 def _of_a_copy(shown: Variable, rows: int, matrix: Variable) -> Variable:
@@ -87,21 +104,34 @@ def _of_a_copy(shown: Variable, rows: int, matrix: Variable) -> Variable:
 
 
 def _with_windows(variable: Variable) -> Variable | None:
-    """A product with windows, or with their transposed, as one that reads them where they lie."""
+    """A product with windows, or with their transposed, or a stack of these, as one that reads them where they lie."""
     a, b = variable.inputs
-    turned = isinstance(a.op, Dimshuffle) and a.op.pattern == (1, 0)
+    stack = variable.ndim - 2
+    turned = isinstance(a.op, Dimshuffle) and a.op.pattern == (*range(stack), stack + 1, stack)
     matrix = a.inputs[0] if turned else a
-    if variable.ndim != 2 or not isinstance(matrix.op, Reshape):
+    if stack > 1 or a.ndim != b.ndim or not isinstance(matrix.op, Reshape):
         return None
-    shown, (height, _) = matrix.inputs[0], sizes(matrix)
-    rows = _axes_of(sizes(shown), height)
-    if rows is None or not FAST.start <= math.prod(sizes(variable)) * sizes(a)[1] < 2**40:
+    shown = matrix.inputs[0]
+    rows = _axes_of(sizes(shown)[stack:], sizes(matrix)[-2])
+    if rows is None or sizes(shown)[:stack] != sizes(b)[:stack]:
         return None
-    return _where_it_lies(shown, rows, b, turned)
+    if not turned:
+        return _where_it_lies(shown, rows, b)
+    first = stack + rows
+    return _where_it_lies(
+        dimshuffle(shown, *range(stack), *range(first, shown.ndim), *range(stack, first)), shown.ndim - first, b
+    )
 
 
 def _is_worth_it(shown: Variable, rows: int, b: Variable) -> bool:
-    """Whether an array is scattered, but most of what a row or a column shows lies in pieces that fill a register."""
+    """Whether an array of a number of rows would have to be copied for a product that is not small."""
+    fits = shown.dtype in (np.float32, np.float64) and rows >= FEWEST_ROWS and sizes(b)[-1] >= FEWEST_COLUMNS
+    worth = rows * math.prod(sizes(b)) >= LEAST_WORK
+    return fits and worth and not is_contiguous(_layout(shown), sizes(shown))
+
+
+def _layout(shown: Variable) -> Layout:
+    """The layout of a variable, whose operands need not have been asked for theirs."""
     views = []
     source = shown
     while is_view(source) and not isinstance(source.op, Reshape):
@@ -110,10 +140,7 @@ def _is_worth_it(shown: Variable, rows: int, b: Variable) -> bool:
     known = {source: Layout(source, contiguous(sizes(source)), 0)}
     for view in reversed(views):
         known[view] = layout_of(view, known)
-    layout, shape = known[shown], sizes(shown)
-    run = max(piece(shape[part], layout.strides[part]) for part in (slice(rows), slice(rows, None)))
-    wide = sizes(b)[1] >= FEWEST_COLUMNS and shown.dtype in (np.float32, np.float64)
-    return wide and run >= REGISTER_BYTES // shown.dtype.itemsize and not is_contiguous(layout, shape)
+    return known[shown]
 
 
 Patches = tuple[Variable, Variable, tuple[int, ...], int, tuple[int, ...]]
@@ -173,9 +200,17 @@ def _as_convolution(variable: Variable, kept: Sequence[tuple[int, int]], multipl
 
 def _flipped(filters: Variable, shape: Sequence[int], taps: Sequence[int], others: Sequence[int]) -> Variable:
     """The matrix of a convolution's filters, a row an output, as that of its gradient's: taps and outputs make the rows."""
-    apart = flip(reshape(filters, (-1, *shape)), [axis + 1 for axis in taps])
+    apart = flip(_with_columns_apart(filters, shape), [axis + 1 for axis in taps])
     turned = dimshuffle(apart, *(axis + 1 for axis in taps), 0, *(axis + 1 for axis in others))
     return reshape(turned, (-1, math.prod(shape[axis] for axis in others)))
+
+
+def _with_columns_apart(matrix: Variable, shape: Sequence[int]) -> Variable:
+    """A matrix with an axis for each of the sizes that its columns are made of; a view of what it was made of, if there is."""
+    match matrix:
+        case Variable(Dimshuffle((1, 0)), (Variable(Reshape(), (whole, *_)),)) if sizes(whole)[:-1] == tuple(shape):
+            return dimshuffle(whole, whole.ndim - 1, *range(whole.ndim - 1))
+    return reshape(matrix, (-1, *shape))
 
 
 def _cut(variable: Variable, cut: Variable, multiply: Product) -> Variable | None:
