@@ -23,6 +23,7 @@ from minigraph.ops.array.shape import Dimshuffle, Reshape, dimshuffle, reshape
 from minigraph.ops.array.windows import Overlap, Windows
 from minigraph.ops.linear.products import MatMul
 from minigraph.rewrite.engine import changed
+from minigraph.rewrite.sink_transposes import sunk
 
 FEWEST_ROWS, FEWEST_COLUMNS, LEAST_WORK = 16, 4, 100_000
 """Of a product, from which on reading a matrix where it lies is faster than copying it."""
@@ -49,11 +50,13 @@ Product = Callable[[Variable, int, Variable], Variable | None]
 
 
 def _transformed(graph: Graph, of_windows: Callable[[Variable], Variable | None], multiply: Product) -> Graph:
-    """The graph with products replaced by `of_windows`, and sums of patches by convolutions."""
+    """The graph with products replaced by `of_windows`, and sums of patches by convolutions; axes go down from these."""
     spread: dict[Variable, Variable] = {}
     """For sums of patches that became convolutions what they were."""
+    moved: set[Variable] = set()
+    """The new variables, some of which show axes of a product in another order."""
 
-    def step(variable: Variable) -> Variable | None:
+    def replaced(variable: Variable) -> Variable | None:
         match variable.op:
             case MatMul():
                 return of_windows(variable)
@@ -64,7 +67,13 @@ def _transformed(graph: Graph, of_windows: Callable[[Variable], Variable | None]
                 return found
             case Index() if variable.inputs[0] in spread:
                 return _cut(spread[variable.inputs[0]], variable, multiply)
-        return None
+        return None if moved.isdisjoint(variable.inputs) else sunk(variable)
+
+    def step(variable: Variable) -> Variable | None:
+        result = replaced(variable)
+        if result is not None:
+            moved.add(result)
+        return result
 
     return changed(graph, step)
 
@@ -100,7 +109,9 @@ def _along_memory(shown: Variable, first: int, matrix: Variable) -> tuple[Variab
 
 def _of_a_copy(shown: Variable, rows: int, matrix: Variable) -> Variable:
     """A product of an array that is copied into a matrix."""
-    return MatMul()(reshape(shown, (math.prod(sizes(shown)[:rows]), sizes(matrix)[0])), matrix)
+    *stack, terms, _ = sizes(matrix)
+    height = math.prod(sizes(shown)[len(stack) : len(stack) + rows])
+    return MatMul()(reshape(shown, (*stack, height, terms)), matrix)
 
 
 def _with_windows(variable: Variable) -> Variable | None:
@@ -159,8 +170,11 @@ def _as_patches(variable: Variable) -> Patches | None:
         return None
     rows, filters = parts.inputs[0].inputs
     shape = sizes(parts)
-    split = _axes_of(shape, sizes(rows)[0])
-    return None if rows.ndim != 2 or split is None else (rows, filters, shape, split, order)
+    stack = rows.ndim - 2
+    split = _axes_of(shape[stack:], sizes(rows)[-2])
+    if split is None or stack > 1 or sizes(rows)[:stack] != shape[:stack] or sizes(filters)[:stack] != shape[:stack]:
+        return None
+    return rows, filters, shape, stack + split, order
 
 
 def _axes_of(shape: Sequence[int], rows: int) -> int | None:
@@ -175,8 +189,8 @@ def _as_convolution(variable: Variable, kept: Sequence[tuple[int, int]], multipl
     if patches is None or set(op.strides) != {1}:
         return None
     rows, filters, shape, split, order = patches
-    slid, taps = [order[axis] for axis in op.axes], order[variable.ndim :]
-    if any(axis >= split for axis in slid) or any(axis < split for axis in taps):
+    slid, taps, stack = [order[axis] for axis in op.axes], order[variable.ndim :], rows.ndim - 2
+    if any(axis not in range(stack, split) for axis in slid) or any(axis < split for axis in taps):
         return None
     wanted, widths = list(shape[:split]), [(0, 0)] * split
     for axis, place, extent in zip(slid, op.axes, op.extents, strict=True):
@@ -185,32 +199,42 @@ def _as_convolution(variable: Variable, kept: Sequence[tuple[int, int]], multipl
         wanted[axis] = stop - start
     if any(width < 0 for pair in widths for width in pair) or math.prod(wanted) > MOST_WORK * math.prod(shape[:split]):
         return None
-    image = pad(reshape(rows, (*shape[:split], -1)), [*widths, (0, 0)])
+    image = pad(_lying(reshape(rows, (*shape[:split], sizes(rows)[-1]))), [*widths, (0, 0)])
     windows = Windows(tuple(slid), op.sizes, op.strides, op.dilations)(image)
     shown = dimshuffle(windows, *range(split), *range(split + 1, windows.ndim), split)
     others = [axis for axis in range(split, len(shape)) if axis not in taps]
     matrix = _flipped(filters, shape[split:], [axis - split for axis in taps], [axis - split for axis in others])
-    product = multiply(shown, split, matrix)
+    product = multiply(shown, split - stack, matrix)
     if product is None:
         return None
-    result = reshape(product, (*wanted, *(shape[axis] for axis in others)))
+    result = _lying(reshape(product, (*wanted, *(shape[axis] for axis in others))))
     places = {axis: k for k, axis in enumerate([*range(split), *others])}
     return dimshuffle(result, *(places[axis] for axis in order[: variable.ndim]))
 
 
+def _lying(variable: Variable) -> Variable:
+    """A variable whose axes are reordered after it was computed, if its operand's are: so that these need not be copied."""
+    result = sunk(variable)
+    return variable if result is None else result
+
+
 def _flipped(filters: Variable, shape: Sequence[int], taps: Sequence[int], others: Sequence[int]) -> Variable:
     """The matrix of a convolution's filters, a row an output, as that of its gradient's: taps and outputs make the rows."""
-    apart = flip(_with_columns_apart(filters, shape), [axis + 1 for axis in taps])
-    turned = dimshuffle(apart, *(axis + 1 for axis in taps), 0, *(axis + 1 for axis in others))
-    return reshape(turned, (-1, math.prod(shape[axis] for axis in others)))
+    apart = _with_columns_apart(filters, shape)
+    stack, first = range(filters.ndim - 2), filters.ndim - 1
+    flipped = flip(apart, [first + axis for axis in taps])
+    turned = dimshuffle(flipped, *stack, *(first + axis for axis in taps), first - 1, *(first + axis for axis in others))
+    return reshape(turned, (*sizes(filters)[:-2], -1, math.prod(shape[axis] for axis in others)))
 
 
 def _with_columns_apart(matrix: Variable, shape: Sequence[int]) -> Variable:
     """A matrix with an axis for each of the sizes that its columns are made of; a view of what it was made of, if there is."""
+    stack = matrix.ndim - 2
     match matrix:
-        case Variable(Dimshuffle((1, 0)), (Variable(Reshape(), (whole, *_)),)) if sizes(whole)[:-1] == tuple(shape):
-            return dimshuffle(whole, whole.ndim - 1, *range(whole.ndim - 1))
-    return reshape(matrix, (-1, *shape))
+        case Variable(Dimshuffle(pattern), (Variable(Reshape(), (whole, *_)),)):
+            if pattern == (*range(stack), stack + 1, stack) and sizes(whole)[stack:-1] == tuple(shape):
+                return dimshuffle(whole, *range(stack), whole.ndim - 1, *range(stack, whole.ndim - 1))
+    return reshape(matrix, (*sizes(matrix)[:-1], *shape))
 
 
 def _cut(variable: Variable, cut: Variable, multiply: Product) -> Variable | None:

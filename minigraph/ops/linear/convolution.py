@@ -148,10 +148,10 @@ def _convolved(
     if groups > 1 == inner and inside and outputs // groups <= MOST_OUTPUTS:
         own = reshape(kernel, (groups, outputs // groups, *sizes))
         return DepthwiseConvolution(strides, dilations, tuple(widths))(given, own)
-    padded = pad(given, [(0, 0), (0, 0), *widths]) if any(map(any, widths)) else given
-    if groups > 1:  # before there are windows, which overlap in memory: reshaped, they would be copied
-        padded = reshape(padded, (shape(padded)[0], groups, inner, *shape(padded)[2:]))
-    places = range(padded.ndim - count, padded.ndim)
+    # groups are told apart before there are windows, which overlap in memory: reshaped, they would be copied
+    image = given if groups == 1 else reshape(given, (shape(given)[0], groups, inner, *shape(given)[2:]))
+    places = range(image.ndim - count, image.ndim)
+    padded = pad(image, [(0, 0)] * places[0] + widths) if any(map(any, widths)) else image
     patches = windows(padded, sizes, places, strides, dilations)
     batch, *lengths = (shape(patches)[axis] for axis in (0, *places))
     # as matrices: a row for each window, what it holds of a group along it, the channel last, so that it is read in one piece
