@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import Any
 
 import numpy as np
 
@@ -69,14 +68,14 @@ def _tile(w: Vectors, rows: int, vectors: int, packed: bool = True) -> str:
     for i, j in cells:
         w.write(f"%sum{i}.{j} = phi {w.vector} [ zeroinitializer, %{before} ], [ %new{i}.{j}, %sum ]")
     if packed:
-        _write_tile(w, rows, vectors)
+        write_tile(w, rows, vectors)
     else:
         _write_part(w, rows, masks)
     return w.function(f"{'tile' if packed else 'line'}{rows}x{vectors}", TILE)
 
 
-def _write_tile(w: Vectors, rows: int, vectors: int) -> None:
-    """Write the sums of a tile to c: in one piece, if all of it is inside."""
+def write_tile(w: Vectors, rows: int, vectors: int) -> None:
+    """Have `w` write the sums of a tile of `rows`, and `vectors` of columns, to c: in one piece, if all of it is inside."""
     tall, wide = w.let(f"icmp sle i64 {rows}, %rows"), w.let(f"icmp sle i64 {vectors * w.lanes}, %columns")
     whole = w.let(f"and i1 {tall}, {wide}")
     for condition, adds in [(w.let(f"icmp ugt i1 {whole}, %more"), False), (w.let(f"and i1 {whole}, %more"), True)]:
@@ -107,44 +106,42 @@ def _write_part(w: Vectors, rows: int, masks: list[str]) -> None:
 
 
 PACK = "ptr noalias %b, i64 %ldb, i64 %depth, i64 %columns, ptr noalias %packed"
-GATHER = "ptr noalias %a, ptr noalias %along, ptr noalias %across, i64 %depth, i64 %columns, ptr noalias %packed"
-"""A matrix whose elements lie where two tables say: that of the term k in column i at a[along[k] + across[i]]."""
 
 
-def _pack_rows(w: Vectors, name: str, width: int, space: int, gathers: bool = False) -> str:
-    """The function that copies a matrix, rows `ldb` apart or gathered, into panels of `width` columns and `space` rows."""
+def pack_rows(w: Vectors, name: str, width: int, space: int) -> str:
+    """The function `name`, by `w`, that copies a matrix, rows `ldb` apart, into panels of `width` columns and `space` rows."""
     offsets = range(0, width, w.lanes)
-    kept = [w.first(str(width), offset) for offset in offsets]
+    kept = [w.first(width, offset) for offset in offsets]
     with w.loop("0", "%depth") as k:
-        row = w.element_at("%a", w.word(w.entry("%along", k))) if gathers else w.at("%b", w.integer("mul", k, "%ldb"))
+        row = w.at("%b", w.integer("mul", k, "%ldb"))
         line = w.at("%packed", w.integer("mul", k, width))
         with w.loop("0", "%columns", str(width)) as column:
             remaining = w.least(w.integer("sub", "%columns", column), width)
-            source = row if gathers else w.at(row, column)
+            source = w.at(row, column)
             target = w.at(line, w.integer("mul", column, space))
             for offset, keep in zip(offsets, kept, strict=True):
-                place = w.entry("%across", w.integer("add", column, offset)) if gathers else w.at(source, offset)
-                mask = w.first(remaining, offset)
-                value = w.gather([source], place, mask)[0] if gathers else w.load(place, mask)
-                w.store(value, w.at(target, offset), keep)
-    return w.function(name, GATHER if gathers else PACK)
+                w.store(w.load(w.at(source, offset), w.first(remaining, offset)), w.at(target, offset), keep)
+    return w.function(name, PACK)
 
 
-def _pack_columns(w: Vectors, name: str, width: int, space: int, gathers: bool = False) -> str:
-    """The function that packs a matrix whose columns lie apart as `_pack_rows` does one of rows: by transposing squares."""
+def pack_columns(w: Vectors, name: str, width: int, space: int) -> str:
+    """The function `name`, by `w`, that packs a matrix whose columns lie apart: by transposing squares.
+
+    width, space: those of `pack_rows`.
+    """
     step = max(one for one in range(1, w.lanes + 1) if width % one == 0)
     with w.loop("0", "%columns", str(step)) as column:
         inside = w.integer("srem", column, width)
         place = w.integer("add", w.integer("mul", w.integer("sub", column, inside), space), inside)
         first = w.at("%packed", place)
-        columns = (_gathered_columns if gathers else _columns_apart)(w, column, step)
-        kept = w.first(str(step))
+        columns = _columns_apart(w, column, step)
+        kept = w.first(step)
         with w.loop("0", "%depth", str(w.lanes)) as k:
             square = columns(k)
             target = w.at(first, w.integer("mul", k, width))
             for i, value in enumerate(_transposed(w, square + ["poison"] * (w.lanes - step))):
                 w.store(value, w.at(target, i * width), kept)
-    return w.function(name, GATHER if gathers else PACK)
+    return w.function(name, PACK)
 
 
 def _columns_apart(w: Vectors, column: str, count: int) -> Callable[[str], list[str]]:
@@ -164,27 +161,6 @@ def _columns_apart(w: Vectors, column: str, count: int) -> Callable[[str], list[
     return loaded
 
 
-def _gathered_columns(w: Vectors, column: str, count: int) -> Callable[[str], list[str]]:
-    """A function that gathers, from a given row on, `count` columns from `column` on; most neighbours lie side by side."""
-    last = w.integer("sub", "%columns", 1)
-    starts = []
-    for i in range(count):
-        entry = w.entry("%across", w.least(w.integer("add", column, i), last))
-        starts.append(w.element_at("%a", w.word(entry)))
-    return lambda k: w.gather(starts, w.entry("%along", k), w.first(w.integer("sub", "%depth", k)))
-
-
-def table_of(offsets: np.ndarray[Any, Any], width: int, lanes: int) -> np.ndarray[Any, Any]:
-    """A table of `offsets`: each doubled, plus 1 where `width` elements from there on, or all that are left, lie side by side.
-
-    It ends in zeros, since code that reads whole registers of `lanes` entries reads beyond the last offset.
-    """
-    breaks = np.flatnonzero(np.diff(offsets) != 1) + 1
-    ends = np.append(breaks, len(offsets))[np.searchsorted(breaks, np.arange(len(offsets)), side="right")]
-    even = ends >= np.minimum(np.arange(len(offsets)) + width, len(offsets))
-    return np.concatenate([2 * offsets + even, np.zeros(ROWS + lanes, np.int64)])
-
-
 def _transposed(w: Vectors, square: list[str]) -> list[str]:
     """The transposed square: interleaving the first with the second half of the vectors, once for each doubling of a size."""
     half = w.lanes // 2
@@ -202,21 +178,24 @@ def _transposed(w: Vectors, square: list[str]) -> list[str]:
 GEMM = "i1 %a.turned, i1 %b.turned, i64 %rows, i64 %columns, i64 %depth, ptr %a, i64 %lda, ptr %b, i64 %ldb, ptr %c, i64 %ldc"
 
 
-def _make_room(w: Vectors, **lengths: int) -> None:
+def make_room(w: Vectors, **lengths: int) -> None:
     """Reserve memory for packed panels of matrices, each of the number of rows or columns in `lengths`."""
     for name, length in lengths.items():
         w.write(f"%packed.{name} = alloca [{length * (DEPTH + w.lanes)} x {w.scalar}], align {REGISTER_BYTES}")
 
 
-def _walk(w: Vectors, name: str) -> None:
+def walk(w: Vectors, name: str) -> None:
     """The strides of the rows and the columns of a matrix that may be given transposed, and whether it is not."""
     w.write(f"%{name}.plain = xor i1 %{name}.turned, true")
     w.write(f"%{name}.row = select i1 %{name}.turned, i64 1, i64 %ld{name}")
     w.write(f"%{name}.column = select i1 %{name}.turned, i64 %ld{name}, i64 1")
 
 
-def _run_either(w: Vectors, stem: str, parameters: str, *arguments: str) -> None:
-    """Pack a matrix, named last in `stem`, by rows or by columns; a panel of the first one holds columns of it."""
+def run_either(w: Vectors, stem: str, parameters: str, *arguments: str) -> None:
+    """Have `w` pack a matrix, named last in `stem`, by rows or by columns; a panel of the first one holds columns of it.
+
+    parameters, arguments: those of both functions.
+    """
     ways = ("rows", "columns") if stem.endswith("a") else ("columns", "rows")
     for given, way in zip(("turned", "plain"), ways, strict=True):
         with w.when(f"%{stem[-1]}.{given}"):
@@ -225,13 +204,13 @@ def _run_either(w: Vectors, stem: str, parameters: str, *arguments: str) -> None
 
 def _product(w: Vectors) -> str:
     """The function gemm: c = a @ b, for row-major matrices, of which a and b may be given transposed."""
-    _make_room(w, a=TALL, b=WIDE * w.lanes)
-    _walk(w, "a")
-    _walk(w, "b")
+    make_room(w, a=TALL, b=WIDE * w.lanes)
+    walk(w, "a")
+    walk(w, "b")
     w.write("%one = icmp eq i64 %rows, 1")
     w.write("%is.line = and i1 %one, %b.plain")
     w.write("%is.block = xor i1 %is.line, true")
-    with _blocks(w) as (block, begin, depth):
+    with blocks(w) as (block, begin, depth):
         more = w.let(f"icmp sgt i64 {block}, 0")
         a = w.at("%a", w.integer("mul", begin, "%a.column"))
         b = w.at("%b", w.integer("mul", begin, "%b.row"))
@@ -243,7 +222,7 @@ def _product(w: Vectors) -> str:
 
 
 @contextmanager
-def _blocks(w: Vectors) -> Iterator[tuple[str, str, str]]:
+def blocks(w: Vectors) -> Iterator[tuple[str, str, str]]:
     """The number of each part of the sums, its first term, and how many terms it has; one part if there are no terms."""
     whole = w.integer("sdiv", w.integer("add", "%depth", DEPTH - 1), DEPTH)
     blocks = w.let(f"select i1 {w.let('icmp eq i64 %depth, 0')}, i64 1, i64 {whole}")
@@ -264,11 +243,11 @@ PACK_ALL = "i1 %b.turned, i64 %columns, i64 %depth, ptr %b, i64 %ldb, ptr %all, 
 
 def _pack_all(w: Vectors) -> str:
     """The function pack_all: the second matrix of a product packed as a whole, `width` columns with those that fill up."""
-    _walk(w, "b")
-    with _blocks(w) as (block, begin, depth):
+    walk(w, "b")
+    with blocks(w) as (block, begin, depth):
         b = w.at("%b", w.integer("mul", begin, "%b.row"))
         target = w.at("%all", w.integer("mul", w.integer("mul", block, "%width"), DEPTH + w.lanes))
-        _run_either(w, "pack_b", PACK, b, "%ldb", depth, "%columns", target)
+        run_either(w, "pack_b", PACK, b, "%ldb", depth, "%columns", target)
     return w.function("pack_all", PACK_ALL)
 
 
@@ -277,9 +256,9 @@ PACKED = "i1 %a.turned, i64 %rows, i64 %columns, i64 %depth, ptr %a, i64 %lda, p
 
 def _packed_product(w: Vectors) -> str:
     """The function gemm_packed: c = a @ b, of which b was packed as a whole, `width` columns with those that fill up."""
-    _make_room(w, a=TALL)
-    _walk(w, "a")
-    with _blocks(w) as (block, begin, depth):
+    make_room(w, a=TALL)
+    walk(w, "a")
+    with blocks(w) as (block, begin, depth):
         more = w.let(f"icmp sgt i64 {block}, 0")
         a = w.at("%a", w.integer("mul", begin, "%a.column"))
         panels = w.at("%all", w.integer("mul", w.integer("mul", block, "%width"), DEPTH + w.lanes))
@@ -289,29 +268,6 @@ def _packed_product(w: Vectors) -> str:
             pack(top, rows)
             _tiles(w, rows, "%columns", depth, w.at("%c", w.integer("mul", top, "%ldc")), more, panels)
     return w.function("gemm_packed", PACKED)
-
-
-SCATTERED = (
-    "i1 %a.turned, i1 %b.turned, i64 %rows, i64 %columns, i64 %depth, ptr %a, ptr %across, ptr %along, ptr %b, i64 %ldb, "
-    "ptr %c, i64 %ldc"
-)
-
-
-def _scattered_product(w: Vectors) -> str:
-    """The function gemm_scattered: c = a @ b, of which the element (i, k) of a lies at a[across[i] + along[k]]."""
-    _make_room(w, a=TALL, b=WIDE * w.lanes)
-    w.write("%a.plain = xor i1 %a.turned, true")
-    _walk(w, "b")
-    with _blocks(w) as (block, begin, depth):
-        more = w.let(f"icmp sgt i64 {block}, 0")
-        b = w.at("%b", w.integer("mul", begin, "%b.row"))
-        along = w.entry("%along", begin)
-
-        def pack(top: str, rows: str) -> None:
-            _run_either(w, "gather_a", GATHER, "%a", along, w.entry("%across", top), depth, rows, "%packed.a")
-
-        _block(w, pack, b, depth, more)
-    return w.function("gemm_scattered", SCATTERED)
 
 
 def _line(w: Vectors, a: str, b: str, depth: str, more: str) -> None:
@@ -332,7 +288,7 @@ def _packing(w: Vectors, a: str, depth: str) -> Pack:
     """The function that packs rows of the first matrix, from `top` on."""
 
     def pack(top: str, rows: str) -> None:
-        _run_either(w, "pack_a", PACK, w.at(a, w.integer("mul", top, "%a.row")), "%lda", depth, rows, "%packed.a")
+        run_either(w, "pack_a", PACK, w.at(a, w.integer("mul", top, "%a.row")), "%lda", depth, rows, "%packed.a")
 
     return pack
 
@@ -345,7 +301,7 @@ def _block(w: Vectors, pack: Pack, b: str, depth: str, more: str) -> None:
         pack(top, rows)
         with w.loop("0", "%columns", str(width)) as left:
             columns = w.least(w.integer("sub", "%columns", left), width)
-            _run_either(w, "pack_b", PACK, w.at(b, w.integer("mul", left, "%b.column")), "%ldb", depth, columns, "%packed.b")
+            run_either(w, "pack_b", PACK, w.at(b, w.integer("mul", left, "%b.column")), "%ldb", depth, columns, "%packed.b")
             _tiles(w, rows, columns, depth, w.at(w.at("%c", w.integer("mul", top, "%ldc")), left), more)
 
 
@@ -384,14 +340,11 @@ def gemm_text(dtype: str) -> str:
     functions = [
         *(_tile(new(), rows, vectors) for rows in (ROWS, FEW) for vectors in (VECTORS, 1)),
         *(_tile(new(), 1, vectors, packed=False) for vectors in (LINE, 1)),
-        _pack_rows(new(), "pack_a_rows", ROWS, space),
-        _pack_columns(new(), "pack_a_columns", ROWS, space),
-        _pack_rows(new(), "pack_b_rows", panel, space),
-        _pack_columns(new(), "pack_b_columns", panel, space),
-        _pack_rows(new(), "gather_a_rows", ROWS, space, gathers=True),
-        _pack_columns(new(), "gather_a_columns", ROWS, space, gathers=True),
+        pack_rows(new(), "pack_a_rows", ROWS, space),
+        pack_columns(new(), "pack_a_columns", ROWS, space),
+        pack_rows(new(), "pack_b_rows", panel, space),
+        pack_columns(new(), "pack_b_columns", panel, space),
         _product(new()),
-        _scattered_product(new()),
         _pack_all(new()),
         _packed_product(new()),
     ]

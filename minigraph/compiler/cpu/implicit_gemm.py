@@ -12,10 +12,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from minigraph.compiler.cpu.products import FAST, has_wide_registers
-from minigraph.compiler.cpu.vectors import REGISTER_BYTES
-from minigraph.compiler.shaped.layout import Layout, contiguous, is_contiguous, is_view, layout_of, piece, sizes
-from minigraph.compiler.shaped.split_reductions import blocks_of_terms
+from minigraph.compiler.cpu.products import reads_scattered
+from minigraph.compiler.shaped.layout import Layout, contiguous, is_contiguous, is_view, layout_of, sizes
 from minigraph.compiler.shaped.target_ops import ScatteredMatMul
 from minigraph.core.graph import Graph, Variable
 from minigraph.ops.array.arranging import flip, pad
@@ -24,18 +22,18 @@ from minigraph.ops.array.indexing import Index, index
 from minigraph.ops.array.shape import Dimshuffle, Reshape, dimshuffle, reshape
 from minigraph.ops.array.windows import Overlap, Windows
 from minigraph.ops.linear.products import MatMul
-from minigraph.ops.reduce.reduction import sum as sum_over
 from minigraph.rewrite.engine import changed
+from minigraph.rewrite.sink_transposes import sunk
 
-FEWEST_COLUMNS = 16
-"""Of the second matrix, from which on packing the first does not take longer than the product."""
+FEWEST_ROWS, FEWEST_COLUMNS, LEAST_WORK = 16, 4, 100_000
+"""Of a product, from which on reading a matrix where it lies is faster than copying it."""
 MOST_WORK = 1.5
 """The most windows that a gradient may have, relative to those of the convolution."""
 
 
 def implicit_gemm(graph: Graph) -> Graph:
     """The graph, all of whose sizes are known, with products of windows that read them where they lie."""
-    if not has_wide_registers() or not any(isinstance(one.op, Windows | Overlap) for one in graph.variables):
+    if not reads_scattered() or not any(isinstance(one.op, Windows | Overlap) for one in graph.variables):
         return graph
     return _transformed(graph, _with_windows, _where_it_lies)
 
@@ -52,11 +50,13 @@ Product = Callable[[Variable, int, Variable], Variable | None]
 
 
 def _transformed(graph: Graph, of_windows: Callable[[Variable], Variable | None], multiply: Product) -> Graph:
-    """The graph with products replaced by `of_windows`, and sums of patches by convolutions."""
+    """The graph with products replaced by `of_windows`, and sums of patches by convolutions; axes go down from these."""
     spread: dict[Variable, Variable] = {}
     """For sums of patches that became convolutions what they were."""
+    moved: set[Variable] = set()
+    """The new variables, some of which show axes of a product in another order."""
 
-    def step(variable: Variable) -> Variable | None:
+    def replaced(variable: Variable) -> Variable | None:
         match variable.op:
             case MatMul():
                 return of_windows(variable)
@@ -67,41 +67,82 @@ def _transformed(graph: Graph, of_windows: Callable[[Variable], Variable | None]
                 return found
             case Index() if variable.inputs[0] in spread:
                 return _cut(spread[variable.inputs[0]], variable, multiply)
-        return None
+        return None if moved.isdisjoint(variable.inputs) else sunk(variable)
+
+    def step(variable: Variable) -> Variable | None:
+        result = replaced(variable)
+        if result is not None:
+            moved.add(result)
+        return result
 
     return changed(graph, step)
 
 
-def _where_it_lies(shown: Variable, rows: int, matrix: Variable, turned: bool = False) -> Variable | None:
+def _where_it_lies(shown: Variable, rows: int, matrix: Variable) -> Variable | None:
     """The product of an array, read where it lies, and a matrix; None if it is not worth it. `rows`: the axes that are rows."""
-    if not _is_worth_it(shown, rows, matrix):
+    stack = matrix.ndim - 2
+    if not _is_worth_it(shown, math.prod(sizes(shown)[stack : stack + rows]), matrix):
         return None
-    parts = blocks_of_terms(sizes(matrix)[0]) if turned else 1
-    product = ScatteredMatMul(rows, turned, parts)(shown, matrix)
-    return sum_over(product, 0) if parts > 1 else product
+    product = ScatteredMatMul(stack, rows)(*_along_memory(shown, stack + rows, matrix))
+    return dimshuffle(product, 1, 0, 2) if stack else product
+
+
+def _along_memory(shown: Variable, first: int, matrix: Variable) -> tuple[Variable, Variable]:
+    """An array whose axes from `first` on, and a matrix whose rows, are in the order in which the array lies in memory.
+
+    The matrix is a view of what it shows wherever that lies in the same order.
+    """
+    stack, whole = matrix.ndim - 2, matrix.inputs[0] if isinstance(matrix.op, Reshape) else matrix
+    if sizes(whole)[stack:-1] != sizes(shown)[first:]:
+        return shown, matrix
+    strides, leading, last = _layout(shown).strides, range(stack), whole.ndim - 1
+    order = sorted(range(first, shown.ndim), key=lambda axis: -strides[axis])
+    terms = [axis - first + stack for axis in order]
+    upright = dimshuffle(whole, *leading, last, *terms)
+    if is_contiguous(_layout(upright), sizes(upright)):
+        columns = reshape(upright, (*sizes(matrix)[:stack], sizes(matrix)[-1], sizes(matrix)[-2]))
+        turned = dimshuffle(columns, *leading, stack + 1, stack)
+    else:
+        turned = reshape(dimshuffle(whole, *leading, *terms, last), sizes(matrix))
+    return dimshuffle(shown, *range(first), *order), turned
 
 
 def _of_a_copy(shown: Variable, rows: int, matrix: Variable) -> Variable:
     """A product of an array that is copied into a matrix."""
-    return MatMul()(reshape(shown, (math.prod(sizes(shown)[:rows]), sizes(matrix)[0])), matrix)
+    *stack, terms, _ = sizes(matrix)
+    height = math.prod(sizes(shown)[len(stack) : len(stack) + rows])
+    return MatMul()(reshape(shown, (*stack, height, terms)), matrix)
 
 
 def _with_windows(variable: Variable) -> Variable | None:
-    """A product with windows, or with their transposed, as one that reads them where they lie."""
+    """A product with windows, or with their transposed, or a stack of these, as one that reads them where they lie."""
     a, b = variable.inputs
-    turned = isinstance(a.op, Dimshuffle) and a.op.pattern == (1, 0)
+    stack = variable.ndim - 2
+    turned = isinstance(a.op, Dimshuffle) and a.op.pattern == (*range(stack), stack + 1, stack)
     matrix = a.inputs[0] if turned else a
-    if variable.ndim != 2 or not isinstance(matrix.op, Reshape):
+    if stack > 1 or a.ndim != b.ndim or not isinstance(matrix.op, Reshape):
         return None
-    shown, (height, _) = matrix.inputs[0], sizes(matrix)
-    rows = _axes_of(sizes(shown), height)
-    if rows is None or not FAST.start <= math.prod(sizes(variable)) * sizes(a)[1] < 2**40:
+    shown = matrix.inputs[0]
+    rows = _axes_of(sizes(shown)[stack:], sizes(matrix)[-2])
+    if rows is None or sizes(shown)[:stack] != sizes(b)[:stack]:
         return None
-    return _where_it_lies(shown, rows, b, turned)
+    if not turned:
+        return _where_it_lies(shown, rows, b)
+    first = stack + rows
+    return _where_it_lies(
+        dimshuffle(shown, *range(stack), *range(first, shown.ndim), *range(stack, first)), shown.ndim - first, b
+    )
 
 
 def _is_worth_it(shown: Variable, rows: int, b: Variable) -> bool:
-    """Whether an array is scattered, but most of what a row or a column shows lies in pieces that fill a register."""
+    """Whether an array of a number of rows would have to be copied for a product that is not small."""
+    fits = shown.dtype in (np.float32, np.float64) and rows >= FEWEST_ROWS and sizes(b)[-1] >= FEWEST_COLUMNS
+    worth = rows * math.prod(sizes(b)) >= LEAST_WORK
+    return fits and worth and not is_contiguous(_layout(shown), sizes(shown))
+
+
+def _layout(shown: Variable) -> Layout:
+    """The layout of a variable, whose operands need not have been asked for theirs."""
     views = []
     source = shown
     while is_view(source) and not isinstance(source.op, Reshape):
@@ -110,10 +151,7 @@ def _is_worth_it(shown: Variable, rows: int, b: Variable) -> bool:
     known = {source: Layout(source, contiguous(sizes(source)), 0)}
     for view in reversed(views):
         known[view] = layout_of(view, known)
-    layout, shape = known[shown], sizes(shown)
-    run = max(piece(shape[part], layout.strides[part]) for part in (slice(rows), slice(rows, None)))
-    wide = sizes(b)[1] >= FEWEST_COLUMNS and shown.dtype in (np.float32, np.float64)
-    return wide and run >= REGISTER_BYTES // shown.dtype.itemsize and not is_contiguous(layout, shape)
+    return known[shown]
 
 
 Patches = tuple[Variable, Variable, tuple[int, ...], int, tuple[int, ...]]
@@ -132,8 +170,11 @@ def _as_patches(variable: Variable) -> Patches | None:
         return None
     rows, filters = parts.inputs[0].inputs
     shape = sizes(parts)
-    split = _axes_of(shape, sizes(rows)[0])
-    return None if rows.ndim != 2 or split is None else (rows, filters, shape, split, order)
+    stack = rows.ndim - 2
+    split = _axes_of(shape[stack:], sizes(rows)[-2])
+    if split is None or stack > 1 or sizes(rows)[:stack] != shape[:stack] or sizes(filters)[:stack] != shape[:stack]:
+        return None
+    return rows, filters, shape, stack + split, order
 
 
 def _axes_of(shape: Sequence[int], rows: int) -> int | None:
@@ -148,8 +189,8 @@ def _as_convolution(variable: Variable, kept: Sequence[tuple[int, int]], multipl
     if patches is None or set(op.strides) != {1}:
         return None
     rows, filters, shape, split, order = patches
-    slid, taps = [order[axis] for axis in op.axes], order[variable.ndim :]
-    if any(axis >= split for axis in slid) or any(axis < split for axis in taps):
+    slid, taps, stack = [order[axis] for axis in op.axes], order[variable.ndim :], rows.ndim - 2
+    if any(axis not in range(stack, split) for axis in slid) or any(axis < split for axis in taps):
         return None
     wanted, widths = list(shape[:split]), [(0, 0)] * split
     for axis, place, extent in zip(slid, op.axes, op.extents, strict=True):
@@ -158,24 +199,42 @@ def _as_convolution(variable: Variable, kept: Sequence[tuple[int, int]], multipl
         wanted[axis] = stop - start
     if any(width < 0 for pair in widths for width in pair) or math.prod(wanted) > MOST_WORK * math.prod(shape[:split]):
         return None
-    image = pad(reshape(rows, (*shape[:split], -1)), [*widths, (0, 0)])
+    image = pad(_lying(reshape(rows, (*shape[:split], sizes(rows)[-1]))), [*widths, (0, 0)])
     windows = Windows(tuple(slid), op.sizes, op.strides, op.dilations)(image)
     shown = dimshuffle(windows, *range(split), *range(split + 1, windows.ndim), split)
     others = [axis for axis in range(split, len(shape)) if axis not in taps]
     matrix = _flipped(filters, shape[split:], [axis - split for axis in taps], [axis - split for axis in others])
-    product = multiply(shown, split, matrix)
+    product = multiply(shown, split - stack, matrix)
     if product is None:
         return None
-    result = reshape(product, (*wanted, *(shape[axis] for axis in others)))
+    result = _lying(reshape(product, (*wanted, *(shape[axis] for axis in others))))
     places = {axis: k for k, axis in enumerate([*range(split), *others])}
     return dimshuffle(result, *(places[axis] for axis in order[: variable.ndim]))
 
 
+def _lying(variable: Variable) -> Variable:
+    """A variable whose axes are reordered after it was computed, if its operand's are: so that these need not be copied."""
+    result = sunk(variable)
+    return variable if result is None else result
+
+
 def _flipped(filters: Variable, shape: Sequence[int], taps: Sequence[int], others: Sequence[int]) -> Variable:
     """The matrix of a convolution's filters, a row an output, as that of its gradient's: taps and outputs make the rows."""
-    apart = flip(reshape(filters, (-1, *shape)), [axis + 1 for axis in taps])
-    turned = dimshuffle(apart, *(axis + 1 for axis in taps), 0, *(axis + 1 for axis in others))
-    return reshape(turned, (-1, math.prod(shape[axis] for axis in others)))
+    apart = _with_columns_apart(filters, shape)
+    stack, first = range(filters.ndim - 2), filters.ndim - 1
+    flipped = flip(apart, [first + axis for axis in taps])
+    turned = dimshuffle(flipped, *stack, *(first + axis for axis in taps), first - 1, *(first + axis for axis in others))
+    return reshape(turned, (*sizes(filters)[:-2], -1, math.prod(shape[axis] for axis in others)))
+
+
+def _with_columns_apart(matrix: Variable, shape: Sequence[int]) -> Variable:
+    """A matrix with an axis for each of the sizes that its columns are made of; a view of what it was made of, if there is."""
+    stack = matrix.ndim - 2
+    match matrix:
+        case Variable(Dimshuffle(pattern), (Variable(Reshape(), (whole, *_)),)):
+            if pattern == (*range(stack), stack + 1, stack) and sizes(whole)[stack:-1] == tuple(shape):
+                return dimshuffle(whole, *range(stack), whole.ndim - 1, *range(stack, whole.ndim - 1))
+    return reshape(matrix, (*sizes(matrix)[:-1], *shape))
 
 
 def _cut(variable: Variable, cut: Variable, multiply: Product) -> Variable | None:

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from minigraph.compiler.cpu.gemm import DEPTH, ROWS, packed_size, table_of
+from minigraph.compiler.cpu.gemm import DEPTH, ROWS, packed_size
 from minigraph.compiler.cpu.products import (
     BLAS,
     OWN,
@@ -29,7 +29,7 @@ from minigraph.compiler.cpu.products import (
 )
 from minigraph.compiler.cpu.runtime import pool
 from minigraph.compiler.cpu.vectors import REGISTER_BYTES
-from minigraph.compiler.shaped.layout import Layout, piece
+from minigraph.compiler.shaped.layout import Layout
 from minigraph.compiler.shaped.target_ops import Packed, PackedMatMul, ScatteredMatMul
 from minigraph.core.graph import Variable
 from minigraph.core.record import Record
@@ -130,23 +130,20 @@ def _scattered(variable: Variable, seen: Seen) -> Call:
     """A product with a matrix that is read where it lies."""
     op, (shown, b) = variable.op, variable.inputs
     assert isinstance(op, ScatteredMatMul)
-    shape, layout = seen.shape(shown), seen.layout(shown)
-    lanes = REGISTER_BYTES // variable.dtype.itemsize
-    offsets = [_offsets(shape[part], layout.strides[part]) for part in (slice(op.rows), slice(op.rows, None))]
-    across, along = offsets[::-1] if op.turned else offsets
-    rows, columns, inner = len(across), seen.shape(b)[1], len(along) // op.parts
-    upright = op.turned == (piece(shape[op.rows :], layout.strides[op.rows :]) >= lanes)  # its columns are in one piece
-    tables = (table_of(across, min(ROWS, lanes) if upright else lanes, lanes), table_of(along, lanes, lanes))
+    shape, layout, columns = seen.shape(shown), seen.layout(shown), seen.shape(b)[-1]
+    first = op.stack + op.rows
+    across, along = [_offsets(shape[part], layout.strides[part]) for part in (slice(op.stack, first), slice(first, None))]
+    rows, inner, height = len(across), len(along), math.prod(shape[: op.stack])
     way, leading = matrix_of(seen.layout(b), seen.shape(b))
-    split = SPLIT_STACK if op.parts > 1 else SPLIT_ROWS if rows >= columns else SPLIT_COLUMNS
-    parts = 1 if rows * columns * len(along) < WORK_OF_PRODUCTS else pool().threads
+    parts = 1 if height * rows * columns * inner < WORK_OF_PRODUCTS else pool().threads
     words = ScatteredWords(
         a_way=PLAIN, b_way=way, rows=rows, columns=columns, inner=inner,
-        a_leading=0, b_leading=leading, c_leading=max(columns, 1),
-        height=op.parts, a_stride=0, b_stride=inner * (leading if way == PLAIN else 1), c_stride=rows * columns, split=split,
-        row_table=tables[0].ctypes.data, column_table=tables[1].ctypes.data, upright=TRANSPOSED if upright else PLAIN,
+        a_leading=0, b_leading=leading, c_leading=height * columns,
+        height=height, a_stride=sum(layout.strides[: op.stack]), b_stride=stack_stride(seen.layout(b), seen.shape(b)),
+        c_stride=columns, split=SPLIT_ROWS if rows >= columns else SPLIT_COLUMNS,
+        row_table=across.ctypes.data, column_table=along.ctypes.data,
     )  # fmt: skip
-    return Call(SCATTERED, words, parts, tables)
+    return Call(SCATTERED, words, parts, (across, along))
 
 
 def matrix_of(layout: Layout, shape: Sequence[int]) -> tuple[int, int]:

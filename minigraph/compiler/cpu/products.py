@@ -11,6 +11,7 @@ from minigraph.compiler.cpu.blas import blas
 from minigraph.compiler.cpu.gemm import ROWS, gemm_text
 from minigraph.compiler.cpu.jit import Code, define, register_bytes
 from minigraph.compiler.cpu.scalar_printer import llvm_type
+from minigraph.compiler.cpu.scattered import scattered_text, tile_rows
 from minigraph.compiler.cpu.vectors import REGISTER_BYTES
 from minigraph.compiler.cpu.words import Pointer, Words, expanded
 from minigraph.core.locks import once
@@ -60,13 +61,10 @@ class PackedWords(ProductWords):
 
 
 class ScatteredWords(ProductWords):
-    """The same for an a whose elements lie where two tables say, whose addresses these are; TRANSPOSED if its columns, not its
-    rows, are in one piece.
-    """
+    """The same for an a whose elements lie where two tables say, whose addresses these are."""
 
     row_table: Pointer
     column_table: Pointer
-    upright: int
 
 
 class PackWords(Words):
@@ -158,14 +156,10 @@ _OWN = """  call void @gemm(i1 %a.transposed, i1 %b.transposed, i64 %m, i64 %n, 
 _PACKED = """  call void @gemm_packed(i1 %a.transposed, i64 %m, i64 %n, i64 %inner, ptr %a, i64 %a_leading, ptr %b, i64 %width,
     ptr %c, i64 %c_leading)"""
 
-_SCATTERED = """  %scattered.turned = icmp eq i64 %upright, TRANSPOSED
-  %scattered.shift = select i1 %split.rows, i64 %from, i64 0
+_SCATTERED = """  %scattered.shift = select i1 %split.rows, i64 %from, i64 0
   %scattered.rows = getelementptr i64, ptr %row_table, i64 %scattered.shift
-  %scattered.step = mul i64 %s, %inner
-  %scattered.columns = getelementptr i64, ptr %column_table, i64 %scattered.step
-  call void @gemm_scattered(i1 %scattered.turned, i1 %b.transposed, i64 %m, i64 %n, i64 %inner, ptr %a,
-    ptr %scattered.rows, ptr %scattered.columns, ptr %b, i64 %b_leading, ptr %c, i64 %c_leading)"""
-"""A stack of these is one matrix whose terms are split."""
+  call void @gemm_scattered(i1 %b.transposed, i64 %m, i64 %n, i64 %inner, ptr %a, ptr %scattered.rows, ptr %column_table,
+    ptr %b, i64 %b_leading, ptr %c, i64 %c_leading)"""
 
 _PACK = """
 define i32 @pack(ptr %bases, ptr %words, i64 %part, i64 %parts) {
@@ -249,6 +243,11 @@ def has_wide_registers() -> bool:
     return register_bytes() == REGISTER_BYTES
 
 
+def reads_scattered() -> bool:
+    """Whether the processor has registers for products that read a matrix where it lies."""
+    return register_bytes() >= 32
+
+
 def is_own(rows: int, columns: int, depth: int, turned: bool) -> bool:
     """Whether a product of `rows` x `depth` and `depth` x `columns`, the second `turned` if it is given transposed, is ours."""
     fast = rows == 1 or rows * columns * depth in (FAST_TURNED if turned else FAST)
@@ -280,7 +279,9 @@ def product_kernel(dtype: np.dtype[Any], kind: str) -> int:
             address = library.address(f"{'s' if dtype.itemsize == 4 else 'd'}{function}")
             define(f"minigraph_{llvm_type(dtype)}_{function}", address)
         return _blas_code(dtype).address({BLAS: "product", VECTOR: "vector"}[kind])
-    names = {OWN: "product", PACKED: "packed", PACK: "pack", SCATTERED: "scattered"}
+    if kind == SCATTERED:
+        return _scattered_code(dtype).address("product")
+    names = {OWN: "product", PACKED: "packed", PACK: "pack"}
     return _own_code(dtype).address(names[kind])
 
 
@@ -305,10 +306,16 @@ def _own_code(dtype: np.dtype[Any]) -> Code:
         gemm_text(dtype.name),
         _text(_PRODUCT, ProductWords, _OWN),
         _text(_PRODUCT, PackedWords, _PACKED).replace("@product", "@packed"),
-        _text(_PRODUCT, ScatteredWords, _SCATTERED).replace("@product", "@scattered"),
         _text(_PACK, PackWords),
     ]
     return Code("\n".join(parts).replace("FLOAT", llvm_type(dtype)), as_written=True)
+
+
+@once
+def _scattered_code(dtype: np.dtype[Any]) -> Code:
+    """The kernel that computes products of a matrix that is read where it lies."""
+    product = _text(_PRODUCT.replace("UNIT_ROWS", str(tile_rows())), ScatteredWords, _SCATTERED)
+    return Code("\n".join([scattered_text(dtype.name), product.replace("FLOAT", llvm_type(dtype))]), as_written=True)
 
 
 def _text(kernel: str, kind: type[Words], call: str = "") -> str:

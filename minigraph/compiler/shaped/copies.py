@@ -66,7 +66,7 @@ class _Copies:
             case MatMul() | IntegerMatMul():
                 return [self._multipliable(one, sizes(variable)[:-2]) for one in operands]
             case ScatteredMatMul():
-                return self._in_memory(operands[0]), self._multipliable(operands[1], ())
+                return self._in_memory(operands[0]), self._multipliable(operands[1], sizes(operands[1])[:-2])
             case Packed() | PackedMatMul():
                 return self._multipliable(operands[0], ()), *operands[1:]
             case _ if op.runs:

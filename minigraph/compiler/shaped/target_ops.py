@@ -56,16 +56,15 @@ class PackedMatMul(TargetProduct):
 
 
 class ScatteredMatMul(TargetProduct):
-    """The product of an array, the first `rows` axes of which make rows, the others columns, and a matrix; `turned`: of the
-    transposed array. The sums of a turned product are left in a stack of `parts` parts.
+    """The product of a stack of arrays and one of matrices, given the number of axes of the stack, 0 or 1, and of rows.
+
+    The axes of an array are those of `rows`, the rest its columns. The rows of the result come before the stack.
     """
 
+    stack: int
     rows: int
-    turned: bool
-    parts: int
 
     def infer(self, *types: TensorType) -> TensorType:
         shown, matrix = types
-        height = math.prod(size or 0 for size in (shown.shape[self.rows :] if self.turned else shown.shape[: self.rows]))
-        stack = (self.parts,) if self.parts > 1 else ()
-        return TensorType(shown.dtype, (*stack, height, matrix.shape[1]))
+        height = math.prod(size or 0 for size in shown.shape[self.stack : self.stack + self.rows])
+        return TensorType(shown.dtype, (height, *matrix.shape[: self.stack], matrix.shape[-1]))

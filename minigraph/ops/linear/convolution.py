@@ -148,9 +148,12 @@ def _convolved(
     if groups > 1 == inner and inside and outputs // groups <= MOST_OUTPUTS:
         own = reshape(kernel, (groups, outputs // groups, *sizes))
         return DepthwiseConvolution(strides, dilations, tuple(widths))(given, own)
-    padded = pad(given, [(0, 0), (0, 0), *widths]) if any(map(any, widths)) else given
-    patches = windows(padded, sizes, spatial, strides, dilations)
-    batch, _, *lengths = shape(patches)[: count + 2]
+    # groups are told apart before there are windows, which overlap in memory: reshaped, they would be copied
+    image = given if groups == 1 else reshape(given, (shape(given)[0], groups, inner, *shape(given)[2:]))
+    places = range(image.ndim - count, image.ndim)
+    padded = pad(image, [(0, 0)] * places[0] + widths) if any(map(any, widths)) else image
+    patches = windows(padded, sizes, places, strides, dilations)
+    batch, *lengths = (shape(patches)[axis] for axis in (0, *places))
     # as matrices: a row for each window, what it holds of a group along it, the channel last, so that it is read in one piece
     within = list(range(count + 2, 2 * count + 2))
     terms = math.prod(sizes) * inner
@@ -159,8 +162,7 @@ def _convolved(
         matrix = reshape(dimshuffle(kernel, *spatial, 1, 0), (terms, outputs))
         flat = matmul(rows, matrix)
     else:
-        split = reshape(patches, (batch, groups, inner, *lengths, *sizes))
-        turned = dimshuffle(split, 1, 0, *(one + 1 for one in spatial), *(one + 1 for one in within), 2)
+        turned = dimshuffle(patches, 1, 0, *places, *(one + 1 for one in within), 2)
         rows = reshape(turned, (groups, _product([batch, *lengths]), terms))
         own = reshape(kernel, (groups, outputs // groups, inner, *sizes))
         matrix = reshape(dimshuffle(own, 0, *(one + 1 for one in spatial), 2, 1), (groups, terms, outputs // groups))

@@ -12,24 +12,23 @@ if not jit.is_available():
     pytest.skip("llvmlite is not installed", allow_module_level=True)
 
 from minigraph.compiler.cpu import implicit_gemm as scattered
-from minigraph.compiler.cpu.gemm import table_of
 from minigraph.compiler.cpu.implicit_gemm import implicit_gemm
-from minigraph.compiler.cpu.products import has_wide_registers
+from minigraph.compiler.cpu.products import reads_scattered
 from minigraph.compiler.shaped.target_ops import ScatteredMatMul
 from minigraph.core.graph import Graph
 from minigraph.ops.array.windows import Overlap
 
 pytestmark = [
     pytest.mark.shipped_code,
-    pytest.mark.skipif(not has_wide_registers(), reason="products of our own need AVX-512"),
+    pytest.mark.skipif(not reads_scattered(), reason="products of our own need AVX2"),
 ]
 
 
 @pytest.fixture
 def of_any_size(monkeypatch):
     """Windows are read where they lie even where that takes longer."""
-    monkeypatch.setattr(scattered, "FAST", range(1, 2))
-    monkeypatch.setattr(scattered, "FEWEST_COLUMNS", 1)
+    for bound in ("FEWEST_ROWS", "FEWEST_COLUMNS", "LEAST_WORK"):
+        monkeypatch.setattr(scattered, bound, 1)
     monkeypatch.setattr(scattered, "MOST_WORK", 100)
 
 
@@ -40,14 +39,16 @@ def random_convolution(seed):
     dtype = ("float32", "float64")[seed % 2]
     sizes, dilation = rng.integers(1, 4, dims), rng.integers(1, 3, dims)
     lengths = (sizes - 1) * dilation + rng.integers(1, 7, dims)
-    channels, outputs = int(rng.integers(1, 40)), int(rng.integers(1, 40))
+    groups = int(rng.integers(1, 5)) if rng.random() < 0.3 else 1
+    channels, outputs = groups * int(rng.integers(1, 40 // groups)), groups * int(rng.integers(1, 40 // groups))
     options = {
         "stride": tuple(map(int, rng.integers(1, 3, dims))) if rng.random() < 0.3 else 1,
         "padding": tuple((int(a), int(b)) for a, b in rng.integers(0, 3, (dims, 2))) if rng.random() < 0.7 else "valid",
         "dilation": tuple(map(int, dilation)),
+        "groups": groups,
     }
     x = rng.normal(size=(int(rng.integers(1, 5)), channels, *lengths)).astype(dtype)
-    w = rng.normal(size=(outputs, channels, *sizes)).astype(dtype)
+    w = rng.normal(size=(outputs, channels // groups, *sizes)).astype(dtype)
     return getattr(mg, f"conv{dims}d"), options, x, w
 
 
@@ -98,7 +99,7 @@ def network(size, channels, outputs):
 
 def test_no_windows_are_copied_and_no_patches_added_between_convolutions():
     source = network(16, 1, 32).source()
-    assert source.count("ScatteredMatMul") == 3  # the second one forward, and both of its gradients
+    assert source.count("ScatteredMatMul") == 4  # both forward, and both gradients of the second one
     assert "Overlap" not in source
 
 
@@ -119,8 +120,20 @@ def test_what_follows_a_convolution_is_one_kernel_with_the_pooling():
     assert source.count(": Assign") == 3  # x in zeros, and zeros around what is pooled
 
 
-def test_few_channels_are_copied_as_before():
-    assert "ScatteredMatMul" not in network(16, 1, 4).source()
+def test_few_outputs_are_columns_of_a_copy():
+    assert "ScatteredMatMul" not in network(16, 1, 2).source()
+
+
+@pytest.mark.parametrize("outputs", [8, 20, 32])
+def test_groups_are_a_stack_whose_windows_are_not_copied(outputs):
+    x, w = mg.tensor4("x", shape=(2, 4 * 8, 12, 12)), mg.tensor4("w", shape=(4 * outputs, 8, 3, 3))
+    y = mg.conv2d(x, w, padding=1, groups=4)
+    wanted = [y, mg.grad(mg.square(y).sum(), w)]
+    f = mg.function([x, w], wanted, backend="native")
+    given = [np.random.default_rng(0).normal(size=one.type.shape).astype("float32") for one in (x, w)]
+    for one, other in zip(f(*given), mg.function([x, w], wanted, backend="numpy")(*given), strict=True):
+        np.testing.assert_allclose(one, other, 1e-4, 1e-3)
+    assert f.source().count("ScatteredMatMul") == 2
 
 
 def test_only_the_part_that_is_kept_of_a_gradient_is_computed(of_any_size):
@@ -136,16 +149,3 @@ def test_only_the_part_that_is_kept_of_a_gradient_is_computed(of_any_size):
         given = [rng.normal(size=one.type.shape).astype("float32") for one in (patches, filters)]
         found, expected = (mg.function([patches, filters], wanted, backend=backend)(*given) for backend in ("native", "numpy"))
         np.testing.assert_allclose(found, expected, 1e-3, 1e-4)
-
-
-def test_tables_say_what_lies_side_by_side():
-    rng = np.random.default_rng(0)
-    for _ in range(50):
-        offsets = np.concatenate([start + np.arange(rng.integers(1, 9)) for start in rng.integers(-50, 50, 6)])
-        width, lanes = int(rng.integers(1, 9)), 8
-        table = table_of(offsets, width, lanes)
-        assert len(table) >= len(offsets) + lanes
-        for k, offset in enumerate(offsets):
-            following = offsets[k : k + width]
-            assert table[k] >> 1 == offset
-            assert table[k] & 1 == np.array_equal(following, offset + np.arange(len(following)))

@@ -101,22 +101,22 @@ def test_prepack(monkeypatch):
     assert nothing(prepack.prepack, static(graph([x], squares), (5, 8, 8)))
 
 
-def convolution(channels):
+def convolution(outputs):
     """A convolution of images whose channels lie last in memory."""
-    images, filters = tensor("images", None, 12, 12, channels), tensor("filters", 16, channels, 3, 3)
+    images, filters = tensor("images", None, 12, 12, 32), tensor("filters", outputs, 32, 3, 3)
     y = mg.conv2d(images.transpose(0, 3, 1, 2), filters)
-    return static(graph([images, filters], y), (8, 12, 12, channels), (16, channels, 3, 3))
+    return static(graph([images, filters], y), (8, 12, 12, 32), (outputs, 32, 3, 3))
 
 
 def test_implicit_gemm(monkeypatch):
-    monkeypatch.setattr(implicit_gemm, "has_wide_registers", lambda: True)
-    assert_golden("implicit_gemm", change(implicit_gemm.implicit_gemm, convolution(32)))
+    monkeypatch.setattr(implicit_gemm, "reads_scattered", lambda: True)
+    assert_golden("implicit_gemm", change(implicit_gemm.implicit_gemm, convolution(16)))
     assert nothing(implicit_gemm.implicit_gemm, convolution(3))
-    images, filters = tensor("images", None, 32, 12, 12), tensor("filters", 16, 32, 3, 3)
-    scattered = static(graph([images, filters], mg.conv2d(images, filters)), (8, 32, 12, 12), (16, 32, 3, 3))
-    assert nothing(implicit_gemm.implicit_gemm, scattered)
-    monkeypatch.setattr(implicit_gemm, "has_wide_registers", lambda: False)
-    assert nothing(implicit_gemm.implicit_gemm, convolution(32))
+    images, filters = tensor("images", None, 32, 12, 12), tensor("filters", 32, 8, 3, 3)
+    grouped = static(graph([images, filters], mg.conv2d(images, filters, groups=4)), (8, 32, 12, 12), (32, 8, 3, 3))
+    assert_golden("implicit_gemm_groups", change(implicit_gemm.implicit_gemm, grouped))
+    monkeypatch.setattr(implicit_gemm, "reads_scattered", lambda: False)
+    assert nothing(implicit_gemm.implicit_gemm, convolution(16))
 
 
 def test_convolve_patches():
