@@ -11,6 +11,7 @@ import numpy as np
 from minigraph.compiler.cpu.gemm import DEPTH, ROWS, packed_size, table_of
 from minigraph.compiler.cpu.products import (
     BLAS,
+    FEW,
     OWN,
     PACK,
     PACKED,
@@ -38,6 +39,8 @@ SMALL_MATRIX = 2**20
 """Bytes of a matrix that a core's cache holds while it is multiplied by."""
 CALL_WORDS = ScatteredWords.count()
 """The most words of a call after its places."""
+FEW_ROWS, MANY_COLUMNS = 8, 64
+"""The most rows, and the least number of columns, of products for which the matrix is read where it lies."""
 LARGE_MATRIX = 100_000
 """Elements of a matrix that all threads read for a product with a row or a column."""
 WORK_OF_PRODUCTS = 500_000
@@ -94,8 +97,14 @@ def _plain(variable: Variable, seen: Seen) -> Call:
     )  # fmt: skip
     if variable.dtype.kind != "f":
         return Call(OWN, words, parts)
-    if 1 in (rows, columns) and inner:
-        return Call(VECTOR, words, 1 if height * inner * rows * columns < LARGE_MATRIX else pool().threads)
+    is_vector = 1 in (rows, columns) and inner
+    if is_vector:
+        parts = 1 if height * inner * rows * columns < LARGE_MATRIX else pool().threads
+    few, many, lies = (1, rows, first[0] == TRANSPOSED) if columns == 1 else (rows, columns, second[0] == PLAIN)
+    if few <= FEW_ROWS and many >= MANY_COLUMNS and lies:
+        return Call(FEW, words, parts)
+    if is_vector:
+        return Call(VECTOR, words, parts)
     return Call(OWN if is_own(rows, columns, inner, second[0] == TRANSPOSED) else BLAS, words, parts)
 
 

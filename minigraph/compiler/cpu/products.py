@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from minigraph.compiler.cpu.blas import blas
+from minigraph.compiler.cpu.few_rows import few_rows_text
 from minigraph.compiler.cpu.gemm import ROWS, gemm_text
 from minigraph.compiler.cpu.jit import Code, define, register_bytes
 from minigraph.compiler.cpu.scalar_printer import llvm_type
@@ -24,8 +25,8 @@ FAST_TURNED = range(150_000, FAST.stop)
 NARROW = 32
 """Columns below which OpenBLAS is the faster one, whatever the work."""
 
-BLOCK = 512
-"""The results of a product with a row or a column that are computed together."""
+BLOCK = 64
+"""The results of a product with a row or a column that OpenBLAS computes together."""
 
 PLAIN, TRANSPOSED = 111, 112
 """The ways in which a matrix is given, in BLAS' own numbers."""
@@ -204,6 +205,18 @@ _VECTOR = """  %is.column = icmp eq i64 %columns, 1
   call void @in_blocks(i1 %matrix.turned, i64 %results, i64 %inner, ptr %matrix, i64 %leading, ptr %vector, i64 %step,
     ptr %c)"""
 
+_FEW = """  %is.column = icmp eq i64 %columns, 1
+  %few.turned = select i1 %is.column, i1 %b.plain, i1 %a.transposed
+  %few = select i1 %is.column, ptr %b, ptr %a
+  %few.leading = select i1 %is.column, i64 %b_leading, i64 %a_leading
+  %matrix = select i1 %is.column, ptr %a, ptr %b
+  %leading = select i1 %is.column, i64 %a_leading, i64 %b_leading
+  %few.rows = select i1 %is.column, i64 1, i64 %m
+  %results = select i1 %is.column, i64 %m, i64 %n
+  call void @few_rows(i1 %few.turned, i64 %few.rows, i64 %results, i64 %inner, ptr %few, i64 %few.leading,
+    ptr %matrix, i64 %leading, ptr %c, i64 %c_leading)"""
+"""A column of results is the row of the transposed matrices in the other order."""
+
 _IN_BLOCKS = """
 declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)
 declare void @minigraph_FLOAT_gemv(i32, i32, i32, i32, FLOAT, ptr, i32, ptr, i32, FLOAT, ptr, i32)
@@ -261,9 +274,10 @@ def is_worth_packing(rows: int, columns: int, depth: int, times: int) -> bool:
     return has_wide_registers() and times > 1 and rows >= ROWS and columns >= NARROW and FAST_TURNED.start <= work < FAST.stop
 
 
-OWN, BLAS, VECTOR, PACKED, PACK, SCATTERED = "own", "blas", "vector", "packed", "pack", "scattered"
-"""Who computes a product: functions of our own; OpenBLAS, or its functions for one row or column; the first from a packed
-matrix, and what packs that; or the first from a matrix whose elements lie where two tables say.
+OWN, BLAS, VECTOR, FEW, PACKED, PACK, SCATTERED = "own", "blas", "vector", "few", "packed", "pack", "scattered"
+"""Who computes a product: functions of our own; OpenBLAS, or its functions for one row or column; our own for a few rows by a
+matrix that is not transposed, or by a transposed one for a column; the first from a packed matrix, and what packs that; or the
+first from a matrix whose elements lie where two tables say.
 """
 
 
@@ -280,6 +294,8 @@ def product_kernel(dtype: np.dtype[Any], kind: str) -> int:
             address = library.address(f"{'s' if dtype.itemsize == 4 else 'd'}{function}")
             define(f"minigraph_{llvm_type(dtype)}_{function}", address)
         return _blas_code(dtype).address({BLAS: "product", VECTOR: "vector"}[kind])
+    if kind == FEW:
+        return _few_code(dtype).address("product")
     names = {OWN: "product", PACKED: "packed", PACK: "pack", SCATTERED: "scattered"}
     return _own_code(dtype).address(names[kind])
 
@@ -296,6 +312,13 @@ def _blas_code(dtype: np.dtype[Any]) -> Code:
     ]
     text = "\n".join(parts).replace("FLOAT", llvm_type(dtype)).replace("ITEM", str(dtype.itemsize))
     return Code(text, as_written=True)
+
+
+@once
+def _few_code(dtype: np.dtype[Any]) -> Code:
+    """The kernel that computes products of a few rows."""
+    text = _text(_PRODUCT, ProductWords, _FEW).replace("FLOAT", llvm_type(dtype))
+    return Code(few_rows_text(dtype.name) + "\n" + text, as_written=True)
 
 
 @once

@@ -12,12 +12,12 @@ REGISTER_BYTES = 64
 
 
 class Vectors(LLVMWriter):
-    """The text of a function on vectors of one dtype that fill a register."""
+    """The text of a function on vectors of one dtype that fill a register of some bytes."""
 
-    def __init__(self, dtype: DType) -> None:
+    def __init__(self, dtype: DType, register: int = REGISTER_BYTES) -> None:
         super().__init__()
         self.item = dtype.itemsize
-        self.lanes = REGISTER_BYTES // dtype.itemsize
+        self.lanes = register // dtype.itemsize
         self.scalar = llvm_type(dtype)
         self.vector, self.mask = f"<{self.lanes} x {self.scalar}>", f"<{self.lanes} x i1>"
         self.is_float = dtype.kind == "f"

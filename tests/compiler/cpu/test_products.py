@@ -128,12 +128,37 @@ def test_products_with_a_row_or_a_column_in_any_number_of_parts(dtype, sizes, he
             np.testing.assert_array_equal(multiply(a, b, products.VECTOR, parts, split), whole)
 
 
-def test_products_with_a_row_or_a_column_keep_nan_and_infinity():
+FEW = [(1, 700, 300), (900, 1, 33), (1, 64, 8), (2, 70, 7), (3, 2100, 9), (7, 65, 6), (8, 5000, 4), (11, 90, 40), (3, 80, 1)]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("sizes", FEW)
+@pytest.mark.parametrize("height", [None, 3])
+def test_products_of_a_few_rows_in_any_number_of_parts(dtype, sizes, height):
+    rng = np.random.default_rng(11)
+    rows, columns, depth = sizes
+    stack = () if height is None else (height,)
+    few, lying = matrix(rng, min(rows, 11), depth, dtype, height), rng.normal(size=(*stack, depth, max(rows, columns) + 3))
+    lying = lying.astype(dtype)[..., :-3]
+    a, b = (lying.mT, few[..., :1, :].mT) if columns == 1 else (few, lying)
+    split = 0 if height else 1 if columns == 1 else 2
+    whole = multiply(a, b, products.FEW, 1, split)
+    tolerance = 4 * np.finfo(dtype).eps * (np.abs(a).astype(float) @ np.abs(b).astype(float))
+    assert (np.abs(whole - a.astype(float) @ b.astype(float)) <= tolerance * np.sqrt(depth)).all()
+    for parts in (2, 5):
+        np.testing.assert_array_equal(multiply(a, b, products.FEW, parts, split), whole)
+
+
+@pytest.mark.parametrize("kind", [products.VECTOR, products.FEW])
+def test_products_with_a_row_or_a_column_keep_nan_and_infinity(kind):
     a, b = np.zeros((70, 50), "float32"), np.zeros((50, 1), "float32")
     a[3, 7], a[60, 0], b[49] = np.nan, np.inf, 1
     with np.errstate(invalid="ignore"):
-        np.testing.assert_array_equal(multiply(a, b, products.VECTOR, 2, 1), a @ b)
-        np.testing.assert_array_equal(multiply(b.T.copy(), a.T.copy(), products.VECTOR, 2, 2), b.T @ a.T)
+        np.testing.assert_array_equal(multiply(a.T.copy().T, b, kind, 2, 1), a @ b)
+        np.testing.assert_array_equal(multiply(b.T.copy(), a.T.copy(), kind, 2, 2), b.T @ a.T)
+
+
+def test_a_product_of_a_column_without_terms_is_zero():
     nothing, column = np.zeros((5, 1), "float32")[:, :0], np.zeros((0, 1), "float32")
     x, y = mg.fmatrix("x"), mg.fmatrix("y")
     np.testing.assert_array_equal(native([x, y], x @ y)(nothing, column), np.zeros((5, 1)))
