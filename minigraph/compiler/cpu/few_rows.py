@@ -6,7 +6,7 @@ that stay in the first cache. Each element is summed in one order, wherever a st
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 
 import numpy as np
@@ -16,9 +16,9 @@ from minigraph.compiler.cpu.vectors import Vectors
 
 STRIP_BYTES = 8192
 """The bytes of a row of the matrix that are gone through together, in short pieces of which memory is read more slowly."""
-WAYS = (((1, 1), (1,), (8, 1)), ((2, 1 << 62), (4, 2, 1), (4, 1)))
-"""For numbers of rows of the result, from the least to the most: those that are computed together, then of those that are left
-over; and the rows of the matrix that are read side by side.
+WAYS = (((1, 1), ((8, (1,)), (1, (1,)))), ((2, 1 << 62), ((4, (4, 2, 1)), (1, (1,)))))
+"""For numbers of rows of the result, from the least to the most: the rows of the matrix that are read side by side, then of
+what is left over; and with each, the rows of the result that are computed together, then of what is left over.
 """
 
 STRIP = "ptr noalias %a, i64 %a.row, i64 %a.column, ptr noalias %b, i64 %ldb, ptr noalias %c, i64 %ldc, i64 %columns"
@@ -72,16 +72,17 @@ def _product(w: Vectors) -> str:
         with w.loop("0", "%rows") as row:
             place, size = w.at(c, w.integer("mul", row, "%ldc")), w.integer("mul", columns, w.item)
             w.write(f"call void @llvm.memset.p0.i64(ptr {place}, i8 0, i64 {size}, i1 false)")
-        for (least, most), heights, terms in WAYS:
+        for (least, most), steps in WAYS:
             fits = w.let(f"icmp sge i64 %rows, {least}"), w.let(f"icmp sle i64 %rows, {most}")
             with w.when(w.let("and i1 {}, {}".format(*fits))):
-                _strips(w, heights, terms, columns, b, c)
+                _strips(w, steps, columns, b, c)
     return w.function("few_rows", FEW)
 
 
-def _strips(w: Vectors, heights: tuple[int, ...], terms: tuple[int, ...], columns: str, b: str, c: str) -> None:
+def _strips(w: Vectors, steps: tuple[tuple[int, tuple[int, ...]], ...], columns: str, b: str, c: str) -> None:
     """All terms of a strip, some at a time, of each of which some rows are computed at a time."""
-    for count, (k_from, k_to) in zip(terms, _in_steps(w, "%depth", terms), strict=True):
+    ranges = _in_steps(w, "%depth", [count for count, _ in steps])
+    for (count, heights), (k_from, k_to) in zip(steps, ranges, strict=True):
         with w.loop(k_from, k_to, str(count)) as k:
             line, factors = w.at(b, w.integer("mul", k, "%ldb")), w.at("%a", w.integer("mul", k, "%a.column"))
             for height, (i_from, i_to) in zip(heights, _in_steps(w, "%rows", heights), strict=True):
@@ -92,7 +93,7 @@ def _strips(w: Vectors, heights: tuple[int, ...], terms: tuple[int, ...], column
                     w.run(f"strip{height}x{count}", STRIP, *given)
 
 
-def _in_steps(w: Vectors, length: str, steps: tuple[int, ...]) -> Iterator[tuple[str, str]]:
+def _in_steps(w: Vectors, length: str, steps: Sequence[int]) -> Iterator[tuple[str, str]]:
     """The range of a length that is gone through in each of some steps, of which each divides the one before it."""
     begin = "0"
     for step in steps:
@@ -103,10 +104,10 @@ def _in_steps(w: Vectors, length: str, steps: tuple[int, ...]) -> Iterator[tuple
 
 @cache
 def few_rows_text(dtype: str) -> str:
-    """The IR of few_rows(a is transposed, rows, columns, depth, a, lda, b, ldb, c, ldc) for a dtype."""
+    """The IR of few_rows(a is transposed, rows, columns, depth, a, lda, b, ldb, c, ldc) for a dtype, but for `intrinsics`."""
 
     def new() -> Vectors:
         return Vectors(np.dtype(dtype), register_bytes())
 
-    kinds = dict.fromkeys((height, count) for _, heights, terms in WAYS for height in heights for count in terms)
-    return "\n".join([*new().intrinsics(), MEMSET, *(_strip(new(), *kind) for kind in kinds), _product(new())])
+    kinds = dict.fromkeys((height, count) for _, steps in WAYS for count, heights in steps for height in heights)
+    return "\n".join([MEMSET, *(_strip(new(), *kind) for kind in kinds), _product(new())])

@@ -25,8 +25,10 @@ UPPER, LOWER_HALF = 121, 122
 PLAIN, TRANSPOSED = 111, 112
 """The words of BLAS."""
 
-SMALL = 64
-"""The most rows of matrices that NumPy factorizes as fast, of which it may get many at once."""
+SMALL, LARGE = 64, 400
+"""The most rows of matrices that NumPy factorizes as fast, of which it may get many at once; and the least that are worth the
+threads of its library.
+"""
 WORKSPACE = 64
 """The columns of memory that the inverse of a matrix is computed in."""
 
@@ -68,6 +70,12 @@ def _number(value: int) -> Any:
 def _letter(dtype: np.dtype[Any]) -> str:
     """The letter with which names of functions on a dtype begin."""
     return "s" if dtype == np.float32 else "d"
+
+
+def _are_middling(a: Array) -> bool:
+    """Whether matrices have as many rows as one thread of our library factorizes faster than NumPy."""
+    rows: int = a.shape[-1]
+    return SMALL < rows < LARGE
 
 
 def _checked(good: bool, message: str = SINGULAR) -> None:
@@ -129,7 +137,7 @@ def _solve(library: Blas, a: Array, b: Array) -> Array:
         result = np.empty(b.shape, b.dtype)
         _checked(compute_systems(SOLVE, a, b, result))
         return result
-    if a.shape[-1] <= SMALL or not b.size:
+    if not _are_middling(a) or not b.size:
         return np.linalg.solve(a, b)
     solutions = np.array(b.mT, order="C")
     rows, columns = b.shape[-2:]
@@ -149,9 +157,9 @@ def _inverse(library: Blas, a: Array) -> Array:
         result = np.empty(a.shape, a.dtype)
         _checked(compute_systems(SOLVE, a, np.broadcast_to(np.eye(a.shape[-1], dtype=a.dtype), a.shape), result))
         return result
-    rows = a.shape[-1]
-    if rows <= SMALL:
+    if not _are_middling(a):
         return np.linalg.inv(a)
+    rows = a.shape[-1]
     result, memory = np.empty(a.shape, a.dtype), np.empty(WORKSPACE * rows, a.dtype)
     invert, size, info = library.function(f"{_letter(a.dtype)}getri_"), _number(rows), ctypes.byref(ctypes.c_int(0))
     for index in np.ndindex(a.shape[:-2]):
@@ -186,7 +194,7 @@ def _pivots(library: Blas, a: Array) -> Array:
 
 def _sign_and_logarithm(library: Blas, a: Array) -> tuple[Array, Array]:
     """The signs of determinants, and the logarithms of their magnitudes."""
-    if a.shape[-1] <= SMALL and not are_small(a):
+    if not (_are_middling(a) or are_small(a)):
         return tuple(np.linalg.slogdet(a))
     pivots, stack = _pivots(library, a), a.shape[:-2]
     signs = np.prod(np.where(pivots < 0, -1, pivots != 0), 0, a.dtype)
@@ -196,7 +204,7 @@ def _sign_and_logarithm(library: Blas, a: Array) -> tuple[Array, Array]:
 
 def _determinant(library: Blas, a: Array) -> Array:
     """The determinants of matrices."""
-    if a.shape[-1] <= SMALL and not are_small(a):
+    if not (_are_middling(a) or are_small(a)):
         return np.linalg.det(a)
     signs, logarithms = _sign_and_logarithm(library, a)
     return signs * np.exp(logarithms)

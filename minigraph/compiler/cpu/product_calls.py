@@ -20,6 +20,7 @@ from minigraph.compiler.cpu.products import (
     SPLIT_COLUMNS,
     SPLIT_ROWS,
     SPLIT_STACK,
+    TILED,
     TRANSPOSED,
     VECTOR,
     PackedWords,
@@ -41,6 +42,8 @@ CALL_WORDS = ScatteredWords.count()
 """The most words of a call after its places."""
 FEW_ROWS, MANY_COLUMNS = 8, 64
 """The most rows, and the least number of columns, of products for which the matrix is read where it lies."""
+MOST_TILED = 500_000
+"""The most multiplications of products that are computed in tiles over matrices where they lie."""
 LARGE_MATRIX = 100_000
 """Elements of a matrix that all threads read for a product with a row or a column."""
 WORK_OF_PRODUCTS = 500_000
@@ -105,6 +108,8 @@ def _plain(variable: Variable, seen: Seen) -> Call:
         return Call(FEW, words, parts)
     if is_vector:
         return Call(VECTOR, words, parts)
+    if second[0] == PLAIN and rows * columns * inner <= MOST_TILED:
+        return Call(TILED, words, parts)
     return Call(OWN if is_own(rows, columns, inner, second[0] == TRANSPOSED) else BLAS, words, parts)
 
 

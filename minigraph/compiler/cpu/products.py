@@ -12,7 +12,8 @@ from minigraph.compiler.cpu.few_rows import few_rows_text
 from minigraph.compiler.cpu.gemm import ROWS, gemm_text
 from minigraph.compiler.cpu.jit import Code, define, register_bytes
 from minigraph.compiler.cpu.scalar_printer import llvm_type
-from minigraph.compiler.cpu.vectors import REGISTER_BYTES
+from minigraph.compiler.cpu.tiled_products import tiled_text
+from minigraph.compiler.cpu.vectors import REGISTER_BYTES, Vectors
 from minigraph.compiler.cpu.words import Pointer, Words, expanded
 from minigraph.core.locks import once
 
@@ -217,6 +218,9 @@ _FEW = """  %is.column = icmp eq i64 %columns, 1
     ptr %matrix, i64 %leading, ptr %c, i64 %c_leading)"""
 """A column of results is the row of the transposed matrices in the other order."""
 
+_TILED = """  call void @tiled(i1 %a.transposed, i64 %m, i64 %n, i64 %inner, ptr %a, i64 %a_leading, ptr %b, i64 %b_leading,
+    ptr %c, i64 %c_leading)"""
+
 _IN_BLOCKS = """
 declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)
 declare void @minigraph_FLOAT_gemv(i32, i32, i32, i32, FLOAT, ptr, i32, ptr, i32, FLOAT, ptr, i32)
@@ -274,7 +278,7 @@ def is_worth_packing(rows: int, columns: int, depth: int, times: int) -> bool:
     return has_wide_registers() and times > 1 and rows >= ROWS and columns >= NARROW and FAST_TURNED.start <= work < FAST.stop
 
 
-OWN, BLAS, VECTOR, FEW, PACKED, PACK, SCATTERED = "own", "blas", "vector", "few", "packed", "pack", "scattered"
+OWN, BLAS, VECTOR, FEW, TILED, PACKED, PACK, SCATTERED = "own", "blas", "vector", "few", "tiled", "packed", "pack", "scattered"
 """Who computes a product: functions of our own; OpenBLAS, or its functions for one row or column; our own for a few rows by a
 matrix that is not transposed, or by a transposed one for a column; the first from a packed matrix, and what packs that; or the
 first from a matrix whose elements lie where two tables say.
@@ -294,8 +298,8 @@ def product_kernel(dtype: np.dtype[Any], kind: str) -> int:
             address = library.address(f"{'s' if dtype.itemsize == 4 else 'd'}{function}")
             define(f"minigraph_{llvm_type(dtype)}_{function}", address)
         return _blas_code(dtype).address({BLAS: "product", VECTOR: "vector"}[kind])
-    if kind == FEW:
-        return _few_code(dtype).address("product")
+    if kind in (FEW, TILED):
+        return _lying_code(dtype, kind).address("product")
     names = {OWN: "product", PACKED: "packed", PACK: "pack", SCATTERED: "scattered"}
     return _own_code(dtype).address(names[kind])
 
@@ -315,10 +319,12 @@ def _blas_code(dtype: np.dtype[Any]) -> Code:
 
 
 @once
-def _few_code(dtype: np.dtype[Any]) -> Code:
-    """The kernel that computes products of a few rows."""
-    text = _text(_PRODUCT, ProductWords, _FEW).replace("FLOAT", llvm_type(dtype))
-    return Code(few_rows_text(dtype.name) + "\n" + text, as_written=True)
+def _lying_code(dtype: np.dtype[Any], kind: str) -> Code:
+    """The kernel of a kind that computes products with a matrix that it reads where it lies."""
+    functions, call = {FEW: (few_rows_text, _FEW), TILED: (tiled_text, _TILED)}[kind]
+    declared = Vectors(dtype, register_bytes()).intrinsics()
+    text = _text(_PRODUCT, ProductWords, call).replace("FLOAT", llvm_type(dtype))
+    return Code("\n".join([*declared, functions(dtype.name), text]), as_written=True)
 
 
 @once
