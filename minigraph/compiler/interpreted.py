@@ -84,9 +84,13 @@ class Backend:
         """Whether `kernel` has something better for this loop than a plain one over its body."""
         return False
 
+    def namespace(self, op: Op) -> Any:
+        """The array namespace that computes an op."""
+        return self.xp
+
     def kernel(self, variable: Variable, reusable: int | None) -> Kernel:
         """The kernel that computes `variable`; `reusable` is the position of an operand whose memory may be overwritten."""
-        op, xp = variable.op, self.xp
+        op, xp = variable.op, self.namespace(variable.op)
         ufunc: Any = single_ufunc(op, len(variable.inputs)) if xp is np and reusable is not None else None
 
         def plain(*arrays: Array) -> Array:

@@ -56,7 +56,8 @@ class Op(Record):
     """Whether it is a product of matrices, or prepares one, for which machines have code of its own."""
 
     runs: ClassVar[bool] = False
-    """Whether each element takes all before it along an axis, for which machines may have code of their own."""
+    solves: ClassVar[bool] = False
+    """Whether each element takes all before it along an axis; whether `forward` calls `xp.linalg`; machines may have code."""
 
     lazy_from: ClassVar[int | None] = None
     """The position of the first input that is computed only if `forward` turns out to need it."""
@@ -325,8 +326,7 @@ def describe_type(variable: Variable) -> str:
 
 def items(variable: Variable) -> tuple[Variable, ...]:
     """The results of an op that has several, as variables."""
-    kinds: Any = variable.type
-    return tuple(Item(index)(variable) for index in range(len(kinds)))
+    return tuple(Item(index)(variable) for index in range(len(cast(Any, variable.type))))
 
 
 def evaluated(variable: Variable, values: Mapping[Variable, Array] | None = None) -> Array:

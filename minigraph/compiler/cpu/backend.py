@@ -9,7 +9,7 @@ from typing import Any
 from minigraph.compiler.binding import CallSignature
 from minigraph.compiler.cpu.blas import library_path
 from minigraph.compiler.cpu.fast_call import Direct
-from minigraph.compiler.cpu.lapack import lapack_kernel
+from minigraph.compiler.cpu.lapack import lapack_kernel, own_namespace
 from minigraph.compiler.cpu.plan import CallMemory, NativePlan, OpenProgram, in_order
 from minigraph.compiler.cpu.program import SHAPED, NativeProgram
 from minigraph.compiler.interpreted import Kernel
@@ -17,7 +17,7 @@ from minigraph.compiler.passes import Pass, Pipeline
 from minigraph.compiler.pipeline import PASSES, SECLUDE
 from minigraph.compiler.shape_cache import Arrays, CompilingBackend, PlannedRegion, Shapes
 from minigraph.core.dimensions import SMALLEST, Dimensions, Sizes
-from minigraph.core.graph import Array, Graph, Variable
+from minigraph.core.graph import Array, Graph, Op, Variable
 from minigraph.rewrite.partition import Kernels, Region
 from minigraph.rewrite.partition import partition as regions_of
 
@@ -115,6 +115,9 @@ class Native(CompilingBackend):
 
     def region(self, region: Region) -> CompiledRegion:
         return CompiledRegion(self, region)
+
+    def namespace(self, op: Op) -> Any:
+        return own_namespace() if op.solves else self.xp
 
     def kernel(self, variable: Variable, reusable: int | None) -> Kernel:
         found = lapack_kernel(variable.op)

@@ -11,6 +11,7 @@ import numpy as np
 from minigraph.compiler.cpu.gemm import DEPTH, ROWS, packed_size
 from minigraph.compiler.cpu.products import (
     BLAS,
+    FEW,
     OWN,
     PACK,
     PACKED,
@@ -19,6 +20,7 @@ from minigraph.compiler.cpu.products import (
     SPLIT_COLUMNS,
     SPLIT_ROWS,
     SPLIT_STACK,
+    TILED,
     TRANSPOSED,
     VECTOR,
     PackedWords,
@@ -38,6 +40,10 @@ SMALL_MATRIX = 2**20
 """Bytes of a matrix that a core's cache holds while it is multiplied by."""
 CALL_WORDS = ScatteredWords.count()
 """The most words of a call after its places."""
+FEW_ROWS, MANY_COLUMNS = 8, 64
+"""The most rows, and the least number of columns, of products for which the matrix is read where it lies."""
+MOST_TILED = 500_000
+"""The most multiplications of products that are computed in tiles over matrices where they lie."""
 LARGE_MATRIX = 100_000
 """Elements of a matrix that all threads read for a product with a row or a column."""
 WORK_OF_PRODUCTS = 500_000
@@ -94,8 +100,16 @@ def _plain(variable: Variable, seen: Seen) -> Call:
     )  # fmt: skip
     if variable.dtype.kind != "f":
         return Call(OWN, words, parts)
-    if 1 in (rows, columns) and inner:
-        return Call(VECTOR, words, 1 if height * inner * rows * columns < LARGE_MATRIX else pool().threads)
+    is_vector = 1 in (rows, columns) and inner
+    if is_vector:
+        parts = 1 if height * inner * rows * columns < LARGE_MATRIX else pool().threads
+    few, many, lies = (1, rows, first[0] == TRANSPOSED) if columns == 1 else (rows, columns, second[0] == PLAIN)
+    if few <= FEW_ROWS and many >= MANY_COLUMNS and lies:
+        return Call(FEW, words, parts)
+    if is_vector:
+        return Call(VECTOR, words, parts)
+    if second[0] == PLAIN and rows * columns * inner <= MOST_TILED:
+        return Call(TILED, words, parts)
     return Call(OWN if is_own(rows, columns, inner, second[0] == TRANSPOSED) else BLAS, words, parts)
 
 

@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 
 from minigraph.compiler.cpu.blas import blas
+from minigraph.compiler.cpu.few_rows import few_rows_text
 from minigraph.compiler.cpu.gemm import ROWS, gemm_text
 from minigraph.compiler.cpu.jit import Code, define, register_bytes
 from minigraph.compiler.cpu.scalar_printer import llvm_type
 from minigraph.compiler.cpu.scattered import scattered_text, tile_rows
-from minigraph.compiler.cpu.vectors import REGISTER_BYTES
+from minigraph.compiler.cpu.tiled_products import tiled_text
+from minigraph.compiler.cpu.vectors import REGISTER_BYTES, Vectors
 from minigraph.compiler.cpu.words import Pointer, Words, expanded
 from minigraph.core.locks import once
 
@@ -25,8 +27,8 @@ FAST_TURNED = range(150_000, FAST.stop)
 NARROW = 32
 """Columns below which OpenBLAS is the faster one, whatever the work."""
 
-BLOCK = 512
-"""The results of a product with a row or a column that are computed together."""
+BLOCK = 64
+"""The results of a product with a row or a column that OpenBLAS computes together."""
 
 PLAIN, TRANSPOSED = 111, 112
 """The ways in which a matrix is given, in BLAS' own numbers."""
@@ -198,6 +200,21 @@ _VECTOR = """  %is.column = icmp eq i64 %columns, 1
   call void @in_blocks(i1 %matrix.turned, i64 %results, i64 %inner, ptr %matrix, i64 %leading, ptr %vector, i64 %step,
     ptr %c)"""
 
+_FEW = """  %is.column = icmp eq i64 %columns, 1
+  %few.turned = select i1 %is.column, i1 %b.plain, i1 %a.transposed
+  %few = select i1 %is.column, ptr %b, ptr %a
+  %few.leading = select i1 %is.column, i64 %b_leading, i64 %a_leading
+  %matrix = select i1 %is.column, ptr %a, ptr %b
+  %leading = select i1 %is.column, i64 %a_leading, i64 %b_leading
+  %few.rows = select i1 %is.column, i64 1, i64 %m
+  %results = select i1 %is.column, i64 %m, i64 %n
+  call void @few_rows(i1 %few.turned, i64 %few.rows, i64 %results, i64 %inner, ptr %few, i64 %few.leading,
+    ptr %matrix, i64 %leading, ptr %c, i64 %c_leading)"""
+"""A column of results is the row of the transposed matrices in the other order."""
+
+_TILED = """  call void @tiled(i1 %a.transposed, i64 %m, i64 %n, i64 %inner, ptr %a, i64 %a_leading, ptr %b, i64 %b_leading,
+    ptr %c, i64 %c_leading)"""
+
 _IN_BLOCKS = """
 declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)
 declare void @minigraph_FLOAT_gemv(i32, i32, i32, i32, FLOAT, ptr, i32, ptr, i32, FLOAT, ptr, i32)
@@ -260,9 +277,10 @@ def is_worth_packing(rows: int, columns: int, depth: int, times: int) -> bool:
     return has_wide_registers() and times > 1 and rows >= ROWS and columns >= NARROW and FAST_TURNED.start <= work < FAST.stop
 
 
-OWN, BLAS, VECTOR, PACKED, PACK, SCATTERED = "own", "blas", "vector", "packed", "pack", "scattered"
-"""Who computes a product: functions of our own; OpenBLAS, or its functions for one row or column; the first from a packed
-matrix, and what packs that; or the first from a matrix whose elements lie where two tables say.
+OWN, BLAS, VECTOR, FEW, TILED, PACKED, PACK, SCATTERED = "own", "blas", "vector", "few", "tiled", "packed", "pack", "scattered"
+"""Who computes a product: functions of our own; OpenBLAS, or its functions for one row or column; our own for a few rows by a
+matrix that is not transposed, or by a transposed one for a column; the first from a packed matrix, and what packs that; or the
+first from a matrix whose elements lie where two tables say.
 """
 
 
@@ -281,6 +299,8 @@ def product_kernel(dtype: np.dtype[Any], kind: str) -> int:
         return _blas_code(dtype).address({BLAS: "product", VECTOR: "vector"}[kind])
     if kind == SCATTERED:
         return _scattered_code(dtype).address("product")
+    if kind in (FEW, TILED):
+        return _lying_code(dtype, kind).address("product")
     names = {OWN: "product", PACKED: "packed", PACK: "pack"}
     return _own_code(dtype).address(names[kind])
 
@@ -297,6 +317,15 @@ def _blas_code(dtype: np.dtype[Any]) -> Code:
     ]
     text = "\n".join(parts).replace("FLOAT", llvm_type(dtype)).replace("ITEM", str(dtype.itemsize))
     return Code(text, as_written=True)
+
+
+@once
+def _lying_code(dtype: np.dtype[Any], kind: str) -> Code:
+    """The kernel of a kind that computes products with a matrix that it reads where it lies."""
+    functions, call = {FEW: (few_rows_text, _FEW), TILED: (tiled_text, _TILED)}[kind]
+    declared = Vectors(dtype, register_bytes()).intrinsics()
+    text = _text(_PRODUCT, ProductWords, call).replace("FLOAT", llvm_type(dtype))
+    return Code("\n".join([*declared, functions(dtype.name), text]), as_written=True)
 
 
 @once

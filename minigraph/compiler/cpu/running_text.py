@@ -7,8 +7,6 @@ effect on those after it alone, and so has a sum or a product that overflows.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -42,14 +40,6 @@ def functions_text(dtype: np.dtype[Any], op: Running) -> str:
     if op.adds and dtype.kind == "f":
         functions.append(_long_row(_Runner(dtype, op)))
     return "\n".join(["declare i64 @llvm.smin.i64(i64, i64)", *functions])
-
-
-class _Carried:
-    """The values that a loop carries: `at`, in its body, and once that has set `next`, `last` after it."""
-
-    def __init__(self, counter: str, at: list[str], last: list[str]) -> None:
-        self.counter, self.at, self.last = counter, at, last
-        self.next = list(at)
 
 
 class _Runner(LLVMWriter):
@@ -120,20 +110,6 @@ class _Runner(LLVMWriter):
     def position(self, step: str, width: int = 1) -> str:
         """The first of the positions along %length of the elements that the running begins with from a step on."""
         return self.integer("sub", self.integer("sub", "%length", width), step) if self.backwards else step
-
-    @contextmanager
-    def carrying(self, start: str, stop: str, step: str, *carried: tuple[str, str]) -> Iterator[_Carried]:
-        """A loop that carries values, whose types, and those that they begin with, are given."""
-        with self.loop(start, stop, step) as counter:
-            name = counter[1:-2]
-            values = _Carried(counter, *([f"%{name}.{part}{k}" for k in range(len(carried))] for part in ("at", "last")))
-            heads = len(self.lines)
-            self.lines += [""] * len(carried)
-            yield values
-        for k, ((kind, initial), at, last) in enumerate(zip(carried, values.at, values.last, strict=True)):
-            phi = f"phi {kind} [ {initial}, %{name}.before ], [ {values.next[k]}, %{name}.latch ]"
-            self.lines[heads + k] = f"  {at} = {phi}"
-            self.write(f"{last} = {phi}")
 
     def function(self, name: str, parameters: str, result: str = "void", value: str = "") -> str:
         """The whole function."""

@@ -33,6 +33,14 @@ def literal(value: Any, dtype: DType) -> str:
     return "0x" + struct.pack(">d", float(rounded)).hex().upper()
 
 
+class Carried:
+    """The values that a loop carries: `at`, in its body, and once that has set `next`, `last` after it."""
+
+    def __init__(self, counter: str, at: list[str], last: list[str]) -> None:
+        self.counter, self.at, self.last = counter, at, last
+        self.next = list(at)
+
+
 class LLVMWriter(Writer):
     """LLVM IR that is being written, and what it calls."""
 
@@ -103,6 +111,20 @@ class LLVMWriter(Writer):
         hint = f", !llvm.loop !interleave{self.interleaved}" if self.interleaved else ""
         self.write(f"br i1 %{name}.again, label %{name}.body, label %{name}.after{hint}")
         self.label(f"{name}.after")
+
+    @contextmanager
+    def carrying(self, start: str, stop: str, step: str, *carried: tuple[str, str]) -> Iterator[Carried]:
+        """A loop that carries values, whose types, and those that they begin with, are given."""
+        with self.loop(start, stop, step) as counter:
+            name = counter[1:-2]
+            values = Carried(counter, *([f"%{name}.{part}{k}" for k in range(len(carried))] for part in ("at", "last")))
+            heads = len(self.lines)
+            self.lines += [""] * len(carried)
+            yield values
+        for k, ((kind, initial), at, last) in enumerate(zip(carried, values.at, values.last, strict=True)):
+            phi = f"phi {kind} [ {initial}, %{name}.before ], [ {values.next[k]}, %{name}.latch ]"
+            self.lines[heads + k] = f"  {at} = {phi}"
+            self.write(f"{last} = {phi}")
 
     # -- values ------------------------------------------------------------------------------------------------------
 

@@ -28,7 +28,7 @@ class Vectors(LLVMWriter):
     def intrinsics(self) -> Iterator[str]:
         """The declarations of what the functions call."""
         if self.is_float:
-            yield f"declare {self.vector} @llvm.fma.{self.suffix}({self.vector}, {self.vector}, {self.vector})"
+            yield f"declare {self.vector} @llvm.fmuladd.{self.suffix}({self.vector}, {self.vector}, {self.vector})"
         yield f"declare {self.vector} @llvm.masked.load.{self.suffix}.p0(ptr, i32, {self.mask}, {self.vector})"
         yield f"declare void @llvm.masked.store.{self.suffix}.p0({self.vector}, ptr, i32, {self.mask})"
         yield "declare i64 @llvm.smin.i64(i64, i64)"
@@ -38,10 +38,10 @@ class Vectors(LLVMWriter):
         return self.let(f"{'fadd' if self.is_float else 'add'} {self.vector} {a}, {b}")
 
     def write_sum_with_product(self, name: str, a: str, b: str, c: str) -> None:
-        """Give a name to a * b + c, rounded once; integers wrap around."""
+        """Give a name to a * b + c, rounded once if the processor has an instruction for it; integers wrap around."""
         if self.is_float:
             terms = f"{self.vector} {a}, {self.vector} {b}, {self.vector} {c}"
-            self.write(f"{name} = call {self.vector} @llvm.fma.{self.suffix}({terms})")
+            self.write(f"{name} = call {self.vector} @llvm.fmuladd.{self.suffix}({terms})")
         else:
             self.write(f"{name} = add {self.vector} {self.let(f'mul {self.vector} {a}, {b}')}, {c}")
 

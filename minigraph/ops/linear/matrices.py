@@ -39,7 +39,7 @@ def diagonal_matrix(a: Variable) -> Variable:
 class MatrixOp(Op):
     """An op on one stack of matrices, square unless the subclass says otherwise."""
 
-    square = True
+    square = solves = True
 
     def infer(self, *types: TensorType) -> Any:
         a = types[0]

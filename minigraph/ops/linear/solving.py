@@ -36,6 +36,8 @@ class Solve(MatrixOp):
 
 def stretched(xp: Any, a: Array, b: Array) -> tuple[Array, Array]:
     """Stacks of matrices a and b, broadcast by `xp` to stacks of one shape, which CuPy does not do where it solves."""
+    if a.shape[:-2] == b.shape[:-2]:
+        return a, b
     stacks = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     first, second = (xp.broadcast_to(one, (*stacks, *one.shape[-2:])) for one in (a, b))
     return first, second

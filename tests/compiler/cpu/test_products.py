@@ -128,32 +128,75 @@ def test_products_with_a_row_or_a_column_in_any_number_of_parts(dtype, sizes, he
             np.testing.assert_array_equal(multiply(a, b, products.VECTOR, parts, split), whole)
 
 
-def test_products_with_a_row_or_a_column_keep_nan_and_infinity():
+FEW = [(1, 700, 300), (900, 1, 33), (1, 64, 8), (2, 70, 7), (3, 2100, 9), (7, 65, 6), (8, 5000, 4), (11, 90, 40), (3, 80, 1)]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("sizes", FEW)
+@pytest.mark.parametrize("height", [None, 3])
+def test_products_of_a_few_rows_in_any_number_of_parts(dtype, sizes, height):
+    rng = np.random.default_rng(11)
+    rows, columns, depth = sizes
+    stack = () if height is None else (height,)
+    few, lying = matrix(rng, min(rows, 11), depth, dtype, height), rng.normal(size=(*stack, depth, max(rows, columns) + 3))
+    lying = lying.astype(dtype)[..., :-3]
+    a, b = (lying.mT, few[..., :1, :].mT) if columns == 1 else (few, lying)
+    split = 0 if height else 1 if columns == 1 else 2
+    whole = multiply(a, b, products.FEW, 1, split)
+    tolerance = 4 * np.finfo(dtype).eps * (np.abs(a).astype(float) @ np.abs(b).astype(float))
+    assert (np.abs(whole - a.astype(float) @ b.astype(float)) <= tolerance * np.sqrt(depth)).all()
+    for parts in (2, 5):
+        np.testing.assert_array_equal(multiply(a, b, products.FEW, parts, split), whole)
+
+
+TILED = [(1, 1, 1), (4, 4, 4), (7, 8, 3), (13, 15, 20), (12, 16, 16), (25, 17, 5), (6, 33, 64), (64, 70, 9), (30, 5, 300)]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("sizes", TILED)
+@pytest.mark.parametrize("height", [None, 3])
+def test_products_in_tiles_in_any_number_of_parts(dtype, sizes, height):
+    rng = np.random.default_rng(12)
+    rows, columns, depth = sizes
+    for _ in range(5):
+        a, b = matrix(rng, rows, depth, dtype, height), matrix(rng, depth, columns + 3, dtype, height)[..., :columns].copy()
+        whole = multiply(a, b, products.TILED, 1, 1)
+        tolerance = 4 * np.finfo(dtype).eps * (np.abs(a).astype(float) @ np.abs(b).astype(float))
+        assert (np.abs(whole - a.astype(float) @ b.astype(float)) <= tolerance * np.sqrt(depth)).all()
+        for parts, split in ((2, 1), (5, 2), (2, 0)):
+            np.testing.assert_array_equal(multiply(a, b, products.TILED, parts, split), whole)
+
+
+@pytest.mark.parametrize("kind", [products.VECTOR, products.FEW])
+def test_products_with_a_row_or_a_column_keep_nan_and_infinity(kind):
     a, b = np.zeros((70, 50), "float32"), np.zeros((50, 1), "float32")
     a[3, 7], a[60, 0], b[49] = np.nan, np.inf, 1
     with np.errstate(invalid="ignore"):
-        np.testing.assert_array_equal(multiply(a, b, products.VECTOR, 2, 1), a @ b)
-        np.testing.assert_array_equal(multiply(b.T.copy(), a.T.copy(), products.VECTOR, 2, 2), b.T @ a.T)
+        np.testing.assert_array_equal(multiply(a.T.copy().T, b, kind, 2, 1), a @ b)
+        np.testing.assert_array_equal(multiply(b.T.copy(), a.T.copy(), kind, 2, 2), b.T @ a.T)
+
+
+def test_a_product_of_a_column_without_terms_is_zero():
     nothing, column = np.zeros((5, 1), "float32")[:, :0], np.zeros((0, 1), "float32")
     x, y = mg.fmatrix("x"), mg.fmatrix("y")
     np.testing.assert_array_equal(native([x, y], x @ y)(nothing, column), np.zeros((5, 1)))
 
 
-@pytest.mark.parametrize("own", [True, False])
-def test_products_keep_nan_and_infinity_where_they_are(own):
+@pytest.mark.parametrize("kind", [products.OWN, products.BLAS, products.TILED])
+def test_products_keep_nan_and_infinity_where_they_are(kind):
     rng = np.random.default_rng(6)
     a, b = rng.normal(size=(33, 70)).astype("float32"), rng.normal(size=(70, 45)).astype("float32")
     a[3, 5], a[20, 69], b[7, 44], b[0, 0] = np.nan, np.inf, -np.inf, np.nan
     with np.errstate(invalid="ignore"):
         expected = a @ b
-    ours = multiply(a, b, products.OWN if own else products.BLAS, 2, 1)
+    ours = multiply(a, b, kind, 2, 1)
     np.testing.assert_array_equal(np.isnan(ours), np.isnan(expected))
     np.testing.assert_array_equal(np.isposinf(ours), np.isposinf(expected))
 
 
 def test_a_product_without_terms_is_zero():
     a, b = np.zeros((5, 1), "float32")[:, :0], np.zeros((0, 40), "float32")
-    assert not multiply(a, b, products.OWN, 2, 1).any()
+    assert not any(multiply(a, b, kind, 2, 1).any() for kind in (products.OWN, products.TILED))
     x, y = mg.fmatrix("x"), mg.fmatrix("y")
     assert not native([x, y], x @ y)(a, b).any()
 
