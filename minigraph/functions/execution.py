@@ -65,14 +65,15 @@ class Execution:
         """The outputs, the targets having got their new values; None if what they were computed from has changed meanwhile."""
         # the targets are locked, but another thread may have updated a variable that this function only reads
         state = snapshot(self._cells)
-        results = self._computed(arrays, state, runner)
-        outputs = [self._release(k, results[k], self._borrowed[k]) for k in range(self._outputs)]
+        memory = self._computed(arrays, state, runner)
+        results, holders = ([memory[slot] for slot in slots] for slots in (self.plan.roots, self.plan.holders))
+        outputs = [self._release(k, results[k], holders[k]) for k in range(self._outputs)]
         values = [self._new_value(k, results[k]) for k in range(self._outputs, len(results))]
         done = not values or replace_unchanged(self._target_cells, values, self._cells, state)
         return outputs if done else None
 
-    def _computed(self, arrays: Sequence[Array], state: Sequence[Array], runner: Runner) -> list[Array]:
-        """The values of the roots, from those of the inputs and of the shared variables."""
+    def _computed(self, arrays: Sequence[Array], state: Sequence[Array], runner: Runner) -> list[Any]:
+        """A value for each slot, those of the roots among them, from those of the inputs and of the shared variables."""
         plan = self.plan
         memory: list[Any] = [None] * plan.slots
         for slot, value in plan.constants:
@@ -82,12 +83,11 @@ class Execution:
         for (slot, _), value in zip(plan.shared, state, strict=True):
             memory[slot] = self._backend.load(value)
         runner(plan, memory)
-        return [memory[slot] for slot in plan.roots]
+        return memory
 
-    def _release(self, root: int, value: Array, borrow: bool) -> Array:
-        """A result as the caller's own array, unless it may be borrowed."""
-        partial = not value.flags.owndata or (isinstance(value, np.ndarray) and not value.flags.writeable)
-        if borrow or (self.plan.owned[root] and not partial):
+    def _release(self, root: int, value: Array, holder: Array) -> Array:
+        """A result as the caller's own array, or a view of all of one, `holder`, unless it may be borrowed."""
+        if self._borrowed[root] or (self.plan.owned[root] and _is_own(holder) and _shows_all(value, holder)):
             return value
         return value.copy()
 
@@ -99,4 +99,15 @@ class Execution:
                 f"the new value of {target!r} ({target.origin}) has shape {value.shape}, expected {target.type.shape}; "
                 "no state was changed"
             )
-        return self._release(root, value, borrow=False)
+        return value if self.plan.owned[root] and _is_own(value) else value.copy()
+
+
+def _is_own(array: Array) -> bool:
+    """Whether an array has memory of its own, which may be written to."""
+    return array.flags.owndata and not (isinstance(array, np.ndarray) and not array.flags.writeable)
+
+
+def _shows_all(view: Array, array: Array) -> bool:
+    """Whether a view of an array shows every element of it once."""
+    apart = all(stride or size == 1 for stride, size in zip(view.strides, view.shape, strict=True))
+    return view is array or (view.size == array.size and apart)

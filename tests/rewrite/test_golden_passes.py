@@ -27,6 +27,7 @@ from minigraph.rewrite.stability.rules import stabilize
 from minigraph.rewrite.stack_products import stack_products
 from minigraph.rewrite.symbolic_shapes import trace_sizes
 from minigraph.rewrite.tidy_loops import tidy_loops, unite_loops
+from minigraph.rewrite.view_transposed import view_transposed
 from support.golden import assert_golden, change, graph, nothing, tensor
 
 
@@ -150,6 +151,16 @@ def test_push_slices():
     assert_golden("push_slices", change(push_slices, graph([x], y[:2], y[2:6])))
     assert nothing(push_slices, graph([x], y[:6], y[2:]))
     assert nothing(push_slices, graph([x], y[:2], y))
+
+
+def test_view_transposed():
+    x, z, b = tensor("x", None, 3), tensor("z", 3, None), tensor("b", 3)
+    y, both = mg.exp(x), x + 1
+    assert_golden(
+        "view_transposed", change(view_transposed, graph([x, b], y.T, mg.expand_dims(x * b, 1).T, (both - b).T, both))
+    )
+    assert nothing(view_transposed, graph([x], both.T, both, x.T, mg.expand_dims(y, 0)))
+    assert nothing(view_transposed, graph([x, z, b], (x + b - z.T).T))
 
 
 def test_sink_transposes():

@@ -20,6 +20,7 @@ from minigraph.core.dimensions import SMALLEST, Dimensions, Sizes
 from minigraph.core.graph import Array, Graph, Op, Variable
 from minigraph.rewrite.partition import Kernels, Region
 from minigraph.rewrite.partition import partition as regions_of
+from minigraph.rewrite.view_transposed import view_transposed
 
 FLOATS = ("float16", "float32", "float64")
 INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
@@ -96,7 +97,7 @@ def _kernels() -> Kernels:
     return Kernels(_products(), running=True)
 
 
-NATIVE = Pipeline((SECLUDE, *PASSES), (Pass(partition, needed=True),), SHAPED)
+NATIVE = Pipeline((SECLUDE, *PASSES, Pass(view_transposed)), (Pass(partition, needed=True),), SHAPED)
 
 
 class Native(CompilingBackend):

@@ -33,7 +33,8 @@ class Direct(FastCall[NativePlan]):
         self._inputs, self._types = signature.inputs, [target.type for target in signature.targets]
         self._olds = picker([self._cells.index(cell) for cell in self._targets])
         results = len(region.graph.outputs)
-        self._pick, self._news = [picker(order, results) for order in (signature.outputs, signature.new_state)]
+        self._picked, self._news = [picker(order, results) for order in (signature.outputs, signature.new_state)]
+        self._pick = self._shown if any(signature.views) else self._picked
         self._ordered = picker(signature.sources, signature.inputs + len(self._cells))
         self._checked: NativePlan | None = None
         self._signature = signature
@@ -79,11 +80,15 @@ class Direct(FastCall[NativePlan]):
                 return None
             shared = shared or failed == SHARED
 
-    def _bound(self, plan: NativePlan, args: tuple[Any, ...], state: Arrays) -> tuple[Arrays, ...]:
+    def _bound(self, plan: NativePlan, args: tuple[Any, ...], state: Arrays) -> tuple[Arrays, Sequence[Array], Arrays]:
         """The arrays that a plan is called with, the outputs that the caller gets, and the new state."""
         inputs = self._ordered(args + state)
         outputs = plan.outputs(inputs)
         return inputs + outputs, self._pick(outputs), self._news(outputs)
+
+    def _shown(self, results: Arrays) -> Sequence[Array]:
+        """The outputs, some of them views, among the results of the region."""
+        return self._signature.shown(self._picked(results))
 
     def _fits(self, plan: NativePlan) -> bool:
         """Whether what a plan computes may become the new state."""

@@ -22,6 +22,7 @@ from minigraph.core.graph import Array
 from minigraph.core.types import TensorType
 from minigraph.rewrite.one_pass_variance import one_pass_variance
 from minigraph.rewrite.partition import Region, partition
+from minigraph.rewrite.view_transposed import view_transposed
 
 VECTORS = 16
 """The alignment that kernels expect of arrays, in bytes."""
@@ -49,7 +50,9 @@ class DeviceRegion(PlannedRegion[DevicePlan]):
         return DevicePlan(self._device, self.shaped(shapes), self.donations, self.backend)
 
 
-CUDA = Pipeline((SECLUDE, Pass(one_pass_variance), *PASSES), (Pass(partition, needed=True),), SHAPED)
+WHOLE = (SECLUDE, Pass(one_pass_variance), *PASSES, Pass(view_transposed))
+"""The passes over graphs of any sizes."""
+CUDA = Pipeline(WHOLE, (Pass(partition, needed=True),), SHAPED)
 
 
 @dataclass(frozen=True)

@@ -114,7 +114,7 @@ class Replay(FastCall[DevicePlan]):
             return None
         if bound.late:
             copy_all(self._xp, bound.late)
-        return outputs
+        return self._signature.shown(outputs)
 
     def _follow(self) -> None:
         """Wait for what was run on another stream, which works in the same memory; each thread may have a stream of its own."""
