@@ -19,8 +19,8 @@ class StageShape:
 
     LLVM computes values in as few lanes as what they are added to needs: slow values that are added up in wider floats are
     therefore stored first, and then folded. `in_pieces`: rows whose values are stored anyhow are computed, and read again,
-    piece by piece; `buffered`: columns whose values are kept in buffers on the stack. `rows`: the number of rows of columns that
-    are added at a time, which read and write the wider states once.
+    piece by piece; `buffered`: columns whose values are kept in buffers on the stack; `rows`: the number of rows of columns
+    that are added at a time, so that wider states are read and written once for all of them.
     """
 
     def __init__(self, order: ScheduledNest, accumulators: Mapping[int, Accumulator], number: int) -> None:
