@@ -11,7 +11,7 @@ from minigraph.compiler.loops.scheduled import ScheduledNest
 FEW_WRITTEN = 3
 """The most operands that may be written to for their memory to be asked for ahead of time, too."""
 ROWS = 4
-"""The number of rows of columns that are added to states at a time."""
+"""The rows of columns that are added to wider states together."""
 
 
 class StageShape:
