@@ -167,7 +167,8 @@ def _is_worth_it(group: Sequence[Variable]) -> bool:
     if any(isinstance(one.op, Scan) for one in group):
         return True
     work = [one for one in group if not isinstance(one.op, Size) and not _is_view(one)]
-    return any(one.ndim or one.dtype.kind == "f" for one in work) or len(work) >= SMALLEST
+    arrays = any(one.ndim or any(operand.ndim for operand in one.inputs) for one in work)
+    return arrays or any(one.dtype.kind == "f" for one in work) or len(work) >= SMALLEST
 
 
 def _is_view(variable: Variable) -> bool:

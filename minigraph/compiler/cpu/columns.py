@@ -14,8 +14,10 @@ from minigraph.compiler.cpu.tiles import TileWriter
 from minigraph.compiler.loops.nest import LoopNest
 from minigraph.compiler.scalar.scalar import DType, Value
 
-WIDTH = 256
-"""The number of columns that are folded at once, where the innermost axis is parallel."""
+WIDTH = 1024
+"""The number of columns that are folded at once, where the innermost axis is parallel: a page of memory in each row, whose
+states stay in the first cache.
+"""
 
 
 class ColumnWriter(TileWriter):

@@ -97,11 +97,30 @@ class Printer(ColumnWriter):
     def _row(self, shape: StageShape, body: Callable[[], None]) -> None:
         """The innermost serial loop."""
         axis = self.order.serial[-1]
-        with self.along(axis, *self.bounds(axis)):
-            if self.nest.by_column:
+        first, last = self.bounds(axis)
+        if shape.rows > 1:
+            first = self._rows_together(shape.rows, first, last)
+        with self.along(axis, first, last):
+            if self.nest.by_column and shape.rows == 1:
                 for operand, written in shape.fetched(axis):
                     self._fetch(operand, axis, written)
             body()
+
+    def _rows_together(self, count: int, first: str, last: str) -> str:
+        """The innermost serial loop by `count` rows of columns at a time; the first row that is left."""
+        axis, writer, stage = self.order.serial[-1], self.writer, self.order.stages[self.stage]
+        rest = writer.integer("srem", writer.integer("sub nsw", last, first), count)
+        stop = writer.integer("sub nsw", last, rest)
+        with writer.loop(first, stop, str(count)) as counter, self.moved_along(axis, counter):
+
+            def body() -> None:
+                for row in range(count):
+                    with self.moved_along(axis, str(row)):
+                        self.index[axis] = writer.integer("add nsw", counter, row)
+                        self._add(stage, {})
+
+            self.each_column(body)
+        return stop
 
     def _fetch(self, operand: int, axis: int, written: bool) -> None:
         """Ask for a row of columns before it is needed: memory that lies in pieces is not foreseen in time by the processor."""

@@ -10,6 +10,8 @@ from minigraph.compiler.loops.scheduled import ScheduledNest
 
 FEW_WRITTEN = 3
 """The most operands that may be written to for their memory to be asked for ahead of time, too."""
+ROWS = 4
+"""The rows of columns that are added to wider states together."""
 
 
 class StageShape:
@@ -17,7 +19,8 @@ class StageShape:
 
     LLVM computes values in as few lanes as what they are added to needs: slow values that are added up in wider floats are
     therefore stored first, and then folded. `in_pieces`: rows whose values are stored anyhow are computed, and read again,
-    piece by piece; `buffered`: columns whose values are kept in buffers on the stack.
+    piece by piece; `buffered`: columns whose values are kept in buffers on the stack; `rows`: the number of rows of columns
+    that are added at a time, so that wider states are read and written once for all of them.
     """
 
     def __init__(self, order: ScheduledNest, accumulators: Mapping[int, Accumulator], number: int) -> None:
@@ -27,6 +30,8 @@ class StageShape:
         widens = bool(states) and all(one.state[0].itemsize > one.dtype.itemsize for one in states)
         self.in_pieces = widens and not by_column and self._folds_what_is_stored()
         self.buffered = widens and by_column and self._is_slow()
+        adds_alone = widens and by_column and not (self.buffered or self._stage.stores or self._stage.scatters)
+        self.rows = ROWS if adds_alone else 1
 
     def _is_costly(self, node: int) -> bool:
         """Whether a node is an op that takes long."""

@@ -146,9 +146,8 @@ class Builder:
             return self.node(Fold(op, x, dtype))
         first, attaining, last = stages
         best = self.node(Fold(first, x, operand.dtype))
-        position = self.node(Load(self.place(Layout(operand, (1,), 0), np.dtype("int64"), (along,), in_memory=False)))
-        shown = attaining.infer(*[TensorType(one, ()) for one in (operand.dtype, operand.dtype, dtype)])
-        return self.node(Fold(last, self.node(Apply(attaining, (x, best, position), shown.dtype)), dtype))
+        attained = attaining.infer(*[TensorType(operand.dtype, ())] * 2)
+        return self.node(Fold(last, self.node(Apply(attaining, (x, best), attained.dtype)), dtype))
 
     def count(self, variable: Variable, layout: Layout, axes: Sequence[int | None]) -> int:
         """The node of an element of `variable` that follows from its position, by `layout` along `axes`, and from operands."""

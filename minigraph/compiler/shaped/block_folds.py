@@ -49,7 +49,8 @@ class BlockFold(Reduction):
         return self.fold.result(xp, state, dtype)
 
     def in_stages(self, length: int) -> Stages | None:
-        return self.fold.in_stages(length)
+        stages = self.fold.in_stages(length)
+        return stages and (BlockFold(self.axes, stages[0], self.blocks), *stages[1:])
 
     def forward(self, xp: Any, x: Array) -> Array:
         raise TypeError("only kernels fold in blocks")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,23 +10,27 @@ import numpy as np
 
 from minigraph.core.conversion import as_variable
 from minigraph.core.errors import InvalidTypeError, InvalidValueError
-from minigraph.core.graph import Variable
+from minigraph.core.graph import Composite, Variable
 from minigraph.core.record import Record
 from minigraph.core.types import as_ints
 from minigraph.ops.array.arranging import pad
-from minigraph.ops.array.creation import ones
-from minigraph.ops.array.indexing import index
-from minigraph.ops.array.shape import reshape, shape
+from minigraph.ops.array.creation import ones, zeros
+from minigraph.ops.array.indexing import index, set_subtensor
+from minigraph.ops.array.shape import expand_dims, reshape, shape
 from minigraph.ops.array.windows import per_axis, windows
 from minigraph.ops.control import assert_
-from minigraph.ops.elementwise.arithmetic import maximum
-from minigraph.ops.elementwise.base import Operand, cast
-from minigraph.ops.elementwise.comparison import ge
+from minigraph.ops.elementwise.arithmetic import maximum, multiply_or_zero, reciprocal
+from minigraph.ops.elementwise.base import Cotangents, Operand, cast, with_room
+from minigraph.ops.elementwise.comparison import eq, ge
+from minigraph.ops.reduce.reduction import NarrowSum
 from minigraph.ops.reduce.reduction import max as max_over
 from minigraph.ops.reduce.reduction import sum as sum_over
 from minigraph.ops.reduce.statistics import mean
 
 __all__ = ["average_pool", "global_average_pool", "max_pool"]
+
+MOST_ELEMENTS = 64
+"""The most elements of windows that overlap whose gradient is gathered, from each place in a window, instead of added up."""
 
 
 def max_pool(x: Operand, size: Any, stride: Any = None, padding: Any = 0, ignore_border: bool = True) -> Variable:
@@ -87,6 +92,58 @@ class Pooling(Record):
         return sum_over(parts, tuple(axes)) / sum_over(counted, tuple(axes))
 
 
+class SlidingMax(Composite):
+    """The greatest element of windows that overlap along the last axes, with `widths` of places around that never count."""
+
+    sizes: tuple[int, ...]
+    strides: tuple[int, ...]
+    widths: tuple[tuple[int, int], ...]
+
+    def expand(self, *inputs: Variable) -> Variable:
+        found = self._padded(inputs[0])
+        axes, ndim = self._axes(found), found.ndim
+        if math.prod(self.sizes) <= 2 * sum(self.sizes) and self.strides[-1] == 1:
+            return max_over(windows(found, self.sizes, axes, self.strides), self._within(found))
+        for axis, size, stride in zip(axes, self.sizes, self.strides, strict=True):
+            found = max_over(windows(found, size, axis, stride), ndim)
+        return found
+
+    def gradient(self, dy: Variable, y: Variable, *inputs: Variable) -> Cotangents:
+        (x,) = inputs
+        padded, within = self._padded(x), self._within(x)
+        ties = eq(windows(padded, self.sizes, self._axes(x), self.strides), expand_dims(y, within))
+        wide = with_room(dy)
+        each = multiply_or_zero(wide, reciprocal(NarrowSum(tuple(within))(cast(ties, wide.dtype))))
+        attained = cast(eq(expand_dims(x, within), self._seen_from_each(y, x)), wide.dtype)
+        return (cast(NarrowSum(tuple(within))(multiply_or_zero(self._seen_from_each(each, x), attained)), x.dtype),)
+
+    def _axes(self, x: Variable) -> list[int]:
+        """The axes along which windows slide."""
+        return list(range(x.ndim - len(self.sizes), x.ndim))
+
+    def _within(self, x: Variable) -> list[int]:
+        """The axes after those of x, which count the elements of a window."""
+        return list(range(x.ndim, x.ndim + len(self.sizes)))
+
+    def _padded(self, x: Variable) -> Variable:
+        """An array with places around it that are never the greatest."""
+        if not any(map(any, self.widths)):
+            return x
+        return pad(x, [*((0, 0) for _ in range(x.ndim - len(self.sizes))), *self.widths], -np.inf)
+
+    def _seen_from_each(self, values: Variable, x: Variable) -> Variable:
+        """For each element of x the values, one a window, of all windows that it is in, and 0 where there is no window."""
+        axes, spans = self._axes(x), [size - 1 for size in self.sizes]
+        lengths = [one + span for one, span in zip(shape(x)[axes[0] :], spans, strict=True)]
+        places = [
+            slice(span - before, after - span or None, stride)
+            for span, (before, after), stride in zip(spans, self.widths, self.strides, strict=True)
+        ]
+        frame = zeros((*shape(x)[: axes[0]], *lengths), values.dtype)
+        placed = set_subtensor(index(frame, (*(slice(None) for _ in range(axes[0])), *places)), values)
+        return windows(placed, self.sizes, axes)
+
+
 def _pooled(x: Variable, size: Any, stride: Any, padding: Any, ignore_border: bool, kind: Pooling) -> Variable:
     """Pooling of one kind."""
     count = len(size) if isinstance(size, list | tuple) else x.ndim - 2
@@ -101,16 +158,21 @@ def _pooled(x: Variable, size: Any, stride: Any, padding: Any, ignore_border: bo
     first = x.ndim - count
     spatial = list(range(first, x.ndim))
     within = list(range(x.ndim, x.ndim + count))
-    if not any(pads) and ignore_border:
-        if strides == sizes:
-            return _tiled(x, sizes, first, kind)
-        return kind.whole(windows(x, sizes, spatial, strides), within)
+    if not any(pads) and ignore_border and strides == sizes:
+        return _tiled(x, sizes, first, kind)
     lengths = shape(x)[first:]
     ends = [(0, None)] * count if ignore_border else [
         _end(length, size, stride, one) for length, size, stride, one in zip(lengths, sizes, strides, pads, strict=True)
     ]  # fmt: skip
     around = [(0, 0)] * first
-    both = [*around, *((one, one + beyond) for one, (beyond, _) in zip(pads, ends, strict=True))]
+    widths = tuple([(one, one + beyond) for one, (beyond, _) in zip(pads, ends, strict=True)])
+    if all(whole is None for _, whole in ends):
+        overlaps = any(stride < size for stride, size in zip(strides, sizes, strict=True))
+        if overlaps and not kind.averages and math.prod(sizes) <= MOST_ELEMENTS:
+            return SlidingMax(sizes, strides, widths)(x)
+        if not any(map(any, widths)):
+            return kind.whole(windows(x, sizes, spatial, strides), within)
+    both = [*around, *widths]
     kept = (*(slice(None) for _ in around), *(slice(0, whole) for _, whole in ends))
 
     def seen(values: Variable) -> Variable:

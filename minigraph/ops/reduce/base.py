@@ -23,7 +23,7 @@ Steps = tuple["Reduction", "Reduction"]
 """A reduction, and one of its results."""
 
 Stages = tuple["Reduction", Elementwise, "Reduction"]
-"""A fold; an op of an element, of that fold's result, and of the element's position; and a fold of what that gives."""
+"""A fold; an op of an element and of that fold's result; and a fold of what that gives."""
 
 
 class Reduction(Shaped):

@@ -245,16 +245,36 @@ def any(x: Operand, axis: Axis = None, keepdims: bool = False) -> Variable:
 
 
 class Attaining(Elementwise):
-    """A position, as an integer of some dtype, where an element is the best, as is every NaN, else one beyond all others."""
+    """Whether an element is the best, as is every NaN."""
 
-    integer: np.dtype[Any]
     cost = 1
 
     def infer(self, *types: TensorType) -> TensorType:
-        return TensorType(self.integer, broadcast_shapes([one.shape for one in types]))
+        return TensorType(np.dtype(bool), broadcast_shapes([one.shape for one in types]))
 
-    def forward(self, xp: Any, x: Array, best: Array, position: Array) -> Array:
-        return xp.where((x == best) | (x != x), position.astype(self.integer), int(np.iinfo(self.integer).max))
+    def forward(self, xp: Any, x: Array, best: Array) -> Array:
+        return (x == best) | (x != x)
+
+
+class First(Reduction):
+    """The position of the first true element along the last of the axes, as an `integer`; its greatest number if none is."""
+
+    integer: np.dtype[Any]
+
+    def states(self, dtype: np.dtype[Any]) -> tuple[tuple[np.dtype[Any], Any], ...]:
+        return ((self.integer, int(np.iinfo(self.integer).max)),)
+
+    def add(self, xp: Any, state: State, x: Array, position: Array) -> State:
+        return self.merge(xp, state, (xp.where(x, position.astype(self.integer), int(np.iinfo(self.integer).max)),))
+
+    def merge(self, xp: Any, state: State, other: State) -> State:
+        return (xp.where(other[0] < state[0], other[0], state[0]),)
+
+    def result(self, xp: Any, state: State, dtype: np.dtype[Any]) -> Array:
+        return state[0]
+
+    def result_dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
+        return self.integer
 
 
 class Position(Extreme):
@@ -290,12 +310,12 @@ class Position(Extreme):
 
     def in_stages(self, length: int) -> Stages:
         integer = np.dtype("int32" if length < 2**31 else "int64")
-        return (Min if self.smallest else Max)(self.axes), Attaining(integer), Min(self.axes)
+        return (Min if self.smallest else Max)(self.axes), Attaining(), First(self.axes, integer)
 
     def by_blocks(self, x: Variable, partial: Callable[[Reduction], Variable]) -> Variable | None:
         extreme = Min if self.smallest else Max
         places, best = partial(self), partial(extreme(self.axes))
-        return Min((0,))(Attaining(np.dtype("int64"))(best, extreme((0,))(best), places))
+        return Min((0,))(where(Attaining()(best, extreme((0,))(best)), places, np.iinfo(places.dtype).max))
 
     def gradient(self, dy: Variable, y: Variable, x: Variable) -> Cotangents:
         return (None,)

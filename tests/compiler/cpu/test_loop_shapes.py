@@ -9,10 +9,12 @@ import minigraph as mg
 from minigraph.compiler.choose import choose
 from minigraph.compiler.cpu import jit
 from minigraph.compiler.cpu.backend import NATIVE
+from minigraph.compiler.cpu.columns import WIDTH
 from minigraph.compiler.cpu.kernel import kernel_text
 from minigraph.compiler.cpu.program import NativeProgram
 from minigraph.compiler.cpu.tiles import in_tiles
 from minigraph.compiler.cpu.written_out import written_out
+from minigraph.compiler.loops.nest import Fold
 from minigraph.compiler.passes import Journal
 from minigraph.compiler.plan.steps import NestStep
 from support.golden import graph, static, tensor
@@ -73,6 +75,37 @@ def test_folds_of_short_rows_and_columns(rows, columns, rng):
     compiled, interpreted = (mg.function([x], outputs, backend=name)(given) for name in ("native", "numpy"))
     for one, other in zip(compiled, interpreted, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+
+
+# -- columns ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 4, 5, 8, 11])
+@pytest.mark.parametrize("columns", [20, WIDTH + 21])
+def test_rows_of_columns_are_added_several_at_a_time(rows, columns, rng):
+    x = mg.matrix("x")
+    outputs = [x.sum(0), mg.mean(x * 2, 0), mg.prod(x, 0), mg.cast(x, "int16").sum(0), mg.var(x, 0), mg.argmax(x, 0)]
+    given = (rng.normal(size=(rows, columns)) * 3).astype("float32")
+    compiled, interpreted = (mg.function([x], outputs, backend=name)(given) for name in ("native", "numpy"))
+    for one, other in zip(compiled, interpreted, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("build", [mg.sum, mg.argmax, mg.argmin, mg.max], ids=lambda build: build.__name__)
+@pytest.mark.parametrize("dtype", ["int8", "int64", "float32"])
+def test_a_whole_array_becomes_one_number_in_a_kernel(build, dtype, rng):
+    x = mg.vector("x", dtype=dtype)
+    f = mg.function([x], build(x), backend="native")
+    for size in (7, 100_000):
+        given = (rng.normal(size=size) * 40).astype(dtype)
+        given[size // 2 :: 3] = given[::-1][size // 2 :: 3]
+        np.testing.assert_allclose(f(given), mg.function([x], build(x), backend="numpy")(given), rtol=1e-5)
+    assert "Region" in f.source()
+
+
+def test_the_extreme_of_a_block_is_folded_once():
+    (blocks, _) = nests(lambda x: mg.argmax(x), (100_000,))
+    assert sum(isinstance(node, Fold) for node in blocks.nest.nodes) == 2
 
 
 # -- tiles -----------------------------------------------------------------------------------------------------------
