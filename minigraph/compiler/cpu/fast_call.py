@@ -6,14 +6,14 @@ call itself. New state is written over old state that nobody else holds.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from minigraph.compiler.binding import CallSignature
 from minigraph.compiler.cpu.answers import answer_of
 from minigraph.compiler.cpu.plan import NativePlan, picker
 from minigraph.compiler.cpu.runtime import SHARED
-from minigraph.compiler.shape_cache import Arrays, FastCall, KernelFailure, PlannedRegion, no_answer
+from minigraph.compiler.shape_cache import Arrays, FastCall, KernelFailure, PlannedRegion, listed, no_answer
 from minigraph.core.errors import MinigraphError
 from minigraph.core.graph import Array
 from minigraph.core.locks import holding
@@ -58,9 +58,22 @@ class Direct(FastCall[NativePlan]):
         except MinigraphError:
             return None
         if plan.answer is None:
-            plan.answer = (answer_of(plan, self._signature) if self._fits(plan) else None) or no_answer
+            plan.answer = self._answer(plan)
         self.answer = plan.answer
         return self(args)
+
+    def _answer(self, plan: NativePlan) -> Callable[..., Any]:
+        """The answer of the function by a plan."""
+        found = answer_of(plan, self._signature) if self._fits(plan) else None
+        if found is None or not any(self._signature.views):
+            return found or no_answer
+
+        def viewed(*args: Any) -> Any:
+            outputs = found(*args)
+            shown = outputs if outputs is None else self._signature.shown(listed(outputs))
+            return shown if shown is None or len(shown) > 1 else shown[0]
+
+        return viewed
 
     def _update(self, plan: NativePlan, args: tuple[Any, ...]) -> Sequence[Array] | None:
         """The outputs, the targets having got their new values. The locks of all that the values depend on are held."""

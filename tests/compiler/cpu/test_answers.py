@@ -47,6 +47,17 @@ def test_one_result_comes_alone_and_several_in_a_list():
     assert [len(g(ROWS)) for _ in range(3)] == [1, 1, 1]
 
 
+def test_results_may_be_views_of_what_was_computed():
+    x = mg.matrix("x")
+    f, g = native([x], (x * 2).T), native([x], [(x * 2).T, x.sum()])
+    for _ in range(3):
+        assert f(ROWS).tolist() == (ROWS * 2).T.tolist()
+        assert g(ROWS)[0].tolist() == (ROWS * 2).T.tolist()
+    assert f._fast.answer(ROWS).flags.f_contiguous
+    assert g._fast.answer(ROWS)[0].flags.f_contiguous
+    assert f._fast.answer(ROWS[:2]) is None
+
+
 @pytest.mark.parametrize("dtype", ["bool", "int8", "int64", "uint16", "float16", "float32", "float64"])
 def test_numbers_of_numpy_are_taken_as_they_are(dtype):
     x, k = mg.vector("x", dtype=dtype), mg.scalar("k", dtype=dtype)
