@@ -144,9 +144,10 @@ class NativeProgram(Program):
     def body_program(self, graph: Graph) -> Program:
         return NativeProgram(graph, (), self.backend)
 
-    def is_literal(self, number: Constant) -> bool:
+    def is_literal(self, number: Constant, divides: bool) -> bool:
         """Only numbers with which code is faster or shorter: graphs that differ in others share their kernels."""
-        return super().is_literal(number) and (number.value.dtype.kind == "b" or number.value.item() in PLAIN_NUMBERS)
+        helps = number.value.dtype.kind == "b" or (divides and number.value.dtype.kind in "iu")
+        return super().is_literal(number, divides) and (helps or number.value.item() in PLAIN_NUMBERS)
 
     def assemble(self) -> None:
         """Compile the kernels, and write down what all frames have in common."""
