@@ -31,6 +31,7 @@ from minigraph.compiler.plan.steps import LoopStep, NestStep, RunningStep, Step
 from minigraph.compiler.shaped.block_folds import block_folds
 from minigraph.compiler.shaped.copies import insert_copies
 from minigraph.compiler.shaped.output_order import order_outputs
+from minigraph.compiler.shaped.padding import share_padding
 from minigraph.compiler.shaped.rematerialize import rematerialize
 from minigraph.compiler.shaped.split_reductions import split_products
 from minigraph.compiler.shaped.target_ops import Packed
@@ -124,6 +125,7 @@ def parts_of_nests(work: Numbers, by_column: Numbers, in_columns: Numbers) -> Nu
 
 SHAPED = (
     Pass(widen_products, needed=True),
+    Pass(share_padding),
     Pass(rematerialize),
     Pass(implicit_gemm),
     Pass(split_products),
