@@ -199,15 +199,15 @@ def test_sizes(capsys):
 # -- who may ask for the class of an op ------------------------------------------------------------------------------
 
 RULES = {
-    "ops", "rewrite", "compiler.shaped.rematerialize", "compiler.shaped.output_order", "compiler.shaped.split_reductions",
-    "compiler.cpu.implicit_gemm", "compiler.cpu.prepack", "compiler.cpu.widen_products", "transforms.affine",
-    "transforms.products", "transforms.folding",
+    "ops", "rewrite", "compiler.shaped.rematerialize", "compiler.shaped.output_order", "compiler.shaped.padding",
+    "compiler.shaped.split_reductions", "compiler.cpu.implicit_gemm", "compiler.cpu.prepack", "compiler.cpu.widen_products",
+    "transforms.affine", "transforms.products", "transforms.folding",
 }  # fmt: skip
 """Ops themselves, and modules of patterns: what they look for is one arrangement of certain ops."""
 
 INTERFACES = {
-    "Elementwise", "Reduction", "Selection", "Counting", "Composite", "Structural", "Identity", "Leaf", "Op", "Item",
-    "SizeConstant",
+    "Elementwise", "Reduction", "Selection", "Counting", "Ordering", "Composite", "Structural", "Identity", "Leaf", "Op",
+    "Item", "SizeConstant",
 }  # fmt: skip
 """Classes that state what is asked of ops of a kind; one from outside of the package that fulfils them is taken for one."""
 

@@ -10,6 +10,7 @@ from minigraph.compiler.binding import CallSignature
 from minigraph.compiler.cpu.blas import library_path
 from minigraph.compiler.cpu.fast_call import Direct
 from minigraph.compiler.cpu.lapack import lapack_kernel, own_namespace
+from minigraph.compiler.cpu.ordering import ordering_kernel
 from minigraph.compiler.cpu.plan import CallMemory, NativePlan, OpenProgram, in_order
 from minigraph.compiler.cpu.program import SHAPED, NativeProgram
 from minigraph.compiler.interpreted import Kernel
@@ -121,5 +122,5 @@ class Native(CompilingBackend):
         return own_namespace() if op.solves else self.xp
 
     def kernel(self, variable: Variable, reusable: int | None) -> Kernel:
-        found = lapack_kernel(variable.op)
+        found = lapack_kernel(variable.op) or ordering_kernel(variable.op)
         return super().kernel(variable, reusable) if found is None else found

@@ -31,6 +31,7 @@ from minigraph.compiler.plan.steps import LoopStep, NestStep, RunningStep, Step
 from minigraph.compiler.shaped.block_folds import block_folds
 from minigraph.compiler.shaped.copies import insert_copies
 from minigraph.compiler.shaped.output_order import order_outputs
+from minigraph.compiler.shaped.padding import share_padding
 from minigraph.compiler.shaped.rematerialize import rematerialize
 from minigraph.compiler.shaped.split_reductions import split_products
 from minigraph.compiler.shaped.target_ops import Packed
@@ -124,6 +125,7 @@ def parts_of_nests(work: Numbers, by_column: Numbers, in_columns: Numbers) -> Nu
 
 SHAPED = (
     Pass(widen_products, needed=True),
+    Pass(share_padding),
     Pass(rematerialize),
     Pass(implicit_gemm),
     Pass(split_products),
@@ -144,9 +146,10 @@ class NativeProgram(Program):
     def body_program(self, graph: Graph) -> Program:
         return NativeProgram(graph, (), self.backend)
 
-    def is_literal(self, number: Constant) -> bool:
+    def is_literal(self, number: Constant, divides: bool) -> bool:
         """Only numbers with which code is faster or shorter: graphs that differ in others share their kernels."""
-        return super().is_literal(number) and (number.value.dtype.kind == "b" or number.value.item() in PLAIN_NUMBERS)
+        helps = number.value.dtype.kind == "b" or (divides and number.value.dtype.kind in "iu")
+        return super().is_literal(number, divides) and (helps or number.value.item() in PLAIN_NUMBERS)
 
     def assemble(self) -> None:
         """Compile the kernels, and write down what all frames have in common."""

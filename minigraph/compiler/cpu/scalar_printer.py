@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from minigraph.compiler.cpu.beyond import variants
-from minigraph.compiler.scalar.scalar import BOOL, DType, Value, Writer
+from minigraph.compiler.scalar.scalar import BOOL, FLOAT32, FLOAT64, INT32, DType, Value, Writer
 
 
 def llvm_type(dtype: DType) -> str:
@@ -137,6 +137,16 @@ class LLVMWriter(Writer):
 
     def binary(self, instruction: str, a: Value, b: Value) -> Value:
         return self.value(f"{instruction} {llvm_type(a.dtype)} {a.text}, {b.text}", a.dtype)
+
+    def quotient(self, a: Value, b: Value, given: Value) -> Value:
+        """`a` / `b`: by multiplication if `given` is a number, otherwise as floats: vectors of integers are not divided."""
+        if not given.text.startswith("%") or a.dtype.itemsize > INT32.itemsize:
+            return super().quotient(a, b, given)
+        wide = FLOAT64 if a.dtype.itemsize == INT32.itemsize else FLOAT32
+        exact = self.binary("fdiv", self.conversion(a, wide), self.conversion(b, wide))
+        whole = INT32 if wide == FLOAT32 else a.dtype
+        name = "fptoui" if whole.kind == "u" else "fptosi"
+        return self.conversion(self.value(f"{name} {llvm_type(wide)} {exact.text} to {llvm_type(whole)}", whole), a.dtype)
 
     def negative(self, x: Value) -> Value:
         return self.value(f"fneg {llvm_type(x.dtype)} {x.text}", x.dtype)

@@ -21,6 +21,7 @@ from minigraph.compiler.plan.program import ARENA, CONSTANTS, FIRST, Program
 from minigraph.compiler.plan.steps import LoopStep, NestStep, ProductStep, Step, title_of
 from minigraph.compiler.shaped.copies import insert_copies
 from minigraph.compiler.shaped.layout import sizes
+from minigraph.compiler.shaped.padding import share_padding
 from minigraph.compiler.shaped.split_reductions import pass_single, split_apart, split_rows
 from minigraph.core.graph import Graph, Variable
 from minigraph.core.record import Record
@@ -97,6 +98,7 @@ def split_reductions(graph: Graph) -> Graph:
 
 
 SHAPED = (
+    Pass(share_padding),
     Pass(convolve_patches),
     Pass(pass_single),
     Pass(split_reductions),

@@ -28,6 +28,7 @@ from minigraph.core.graph import Constant, Op, Variable
 from minigraph.core.record import Record
 from minigraph.core.types import TensorType
 from minigraph.ops.array.selection import Counting, Selection
+from minigraph.ops.elementwise.base import Elementwise
 from minigraph.ops.reduce.base import Reduction
 
 
@@ -77,11 +78,12 @@ class Builder:
         space: tuple[int, ...],
         folded: frozenset[int],
         layouts: dict[Variable, Layout],
-        is_literal: Callable[[Constant], bool],
+        is_literal: Callable[[Constant, bool], bool],
         blocks: int = 0,
         staged: bool = False,
     ) -> None:
-        """layouts: of all variables. is_literal: whether a number is written into the code, instead of read from memory.
+        """layouts: of all variables. is_literal: whether a number is written into the code, instead of read from memory, given
+        whether it is a divisor.
 
         blocks: the number of blocks in which axes are folded, 0 for all at once. staged: whether folds that can are done in
         stages.
@@ -108,8 +110,8 @@ class Builder:
         where = Place(layout.storage, dtype, tuple(strides), layout.offset, in_memory)
         return self.places.setdefault(where, len(self.places))
 
-    def read(self, operand: Variable, axes: Sequence[int | None]) -> int:
-        """The node of an operand, whose last axis runs along the last of `axes`."""
+    def read(self, operand: Variable, axes: Sequence[int | None], divides: bool = False) -> int:
+        """The node of an operand, whose last axis runs along the last of `axes`; `divides`: it is a divisor."""
         layout = self.layouts[operand]
         storage = layout.storage
         if storage in self.computed:
@@ -117,7 +119,7 @@ class Builder:
         aligned = zip(axes[len(axes) - operand.ndim :], sizes(operand), strict=True)
         mine = [None if size == 1 else axis for axis, size in aligned]
         op = storage.op
-        if isinstance(op, Constant) and op.value.size == 1 and self.is_literal(op):
+        if isinstance(op, Constant) and op.value.size == 1 and self.is_literal(op, divides):
             return self.node(Literal(op.value.dtype, op.value.tobytes()))
         if is_counted(storage):
             return self.count(storage, layout, mine)
@@ -133,7 +135,9 @@ class Builder:
         elif isinstance(op, Selection):
             node = self.gather(variable, axes)
         else:
-            node = self.node(Apply(op, tuple(self.read(one, axes) for one in variable.inputs), dtype))
+            assert isinstance(op, Elementwise)
+            operands = [self.read(one, axes, k == op.divisor) for k, one in enumerate(variable.inputs)]
+            node = self.node(Apply(op, tuple(operands), dtype))
         self.computed[variable] = node
         return node
 

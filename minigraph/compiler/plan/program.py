@@ -68,8 +68,8 @@ class Program(ABC):
     def texts(self) -> list[str]:
         """The text of each kernel, those of loops' bodies included."""
 
-    def is_literal(self, number: Constant) -> bool:
-        """Whether a number is written into the code of kernels, so that another number is another kernel."""
+    def is_literal(self, number: Constant, divides: bool) -> bool:
+        """Whether a number, which may be a divisor, is written into kernels, so that another is another kernel."""
         return not isinstance(number, SizeConstant)
 
     @abstractmethod

@@ -172,10 +172,12 @@ def _floor_divide_integers(a: Value, b: Value) -> tuple[Value, Value]:
     """The floor of a / b and what remains; both are 0 where b is 0, and a quotient that does not fit wraps."""
     if a.dtype.kind == "u":
         safe, by_zero = select(b.compare("eq", 0), 1, b), b.compare("eq", 0)
-        return select(by_zero, 0, a.instruction("udiv", safe)), select(by_zero, 0, a.instruction("urem", safe))
+        quotient = a.writer.quotient(a, safe, b)
+        return select(by_zero, 0, quotient), select(by_zero, 0, a - quotient * safe)
     by_zero, wraps = b.compare("eq", 0), b.compare("eq", -1)
     safe = select(by_zero | wraps, 1, b)
-    quotient, rest = a.instruction("sdiv", safe), a.instruction("srem", safe)
+    quotient = a.writer.quotient(a, safe, b)
+    rest = a - quotient * safe
     crosses = rest.compare("ne", 0) & ((rest < 0) ^ (b < 0))
     quotient, rest = select(crosses, quotient - 1, quotient), select(crosses, rest + b, rest)
     return select(by_zero, 0, select(wraps, -a, quotient)), select(by_zero | wraps, 0, rest)

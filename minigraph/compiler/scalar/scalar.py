@@ -17,7 +17,7 @@ from minigraph.core.errors import InvalidTypeError
 
 DType = np.dtype[Any]
 
-BOOL, INT64, UINT64 = np.dtype("bool"), np.dtype("int64"), np.dtype("uint64")
+BOOL, INT32, INT64, UINT64 = np.dtype("bool"), np.dtype("int32"), np.dtype("int64"), np.dtype("uint64")
 FLOAT16, FLOAT32, FLOAT64 = np.dtype("float16"), np.dtype("float32"), np.dtype("float64")
 
 
@@ -47,6 +47,10 @@ class Writer(ABC):
     @abstractmethod
     def binary(self, instruction: str, a: Value, b: Value) -> Value:
         """The result of an instruction, named as LLVM names it, on `a` and `b`, values of one dtype."""
+
+    def quotient(self, a: Value, b: Value, given: Value) -> Value:
+        """The truncated quotient of integers `a` and `b`, which fits; `b` is `given`, or 1 where the quotient is not used."""
+        return self.binary("udiv" if a.dtype.kind == "u" else "sdiv", a, b)
 
     @abstractmethod
     def negative(self, x: Value) -> Value:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
 
 from minigraph.core.conversion import as_variable, constant
 from minigraph.core.errors import InvalidTypeError, InvalidValueError
-from minigraph.core.graph import Array, Shaped, Variable
+from minigraph.core.graph import Array, Composite, Shaped, Variable
 from minigraph.core.types import TensorType, check_axes, check_axis
 from minigraph.ops.array.creation import arange, full, tri
 from minigraph.ops.array.indexing import index, set_subtensor, take
@@ -18,6 +19,9 @@ from minigraph.ops.elementwise.base import Cotangents, Operand, cast, promoted
 from minigraph.ops.elementwise.comparison import lt, where
 
 __all__ = ["concatenate", "diag", "flip", "outer", "pad", "repeat", "roll", "split", "stack", "tile", "tril", "triu"]
+
+SHORT = 16
+"""The elements in one piece of memory from which on it is as fast to gather pieces as to copy blocks of them."""
 
 
 def _along(axis: int, part: Any) -> tuple[Any, ...]:
@@ -136,14 +140,43 @@ def flip(x: Operand, axis: int | Sequence[int] | None = None) -> Variable:
     return index(variable, tuple(slice(None, None, -1) if one in axes else slice(None) for one in range(variable.ndim)))
 
 
+class Roll(Composite):
+    """An array with its elements moved by `shift` places along an axis, around the end to the beginning."""
+
+    shift: int
+    axis: int
+
+    def expand(self, *inputs: Variable) -> Variable:
+        """Rows taken in another order; short pieces of memory, which are slow to gather one by one, as two blocks."""
+        (x,) = inputs
+        count, after = shape(x)[self.axis], x.type.shape[self.axis + 1 :]
+        if None in after or prod(size or 0 for size in after) >= SHORT or count == 0:
+            return _taken_around(x, self.shift, self.axis)
+        begin = -self.shift % count
+        return concatenate([index(x, _along(self.axis, part)) for part in (slice(begin, None), slice(begin))], self.axis)
+
+    def whole(self, xp: Any, *arrays: Array) -> Array:
+        return xp.roll(arrays[0], self.shift, self.axis)
+
+    def gradient(self, dy: Variable, y: Variable, *inputs: Variable) -> Cotangents:
+        return (Roll(-self.shift, self.axis)(dy),)
+
+
+def _taken_around(x: Variable, shift: Operand, axis: int) -> Variable:
+    """An array with its elements moved along an axis, around the end, each taken from its place."""
+    count = shape(x)[axis]
+    return take(x, (arange(count) - shift) % count, axis)
+
+
 def roll(x: Operand, shift: Operand, axis: int | None = None) -> Variable:
     """x with its elements moved by `shift` places along `axis` (in the raveled x if None), around the end to the beginning."""
     variable = as_variable(x)
     if axis is None:
         return reshape(roll(ravel(variable), shift, 0), shape(variable))
     place = check_axis(axis, variable.ndim)
-    count = shape(variable)[place]
-    return take(variable, (arange(count) - shift) % count, place)
+    if isinstance(shift, int | np.integer) and not isinstance(shift, bool):
+        return Roll(int(shift), place)(variable)
+    return _taken_around(variable, shift, place)
 
 
 def pad(x: Operand, pad_width: Any, constant_values: Operand = 0, *, mode: str = "constant") -> Variable:

@@ -57,10 +57,23 @@ def _stable_order(xp: Any, x: Array) -> Array:
     return together.view("int64")
 
 
-class ArgSort(Op):
-    """The order that sorts along an axis, stable, NaN last."""
+class Ordering(Op):
+    """An op that puts the elements of rows along an axis in order, or finds their places in it."""
 
     axis: int
+    values, places = True, False
+    """Whether the elements, and their places, are results of it."""
+
+    @property
+    def kept(self) -> int | None:
+        """The number of the greatest elements that are kept, descending; None for all, ascending."""
+        return None
+
+
+class ArgSort(Ordering):
+    """The order that sorts along an axis, stable, NaN last."""
+
+    values, places = False, True
 
     def infer(self, *types: TensorType) -> TensorType:
         return TensorType(np.dtype("int64"), types[0].shape)
@@ -81,10 +94,8 @@ def _put_back(dy: Variable, x: Variable, order: Variable, axis: int) -> Variable
     return inc_subtensor(take_along_axis(zeros_like(x), order, axis), dy)
 
 
-class Sort(Op):
+class Sort(Ordering):
     """The elements sorted along an axis, NaN last."""
-
-    axis: int
 
     def infer(self, *types: TensorType) -> TensorType:
         return types[0]
@@ -102,11 +113,15 @@ def sort(x: Operand, axis: int | None = -1) -> Variable:
     return Sort(0)(ravel(variable)) if axis is None else Sort(check_axis(axis, variable.ndim))(variable)
 
 
-class TopK(Op):
+class TopK(Ordering):
     """The k greatest elements along an axis, descending, and their positions; of equal elements the first ones."""
 
     k: int
-    axis: int
+    places = True
+
+    @property
+    def kept(self) -> int | None:
+        return self.k
 
     def infer(self, *types: TensorType) -> tuple[TensorType, TensorType]:
         (x,) = types
@@ -159,7 +174,7 @@ def topk(x: Operand, k: int, axis: int = -1) -> tuple[Variable, Variable]:
         raise InvalidTypeError(f"topk takes k as an int, not {k!r}")
     if k < 0:
         raise InvalidValueError(f"topk takes k elements, 0 or more, not {k}")
-    values, positions = items(TopK(int(k), check_axis(axis, variable.ndim))(variable))
+    values, positions = items(TopK(check_axis(axis, variable.ndim), int(k))(variable))
     return values, positions
 
 

@@ -133,6 +133,8 @@ def divide(a: Operand, b: Operand) -> Variable:
 
 
 class FloorDivide(Stepwise):
+    divisor = 1
+
     def forward(self, xp: Any, a: Array, b: Array) -> Array:
         return xp.floor_divide(a, b)
 
@@ -143,6 +145,8 @@ def floor_divide(a: Operand, b: Operand) -> Variable:
 
 
 class Remainder(Elementwise):
+    divisor = 1
+
     def forward(self, xp: Any, a: Array, b: Array) -> Array:
         return xp.remainder(a, b)
 

@@ -31,6 +31,9 @@ class Elementwise(Shaped):
     kinds: ClassVar[str] = "iuf"
     """The kinds of dtypes it takes: b(ool), i(nteger), u(nsigned), f(loat)."""
 
+    divisor: ClassVar[int | None] = None
+    """The position of the operand by which it divides integers, which is faster by numbers that the code holds."""
+
     of_numbers = True
     cost = 12
 

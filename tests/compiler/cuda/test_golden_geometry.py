@@ -32,7 +32,7 @@ def test_launch_geometry():
         layouts = layouts_of(whole)
         grouping = Grouping(whole, layouts)
         for group in grouping.groups:
-            builder = Builder(group.space, group.folded or frozenset(), layouts, lambda number: True)
+            builder = Builder(group.space, group.folded or frozenset(), layouts, lambda number, divides: True)
             for variable, axes in group.members.items():
                 builder.compute(variable, axes)
                 if variable in grouping.stored:

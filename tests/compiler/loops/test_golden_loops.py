@@ -121,7 +121,7 @@ def test_parts_are_written_in_place():
 
 def built(planned, group):
     """The nest of a group, every member that is stored written to memory, its numbers, and names for its operands."""
-    builder = Builder(group.space, group.folded or frozenset(), planned.layouts, lambda number: True)
+    builder = Builder(group.space, group.folded or frozenset(), planned.layouts, lambda number, divides: True)
     for variable, axes in group.members.items():
         builder.compute(variable, axes)
     for variable, axes in group.members.items():

@@ -10,6 +10,7 @@ from minigraph.compiler.shaped import rematerialize
 from minigraph.compiler.shaped.block_folds import block_folds
 from minigraph.compiler.shaped.copies import insert_copies
 from minigraph.compiler.shaped.output_order import order_outputs
+from minigraph.compiler.shaped.padding import share_padding
 from minigraph.compiler.shaped.split_reductions import pass_single, split_products
 from support.golden import assert_golden, change, graph, nothing, static, tensor
 
@@ -63,6 +64,19 @@ def test_order_outputs():
     assert_golden("order_outputs", change(order_outputs, graph([x, b], ((x + b) * 2).T, mg.exp(x).T, (x - 1).T)))
     shared, doubled = x + 1, (x * 3).T
     assert nothing(order_outputs, graph([x], shared.T, shared.sum(0), doubled, doubled + 1, x.T, (x + 2)[::-1]))
+
+
+def test_share_padding():
+    d, x = tensor("d", 4, 3), tensor("x", 6, 5)
+    zeros = mg.zeros_like(x)
+    placed = [mg.inc_subtensor(zeros[i : i + 4, j : j + 3], d) for i in range(3) for j in range(0, 3, 2)]
+    again = mg.inc_subtensor(zeros[1:5, :3], sum(placed)[:4, :3])
+    assert_golden("share_padding", change(share_padding, graph([d, x], sum(placed) * x, again, placed[0].T)))
+    row = d[:1, :2]
+    apart = [mg.inc_subtensor(mg.zeros((9, 9))[k : k + 1, k : k + 2], row) for k in (0, 7)]
+    assert_golden("share_padding_apart", change(share_padding, graph([d], apart[0] * apart[1])))
+    steps, rows = mg.inc_subtensor(zeros[::2, :3], d[:3]), mg.inc_subtensor(zeros[0], x[1])
+    assert nothing(share_padding, graph([d, x], mg.inc_subtensor(x[:4, :3], d), steps, rows))
 
 
 def test_insert_copies():
