@@ -79,9 +79,9 @@ def _transformed(graph: Graph, of_windows: Callable[[Variable], Variable | None]
 
 
 def _where_it_lies(shown: Variable, rows: int, matrix: Variable) -> Variable | None:
-    """The product of an array, read where it lies, and a matrix; None for other dtypes. `rows`: the axes that are rows."""
+    """The product of floats, read where they lie, and a matrix; None if there are none. `rows`: the axes that are rows."""
     stack = matrix.ndim - 2
-    if shown.dtype not in (np.float32, np.float64):
+    if shown.dtype not in (np.float32, np.float64) or 0 in sizes(shown):
         return None
     product = ScatteredMatMul(stack, rows)(*_along_memory(shown, stack + rows, matrix))
     return dimshuffle(product, 1, 0, 2) if stack else product

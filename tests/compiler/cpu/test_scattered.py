@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+
 import numpy as np
 import pytest
 
@@ -13,7 +15,15 @@ if not jit.is_available():
 
 from minigraph.compiler.cpu import implicit_gemm as scattered
 from minigraph.compiler.cpu.implicit_gemm import implicit_gemm
-from minigraph.compiler.cpu.products import reads_scattered
+from minigraph.compiler.cpu.products import (
+    PLAIN,
+    SCATTERED,
+    SPLIT_COLUMNS,
+    SPLIT_ROWS,
+    ScatteredWords,
+    product_kernel,
+    reads_scattered,
+)
 from minigraph.compiler.shaped.target_ops import ScatteredMatMul
 from minigraph.core.graph import Graph
 from minigraph.ops.array.windows import Overlap
@@ -148,3 +158,35 @@ def test_only_the_part_that_is_kept_of_a_gradient_is_computed(of_any_size):
         given = [rng.normal(size=one.type.shape).astype("float32") for one in (patches, filters)]
         found, expected = (mg.function([patches, filters], wanted, backend=backend)(*given) for backend in ("native", "numpy"))
         np.testing.assert_allclose(found, expected, 1e-3, 1e-4)
+
+
+def multiply(a, across, along, b, parts, split):
+    """The product of the elements of `a` that two tables say and a matrix, in parts one after the other."""
+    rows, (inner, columns) = len(across), b.shape
+    result = np.full((rows + 1, columns), 7, a.dtype)
+    words = ScatteredWords(
+        a_way=PLAIN, b_way=PLAIN, rows=rows, columns=columns, inner=inner, a_leading=0, b_leading=columns, c_leading=columns,
+        height=1, a_stride=0, b_stride=0, c_stride=0, split=split,
+        row_table=across.ctypes.data, column_table=along.ctypes.data,
+    )  # fmt: skip
+    given, bases = np.array([0, 0, 1, 0, 2, 0, *words.pack()]), np.array([one.ctypes.data for one in (a, b, result)])
+    kernel = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
+    for part in range(parts):
+        assert kernel(product_kernel(a.dtype, SCATTERED))(bases.ctypes.data, given.ctypes.data, part, parts) == 0
+    assert (result[-1] == 7).all(), "written beyond the end"
+    return result[:-1]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("rows", [1, 5, 6, 97, 200])
+@pytest.mark.parametrize("columns", [1, 7, 8, 16, 129])
+@pytest.mark.parametrize("depth", [1, 264, 265, 600])
+def test_any_two_tables_in_any_number_of_parts(dtype, rows, columns, depth):
+    rng = np.random.default_rng(rows * columns + depth)
+    a, b = rng.normal(size=2000).astype(dtype), rng.normal(size=(depth, columns)).astype(dtype)
+    across, along = rng.integers(0, 1000, rows), rng.integers(0, 1000, depth)
+    whole = multiply(a, across, along, b, 1, SPLIT_ROWS)
+    expected = a.astype(float)[np.add.outer(across, along)] @ b.astype(float)
+    np.testing.assert_allclose(whole, expected, 0, (1e-5 if dtype == "float32" else 1e-13) * depth)
+    for parts, split in ((3, SPLIT_ROWS), (2, SPLIT_COLUMNS), (5, SPLIT_COLUMNS)):
+        np.testing.assert_array_equal(multiply(a, across, along, b, parts, split), whole)
