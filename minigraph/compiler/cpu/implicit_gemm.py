@@ -25,8 +25,8 @@ from minigraph.ops.linear.products import MatMul
 from minigraph.rewrite.engine import changed
 from minigraph.rewrite.sink_transposes import sunk
 
-FEWEST_ROWS, FEWEST_COLUMNS, LEAST_WORK = 16, 4, 100_000
-"""Of a product, from which on reading a matrix where it lies is faster than copying it."""
+FEWEST_COLUMNS = 4
+"""Of the second matrix of a gradient, from which on a convolution is faster than a product whose patches are added."""
 MOST_WORK = 1.5
 """The most windows that a gradient may have, relative to those of the convolution."""
 
@@ -35,7 +35,7 @@ def implicit_gemm(graph: Graph) -> Graph:
     """The graph, all of whose sizes are known, with products of windows that read them where they lie."""
     if not reads_scattered() or not any(isinstance(one.op, Windows | Overlap) for one in graph.variables):
         return graph
-    return _transformed(graph, _with_windows, _where_it_lies)
+    return _transformed(graph, _with_windows, _of_patches)
 
 
 def convolve_patches(graph: Graph) -> Graph:
@@ -79,12 +79,17 @@ def _transformed(graph: Graph, of_windows: Callable[[Variable], Variable | None]
 
 
 def _where_it_lies(shown: Variable, rows: int, matrix: Variable) -> Variable | None:
-    """The product of an array, read where it lies, and a matrix; None if it is not worth it. `rows`: the axes that are rows."""
+    """The product of floats, read where they lie, and a matrix; None if there are none. `rows`: the axes that are rows."""
     stack = matrix.ndim - 2
-    if not _is_worth_it(shown, math.prod(sizes(shown)[stack : stack + rows]), matrix):
+    if shown.dtype not in (np.float32, np.float64) or 0 in sizes(shown):
         return None
     product = ScatteredMatMul(stack, rows)(*_along_memory(shown, stack + rows, matrix))
     return dimshuffle(product, 1, 0, 2) if stack else product
+
+
+def _of_patches(shown: Variable, rows: int, matrix: Variable) -> Variable | None:
+    """The product that a sum of patches becomes; None if these are added faster."""
+    return _where_it_lies(shown, rows, matrix) if sizes(matrix)[-1] >= FEWEST_COLUMNS else None
 
 
 def _along_memory(shown: Variable, first: int, matrix: Variable) -> tuple[Variable, Variable]:
@@ -124,7 +129,7 @@ def _with_windows(variable: Variable) -> Variable | None:
         return None
     shown = matrix.inputs[0]
     rows = _axes_of(sizes(shown)[stack:], sizes(matrix)[-2])
-    if rows is None or sizes(shown)[:stack] != sizes(b)[:stack]:
+    if rows is None or sizes(shown)[:stack] != sizes(b)[:stack] or is_contiguous(_layout(shown), sizes(shown)):
         return None
     if not turned:
         return _where_it_lies(shown, rows, b)
@@ -132,13 +137,6 @@ def _with_windows(variable: Variable) -> Variable | None:
     return _where_it_lies(
         dimshuffle(shown, *range(stack), *range(first, shown.ndim), *range(stack, first)), shown.ndim - first, b
     )
-
-
-def _is_worth_it(shown: Variable, rows: int, b: Variable) -> bool:
-    """Whether an array of a number of rows would have to be copied for a product that is not small."""
-    fits = shown.dtype in (np.float32, np.float64) and rows >= FEWEST_ROWS and sizes(b)[-1] >= FEWEST_COLUMNS
-    worth = rows * math.prod(sizes(b)) >= LEAST_WORK
-    return fits and worth and not is_contiguous(_layout(shown), sizes(shown))
 
 
 def _layout(shown: Variable) -> Layout:

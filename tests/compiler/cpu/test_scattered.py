@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+
 import numpy as np
 import pytest
 
@@ -13,7 +15,15 @@ if not jit.is_available():
 
 from minigraph.compiler.cpu import implicit_gemm as scattered
 from minigraph.compiler.cpu.implicit_gemm import implicit_gemm
-from minigraph.compiler.cpu.products import reads_scattered
+from minigraph.compiler.cpu.products import (
+    PLAIN,
+    SCATTERED,
+    SPLIT_COLUMNS,
+    SPLIT_ROWS,
+    ScatteredWords,
+    product_kernel,
+    reads_scattered,
+)
 from minigraph.compiler.shaped.target_ops import ScatteredMatMul
 from minigraph.core.graph import Graph
 from minigraph.ops.array.windows import Overlap
@@ -26,9 +36,8 @@ pytestmark = [
 
 @pytest.fixture
 def of_any_size(monkeypatch):
-    """Windows are read where they lie even where that takes longer."""
-    for bound in ("FEWEST_ROWS", "FEWEST_COLUMNS", "LEAST_WORK"):
-        monkeypatch.setattr(scattered, bound, 1)
+    """Gradients are convolutions even where that takes longer."""
+    monkeypatch.setattr(scattered, "FEWEST_COLUMNS", 1)
     monkeypatch.setattr(scattered, "MOST_WORK", 100)
 
 
@@ -99,7 +108,7 @@ def network(size, channels, outputs):
 
 def test_no_windows_are_copied_and_no_patches_added_between_convolutions():
     source = network(16, 1, 32).source()
-    assert source.count("ScatteredMatMul") == 4  # both forward, and both gradients of the second one
+    assert source.count("ScatteredMatMul") == 5  # both forward, both gradients of the second one, and one of the first
     assert "Overlap" not in source
 
 
@@ -120,8 +129,8 @@ def test_what_follows_a_convolution_is_one_kernel_with_the_pooling():
     assert source.count(": Assign") == 3  # x in zeros, and zeros around what is pooled
 
 
-def test_few_outputs_are_columns_of_a_copy():
-    assert "ScatteredMatMul" not in network(16, 1, 2).source()
+def test_few_columns_of_a_gradient_are_patches_that_are_added():
+    assert "Overlap" in network(16, 1, 2).source()
 
 
 @pytest.mark.parametrize("outputs", [8, 20, 32])
@@ -149,3 +158,35 @@ def test_only_the_part_that_is_kept_of_a_gradient_is_computed(of_any_size):
         given = [rng.normal(size=one.type.shape).astype("float32") for one in (patches, filters)]
         found, expected = (mg.function([patches, filters], wanted, backend=backend)(*given) for backend in ("native", "numpy"))
         np.testing.assert_allclose(found, expected, 1e-3, 1e-4)
+
+
+def multiply(a, across, along, b, parts, split):
+    """The product of the elements of `a` that two tables say and a matrix, in parts one after the other."""
+    rows, (inner, columns) = len(across), b.shape
+    result = np.full((rows + 1, columns), 7, a.dtype)
+    words = ScatteredWords(
+        a_way=PLAIN, b_way=PLAIN, rows=rows, columns=columns, inner=inner, a_leading=0, b_leading=columns, c_leading=columns,
+        height=1, a_stride=0, b_stride=0, c_stride=0, split=split,
+        row_table=across.ctypes.data, column_table=along.ctypes.data,
+    )  # fmt: skip
+    given, bases = np.array([0, 0, 1, 0, 2, 0, *words.pack()]), np.array([one.ctypes.data for one in (a, b, result)])
+    kernel = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
+    for part in range(parts):
+        assert kernel(product_kernel(a.dtype, SCATTERED))(bases.ctypes.data, given.ctypes.data, part, parts) == 0
+    assert (result[-1] == 7).all(), "written beyond the end"
+    return result[:-1]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("rows", [1, 5, 6, 97, 200])
+@pytest.mark.parametrize("columns", [1, 7, 8, 16, 129])
+@pytest.mark.parametrize("depth", [1, 264, 265, 600])
+def test_any_two_tables_in_any_number_of_parts(dtype, rows, columns, depth):
+    rng = np.random.default_rng(rows * columns + depth)
+    a, b = rng.normal(size=2000).astype(dtype), rng.normal(size=(depth, columns)).astype(dtype)
+    across, along = rng.integers(0, 1000, rows), rng.integers(0, 1000, depth)
+    whole = multiply(a, across, along, b, 1, SPLIT_ROWS)
+    expected = a.astype(float)[np.add.outer(across, along)] @ b.astype(float)
+    np.testing.assert_allclose(whole, expected, 0, (1e-5 if dtype == "float32" else 1e-13) * depth)
+    for parts, split in ((3, SPLIT_ROWS), (2, SPLIT_COLUMNS), (5, SPLIT_COLUMNS)):
+        np.testing.assert_array_equal(multiply(a, across, along, b, parts, split), whole)

@@ -115,22 +115,17 @@ def test_prepack(monkeypatch):
     assert nothing(prepack.prepack, static(graph([x], squares), (5, 8, 8)))
 
 
-def convolution(outputs):
-    """A convolution of images whose channels lie last in memory."""
-    images, filters = tensor("images", None, 12, 12, 32), tensor("filters", outputs, 32, 3, 3)
-    y = mg.conv2d(images.transpose(0, 3, 1, 2), filters)
-    return static(graph([images, filters], y), (8, 12, 12, 32), (outputs, 32, 3, 3))
-
-
 def test_implicit_gemm(monkeypatch):
+    images, filters = tensor("images", None, 12, 12, 32), tensor("filters", 16, 32, 3, 3)
+    y = mg.conv2d(images.transpose(0, 3, 1, 2), filters)  # of images whose channels lie last in memory
+    convolution = static(graph([images, filters], y), (8, 12, 12, 32), (16, 32, 3, 3))
     monkeypatch.setattr(implicit_gemm, "reads_scattered", lambda: True)
-    assert_golden("implicit_gemm", change(implicit_gemm.implicit_gemm, convolution(16)))
-    assert nothing(implicit_gemm.implicit_gemm, convolution(3))
+    assert_golden("implicit_gemm", change(implicit_gemm.implicit_gemm, convolution))
     images, filters = tensor("images", None, 32, 12, 12), tensor("filters", 32, 8, 3, 3)
     grouped = static(graph([images, filters], mg.conv2d(images, filters, groups=4)), (8, 32, 12, 12), (32, 8, 3, 3))
     assert_golden("implicit_gemm_groups", change(implicit_gemm.implicit_gemm, grouped))
     monkeypatch.setattr(implicit_gemm, "reads_scattered", lambda: False)
-    assert nothing(implicit_gemm.implicit_gemm, convolution(16))
+    assert nothing(implicit_gemm.implicit_gemm, convolution)
 
 
 def test_convolve_patches():
