@@ -34,7 +34,7 @@ def literal(value: Any, dtype: DType) -> str:
 
 
 class Carried:
-    """The values that a loop carries: `at`, in its body, and once that has set `next`, `last` after it."""
+    """The values that a loop with a `counter` carries: `at`, in its body, and once that has set `next`, `last` after it."""
 
     def __init__(self, counter: str, at: list[str], last: list[str]) -> None:
         self.counter, self.at, self.last = counter, at, last
@@ -114,7 +114,10 @@ class LLVMWriter(Writer):
 
     @contextmanager
     def carrying(self, start: str, stop: str, step: str, *carried: tuple[str, str]) -> Iterator[Carried]:
-        """A loop that carries values, whose types, and those that they begin with, are given."""
+        """A loop from `start` to before `stop` by `step` that carries values.
+
+        carried: for each the type, and the value that it begins with.
+        """
         with self.loop(start, stop, step) as counter:
             name = counter[1:-2]
             values = Carried(counter, *([f"%{name}.{part}{k}" for k in range(len(carried))] for part in ("at", "last")))

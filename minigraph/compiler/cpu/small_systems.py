@@ -208,7 +208,7 @@ COPY = "ptr %matrices, i64 %stack, i64 %down, i64 %across, i64 %rows, i64 %colum
 
 
 def _copy(w: _Systems, name: str) -> str:
-    """The function that gathers some matrices for lanes, or puts them back, each as wide as it is; the last may be repeated."""
+    """The function that gathers some matrices for lanes, or puts them back; spare lanes get the last of them."""
     with w.loop("0", str(w.lanes) if name == "gather" else "%lanes") as lane:
         last = w.integer("sub", "%lanes", 1)
         matrix = w.at("%matrices", w.integer("mul", w.least(lane, last), "%stack"))
@@ -294,7 +294,10 @@ def are_small(a: Array, sides: int = 0) -> bool:
 
 
 def compute_systems(kind: str, a: Array, b: Array | None, result: Array) -> bool:
-    """Write the results of a kernel for stacks of one shape; whether none of the systems failed."""
+    """Write to `result` what a kernel makes of stacks of one shape; whether none of the systems failed.
+
+    kind: that of the kernel. a: the matrices. b: the right-hand sides, None for a kernel that takes none.
+    """
     arrays = [_in_stack(one) for one in (a, a[..., :0] if b is None else b, result)]
     strides = [stride // result.itemsize for one in arrays for stride in one.strides]
     height, rows, sides = arrays[1].shape
