@@ -117,8 +117,10 @@ def product_above(taken: Variable, axis: int, only_user: User) -> Product | None
     match user:
         case Variable(MatMul(), (x, matrix)) if x is taken and matrix.ndim == 2 and axis == taken.ndim - 1:
             return Product((taken, user))
-        case Variable(Windows()) if axis == 1 and not user.op.foreign:
+        case Variable(Windows() as op) if axis == 1 and len(op.axes) == taken.ndim - 2:
             return _filtered((taken, user), only_user)
+        case Variable(Reshape()) if axis == 1 and _in_groups(taken, user) and (windows := only_user(user)) is not None:
+            return _filtered((taken, user, windows), only_user)
         case Variable(DepthwiseConvolution() as op, (x, _)) if x is taken and axis == 1 and not op.pads:
             return Depthwise((taken, user))
     return None
@@ -126,14 +128,18 @@ def product_above(taken: Variable, axis: int, only_user: User) -> Product | None
 
 def padded(taken: Variable, axis: int, only_user: User) -> bool:
     """Whether a convolution takes `taken`, its channels along an axis, with something laid around it; `only_user`: as above."""
-    inside = taken
-    while isinstance(user := only_user(taken), Variable) and isinstance(user.op, BroadcastTo | Assign):
-        taken = user
+    user = only_user(taken)
+    around = user if user is not None and _in_groups(taken, user) else taken
+    inside = around
+    while isinstance(user := only_user(around), Variable) and isinstance(user.op, BroadcastTo | Assign):
+        around = user
     match user:
         case Variable(DepthwiseConvolution() as op, (x, _)) if op.pads:
             return x is taken and axis == 1
-        case Variable(Windows() | DepthwiseConvolution()):
-            return taken is not inside and product_above(taken, axis, only_user) is not None
+        case Variable(Windows()):
+            return around is not inside and axis == 1 and _filtered((around, user), only_user) is not None
+        case Variable(DepthwiseConvolution()):
+            return around is not inside and product_above(around, axis, only_user) is not None
     return False
 
 
@@ -202,25 +208,28 @@ def _spread(path: list[Variable]) -> Product | None:
     return Product(tuple(path), elements)
 
 
+def _in_groups(taken: Variable, user: Variable) -> bool:
+    """Whether a variable tells the channels of another, which lie along its second axis, apart by their groups."""
+    if not isinstance(user.op, Reshape) or user.ndim != taken.ndim + 1 or taken.ndim < 3:
+        return False
+    groups, inner = user.type.shape[1:3]
+    return None not in (groups, inner) and taken.type.shape[1] == (groups or 0) * (inner or 0)
+
+
 def _filtered(path: tuple[Variable, ...], only_user: User) -> Product | None:
-    """The convolution whose patches are the last of a path."""
-    windows = path[-1]
-    assert isinstance(windows.op, Windows)
-    count = len(windows.op.axes)
-    spatial, within = range(2, count + 2), range(count + 2, 2 * count + 2)
-    if windows.op.axes != tuple(spatial) or path[0].ndim != count + 2:
+    """The convolution whose patches are the last of a path, and the image that they show the one before."""
+    *_, image, windows = path
+    if not isinstance(windows.op, Windows) or windows.op.foreign:
         return None
-    elements, channels = int(np.prod(windows.op.sizes)), windows.type.shape[1]
+    count = len(windows.op.axes)
+    spatial = range(image.ndim - count, image.ndim)
+    stack = spatial[0]
+    if windows.op.axes != tuple(spatial) or stack not in (2, 3):
+        return None
+    elements, channels = int(np.prod(windows.op.sizes)), windows.type.shape[stack - 1]
+    within = range(image.ndim, image.ndim + count)
+    turned = Dimshuffle((*range(stack - 2, -1, -1), *spatial, *within, stack - 1))
     user = only_user(windows)
-    stack = 2
-    if user is not None and isinstance(user.op, Reshape):
-        groups, inner = user.type.shape[1:3] if user.ndim == windows.ndim + 1 else (None, None)
-        if None in (groups, inner) or (groups or 0) * (inner or 0) != channels or user.type.shape[3:] != windows.type.shape[2:]:
-            return None
-        path, user, channels, stack = (*path, user), only_user(user), inner, 3
-    turned = Dimshuffle((0, *spatial, *within, 1))
-    if stack == 3:
-        turned = Dimshuffle((1, 0, *(one + 1 for one in spatial), *(one + 1 for one in within), 2))
     rows = None if user is None or user.op != turned else only_user(user)
     if user is None or rows is None or not isinstance(rows.op, Reshape) or rows.ndim != stack or channels is None:
         return None

@@ -223,17 +223,20 @@ def test_an_index_outside_that_a_late_kernel_meets_changes_nothing():
 def test_a_failure_while_results_are_copied_changes_nothing(fault, monkeypatch):
     f, shared, given = updating_function(1, "numpy")
     before = snapshot(shared)
-    plain = Execution._release
     remaining = 0
 
-    def release(self, *args, **options):
-        nonlocal remaining
-        remaining -= 1
-        if remaining < 0:
-            raise fault("injected")
-        return plain(self, *args, **options)
+    def failing(plain):
+        def release(self, *args, **options):
+            nonlocal remaining
+            remaining -= 1
+            if remaining < 0:
+                raise fault("injected")
+            return plain(self, *args, **options)
 
-    monkeypatch.setattr(Execution, "_release", release)
+        return release
+
+    for name in ("_release", "_new_value"):
+        monkeypatch.setattr(Execution, name, failing(getattr(Execution, name)))
     for successes in range(len(f._execution.plan.roots)):
         remaining = successes
         with pytest.raises(fault, match="injected"):
