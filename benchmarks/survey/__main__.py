@@ -45,7 +45,7 @@ def line(row: Row) -> str:
 def save(figures: dict[str, Any]) -> None:
     """Write what was measured, and the report on it."""
     rows = [Row(**one) for one in figures["cases"]]
-    text = report.survey_text(rows, len(CASES), figures["machine"], figures["rounds"], figures["memory"])
+    text = report.survey_text(rows, len(CASES), figures["machine"], figures["rounds"], figures.get("memory", {}))
     (BENCHMARKS / "SURVEY.md").write_text(text)
     FIGURES.write_text(json.dumps(figures, indent=1) + "\n")
 

@@ -104,7 +104,8 @@ def _plain(variable: Variable, seen: Seen) -> Call:
     if is_vector:
         parts = 1 if height * inner * rows * columns < LARGE_MATRIX else pool().threads
     few, many, lies = (1, rows, first[0] == TRANSPOSED) if columns == 1 else (rows, columns, second[0] == PLAIN)
-    if few <= FEW_ROWS and many >= MANY_COLUMNS and lies:
+    is_slow = few == 1 or many * inner * variable.dtype.itemsize > SMALL_MATRIX  # to read, rather than to multiply by
+    if few <= FEW_ROWS and many >= MANY_COLUMNS and lies and is_slow:
         return Call(FEW, words, parts)
     if is_vector:
         return Call(VECTOR, words, parts)
