@@ -136,6 +136,18 @@ def _mebibytes(before: int, after: int) -> str:
     return f"{after / 2**20:.0f} ({(after - before) / 2**20:.0f})"
 
 
+def _memory_text(memory: Memory) -> str:
+    """The part of the report on memory."""
+    return f"""## Memory of training
+
+The greatest resident memory in MiB of a process that trains for three steps, libraries included, and how much of it came with
+the case. "worst" is minigraph's over the best peer's.
+
+{memory_table(memory)}
+
+"""
+
+
 def survey_text(rows: list[Row], count: int, machine: dict[str, Any], rounds: int, memory: Memory) -> str:
     """The whole report on some rows of a number of cases, and on memory, in Markdown."""
     reached = "" if len(rows) == count else f" (of {count}; the others were not reached in the minutes there were)"
@@ -161,14 +173,7 @@ Of the cases {at_most}. Ahead of minigraph: {by_peer(rows)}.
 
 {case_table(rows)}
 
-## Memory of training
-
-The greatest resident memory in MiB of a process that trains for three steps, libraries included, and how much of it came with
-the case. "worst" is minigraph's over the best peer's.
-
-{memory_table(memory)}
-
-## Errors
+{_memory_text(memory) if memory else ""}## Errors
 
 Frameworks whose results differ from those of the others, and what minigraph cannot do:
 

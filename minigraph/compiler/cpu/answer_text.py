@@ -2,11 +2,15 @@
 
 A call that holds Python's lock from beginning to end is seen by other threads, by signal handlers and by finalizers as one
 moment. So state may be written over where it lies, if its locks are free, and nobody else refers to it.
+
+In the text `each %k below %count else end` begins a loop over numbers from 0, which goes to `end` after the last one, and the
+line `again` ends what it repeats.
 """
 
 from __future__ import annotations
 
 import ctypes
+import re
 
 from numpy._core import _multiarray_umath  # type: ignore[attr-defined]
 
@@ -90,7 +94,24 @@ def offset_of_value() -> int:
     return 8 * list(words).index(id(value))
 
 
-ANSWER = """
+def _with_loops(text: str) -> str:
+    """The text with loops as code."""
+    text = re.sub(r"^  each %k below (%[\w.]+) else ([\w.]+)$", _HEAD, text, flags=re.MULTILINE)
+    return re.sub(r"^  again$", _FOOT, text, flags=re.MULTILINE)
+
+
+_HEAD = r"""  br label %next
+next:
+  %k = phi i64 [ 0, %entry ], [ %k.next, %again ]
+  %more = icmp slt i64 %k, \1
+  br i1 %more, label %one, label %\2
+one:"""
+_FOOT = """  br label %again
+again:
+  %k.next = add i64 %k, 1
+  br label %next"""
+
+ANSWER = _with_loops("""
 declare ptr @PyArray_Empty(i32, ptr, ptr, i32)
 declare ptr @PyArray_NewCopy(ptr, i32)
 
@@ -100,12 +121,7 @@ entry:
   %given = alloca [2 x ptr], align 8
   %wait = getelementptr ptr, ptr %given, i64 1
   store ptr %false, ptr %wait, align 8
-  br label %next
-next:
-  %k = phi i64 [ 0, %entry ], [ %k.next, %taken ]
-  %more = icmp slt i64 %k, %count
-  br i1 %more, label %one, label %end
-one:
+  each %k below %count else end
   %lock.at = getelementptr ptr, ptr %locks, i64 %k
   %lock = load ptr, ptr %lock.at, align 8
   store ptr %lock, ptr %given, align 8
@@ -114,25 +130,18 @@ one:
   %free = icmp eq ptr %told, %true
   br i1 %free, label %taken, label %end
 taken:
-  %k.next = add i64 %k, 1
-  br label %next
+  again
 end:
   ret i64 %k
 }
 
 define internal void @give_back_locks(ptr %locks, i64 %count, ptr %release) {
 entry:
-  br label %next
-next:
-  %k = phi i64 [ 0, %entry ], [ %k.next, %one ]
-  %more = icmp slt i64 %k, %count
-  br i1 %more, label %one, label %end
-one:
+  each %k below %count else end
   %lock.at = getelementptr ptr, ptr %locks, i64 %k
   %told = call ptr @PyObject_Vectorcall(ptr %release, ptr %lock.at, i64 1, ptr null)
   call void @Py_DecRef(ptr %told)
-  %k.next = add i64 %k, 1
-  br label %next
+  again
 end:
   ret void
 }
@@ -142,12 +151,7 @@ end:
 define internal i1 @gather(ptr %words, ptr %given, ptr %items, ptr %copies) {
 entry:
   read AnswerWords from %words
-  br label %next
-next:
-  %k = phi i64 [ 0, %entry ], [ %k.next, %keep ]
-  %more = icmp slt i64 %k, %operands
-  br i1 %more, label %one, label %end
-one:
+  each %k below %operands else end
   %source.at = getelementptr i64, ptr %sources, i64 %k
   %source = load i64, ptr %source.at, align 8
   %is.given = icmp slt i64 %source, %arguments
@@ -187,8 +191,7 @@ keep:
   store ptr %copy.or.none, ptr %kept.at, align 8
   %place = getelementptr ptr, ptr %items, i64 %k
   store ptr %operand, ptr %place, align 8
-  %k.next = add i64 %k, 1
-  br label %next
+  again
 end:
   %all = phi i1 [ true, %next ], [ false, %found ], [ false, %copy ]
   br i1 %all, label %whole, label %part
@@ -202,17 +205,11 @@ part:
 ; Let go of some objects.
 define internal void @drop(ptr %objects, i64 %count) {
 entry:
-  br label %next
-next:
-  %k = phi i64 [ 0, %entry ], [ %k.next, %one ]
-  %more = icmp slt i64 %k, %count
-  br i1 %more, label %one, label %end
-one:
+  each %k below %count else end
   %object.at = getelementptr ptr, ptr %objects, i64 %k
   %object = load ptr, ptr %object.at, align 8
   call void @Py_DecRef(ptr %object)
-  %k.next = add i64 %k, 1
-  br label %next
+  again
 end:
   ret void
 }
@@ -221,12 +218,7 @@ end:
 define internal i1 @make(ptr %words, ptr %items, ptr %made.items) {
 entry:
   read AnswerWords from %words
-  br label %next
-next:
-  %k = phi i64 [ 0, %entry ], [ %k.next, %there ]
-  %more = icmp slt i64 %k, %outputs
-  br i1 %more, label %one, label %end
-one:
+  each %k below %outputs else end
   %word = mul i64 %k, count MadeWords
   %its = getelementptr i64, ptr %made, i64 %word
   read MadeWords from %its
@@ -247,8 +239,7 @@ there:
   %output = phi ptr [ %array, %new ], [ %old.item, %old ]
   %place = getelementptr ptr, ptr %made.items, i64 %k
   store ptr %output, ptr %place, align 8
-  %k.next = add i64 %k, 1
-  br label %next
+  again
 end:
   ret i1 true
 fail:
@@ -261,12 +252,7 @@ define internal void @put(ptr %words, ptr %made.items) {
 entry:
   read AnswerWords from %words
   %olds = getelementptr ptr, ptr %made.items, i64 %outputs
-  br label %next
-next:
-  %k = phi i64 [ 0, %entry ], [ %k.next, %one ]
-  %more = icmp slt i64 %k, %targets
-  br i1 %more, label %one, label %let.go
-one:
+  each %k below %targets else let.go
   %which.at = getelementptr i64, ptr %news, i64 %k
   %which = load i64, ptr %which.at, align 8
   %new.at = getelementptr ptr, ptr %made.items, i64 %which
@@ -279,8 +265,7 @@ one:
   store ptr %new, ptr %value.at, align 8
   %place = getelementptr ptr, ptr %olds, i64 %k
   store ptr %old, ptr %place, align 8
-  %k.next = add i64 %k, 1
-  br label %next
+  again
 let.go:
   call void @drop(ptr %olds, i64 %targets)
   ret void
@@ -291,12 +276,7 @@ define internal ptr @delivered(ptr %words, ptr %made.items, ptr %list) {
 entry:
   read AnswerWords from %words
   %alone = icmp eq i64 %results, 1
-  br label %next
-next:
-  %k = phi i64 [ 0, %entry ], [ %k.next, %in.list ]
-  %more = icmp slt i64 %k, %results
-  br i1 %more, label %one, label %end
-one:
+  each %k below %results else end
   %which.at = getelementptr i64, ptr %picked, i64 %k
   %which = load i64, ptr %which.at, align 8
   %item.at = getelementptr ptr, ptr %made.items, i64 %which
@@ -305,8 +285,7 @@ one:
   br i1 %alone, label %end, label %in.list
 in.list:
   %put = call i32 @PyList_SetItem(ptr %list, i64 %k, ptr %item)
-  %k.next = add i64 %k, 1
-  br label %next
+  again
 end:
   %result = phi ptr [ %list, %next ], [ %item, %one ]
   ret ptr %result
@@ -392,4 +371,4 @@ refuse:
   call void @Py_IncRef(ptr %none)
   ret ptr %none
 }
-"""
+""")

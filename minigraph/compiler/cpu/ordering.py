@@ -12,10 +12,8 @@ import numpy as np
 from minigraph.compiler.cpu.jit import Code
 from minigraph.compiler.cpu.ordering_text import greatest_text, ranked_text
 from minigraph.compiler.cpu.runtime import pool
-from minigraph.compiler.cpu.runtime_text import StepWords
 from minigraph.core.graph import Array, Op
 from minigraph.core.locks import once
-from minigraph.core.state import SUCCESS
 from minigraph.ops.array.sorting import Ordering
 
 SHORT, SHORTER = 32, 16
@@ -59,12 +57,9 @@ def _by_kernel(op: Ordering, x: Array) -> Any:
 def _run(code: Code, x: Array, results: tuple[Array, ...], kept: int) -> None:
     """Run a kernel over the rows of an array, in parts that threads share."""
     rows, length = math.prod(x.shape[:-1]), x.shape[-1]
-    words = np.array([rows, length, kept], np.int64)
-    bases = np.array([one.ctypes.data for one in (x, *results)], np.int64)
     parts = max(1, min(rows, pool().threads, x.nbytes // BYTES_A_PART))
-    step = np.array(StepWords(code.address("ordered"), words.ctypes.data, parts).pack(), np.int64)
-    failed = pool().run(step.ctypes.data, 0, 1, bases.ctypes.data)
-    assert failed == SUCCESS, "nothing can fail"
+    done = pool().run_kernel(code.address("ordered"), (rows, length, kept), (x, *results), parts)
+    assert done, "nothing can fail"
 
 
 @once

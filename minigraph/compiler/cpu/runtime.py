@@ -10,14 +10,17 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Sequence
 
 import numpy as np
 
 from minigraph.compiler.cpu.answer_text import api_addresses
 from minigraph.compiler.cpu.jit import Code, define
 from minigraph.compiler.cpu.pool_text import CORES, FUTEX, UNBOUND, BoundWords, PoolWords
-from minigraph.compiler.cpu.runtime_text import runtime_text
+from minigraph.compiler.cpu.runtime_text import StepWords, runtime_text
+from minigraph.core.graph import Array
 from minigraph.core.locks import inside, new_lock
+from minigraph.core.state import SUCCESS
 
 REFUSED, SHARED = -2, -3
 """The results of a call with arrays that its plan was not made for, or to be written over while others hold them, too."""
@@ -91,6 +94,13 @@ class Pool:
         """Run the steps from `first` to before `last` of a program over the slots at `bases`; the step that failed, or -1."""
         failed: int = self._run(self.address, program, first, last, bases)
         return failed
+
+    def run_kernel(self, kernel: int, words: Sequence[int], arrays: Sequence[Array], parts: int) -> bool:
+        """Run one kernel, at an address, by its words over arrays, in parts that threads share; whether it did not fail."""
+        numbers = np.array(words, np.int64)
+        bases = np.array([one.ctypes.data for one in arrays], np.int64)
+        step = np.array(StepWords(kernel, numbers.ctypes.data, parts).pack(), np.int64)
+        return self.run(step.ctypes.data, 0, 1, bases.ctypes.data) == SUCCESS
 
 
 def thread_count() -> int:

@@ -14,12 +14,10 @@ import numpy as np
 
 from minigraph.compiler.cpu.jit import Code
 from minigraph.compiler.cpu.runtime import pool
-from minigraph.compiler.cpu.runtime_text import StepWords
 from minigraph.compiler.cpu.vectors import REGISTER_BYTES, Vectors
 from minigraph.compiler.cpu.words import Words, expanded
 from minigraph.core.graph import Array
 from minigraph.core.locks import once
-from minigraph.core.state import SUCCESS
 
 LARGEST = 32
 """The most rows of a matrix, and the most columns of right-hand sides."""
@@ -303,12 +301,8 @@ def compute_systems(kind: str, a: Array, b: Array | None, result: Array) -> bool
     height, rows, sides = arrays[1].shape
     words = SystemWords(height, rows, sides, result.shape[-1], *strides)
     places = [number for k in range(len(arrays)) for number in (k, 0)]
-    numbers = np.array([*places, *words.pack()], np.int64)
-    bases = np.array([one.ctypes.data for one in arrays], np.int64)
     parts = max(1, min(pool().threads, height * rows**2 * (rows + sides) // WORK_A_PART))
-    step = StepWords(system_kernel(result.dtype, kind), numbers.ctypes.data, parts)
-    steps = np.array(step.pack(), np.int64)
-    return pool().run(steps.ctypes.data, 0, 1, bases.ctypes.data) == SUCCESS
+    return pool().run_kernel(system_kernel(result.dtype, kind), [*places, *words.pack()], arrays, parts)
 
 
 def _in_stack(matrices: Array) -> Array:

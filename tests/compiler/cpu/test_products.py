@@ -109,6 +109,15 @@ def test_products_of_16_bit_floats_are_rounded_once(shapes):
     assert "MatMul" in f.source()
 
 
+def assert_right_in_parts(a, b, kind, *ways):
+    """A product by a kind of kernel is right, and has the same bits in each number of parts, split as `ways` say."""
+    whole, *others = [multiply(a, b, kind, parts, split) for parts, split in ways]
+    tolerance = 4 * np.finfo(a.dtype).eps * (np.abs(a).astype(float) @ np.abs(b).astype(float))
+    assert (np.abs(whole - a.astype(float) @ b.astype(float)) <= tolerance * np.sqrt(a.shape[-1])).all()
+    for other in others:
+        np.testing.assert_array_equal(other, whole)
+
+
 VECTORS = [(1, 700, 300), (900, 1, 500), (1, 1, 40), (33, 1, 1), (1, 33, 5), (1, 5, 2000)]
 
 
@@ -121,11 +130,7 @@ def test_products_with_a_row_or_a_column_in_any_number_of_parts(dtype, sizes, he
     for _ in range(9):
         a, b = matrix(rng, rows, depth, dtype, height), matrix(rng, depth, columns, dtype, height)
         split = 0 if height else 1 if columns == 1 else 2
-        whole = multiply(a, b, products.VECTOR, 1, split)
-        tolerance = 4 * np.finfo(dtype).eps * (np.abs(a).astype(float) @ np.abs(b).astype(float))
-        assert (np.abs(whole - a.astype(float) @ b.astype(float)) <= tolerance * np.sqrt(depth)).all()
-        for parts in (2, 5):
-            np.testing.assert_array_equal(multiply(a, b, products.VECTOR, parts, split), whole)
+        assert_right_in_parts(a, b, products.VECTOR, (1, split), (2, split), (5, split))
 
 
 FEW = [(1, 700, 300), (900, 1, 33), (1, 64, 8), (2, 70, 7), (3, 2100, 9), (7, 65, 6), (8, 5000, 4), (11, 90, 40), (3, 80, 1)]
@@ -142,11 +147,7 @@ def test_products_of_a_few_rows_in_any_number_of_parts(dtype, sizes, height):
     lying = lying.astype(dtype)[..., :-3]
     a, b = (lying.mT, few[..., :1, :].mT) if columns == 1 else (few, lying)
     split = 0 if height else 1 if columns == 1 else 2
-    whole = multiply(a, b, products.FEW, 1, split)
-    tolerance = 4 * np.finfo(dtype).eps * (np.abs(a).astype(float) @ np.abs(b).astype(float))
-    assert (np.abs(whole - a.astype(float) @ b.astype(float)) <= tolerance * np.sqrt(depth)).all()
-    for parts in (2, 5):
-        np.testing.assert_array_equal(multiply(a, b, products.FEW, parts, split), whole)
+    assert_right_in_parts(a, b, products.FEW, (1, split), (2, split), (5, split))
 
 
 TILED = [(1, 1, 1), (4, 4, 4), (7, 8, 3), (13, 15, 20), (12, 16, 16), (25, 17, 5), (6, 33, 64), (64, 70, 9), (30, 5, 300)]
@@ -160,11 +161,7 @@ def test_products_in_tiles_in_any_number_of_parts(dtype, sizes, height):
     rows, columns, depth = sizes
     for _ in range(5):
         a, b = matrix(rng, rows, depth, dtype, height), matrix(rng, depth, columns + 3, dtype, height)[..., :columns].copy()
-        whole = multiply(a, b, products.TILED, 1, 1)
-        tolerance = 4 * np.finfo(dtype).eps * (np.abs(a).astype(float) @ np.abs(b).astype(float))
-        assert (np.abs(whole - a.astype(float) @ b.astype(float)) <= tolerance * np.sqrt(depth)).all()
-        for parts, split in ((2, 1), (5, 2), (2, 0)):
-            np.testing.assert_array_equal(multiply(a, b, products.TILED, parts, split), whole)
+        assert_right_in_parts(a, b, products.TILED, (1, 1), (2, 1), (5, 2), (2, 0))
 
 
 @pytest.mark.parametrize("kind", [products.VECTOR, products.FEW])
