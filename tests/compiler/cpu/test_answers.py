@@ -179,6 +179,18 @@ def test_state_is_updated_from_its_old_values_and_where_it_lies():
     np.testing.assert_array_equal(w.get_value(), expected_w)
 
 
+def test_state_in_another_order_is_replaced_by_state_in_the_order_of_c():
+    first = np.asfortranarray(ROWS)
+    w, x = mg.shared(first, "w"), mg.matrix("x")
+    f = native([x], w.sum(), updates=[(w, w + x)])
+    f(ROWS)
+    w.set_value(np.asfortranarray(ROWS * 3))
+    assert f._fast.answer(ROWS) == (ROWS * 3).sum()
+    np.testing.assert_array_equal(w.get_value(borrow=True), ROWS * 4)
+    assert w.get_value(borrow=True).flags.c_contiguous
+    np.testing.assert_array_equal(first, ROWS)
+
+
 def test_state_that_others_hold_is_not_written_over():
     v, x = mg.shared(np.zeros(4, "float32"), "v"), mg.vector("x")
     f = native([x], [], updates=[(v, v + x)])
