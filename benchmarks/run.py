@@ -27,7 +27,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent))
 
 from frameworks.work import HIDDEN, IMAGES, MICRO, MICRO_SIZES, NETS
-from import_time import WITH_BYTECODE, import_seconds
+from import_time import AS_USERS, import_seconds
 
 HERE = Path(__file__).parent
 BASELINE = HERE / "baseline.json"
@@ -62,7 +62,7 @@ class Worker:
         self._process = subprocess.Popen(
             [sys.executable, str(tree / "benchmarks" / script), name], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL, text=True,
-            env={**WITH_BYTECODE, "MINIGRAPH_CACHE": cache, "PYTHONPATH": str(tree), **(environment or {})},
+            env={**AS_USERS, "MINIGRAPH_CACHE": cache, "PYTHONPATH": str(tree), **(environment or {})},
         )  # fmt: skip
 
     @property
