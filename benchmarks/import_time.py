@@ -21,9 +21,7 @@ def import_seconds(module: str) -> float:
     """The seconds that one import takes in a fresh process, the start of Python aside."""
     command = f"import time; start = time.perf_counter(); import {module}; print(time.perf_counter() - start)"
     root = Path(__file__).parents[1]
-    done = subprocess.run(
-        [sys.executable, "-c", command], capture_output=True, text=True, check=True, cwd=root, env=AS_USERS
-    )
+    done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True, cwd=root, env=AS_USERS)
     return float(done.stdout)
 
 

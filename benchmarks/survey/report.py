@@ -10,11 +10,10 @@ from typing import Any
 
 from run import machine as processor
 
-from survey.measure import FRAMEWORKS, OURS, Row
+from survey.measure import FRAMEWORKS, OURS, PEERS, Row
 
 LIMITS = (0.8, 1.0, 1.3)
 LIBRARIES = ("numpy", "torch", "jax", "pytensor", "numba", "llvmlite")
-PEERS = FRAMEWORKS[1:]
 
 
 def worst_first(rows: list[Row]) -> list[Row]:
@@ -34,8 +33,10 @@ def case_table(rows: list[Row]) -> str:
         markdown_row(["---"] * (5 + len(PEERS))),
     ]
     for row in worst_first(rows):
-        ours = row.seconds.get(OURS)
-        cells = [row.name, row.family, microseconds(ours) if ours else "error", microseconds(row.least)]
+        ours = (
+            "error" if row.ours is None else microseconds(row.ours) + (" (NHWC)" if row.ours != row.seconds.get(OURS) else "")
+        )
+        cells = [row.name, row.family, ours, microseconds(row.least)]
         cells.append(f"**{row.worst:.2f}**" if row.worst else "")
         lines.append(markdown_row([*cells, *(_peer(row, name) for name in PEERS)]))
     return "\n".join(lines)
@@ -120,7 +121,7 @@ def memory_table(memory: Memory) -> str:
     """A line for each case that trains, those in which minigraph needs the most relative to its best peer first."""
 
     def worst(case: str) -> float:
-        others = [after for name, (_, after) in memory[case].items() if name != OURS]
+        others = [after for name, (_, after) in memory[case].items() if name in PEERS]
         return memory[case][OURS][1] / min(others) if others else 0.0
 
     names = [name for name in FRAMEWORKS if any(name in one for one in memory.values())]
@@ -158,8 +159,9 @@ def survey_text(rows: list[Row], count: int, machine: dict[str, Any], rounds: in
 `make survey` writes this: {len(rows)} cases{reached}, each written once and run in every framework that can do it, with
 {threads} threads each. Results are compared before anything is timed. A ratio is minigraph's time over a peer's, both medians
 over {rounds} rounds in which the frameworks take turns; "worst" is the ratio to the best peer, and below 1 minigraph is faster
-than all. Behind a ratio stand the peer's microseconds. "limit" is the greater of two quotients: bytes of arguments and results
-over the bandwidth that was measured for as many bytes, and operations over the measured peak.
+than all. Images are laid out both ways in minigraph, as in PyTorch, and its better one, NHWC where it says so, is compared with
+each of theirs. Behind a ratio stand the peer's microseconds. "limit" is the greater of two quotients: bytes of arguments and
+results over the bandwidth that was measured for as many bytes, and operations over the measured peak.
 
 The machine: {machine_text(machine)}
 
@@ -177,9 +179,9 @@ Of the cases {at_most}. Ahead of minigraph: {by_peer(rows)}.
 
 Frameworks whose results differ from those of the others, and what minigraph cannot do:
 
-{by_reason(rows, lambda row: row.errors | {name: one for name, one in row.notes.items() if name == OURS})}
+{by_reason(rows, lambda row: row.errors | {name: one for name, one in row.notes.items() if name not in PEERS})}
 
 ## Unsupported
 
-{by_reason(rows, lambda row: {name: one for name, one in row.notes.items() if name != OURS})}
+{by_reason(rows, lambda row: {name: one for name, one in row.notes.items() if name in PEERS})}
 """

@@ -29,10 +29,10 @@ NEW_SIZES = 30
 
 def framework(name: str) -> Framework:
     """A framework by its name; imports what it needs."""
-    if name == "minigraph":
+    if name.startswith("minigraph"):
         from survey.frameworks.with_minigraph import Minigraph
 
-        return Minigraph()
+        return Minigraph(channels_last="channels-last" in name)
     if name == "jax":
         from survey.frameworks.with_jax import Jax
 

@@ -1,4 +1,4 @@
-"""Convolutional layers, pooling, and sequences of them, over (batch, channels, *spatial)."""
+"""Convolutional layers, pooling, and sequences of them, over images: (batch, channels, *spatial), or with the channels last."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ from minigraph.layers.core.initialization import He, as_initializer
 from minigraph.layers.core.roles import BIAS, FILTER
 from minigraph.layers.core.settings import Setting, count, flag, flag_or_none, ints, or_none, size
 from minigraph.layers.mlp import Sequence
-from minigraph.ops.array.shape import expand_dims, flatten
+from minigraph.layers.normalization.batch import SpatialBatchNormalization
+from minigraph.ops.array.shape import expand_dims, flatten, moveaxis
 from minigraph.ops.linear.convolution import conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d
+from minigraph.ops.linear.layouts import as_layout, has_channels_last
 from minigraph.ops.linear.pooling import average_pool, global_average_pool, max_pool
 
 _CONVOLUTIONS = {1: conv1d, 2: conv2d, 3: conv3d}
@@ -32,16 +34,20 @@ class Filtering(Layer):
     elements of a window; an int, or one for each spatial axis. groups: the number of groups of channels that are convolved
     apart. use_bias: whether biases are added. tied_biases: one bias for each filter, else one for each filter at each place,
     for which sizes must be known. flip_filters: turn the filters round along all spatial axes, as Theano and Blocks do, and
-    Lasagne by default: the convolution of mathematics in place of the correlation. weights_init, biases_init: initializers,
-    `He()` and zeros by default.
+    Lasagne by default: the convolution of mathematics in place of the correlation. layout: "NHWC", or its like, for images with
+    the channels last; see `minigraph.conv2d`. weights_init, biases_init: initializers, `He()` and zeros by default.
     """
 
     fixed_when_allocated = frozenset(
-        {"filter_size", "num_filters", "num_channels", "groups", "use_bias", "tied_biases", "weights_init", "biases_init"}
-    )
+        {
+            "filter_size", "num_filters", "num_channels", "groups", "use_bias", "tied_biases", "layout", "weights_init",
+            "biases_init",
+        }
+    )  # fmt: skip
     num_filters, num_channels, groups = Setting(count), Setting(size), Setting(count)
     step, dilation = Setting(ints(1)), Setting(ints(1))
     use_bias, tied_biases, flip_filters = Setting(flag), Setting(flag), Setting(flag)
+    layout = Setting(as_layout)
 
     def __init__(
         self,
@@ -55,6 +61,7 @@ class Filtering(Layer):
         use_bias: bool = True,
         tied_biases: bool = True,
         flip_filters: bool = False,
+        layout: str | None = None,
         weights_init: Any = None,
         biases_init: Any = 0.0,
         **options: Any,
@@ -64,7 +71,7 @@ class Filtering(Layer):
         self._same_everywhere = not isinstance(filter_size, list | tuple)
         self.num_filters, self.num_channels, self.groups = num_filters, num_channels, groups
         self.step, self.dilation = step, dilation
-        self.use_bias, self.tied_biases, self.flip_filters = use_bias, tied_biases, flip_filters
+        self.use_bias, self.tied_biases, self.flip_filters, self.layout = use_bias, tied_biases, flip_filters, layout
         self.weights_init = He() if weights_init is None else as_initializer(weights_init, "weights_init")
         self.biases_init = as_initializer(biases_init, "biases_init")
 
@@ -74,7 +81,13 @@ class Filtering(Layer):
                 raise InvalidValueError(f"{self!r} takes (batch, channels, *spatial), not {x!r}")
             if self._same_everywhere and len(self.filter_size) == 1:
                 self.filter_size *= x.ndim - 2
-            self.num_channels = x.type.shape[1] if self.num_channels is None else self.num_channels
+            self.num_channels = x.type.shape[self.channel_axis] if self.num_channels is None else self.num_channels
+
+    @property
+    def channel_axis(self) -> int:
+        """The axis of the channels, in the input and in the result."""
+        count = len(self.filter_size)
+        return 1 + count if has_channels_last(self.layout, count) else 1
 
     def filter_shape(self) -> tuple[int, ...]:
         """The shape of the filters."""
@@ -93,7 +106,9 @@ class Filtering(Layer):
             self.add_parameter("b", (self.num_filters,), self.biases_init, BIAS)
 
     def input_shape(self, x: Variable) -> list[int | None]:
-        return [None, self.num_channels, *(None for _ in self.filter_size)]
+        shape: list[int | None] = [None, *(None for _ in self.filter_size)]
+        shape.insert(self.channel_axis, self.num_channels)
+        return shape
 
     def drop_bias(self) -> None:
         """Do without a bias from now on."""
@@ -103,19 +118,21 @@ class Filtering(Layer):
 
     def check_inputs(self, *inputs: Variable) -> None:
         for x in inputs[:1]:
-            if x.ndim != len(self.filter_size) + 2 or x.type.shape[1] not in (None, self.num_channels):
-                spatial = f"{len(self.filter_size)} spatial axes"
-                raise InvalidValueError(f"{self!r} takes (batch, {self.num_channels} channels, {spatial}), not {x!r}")
+            if x.ndim != len(self.filter_size) + 2 or x.type.shape[self.channel_axis] not in (None, self.num_channels):
+                axes = [f"{len(self.filter_size)} spatial axes"]
+                axes.insert(self.channel_axis - 1, f"{self.num_channels} channels")
+                raise InvalidValueError(f"{self!r} takes (batch, {', '.join(axes)}), not {x!r}")
 
     @application
     def apply(self, x: Variable) -> Variable:
-        """x, (batch, channels, *spatial), convolved with the filters, plus the biases."""
+        """x, (batch, channels, *spatial), or in the layer's layout, convolved with the filters, plus the biases."""
         result = self.filtered(x, self.parameter("W"))
         if not self.use_bias:
             return result
         if self.tied_biases:
-            return result + expand_dims(self.parameter("b"), list(range(1, result.ndim - 1)))
-        return result + self._untied_biases(result.type.shape[2:])
+            return result + expand_dims(self.parameter("b"), list(range(1, result.ndim - self.channel_axis)))
+        places = [size for axis, size in enumerate(result.type.shape[1:], 1) if axis != self.channel_axis]
+        return result + moveaxis(self._untied_biases(tuple(places)), 0, self.channel_axis - 1)
 
     def _untied_biases(self, places: tuple[int | None, ...]) -> Variable:
         """A bias for each filter at each place, made when the places are known."""
@@ -170,7 +187,8 @@ class Convolutional(Filtering):
     def filtered(self, x: Variable, filters: Variable) -> Variable:
         mode = "valid" if self.border_mode is None else self.border_mode
         convolution = _CONVOLUTIONS[len(self.filter_size)]
-        return convolution(x, filters, self.step, mode, self.dilation, self.groups, flip_filters=self.flip_filters)
+        settings = self.step, mode, self.dilation, self.groups
+        return convolution(x, filters, *settings, flip_filters=self.flip_filters, layout=self.layout)
 
 
 class ConvolutionalTranspose(Filtering):
@@ -209,7 +227,7 @@ class ConvolutionalTranspose(Filtering):
         cut = 0 if self.border_mode == "valid" else self.border_mode
         convolution = _TRANSPOSED[len(self.filter_size)]
         sizes = self.step, cut, self.output_padding, self.dilation, self.groups
-        return convolution(x, filters, *sizes, flip_filters=self.flip_filters)
+        return convolution(x, filters, *sizes, flip_filters=self.flip_filters, layout=self.layout)
 
 
 class MaxPooling(Layer):
@@ -217,32 +235,34 @@ class MaxPooling(Layer):
 
     pooling_size: the size of a window; an int, or one for each spatial axis. step: the distance between windows, the size of
     a window if left out. padding: the number of places added at both ends. ignore_border: leave out windows that reach beyond
-    the end. See `minigraph.max_pool`.
+    the end. layout: "NHWC", or its like, for images with the channels last. See `minigraph.max_pool`.
 
     >>> mg.layers.MaxPooling((2, 2)).apply(mg.tensor4("x", shape=(None, 3, 28, 28))).type.shape
     (None, 3, 14, 14)
     """
 
     pooling_size, step, padding = Setting(ints(1)), Setting(or_none(ints(1))), Setting(ints(0))
-    ignore_border = Setting(flag)
+    ignore_border, layout = Setting(flag), Setting(as_layout)
 
     def __init__(
-        self, pooling_size: int | Listed[int], step: Any = None, *, padding: Any = 0, ignore_border: bool = True, **options: Any
-    ) -> None:
+        self, pooling_size: int | Listed[int], step: Any = None, *, padding: Any = 0, ignore_border: bool = True,
+        layout: str | None = None, **options: Any,
+    ) -> None:  # fmt: skip
         super().__init__(**options)
         self.pooling_size, self.step, self.padding, self.ignore_border = pooling_size, step, padding, ignore_border
+        self.layout = layout
 
     @application
     def apply(self, x: Variable) -> Variable:
         """The maxima of the windows of x."""
-        return max_pool(x, self.pooling_size, self.step, self.padding, self.ignore_border)
+        return max_pool(x, self.pooling_size, self.step, self.padding, self.ignore_border, layout=self.layout)
 
 
 class AveragePooling(MaxPooling):
     """The mean of every window of (batch, channels, *spatial).
 
-    pooling_size, step, and `padding` and `ignore_border`: see `MaxPooling`. include_padding: whether zeros of the padding count
-    in the means. See `minigraph.average_pool`.
+    pooling_size, step, and `padding`, `ignore_border` and `layout`: see `MaxPooling`. include_padding: whether zeros of the
+    padding count in the means. See `minigraph.average_pool`.
 
     >>> mg.layers.AveragePooling((2, 2)).apply(mg.tensor4("x", shape=(None, 3, 28, 28))).type.shape
     (None, 3, 14, 14)
@@ -259,20 +279,29 @@ class AveragePooling(MaxPooling):
     @application
     def apply(self, x: Variable) -> Variable:
         """The means of the windows of x."""
-        return average_pool(x, self.pooling_size, self.step, self.padding, self.ignore_border, self.include_padding)
+        settings = self.pooling_size, self.step, self.padding, self.ignore_border, self.include_padding
+        return average_pool(x, *settings, layout=self.layout)
 
 
 class GlobalAveragePooling(Layer):
     """The mean over all spatial axes: (batch, channels).
 
+    layout: "NHWC", or its like, for images with the channels last.
+
     >>> mg.layers.GlobalAveragePooling().apply(mg.tensor4("x", shape=(None, 3, 28, 28))).type.shape
     (None, 3)
     """
 
+    layout = Setting(as_layout)
+
+    def __init__(self, *, layout: str | None = None, **options: Any) -> None:
+        super().__init__(**options)
+        self.layout = layout
+
     @application
     def apply(self, x: Variable) -> Variable:
         """The means of x over space."""
-        return global_average_pool(x)
+        return global_average_pool(x, layout=self.layout)
 
 
 class Flattener(Layer):
@@ -293,7 +322,8 @@ class ConvolutionalSequence(Sequence):
 
     stages: layers, or bound applications of layers. num_channels, image_size: those of the input, where its type need not tell
     them; with both, `allocate` and `initialize` make all parameters without an application. border_mode, tied_biases: for the
-    convolutional layers to which none was given.
+    convolutional layers to which none was given. layout: "NHWC", or its like, for images with the channels last; also for the
+    layers of convolution, pooling and spatial batch normalization to which none was given.
 
     >>> stages = [mg.layers.Convolutional(3, 8), mg.layers.Rectifier(), mg.layers.MaxPooling(2)]
     >>> network = mg.layers.ConvolutionalSequence(stages, num_channels=3, image_size=(28, 28), border_mode="same")
@@ -301,7 +331,8 @@ class ConvolutionalSequence(Sequence):
     (None, 8, 14, 14)
     """
 
-    num_channels = Setting(size)
+    fixed_when_made = frozenset({"layout"})
+    num_channels, layout = Setting(size), Setting(as_layout)
 
     def __init__(
         self,
@@ -311,32 +342,41 @@ class ConvolutionalSequence(Sequence):
         *,
         border_mode: Any = None,
         tied_biases: bool | None = None,
+        layout: str | None = None,
         **options: Any,
     ) -> None:
         super().__init__(stages, **options)
         tied = flag_or_none(tied_biases, "tied_biases")
-        self.num_channels = num_channels
+        self.num_channels, self.layout = num_channels, layout
         self.image_size = None if image_size is None else as_sizes(image_size, "image_size")
         for layer in self.children:
             if isinstance(layer, Convolutional) and layer.border_mode is None:
                 layer.border_mode = border_mode
             if isinstance(layer, Filtering) and tied is not None:
                 layer.tied_biases = tied
+            if isinstance(layer, Filtering | MaxPooling | GlobalAveragePooling | SpatialBatchNormalization):
+                layer.layout = layer.layout or layout
 
     def input_shape(self, x: Variable) -> list[int | None]:
-        spatial = [None] * (x.ndim - 2) if self.image_size is None else self.image_size
-        return [None, self.num_channels, *spatial]
+        return self._image_shape(x.ndim - 2)
+
+    def _image_shape(self, count: int) -> list[int | None]:
+        """The shape of images with `count` spatial axes that the layer takes, None for sizes that are unknown."""
+        shape = [None, *([None] * count if self.image_size is None else self.image_size)]
+        shape.insert(len(shape) if has_channels_last(self.layout, count) else 1, self.num_channels)
+        return shape
 
     def check_inputs(self, *inputs: Variable) -> None:
         for x in inputs[:1]:
-            wanted = (self.num_channels, *(self.image_size or ()))
-            if (self.image_size is not None and x.ndim != len(self.image_size) + 2) or any(
-                None not in (one, other) and one != other for one, other in zip(wanted, x.type.shape[1:], strict=False)
+            wanted = self._image_shape(x.ndim - 2)
+            if len(wanted) != x.ndim or any(
+                None not in (one, other) and one != other for one, other in zip(wanted, x.type.shape, strict=True)
             ):
-                raise InvalidValueError(f"{self!r} takes (batch, channels, *spatial) of sizes {wanted}, not {x!r}")
+                axes = "*spatial, channels" if has_channels_last(self.layout, x.ndim - 2) else "channels, *spatial"
+                raise InvalidValueError(f"{self!r} takes (batch, {axes}) of sizes {tuple(wanted[1:])}, not {x!r}")
 
     def allocate(self) -> None:
         if self.num_channels is None or self.image_size is None:
             raise InvalidValueError(f"{self!r}: give num_channels and image_size, or apply the layer to an input")
-        kind = TensorType(self.dtype or default_float(), (None, self.num_channels, *self.image_size))
+        kind = TensorType(self.dtype or default_float(), tuple(self._image_shape(len(self.image_size))))
         self.apply(Variable(Input(), (), kind, "images"))

@@ -77,6 +77,17 @@ def _shown(variable: Variable) -> tuple[Order, Variable] | None:
     return tuple(axis for axis in pattern if axis is not None), inner
 
 
+def _order_shown(variable: Variable) -> Order | None:
+    """The order in which a variable shows axes of another, if that is not their own; a new axis stays beside that before it."""
+    if not isinstance(variable.op, Dimshuffle):
+        return None
+    keys: list[int] = []
+    for axis in variable.op.pattern:
+        keys.append(axis if axis is not None else keys[-1] if keys else -1)
+    lying = tuple(sorted(range(variable.ndim), key=lambda place: keys[place]))
+    return None if lying == tuple(range(variable.ndim)) else _inverse(lying)
+
+
 def _inverse(order: Order) -> Order:
     """The order that brings axes back."""
     return tuple(order.index(axis) for axis in range(len(order)))
@@ -107,10 +118,9 @@ def _padded(variable: Variable, ndim: int) -> Variable:
 
 def _elementwise(variable: Variable) -> Variable | None:
     """An elementwise result of reordered operands."""
-    found = next((shown for one in variable.inputs if one.ndim == variable.ndim and (shown := _shown(one))), None)
-    if found is None:
+    order = next((found for one in variable.inputs if one.ndim == variable.ndim and (found := _order_shown(one))), None)
+    if order is None:
         return None
-    order = found[0]
     operands = [_reordered(one, _inverse(order)) for one in variable.inputs]
     others = [one for one, moved in zip(variable.inputs, operands, strict=True) if moved is None]
     if sum(map(_known_size, others)) > _known_size(variable):  # more would be read in another order than is now

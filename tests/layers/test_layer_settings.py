@@ -91,6 +91,7 @@ ANOTHER = {
     "freeze": Freeze.EVERYTHING,
     "all_reduce": abs,
     "stream": mg.random.RandomStream(7),
+    "layout": "NHWC",
     "dtype": "float64",
     "name": "another",
     "children": [Tanh()],

@@ -273,8 +273,9 @@ def is_own(rows: int, columns: int, depth: int, turned: bool) -> bool:
 
 def is_worth_packing(rows: int, columns: int, depth: int, times: int) -> bool:
     """Whether a matrix of `depth` rows by which `times` products of `rows` x `columns` multiply is packed once for all."""
-    work = rows * columns * depth
-    return has_wide_registers() and times > 1 and rows >= ROWS and columns >= NARROW and FAST_TURNED.start <= work < FAST.stop
+    if not has_wide_registers() or times <= 1 or columns < NARROW:
+        return False
+    return FAST_TURNED.start <= rows * columns * depth < FAST.stop and rows >= ROWS
 
 
 OWN, BLAS, VECTOR, FEW, TILED, PACKED, PACK, SCATTERED = "own", "blas", "vector", "few", "tiled", "packed", "pack", "scattered"

@@ -1,7 +1,8 @@
-"""Copies where strides cannot say what a kernel needs."""
+"""Copies where strides cannot say what a kernel needs, or where it would stride over the same elements many times."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 
 from minigraph.compiler.shaped.layout import (
@@ -16,11 +17,17 @@ from minigraph.compiler.shaped.layout import (
     sizes,
 )
 from minigraph.compiler.shaped.target_ops import Copy, IntegerMatMul, Packed, PackedMatMul, ScatteredMatMul
+from minigraph.core.dimensions import plain
 from minigraph.core.graph import Graph, Variable
 from minigraph.core.walks import transform
-from minigraph.ops.array.shape import BroadcastTo
+from minigraph.ops.array.shape import BroadcastTo, dimshuffle
+from minigraph.ops.elementwise.base import Elementwise
 from minigraph.ops.linear.products import MatMul
 from minigraph.ops.loop.loop import Scan
+
+ALONG, TIMES, READS = 8, 64, 2**16
+"""The least elements along an axis, times that each element is read, and reads in all, from which a copy pays that lies along
+that axis."""
 
 
 def insert_copies(graph: Graph) -> Graph:
@@ -69,6 +76,8 @@ class _Copies:
                 return self._in_memory(operands[0]), self._multipliable(operands[1], sizes(operands[1])[:-2])
             case Packed() | PackedMatMul():
                 return self._multipliable(operands[0], ()), *operands[1:]
+            case Elementwise() if len(operands) > 1:
+                return self._along(operands, sizes(variable))
             case _ if op.runs:
                 return (self._in_rows(operands[0], 0),)
             case Scan():
@@ -77,6 +86,29 @@ class _Copies:
         if keeps_order(variable) and not is_contiguous(self.layouts[operands[0]], sizes(operands[0])):
             return self.of(operands[0]), *operands[1:]
         return (self._in_memory(operands[0]), *operands[1:]) if is_gather(variable) else operands
+
+    def _along(self, operands: Sequence[Variable], shape: Sequence[int]) -> Iterable[Variable]:
+        """The operands of an elementwise op; those that are read many times over lie along with one that is not."""
+        extents = [*map(plain, shape)]
+        whole = [self._steps(one) for one in operands if [*map(plain, sizes(one))] == extents and not is_counted(one)]
+        lying = [axis for axis, step in enumerate(whole[0]) if step == 1 and extents[axis] >= ALONG] if whole else []
+        return [self._turned(one, len(shape) - lying[0], math.prod(shape)) for one in operands] if lying else operands
+
+    def _steps(self, variable: Variable) -> list[int]:
+        """The strides of a variable, for what only speed depends on."""
+        return [*map(plain, self.layouts[variable].strides)]
+
+    def _turned(self, variable: Variable, place: int, reads: int) -> Variable:
+        """A variable, copied so that its elements along an axis, which has a `place` counted from the end, lie side by side if
+        they do not, and are read often enough."""
+        axis = variable.ndim - place
+        if axis < 0 or self._steps(variable)[axis] in (0, 1) or is_counted(self.layouts[variable].storage):
+            return variable
+        if reads < READS or math.prod(sizes(variable)) * TIMES > reads:
+            return variable
+        order = [*(k for k in range(variable.ndim) if k != axis), axis]
+        copy = self.of(self.known(dimshuffle(variable, order)))
+        return self.known(dimshuffle(copy, [order.index(k) for k in range(variable.ndim)]))
 
     def _in_memory(self, variable: Variable) -> Variable:
         """A variable that lies in memory."""

@@ -19,6 +19,7 @@ from minigraph.layers.core.tree import find_layers
 from minigraph.layers.normalization.conventions import BLOCKS, Convention
 from minigraph.layers.normalization.population import PopulationNormalization
 from minigraph.ops.array.shape import expand_dims
+from minigraph.ops.linear.layouts import as_layout, has_channels_last
 
 Axis = int | str
 
@@ -188,19 +189,30 @@ def _as_axes(given: Any) -> list[Axis]:
 class SpatialBatchNormalization(BatchNormalization):
     """Batch normalization of (channels, *spatial) that averages over the batch and all spatial axes.
 
-    input_dim: the shape without the batch axis, in which spatial sizes may be None. Other arguments: see `BatchNormalization`.
+    input_dim: the shape without the batch axis, in which spatial sizes may be None. layout: "NHWC", or its like, for images
+    with the channels last. Other arguments: see `BatchNormalization`.
 
     >>> layer = mg.layers.SpatialBatchNormalization()
     >>> layer.apply(mg.tensor4("x", shape=(None, 3, 28, 28))).type.shape, layer.scale.type.shape
     ((None, 3, 28, 28), (3, 1, 1))
     """
 
-    def __init__(self, input_dim: Sequence[int] | None = None, **options: Any) -> None:
+    fixed_when_allocated = frozenset({"layout"})
+    layout = Setting(as_layout)
+
+    def __init__(self, input_dim: Sequence[int] | None = None, *, layout: str | None = None, **options: Any) -> None:
         if input_dim is not None and len(as_sizes(input_dim, "input_dim")) < 2:
             raise InvalidValueError(f"input_dim must be (channels, *spatial) with at least one spatial axis, not {input_dim!r}")
-        if "broadcastable" in options:
-            raise InvalidTypeError("SpatialBatchNormalization averages over all spatial axes: it takes no broadcastable")
+        for name in ("broadcastable", "feature_axes"):
+            if name in options:
+                raise InvalidTypeError(f"SpatialBatchNormalization averages over all spatial axes: it takes no {name}")
+        self.layout = layout
         super().__init__(input_dim, feature_axes=1, **options)
+
+    def _settle_axes(self) -> None:
+        if self.input_dim is not None and len(self.input_dim) > 1:
+            self.feature_axes = [len(self.input_dim) if has_channels_last(self.layout, len(self.input_dim) - 1) else 1]
+        super()._settle_axes()
 
     def infer_sizes(self, *inputs: Variable) -> None:
         super().infer_sizes(*inputs)

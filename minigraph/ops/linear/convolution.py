@@ -1,7 +1,8 @@
 """Convolution: windows of the input times filters, as one product of matrices.
 
-Arrays are (batch, channels, *spatial), filters (output channels, channels of a group, *spatial). As in most of today's systems
-what is computed is the correlation; `flip_filters` gives the convolution of mathematics, and of Theano.
+Arrays are (batch, channels, *spatial), or (batch, *spatial, channels) where `layout` says so, and filters (output channels,
+channels of a group, *spatial). As in most of today's systems what is computed is the correlation; `flip_filters` gives the
+convolution of mathematics, and of Theano.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from minigraph.ops.array.shape import dimshuffle, reshape, shape
 from minigraph.ops.array.windows import overlap, per_axis, windows
 from minigraph.ops.elementwise.base import Operand, promoted
 from minigraph.ops.linear.depthwise import DepthwiseConvolution
+from minigraph.ops.linear.layouts import in_layout
 from minigraph.ops.linear.products import matmul
 
 __all__ = ["conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"]
@@ -31,24 +33,26 @@ MOST_OUTPUTS = 8
 
 def conv1d(
     x: Operand, filters: Operand, stride: Any = 1, padding: Any = "valid", dilation: Any = 1, groups: int = 1,
-    *, flip_filters: bool = False,
+    *, flip_filters: bool = False, layout: str | None = "NCW",
 ) -> Variable:  # fmt: skip
     """`conv2d` along one axis: x of shape (batch, channels, length), filters (outputs, channels / groups, length).
 
-    stride, padding, dilation, groups, flip_filters: those of `conv2d`.
+    stride, padding, dilation, groups, flip_filters: those of `conv2d`. layout: "NCW", or "NWC" for the channels last.
     """
-    return _convolved(x, filters, 1, stride, padding, dilation, groups, flip_filters)
+    settings = 1, stride, padding, dilation, groups, flip_filters
+    return in_layout(lambda images: _convolved(images, filters, *settings), x, layout, 1)
 
 
 def conv2d(
     x: Operand, filters: Operand, stride: Any = 1, padding: Any = "valid", dilation: Any = 1, groups: int = 1,
-    *, flip_filters: bool = False,
+    *, flip_filters: bool = False, layout: str | None = "NCHW",
 ) -> Variable:  # fmt: skip
     """The correlation of x, (batch, channels, height, width), with filters, (outputs, channels / groups, height, width).
 
     stride, dilation: an int, or one for each spatial axis. padding: "valid" (none), "same" (as many results as steps fit into
     the input; what cannot be halved is added at the end), "full" (every overlap), an int, or for each spatial axis an int or a
     pair (before, after). groups: outputs see the channels of their own group alone. flip_filters: convolve as Theano does.
+    layout: "NCHW", or "NHWC" for an x and a result with the channels last; filters are the same in both.
 
     The result is (batch, outputs, *spatial). ValueError, where it can be known, for channels or groups that do not fit, and for
     filters that are larger than the padded input.
@@ -58,54 +62,62 @@ def conv2d(
     array([[9., 9.],
            [9., 9.]])
     """
-    return _convolved(x, filters, 2, stride, padding, dilation, groups, flip_filters)
+    settings = 2, stride, padding, dilation, groups, flip_filters
+    return in_layout(lambda images: _convolved(images, filters, *settings), x, layout, 2)
 
 
 def conv3d(
     x: Operand, filters: Operand, stride: Any = 1, padding: Any = "valid", dilation: Any = 1, groups: int = 1,
-    *, flip_filters: bool = False,
+    *, flip_filters: bool = False, layout: str | None = "NCDHW",
 ) -> Variable:  # fmt: skip
     """`conv2d` along three axes: x of shape (batch, channels, depth, height, width), filters of five axes likewise.
 
-    stride, padding, dilation, groups, flip_filters: those of `conv2d`.
+    stride, padding, dilation, groups, flip_filters: those of `conv2d`. layout: "NCDHW", or "NDHWC" for the channels last.
     """
-    return _convolved(x, filters, 3, stride, padding, dilation, groups, flip_filters)
+    settings = 3, stride, padding, dilation, groups, flip_filters
+    return in_layout(lambda images: _convolved(images, filters, *settings), x, layout, 3)
 
 
 def conv_transpose1d(
     x: Operand, filters: Operand, stride: Any = 1, padding: Any = 0, output_padding: Any = 0, dilation: Any = 1,
-    groups: int = 1, *, flip_filters: bool = False,
+    groups: int = 1, *, flip_filters: bool = False, layout: str | None = "NCW",
 ) -> Variable:  # fmt: skip
     """`conv_transpose2d` along one axis: x (batch, channels, length), filters (channels, outputs / groups, length).
 
-    stride, padding, output_padding, dilation, groups, flip_filters: those of `conv_transpose2d`.
+    stride, padding, output_padding, dilation, groups, flip_filters: those of `conv_transpose2d`. layout: "NCW", or
+    "NWC" for the channels last.
     """
-    return _transposed(x, filters, 1, stride, padding, output_padding, dilation, groups, flip_filters)
+    settings = 1, stride, padding, output_padding, dilation, groups, flip_filters
+    return in_layout(lambda images: _transposed(images, filters, *settings), x, layout, 1)
 
 
 def conv_transpose2d(
     x: Operand, filters: Operand, stride: Any = 1, padding: Any = 0, output_padding: Any = 0, dilation: Any = 1,
-    groups: int = 1, *, flip_filters: bool = False,
+    groups: int = 1, *, flip_filters: bool = False, layout: str | None = "NCHW",
 ) -> Variable:  # fmt: skip
     """The gradient of `conv2d` with respect to its input, as a function: x (batch, channels, height, width) spread by filters.
 
     filters: (channels, outputs / groups, height, width), which `conv2d` would take to get from the result back to the shape of
     x. stride, dilation, groups: those of that `conv2d`. padding: the number of elements cut off at both ends, an int, or for
     each axis an int or a pair. output_padding: the number of elements added at the end, less than the stride, where several
-    lengths would do. flip_filters: be the gradient of a `conv2d` that flips them.
+    lengths would do. flip_filters: be the gradient of a `conv2d` that flips them. layout: "NCHW", or "NHWC" for an x and a
+    result with the channels last.
     """
-    return _transposed(x, filters, 2, stride, padding, output_padding, dilation, groups, flip_filters)
+    settings = 2, stride, padding, output_padding, dilation, groups, flip_filters
+    return in_layout(lambda images: _transposed(images, filters, *settings), x, layout, 2)
 
 
 def conv_transpose3d(
     x: Operand, filters: Operand, stride: Any = 1, padding: Any = 0, output_padding: Any = 0, dilation: Any = 1,
-    groups: int = 1, *, flip_filters: bool = False,
+    groups: int = 1, *, flip_filters: bool = False, layout: str | None = "NCDHW",
 ) -> Variable:  # fmt: skip
     """`conv_transpose2d` along three axes: x (batch, channels, depth, height, width), filters of five axes likewise.
 
-    stride, padding, output_padding, dilation, groups, flip_filters: those of `conv_transpose2d`.
+    stride, padding, output_padding, dilation, groups, flip_filters: those of `conv_transpose2d`. layout: "NCDHW", or
+    "NDHWC" for the channels last.
     """
-    return _transposed(x, filters, 3, stride, padding, output_padding, dilation, groups, flip_filters)
+    settings = 3, stride, padding, output_padding, dilation, groups, flip_filters
+    return in_layout(lambda images: _transposed(images, filters, *settings), x, layout, 3)
 
 
 def _operands(x: Operand, filters: Operand, count: int, groups: Any, channels_at: int) -> tuple[Variable, Variable]:

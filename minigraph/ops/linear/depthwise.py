@@ -83,6 +83,8 @@ class DepthwiseConvolution(Sliding):
         filters = dimshuffle(with_room(kernel), "x", 0, 1, *("x" for _ in sizes), *range(2, kernel.ndim))
         whole = NarrowSum(tuple(self.within))(patches * filters)
         batch, _, _, *lengths = shape(whole)
+        if multiplier == 1:  # a view of any order of axes, where a reshape would be a copy of some
+            return dimshuffle(cast(whole, x.dtype), 0, 1, *self.lengths)
         return reshape(cast(whole, x.dtype), (batch, channels * multiplier, *lengths))
 
     def whole(self, xp: Any, *arrays: Array) -> Array:
@@ -126,7 +128,11 @@ class KernelGradient(Sliding):
         x, dy = inputs
         patches = self.patches(with_room(x), self.kernel[2:])
         batch, _, _, *lengths = shape(patches)[: 1 + len(self.kernel)]
-        each = reshape(with_room(dy), (batch, *self.kernel[:2], *lengths, *(1 for _ in lengths)))
+        each = with_room(dy)
+        if self.kernel[1] == 1:  # a view, as above
+            each = dimshuffle(each, 0, 1, "x", *range(2, each.ndim), *("x" for _ in lengths))
+        else:
+            each = reshape(each, (batch, *self.kernel[:2], *lengths, *(1 for _ in lengths)))
         images = NarrowSum(tuple(self.lengths))(patches * each)
         return cast(sum_over(images, 0), x.dtype)
 

@@ -1,4 +1,4 @@
-"""Pooling: the greatest, or the mean, of every window along the spatial axes of (batch, channels, *spatial)."""
+"""Pooling: the greatest, or the mean, of every window along the spatial axes of images, (batch, channels, *spatial)."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from minigraph.ops.control import assert_
 from minigraph.ops.elementwise.arithmetic import maximum, multiply_or_zero, reciprocal
 from minigraph.ops.elementwise.base import Cotangents, Operand, cast, with_room
 from minigraph.ops.elementwise.comparison import eq, ge
+from minigraph.ops.linear.layouts import has_channels_last, in_layout
 from minigraph.ops.reduce.reduction import NarrowSum
 from minigraph.ops.reduce.reduction import max as max_over
 from minigraph.ops.reduce.reduction import sum as sum_over
@@ -33,33 +34,42 @@ MOST_ELEMENTS = 64
 """The most elements of windows that overlap whose gradient is gathered, from each place in a window, instead of added up."""
 
 
-def max_pool(x: Operand, size: Any, stride: Any = None, padding: Any = 0, ignore_border: bool = True) -> Variable:
+def max_pool(
+    x: Operand, size: Any, stride: Any = None, padding: Any = 0, ignore_border: bool = True, *, layout: str | None = None
+) -> Variable:
     """The greatest element of every window of x; equal elements share the gradient equally.
 
     size: that of the window along each of the last axes, as many as are given; an int for all but the first two. stride: the
     distance of windows, `size` unless given. padding: the number of elements added at both ends, less than the window; they
-    never count. ignore_border: leave out windows that are not whole; otherwise they count as far as they go.
+    never count. ignore_border: leave out windows that are not whole; otherwise they count as far as they go. layout: "NHWC", or
+    "NWC" and "NDHWC" for one and three axes, where the channels come after those pooled over; "NCHW" and its like otherwise.
     """
-    return _pooled(_as_floats(x), size, stride, padding, ignore_border, Pooling(averages=False))
+    return _pooled(x, size, stride, padding, ignore_border, Pooling(averages=False), layout)
 
 
 def average_pool(
-    x: Operand, size: Any, stride: Any = None, padding: Any = 0, ignore_border: bool = True, count_padding: bool = True
-) -> Variable:
-    """The mean of every window of x; size, stride, padding and ignore_border are those of `max_pool`.
+    x: Operand, size: Any, stride: Any = None, padding: Any = 0, ignore_border: bool = True, count_padding: bool = True,
+    *, layout: str | None = None,
+) -> Variable:  # fmt: skip
+    """The mean of every window of x; size, stride, padding, ignore_border and layout are those of `max_pool`.
 
     count_padding: divide by the size of the window, zeros that were added included; otherwise by the number of elements of x
     in it. Elements beyond the border, with ignore_border=False, never count.
     """
-    return _pooled(_as_floats(x), size, stride, padding, ignore_border, Pooling(True, count_padding))
+    return _pooled(x, size, stride, padding, ignore_border, Pooling(True, count_padding), layout)
 
 
-def global_average_pool(x: Operand, keepdims: bool = False) -> Variable:
-    """The mean over all spatial axes: (batch, channels), or with `keepdims` axes of size 1 after them."""
+def global_average_pool(x: Operand, keepdims: bool = False, *, layout: str | None = None) -> Variable:
+    """The mean of x over all spatial axes: (batch, channels), or with `keepdims` axes of size 1 where they were.
+
+    layout: that of `max_pool`.
+    """
     variable = _as_floats(x)
     if variable.ndim < 3:
         raise InvalidTypeError(f"pooling takes (batch, channels, *spatial), not {variable!r}")
-    return mean(variable, tuple(range(2, variable.ndim)), keepdims=keepdims)
+    count = variable.ndim - 2
+    first = 1 if has_channels_last(layout, count) else 2
+    return mean(variable, tuple(range(first, first + count)), keepdims=keepdims)
 
 
 def _as_floats(x: Operand) -> Variable:
@@ -144,9 +154,18 @@ class SlidingMax(Composite):
         return windows(placed, self.sizes, axes)
 
 
-def _pooled(x: Variable, size: Any, stride: Any, padding: Any, ignore_border: bool, kind: Pooling) -> Variable:
-    """Pooling of one kind."""
+def _pooled(
+    images: Operand, size: Any, stride: Any, padding: Any, ignore_border: bool, kind: Pooling, layout: str | None
+) -> Variable:
+    """Pooling of one kind, of images in a layout."""
+    x = _as_floats(images)
     count = len(size) if isinstance(size, list | tuple) else x.ndim - 2
+    settings = count, size, stride, padding, ignore_border, kind
+    return in_layout(lambda one: _pooled_last(as_variable(one), *settings), x, layout, count)
+
+
+def _pooled_last(x: Variable, count: int, size: Any, stride: Any, padding: Any, ignore_border: bool, kind: Pooling) -> Variable:
+    """Pooling of one kind along the last `count` axes."""
     if not 1 <= count <= x.ndim:
         raise InvalidTypeError(f"pooling along {count} axes takes arrays with as many axes at least, not {x!r}")
     sizes = per_axis(size, count, "the size of a window")

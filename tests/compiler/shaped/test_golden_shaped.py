@@ -86,6 +86,10 @@ def test_insert_copies():
     products = graph([a, b], a @ b, a[:, ::2] @ b[::2], a.T @ b.T)
     assert_golden("insert_copies_products", change(insert_copies, products))
     assert nothing(insert_copies, graph([x], mg.reshape(x, (24,)) * 2, mg.exp(x.T)))
+    large, table, turned = tensor("large", 1000, 80), tensor("table", 80, 3), tensor("turned", 80, 1000)
+    assert_golden("insert_copies_strided", change(insert_copies, graph([large, table], large * table[:, 1])))
+    once, row, short = large * turned.T, large * table[:1, 1], x * tensor("few", 6, 2)[:, 1]
+    assert nothing(insert_copies, graph([x, large, table, turned], once, row, short))
 
 
 def looped(rows, columns):
