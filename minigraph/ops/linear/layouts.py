@@ -32,8 +32,10 @@ def has_channels_last(layout: Any, count: int) -> bool:
 
 
 def in_layout(work: Callable[[Operand], Variable], x: Operand, layout: Any, count: int) -> Variable:
-    """The result of `work`, which takes and gives arrays with the channels first, for an x in a layout of `count` spatial axes; it
-    is in that layout, too."""
+    """The result of `work`, which takes and gives arrays with the channels first, for an x in a layout of `count` spatial axes.
+
+    The result is in that layout, too.
+    """
     if not has_channels_last(layout, count):
         return work(x)
     given = as_variable(x)
