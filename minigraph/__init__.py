@@ -45,7 +45,7 @@ from minigraph.ops.reduce.softmax import *
 from minigraph.ops.reduce.statistics import *
 
 if TYPE_CHECKING:
-    from minigraph import dialects, layers, testing, training, transforms
+    from minigraph import dialects, files, layers, testing, training, transforms
     from minigraph.compiler.choose import register_backend, register_rule, unregister_backend, unregister_rule
     from minigraph.compiler.doctor import doctor
     from minigraph.functions.build import In, Out
@@ -66,9 +66,9 @@ __all__ = [
     "ComputationGraph", "VariableFilter", "batch_normalization", "training_mode",
     "debugprint", "pprint", "to_dot", "to_networkx", "to_svg",
     "After", "config", "doctor", "register_backend", "register_rule", "unregister_backend", "unregister_rule",
-    "dialects", "errors", "layers", "linalg", "random", "testing", "training", "transforms",
+    "dialects", "errors", "files", "layers", "linalg", "random", "testing", "training", "transforms",
     "MinigraphError", "InvalidTypeError", "ImmutableError", "InvalidValueError", "InvalidIndexError", "FailedAssertionError",
-    "ExecutionError", "InvalidAttributeError", "LinearAlgebraError", "MissingExtraError", "OutOfMemoryError",
+    "ExecutionError", "FileFormatError", "InvalidAttributeError", "LinearAlgebraError", "MissingExtraError", "OutOfMemoryError",
     "scalar", "vector", "matrix", "row", "col", "tensor3", "tensor4", "tensor5", "iscalar", "ivector", "imatrix", "irow",
     "icol", "itensor3", "itensor4", "itensor5", "lscalar", "lvector", "lmatrix", "lrow", "lcol", "ltensor3", "ltensor4",
     "ltensor5", "fscalar", "fvector", "fmatrix", "frow", "fcol", "ftensor3", "ftensor4", "ftensor5", "dscalar", "dvector",
@@ -102,7 +102,7 @@ __all__ = [
 ]  # fmt: skip
 
 _LATER = {
-    **{name: name for name in ("dialects", "layers", "testing", "training", "transforms")},
+    **{name: name for name in ("dialects", "files", "layers", "testing", "training", "transforms")},
     "doctor": "compiler.doctor:doctor",
     **{
         name: f"compiler.choose:{name}"

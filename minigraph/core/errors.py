@@ -8,8 +8,9 @@ from minigraph.core.origin import place as place_of_call
 from minigraph.core.origin import without_contents
 
 __all__ = [
-    "ExecutionError", "FailedAssertionError", "ImmutableError", "InvalidAttributeError", "InvalidIndexError",
-    "InvalidTypeError", "InvalidValueError", "LinearAlgebraError", "MinigraphError", "MissingExtraError", "OutOfMemoryError",
+    "ExecutionError", "FailedAssertionError", "FileFormatError", "ImmutableError", "InvalidAttributeError",
+    "InvalidIndexError", "InvalidTypeError", "InvalidValueError", "LinearAlgebraError", "MinigraphError", "MissingExtraError",
+    "OutOfMemoryError",
 ]  # fmt: skip
 
 
@@ -42,6 +43,10 @@ class InvalidAttributeError(InvalidTypeError, AttributeError):
 
 class InvalidValueError(MinigraphError, ValueError):
     """A value of the right kind that cannot be used: a shape, a size, an option, a missing or doubled entry."""
+
+
+class FileFormatError(InvalidValueError):
+    """A file that is damaged, that is not what it should be, or that asks for more than it holds; nothing was changed."""
 
 
 class LinearAlgebraError(InvalidValueError, np.linalg.LinAlgError):
