@@ -15,10 +15,20 @@ from support import host_cuda
 
 pytest_collect_file = SybilCollection(
     [
-        Sybil(parsers=[PythonCodeBlockParser()], patterns=["*.md"], excludes=["gpu.md"]),
+        Sybil(parsers=[PythonCodeBlockParser()], patterns=["*.md"], excludes=["gpu.md"], fixtures=["in_a_folder_of_its_own"]),
         Sybil(parsers=[PythonCodeBlockParser()], patterns=["gpu.md"], fixtures=["gpu_on_the_host"]),
     ]
 ).pytest()
+
+
+@pytest.fixture
+def in_a_folder_of_its_own(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """A folder for files that code blocks write, one for all blocks of a page."""
+    folder = tmp_path_factory.getbasetemp() / request.node.path.stem
+    folder.mkdir(exist_ok=True)
+    monkeypatch.chdir(folder)
 
 
 @pytest.fixture

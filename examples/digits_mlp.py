@@ -2,12 +2,15 @@
 
 The data are the 1,797 real 8x8 digits that scikit-learn ships. Each network trains at a low and at a high learning rate. The
 normalized one is then tested with the moving average of its minibatch statistics, and again with statistics recomputed over
-the whole training set. Curves, and how minibatch and population statistics track each other, go to a PNG.
+the whole training set. Curves, and how minibatch and population statistics track each other, go to a PNG; the last network is
+saved beside it, and a fresh process, which knows nothing of its layers, predicts with it.
 """
 
 from __future__ import annotations
 
 import argparse
+import subprocess
+import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -122,6 +125,30 @@ def modes_agree(seed: int, images: np.ndarray, backend: str | None) -> bool:
     return np.array_equal(*both(images)) and mg.debugprint(built) == mg.debugprint(transformed)
 
 
+ELSEWHERE = """
+import sys
+import numpy as np
+import minigraph as mg
+predict = mg.load_function(sys.argv[1])
+np.save(sys.argv[3], predict(np.load(sys.argv[2])))
+"""
+"""A program that has a saved function alone, and predicts."""
+
+
+def predicts_elsewhere(network: Sequence, images: np.ndarray, path: Path, backend: str | None) -> bool:
+    """Whether the network's predictions, saved as a function, come out the same in a fresh process."""
+    x = mg.matrix("x", shape=(None, 64))
+    predict = mg.function([x], mg.Out(mg.argmax(network.apply(x), axis=1), host=True), backend=backend)
+    predict.save(path)
+    given, found = path.with_suffix(".images.npy"), path.with_suffix(".digits.npy")
+    np.save(given, images)
+    subprocess.run([sys.executable, "-c", ELSEWHERE, str(path), str(given), str(found)], check=True)
+    same = np.array_equal(np.load(found), predict(images))
+    given.unlink()
+    found.unlink()
+    return same
+
+
 def plot(runs: list[Run], path: Path) -> None:
     """Learning curves, and the first layer's mean by minibatch and by population, as a PNG."""
     figure, (losses, accuracies, statistics) = plt.subplots(1, 3, figsize=(15, 4.5), layout="constrained")
@@ -182,12 +209,16 @@ def main(arguments: list[str] | None = None) -> list[Run]:
     runs = []
     for rate in (options.learning_rate / 50, options.learning_rate):
         for normalized, name in ((False, "plain"), (True, "batch-normalized")):
-            runs.append(train(build(normalized, options.seed), digits, name, rate, options))
+            network = build(normalized, options.seed)
+            runs.append(train(network, digits, name, rate, options))
     print(table(runs))
     agree = modes_agree(options.seed, digits.test_images, options.backend)
     print(f"context manager and transform agree: {'yes' if agree else 'NO'}")
     plot(runs, options.output)
     print(f"curves: {options.output}")
+    saved = options.output.with_suffix(".safetensors")
+    same = predicts_elsewhere(network, digits.test_images, saved, options.backend)
+    print(f"saved: {saved}; a fresh process predicts the same: {'yes' if same else 'NO'}")
     return runs
 
 

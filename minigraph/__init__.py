@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from minigraph import dialects, files, layers, testing, training, transforms
     from minigraph.compiler.choose import register_backend, register_rule, unregister_backend, unregister_rule
     from minigraph.compiler.doctor import doctor
+    from minigraph.files.functions import load_function
     from minigraph.functions.build import In, Out
     from minigraph.functions.function import Function, function
     from minigraph.functions.reports import Memory, Profile, Trace, Transfers
@@ -59,7 +60,7 @@ if TYPE_CHECKING:
     from minigraph.printing import debugprint, pprint, to_dot, to_networkx, to_svg
 
 __all__ = [
-    "Function", "In", "Memory", "Out", "Profile", "Trace", "Transfers", "function",
+    "Function", "In", "Memory", "Out", "Profile", "Trace", "Transfers", "function", "load_function",
     "grad", "hessian", "hessian_vector_product", "jacobian", "jvp", "vjp",
     "addbroadcast", "patternbroadcast", "specify_shape", "unbroadcast",
     "Graph", "Variable", "clone", "constant", "replace", "shared", "tensor",
@@ -110,6 +111,7 @@ _LATER = {
     },
     **{name: f"functions.build:{name}" for name in ("In", "Out")},
     **{name: f"functions.function:{name}" for name in ("Function", "function")},
+    "load_function": "files.functions:load_function",
     **{name: f"functions.reports:{name}" for name in ("Memory", "Profile", "Trace", "Transfers")},
     **{name: f"gradient:{name}" for name in ("grad", "hessian", "hessian_vector_product", "jacobian", "jvp", "vjp")},
     "training_mode": "layers.core.modes:training",

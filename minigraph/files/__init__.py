@@ -3,7 +3,10 @@
 from minigraph.core.guard import guard_all
 from minigraph.files.checkpoint import load, read, save
 from minigraph.files.contents import Contents
+from minigraph.files.describe import describe
+from minigraph.files.functions import load_function
+from minigraph.files.graph_json import register_op
 
-__all__ = ["Contents", "load", "read", "save"]
+__all__ = ["Contents", "describe", "load", "load_function", "read", "register_op", "save"]
 
 guard_all(globals(), __all__)

@@ -36,13 +36,16 @@ class Bounded:
         raise FileFormatError(f"{self.path} cannot be read: {reason}")
 
     def part(self, start: int, length: int, what: str) -> memoryview:
-        """Some bytes of the file; an error, naming `what` they are, if they reach beyond its end."""
+        """The `length` bytes of the file from `start` on; an error, naming them as `what`, if they reach beyond its end."""
         if start < 0 or length < 0 or start + length > self.size:
             self.refuse(f"{what} takes {length} bytes from byte {start} on, and the file has {self.size}")
         return self._memory[start : start + length]
 
     def array(self, start: int, shape: Sequence[int], dtype: np.dtype[Any], what: str) -> Array:
-        """An array of a little-endian dtype in the memory of the file, in C order; it cannot be written."""
+        """The array of a `shape` in the memory of the file from `start` on, which cannot be written.
+
+        dtype: that of the elements, which are little-endian and in C order. what: the name of the array in errors.
+        """
         taken = self.part(start, math.prod(shape) * dtype.itemsize, what)
         found: Array = np.frombuffer(taken, dtype.newbyteorder("<"), math.prod(shape)).reshape(shape)
         return found.astype(dtype, copy=False)

@@ -22,9 +22,9 @@ Path = str | os.PathLike[str]
 def save(path: Path, layers: Layer | Iterable[Layer]) -> None:
     """Write all state of layers to a file: parameters, population statistics, counters and random streams.
 
-    path: where the file shall be, which replaces one that is there, or leaves it as it is if anything fails. layers: one, or
-    several; all that is below them is written, by hierarchical name. What other threads train meanwhile is written as it was
-    between two of their steps. The file is one of safetensors, with digests by which `load` sees any damage.
+    path: of the file, which replaces one that is there, or leaves it untouched if anything fails. layers: one, or several;
+    all below them is written, by hierarchical name. State that another thread trains meanwhile is that between two of its
+    steps. The file is one of safetensors, with digests by which `load` sees any damage.
 
     InvalidValueError for layers without state; OSError where the system cannot write.
 

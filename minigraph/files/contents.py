@@ -1,4 +1,4 @@
-"""What a file holds: arrays by name, each read when it is asked for."""
+"""The contents of a file: arrays by name, each read when it is asked for."""
 
 from __future__ import annotations
 
@@ -14,12 +14,11 @@ Array = np.ndarray[Any, Any]
 class Contents(Mapping[str, Array]):
     """The arrays of a file by name, in its order. Each is read, and checked, when it is first asked for, and cannot be written.
 
-    path: of the file. format: the name of its kind, such as "safetensors". about: what the file says of itself besides, as
-    strings, lists, numbers and dicts.
+    path: of the file. format: the name of its kind, such as "safetensors". makers: for each name a function that reads the
+    array. about: all else that the file says of itself.
     """
 
     def __init__(self, path: Path, format: str, makers: Mapping[str, Callable[[], Array]], about: Mapping[str, Any]) -> None:
-        """makers: for each name a function that reads the array."""
         self.path, self.format, self.about = path, format, dict(about)
         self._makers = dict(makers)
         self._arrays: dict[str, Array] = {}

@@ -48,7 +48,7 @@ def digest_of(data: Any) -> str:
 
 
 def write(file: BinaryIO, arrays: Mapping[str, Array], about: Mapping[str, str]) -> None:
-    """Write arrays, with their digests, and what else is said of them, into a new file.
+    """Write arrays, with their digests, into a new file, with strings by name that are `about` them.
 
     TypeError for dtypes that the format does not have.
     """
@@ -107,7 +107,7 @@ def read(source: Bounded) -> Contents:
 
 
 def _entries(source: Bounded) -> tuple[bytes, dict[str, Any]]:
-    """The header as it is in the file, with the bytes of its length, and as JSON says it."""
+    """The bytes of the header, those of its length before them, and the entries that it has in JSON."""
     length = int.from_bytes(source.part(0, LENGTH_BYTES, "the length of the header"), "little")
     if length > MOST_HEADER:
         source.refuse(f"its header would have {length} bytes, and {MOST_HEADER} is the most that there can be")

@@ -18,6 +18,7 @@ from minigraph.core.config import config
 from minigraph.core.context import alone, quietly, without_collector
 from minigraph.core.errors import InvalidTypeError
 from minigraph.core.graph import Array, Graph, Item, Shared, Variable
+from minigraph.core.loading import loaded
 from minigraph.core.locks import inside
 from minigraph.core.state import Cell
 from minigraph.core.version import Stamp
@@ -116,7 +117,31 @@ class Function:
         return [step.kernel for step in self._execution.plan.steps if isinstance(step.kernel, PlannedRegion)]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _compiled_again, (Stamp(), self._specification.portable())
+        return _compiled_again, (Stamp(), self.specification())
+
+    def specification(self) -> Specification:
+        """The arguments that it was made with, checked, and without what tells how the graph was made."""
+        return self._specification.portable()
+
+    def save(self, path: str | Path) -> None:
+        """Write the function to a file, with its constants and state, from which `minigraph.load_function` makes it again.
+
+        path: of the file, which replaces one that is there, or leaves it untouched if anything fails. Neither the layers that
+        the graph was made with nor your code are needed to load it; the names of your source files, without folders, and lines
+        are kept for errors. Any later version of minigraph reads it.
+
+        InvalidTypeError for code of your own, which no file can hold: a pass, or an op that was not registered by
+        `minigraph.files.register_op`; OSError where the system cannot write.
+
+        >>> import tempfile
+        >>> x, w = mg.vector("x"), mg.shared(np.array([1, 2], "float32"), "w")
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     mg.function([x], (x * w).sum()).save(f"{folder}/sum.safetensors")
+        ...     f = mg.load_function(f"{folder}/sum.safetensors")
+        >>> f([3, 4])
+        array(11., dtype=float32)
+        """
+        loaded("files.functions:save_function")(path, self)
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         if self._fast is not None:

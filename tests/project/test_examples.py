@@ -48,6 +48,7 @@ def test_digits_mlp_learns_switches_and_draws(tmp_path, capsys):
     runs = example["main"](["--epochs", "6", "--output", str(picture), "--seed", "3"])
     printed, progress = capsys.readouterr()
     assert "context manager and transform agree: yes" in printed and "recomputed" in printed
+    assert "a fresh process predicts the same: yes" in printed
     assert progress == ""  # the progress bar is quiet off a terminal
     assert picture.read_bytes().startswith(b"\x89PNG") and picture.stat().st_size > 20_000
     plain_low, normalized_low, plain_high, normalized_high = runs
