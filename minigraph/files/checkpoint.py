@@ -9,8 +9,7 @@ from minigraph.core.errors import FileFormatError, InvalidValueError
 from minigraph.core.state import on_host, snapshot
 from minigraph.core.version import __version__
 from minigraph.files import safetensors
-from minigraph.files.bounded import Bounded
-from minigraph.files.contents import Contents
+from minigraph.files.reading import read
 from minigraph.files.replacing import replacing
 from minigraph.layers.core.base import Layer
 from minigraph.layers.core.tree import as_layers, get_parameters
@@ -59,11 +58,3 @@ def load(path: Path, layers: Layer | Iterable[Layer]) -> None:
         if isinstance(error, FileFormatError):
             raise
         raise InvalidValueError(f"{contents.path}: {error.message}") from None
-
-
-def read(path: Path) -> Contents:
-    """The arrays of a file by name, each of which is read, and checked, when it is asked for.
-
-    FileFormatError for a file of no known format, and, when it is asked for, for an array that is damaged.
-    """
-    return safetensors.read(Bounded(path))

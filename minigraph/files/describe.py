@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 
 from minigraph.core.errors import FileFormatError
-from minigraph.files.checkpoint import read
 from minigraph.files.contents import Contents
 from minigraph.files.functions import FUNCTION, load_function
+from minigraph.files.reading import read
 
 
 def describe(path: str | os.PathLike[str]) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import struct
 import sys
 import time
 import tracemalloc
+import zipfile
 
 import numpy as np
 import pytest
@@ -69,7 +71,79 @@ def packed(header, data=bytes(8), length=None):
     return struct.pack("<Q", len(text) if length is None else length) + text + data
 
 
-HOSTILE = {
+def archive(members, compression=zipfile.ZIP_STORED):
+    """A zip archive of some members."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", compression) as zipped:
+        for name, data in members:
+            zipped.writestr(name, data)
+    return file.getvalue()
+
+
+def npy(descr, shape, data=b"", order=False):
+    """A file of NumPy's with some header."""
+    header = str({"descr": descr, "fortran_order": order, "shape": shape}).encode().ljust(117) + b"\n"
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + data
+
+
+def tensors(pickle, **storages):
+    """An archive of PyTorch's."""
+    return archive([("archive/data.pkl", pickle), *((f"archive/data/{key}", data) for key, data in storages.items())])
+
+
+def tensor(offset=b"K\x00", size=b"K\x02\x85", stride=b"K\x01\x85", kind=b"FloatStorage", key=b"a"):
+    """A pickle of a dict with a tensor."""
+    reference = b"(X\x07\x00\x00\x00storagectorch\n" + kind + b"\nX\x01\x00\x00\x00" + key + b"X\x03\x00\x00\x00cpuK\x02tQ"
+    made = b"ctorch._utils\n_rebuild_tensor_v2\n(" + reference + offset + size + stride + b"\x89}tR"
+    return b"\x80\x02}X\x01\x00\x00\x00w" + made + b"s."
+
+
+ZEROS = npy("<f4", (2,), bytes(8))
+BAD_ARCHIVES = {
+    "a member above the folder": archive([("../../a.npy", ZEROS)]),
+    "a member of an absolute name": archive([("/etc/a.npy", ZEROS)]),
+    "a member above the folder, as in Windows": archive([("..\\a.npy", ZEROS)]),
+    "two members of a name": archive([("a.npy", ZEROS), ("b.npy", ZEROS)]).replace(b"b.npy", b"a.npy"),
+    "an archive of other things": archive([("setup.py", b"import os")]),
+    "an archive of nothing": archive([]),
+    "an archive that was cut off": archive([("a.npy", ZEROS)])[:-30],
+    "a member that was changed": archive([("a.npy", ZEROS)]).replace(bytes(8), bytes(7) + b"\x01"),
+    "a bomb": archive([("a.npy", bytes(900_000))], zipfile.ZIP_DEFLATED).replace(struct.pack("<I", 900_000), b"\xff" * 4),
+    "compressed in another way": archive([("a.npy", ZEROS)], zipfile.ZIP_BZIP2),
+    "an array of objects": archive([("a.npy", npy("|O", (2,)))]),
+    "an array of a structure": archive([("a.npy", npy([("x", "<f4")], (2,), bytes(8)))]),
+    "an array that is longer than its file": archive([("a.npy", npy("<f4", (2**40,), bytes(8)))]),
+    "an array of a negative size": archive([("a.npy", npy("<f4", (-2,), bytes(8)))]),
+    "an array whose header is code": npy("<f4", (2,), bytes(8)).replace(b"(2,)", b"[2] "),
+    "an array of wide floats": npy("<f16", (2,), bytes(32)),
+    "an array that was cut off": ZEROS[:-1],
+    "a tensor beyond its storage": tensors(tensor(size=b"K\x03\x85"), a=bytes(8)),
+    "a tensor that begins beyond it": tensors(tensor(offset=b"K\x07"), a=bytes(8)),
+    "a tensor of a negative offset": tensors(tensor(offset=b"J\xff\xff\xff\xff"), a=bytes(8)),
+    "a tensor of a negative stride": tensors(tensor(stride=b"J\xff\xff\xff\xff\x85"), a=bytes(8)),
+    "a tensor that repeats a number for ever": tensors(tensor(size=b"J\xff\xff\xff\x7f\x85", stride=b"K\x00\x85"), a=bytes(8)),
+    "a tensor of too few strides": tensors(tensor(stride=b")"), a=bytes(8)),
+    "a tensor without a storage": tensors(tensor(key=b"b"), a=bytes(8)),
+    "a storage of nonsense": tensors(tensor(kind=b"EvilStorage"), a=bytes(8)),
+    "a storage that ends within a number": tensors(tensor(), a=bytes(7)),
+    "a tensor that calls": tensors(b"\x80\x02cos\nsystem\nX\x04\x00\x00\x00echo\x85R."),
+    "a model": tensors(b"\x80\x02ctorch.nn.modules.linear\nLinear\n)\x81."),
+    "a pickle without an end": tensors(b"\x80\x02]"),
+    "a pickle of an empty stack": tensors(b"\x80\x020000."),
+    "a pickle that fetches what is not there": tensors(b"\x80\x02h\x07."),
+    "a pickle of an unknown opcode": tensors(b"\x80\x02\xff."),
+    "a string of 2**62 bytes": b"\x80\x04\x8d" + struct.pack("<Q", 2**62) + b"a.",
+    "a pickle that holds itself": b"\x80\x02]q\x00h\x00a.",
+    "a pickle of 2**40 paths": b"\x80\x02]q\x00" + b"".join(b"](h%ch%ceq%c" % (k, k, k + 1) for k in range(40)) + b".",
+    "a class of Python's": b"\x80\x02c__builtin__\neval\nX\x01\x00\x00\x001\x85R.",
+    "a pickle of sets": b"\x80\x04\x8f(K\x01\x90.",
+    "an instance": b"(i__main__\nModel\np0\n.",
+    "an array of PyTorch's oldest files": b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\x01\x00.",
+}
+"""Archives and pickles that are damaged or do harm."""
+
+
+HOSTILE = BAD_ARCHIVES | {
     "empty": b"",
     "seven bytes": b"1234567",
     "a page of an error": b"<!DOCTYPE html><html><body>404 Not Found</body></html>" * 20,
