@@ -37,7 +37,7 @@ class Archive(Mapping[str, memoryview]):
     def _place(self, info: ZipInfo, former: int) -> tuple[int, int]:
         """The bytes that a member begins and ends at, behind the end of the one before it; checked."""
         name = info.filename
-        if len(name) > MOST_NAME or "\0" in name or name.startswith(("/", "\\")) or ".." in name.replace("\\", "/").split("/"):
+        if len(name) > MOST_NAME or "\0" in name or "\\" in name or ".." in name.split("/"):
             self._source.refuse(f"its archive has a member of the name {name[:80]!r}")
         if info.flag_bits & 1 or info.compress_type not in (ZIP_STORED, ZIP_DEFLATED):
             self._source.refuse(f"member {name[:80]!r} of its archive is encrypted, or compressed in an unknown way")

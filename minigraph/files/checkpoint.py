@@ -5,15 +5,20 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 
-from minigraph.core.errors import FileFormatError, InvalidValueError
+from minigraph.core.errors import InvalidValueError
 from minigraph.core.state import on_host, snapshot
 from minigraph.core.version import __version__
 from minigraph.files import safetensors
+from minigraph.files.bounded import Array
+from minigraph.files.mapping import Assigned, Assignments, assign_parts
+from minigraph.files.parts import pytorch_parts
 from minigraph.files.reading import read
 from minigraph.files.replacing import replacing
 from minigraph.layers.core.base import Layer
-from minigraph.layers.core.tree import as_layers, get_parameters
-from minigraph.layers.core.values import set_parameter_values
+from minigraph.layers.core.state_values import in_dtype
+from minigraph.layers.core.stateful import unchanged_on_failure
+from minigraph.layers.core.tree import as_layers, find_layers, get_parameters
+from minigraph.layers.core.values import get_parameter_values, set_parameter_values
 
 Path = str | os.PathLike[str]
 
@@ -32,7 +37,7 @@ def save(path: Path, layers: Layer | Iterable[Layer]) -> None:
     >>> layer.initialize()
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     mg.files.save(f"{folder}/model.safetensors", layer)
-    ...     mg.files.load(f"{folder}/model.safetensors", layer)
+    ...     table = mg.files.load(f"{folder}/model.safetensors", layer)
     """
     variables = get_parameters(layers)
     if not variables:
@@ -42,19 +47,51 @@ def save(path: Path, layers: Layer | Iterable[Layer]) -> None:
         safetensors.write(file, dict(zip(variables, values, strict=True)), {"written_by": f"minigraph {__version__}"})
 
 
-def load(path: Path, layers: Layer | Iterable[Layer]) -> None:
-    """Give layers the state that a file holds, all of it or, if anything is wrong, none.
+def load(path: Path, layers: Layer | Iterable[Layer], *, strict: bool = True, epsilon: float | None = None) -> Assignments:
+    """Give layers the state that a file holds, or, if anything is wrong, change nothing; returns what went where, as a table.
 
-    path: of a file that `save` wrote. layers: those that were saved, or others with the same names and sizes; those that have
-    no state yet are allocated first, where all sizes are known.
+    path: of a file that `save` wrote, or of one of another system, see `read`. layers: those that were saved, or others with
+    the same names; for a file of PyTorch's a model of the same kinds of layers in the same order. Where the systems differ,
+    weights are transposed and statistics converted. Layers that have no state yet are allocated first. strict: raise if
+    anything in the file, or any layer, is left over; otherwise the result tells of it. epsilon: that of the normalizations in
+    a file of another system, by default the system's own.
 
     FileFormatError for a file that is damaged; InvalidValueError, with all differences, for layers that it does not fit;
     OSError for a file that is not there.
     """
     contents = read(path)
+    arrays = dict(contents)  # damage is told of before anything else
     try:
-        set_parameter_values(layers, dict(contents))
+        with unchanged_on_failure(find_layers(layers)):
+            return _given(arrays, contents.format == "minigraph", layers, strict, epsilon)
     except InvalidValueError as error:
-        if isinstance(error, FileFormatError):
-            raise
         raise InvalidValueError(f"{contents.path}: {error.message}") from None
+
+
+def _given(
+    contents: dict[str, Array], ours: bool, layers: Layer | Iterable[Layer], strict: bool, epsilon: float | None
+) -> Assignments:
+    """Give layers the arrays of a file, which is `ours` or another system's."""
+    if ours and strict:
+        set_parameter_values(layers, contents)
+        return _by_name(contents, contents)
+    for layer in as_layers(layers):
+        layer.allocate()
+    old = get_parameter_values(layers)
+    parts, unknown = ([], [*contents]) if old.keys() & contents.keys() else pytorch_parts(contents)
+    if not parts:
+        agreeing = [name for name in contents if name in old and (strict or contents[name].shape == old[name].shape)]
+        values: dict[str, Array] = {name: contents[name] for name in (contents if strict else agreeing)}
+        assigned = _by_name(agreeing, contents, old)
+    else:
+        values, assigned = assign_parts(parts, layers, epsilon, unknown, strict)
+    rounded = {name: in_dtype(one, old[name].dtype, name) if name in old else one for name, one in values.items()}
+    set_parameter_values(layers, rounded if strict and not parts else old | rounded)
+    return assigned
+
+
+def _by_name(names: Iterable[str], contents: Iterable[str], state: Iterable[str] = ()) -> Assignments:
+    """The assignments of arrays that were given by name."""
+    given = dict.fromkeys(names)
+    unused, untouched = (tuple([one for one in listed if one not in given]) for listed in (contents, state))
+    return Assignments(tuple([Assigned((name,), name) for name in given]), unused, untouched)

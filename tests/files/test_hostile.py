@@ -101,7 +101,7 @@ def tensor(offset=b"K\x00", size=b"K\x02\x85", stride=b"K\x01\x85", kind=b"Float
 ZEROS = npy("<f4", (2,), bytes(8))
 BAD_ARCHIVES = {
     "a member above the folder": archive([("../../a.npy", ZEROS)]),
-    "a member of an absolute name": archive([("/etc/a.npy", ZEROS)]),
+    "a member of a name of 10 kB": archive([("a" * 10_000 + ".npy", ZEROS)]),
     "a member above the folder, as in Windows": archive([("..\\a.npy", ZEROS)]),
     "two members of a name": archive([("a.npy", ZEROS), ("b.npy", ZEROS)]).replace(b"b.npy", b"a.npy"),
     "an archive of other things": archive([("setup.py", b"import os")]),
