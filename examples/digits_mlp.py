@@ -136,9 +136,10 @@ np.save(sys.argv[3], predict(np.load(sys.argv[2])))
 
 
 def predicts_elsewhere(network: Sequence, images: np.ndarray, path: Path, backend: str | None) -> bool:
-    """Whether the network's predictions, saved as a function, come out the same in a fresh process."""
+    """Whether the network's predictions, saved as a function for the processor, come out the same in a fresh process."""
     x = mg.matrix("x", shape=(None, 64))
-    predict = mg.function([x], mg.Out(mg.argmax(network.apply(x), axis=1), host=True), backend=backend)
+    on_processor = None if backend == "cupy" else backend
+    predict = mg.function([x], mg.argmax(network.apply(x), axis=1), backend=on_processor)
     predict.save(path)
     given, found = path.with_suffix(".images.npy"), path.with_suffix(".digits.npy")
     np.save(given, images)

@@ -106,7 +106,7 @@ def strange_values():
 
 PUBLIC = {name: value for name in mg.__all__ if inspect.isfunction(value := getattr(mg, name)) and name != "doctor"}
 PUBLIC |= {f"linalg.{name}": vars(mg.linalg)[name] for name in mg.linalg.__all__}
-for module in (mg.training, mg.transforms, mg.dialects):
+for module in (mg.training, mg.transforms, mg.dialects, mg.files):
     functions = {name: vars(module)[name] for name in module.__all__ if inspect.isfunction(vars(module)[name])}
     PUBLIC |= {f"{module.__name__.rpartition('.')[2]}.{name}": function for name, function in functions.items()}
 for owner in (mg.random.RandomStream(1), mg.ComputationGraph(mg.tanh(mg.matrix("m")))):
@@ -143,6 +143,8 @@ def test_wrong_arguments_are_errors_of_ours_at_the_users_line(name):
         except mg.MinigraphError as error:
             assert __file__ in str(error)
             assert not any(FORBIDDEN.search(text) for text in texts_of(error))
+        except OSError as error:  # the system's own, of a file that it names
+            assert error.filename in arguments
         except Exception as error:
             inner = traceback.extract_tb(error.__traceback__)[-1]
             assert inner.name == "helper", f"{type(error).__name__}: {error} for {arguments}"
