@@ -56,8 +56,9 @@ class Op(Record):
     """Whether it is a product of matrices, or prepares one, for which machines have code of its own."""
 
     runs: ClassVar[bool] = False
+    slides: ClassVar[bool] = False
     solves: ClassVar[bool] = False
-    """Whether each element takes all before it along an axis; whether `forward` calls `xp.linalg`; machines may have code."""
+    """Whether elements take all before them along an axis, windows slide over planes, or `forward` calls `xp.linalg`."""
 
     lazy_from: ClassVar[int | None] = None
     """The position of the first input that is computed only if `forward` turns out to need it."""
@@ -87,9 +88,8 @@ class Op(Record):
         return self.forward(np, *arrays)
 
     def gradient(self, dy: Any, y: Variable, *inputs: Variable) -> Sequence[Variable | None]:
-        """A cotangent for each of `inputs`, None where there is none; `dy` has y's shape, or is a tuple for an op with several
-        results, with None for those that nothing depends on.
-        """
+        """A cotangent for each of `inputs`, None where there is none; `dy` has y's shape, or is a tuple for several results,
+        with None for those that nothing depends on."""
         return (None,) * len(inputs)
 
     # -- what passes and compilers ask; the defaults say that nothing is known -----------------------------------------

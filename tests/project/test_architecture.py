@@ -200,7 +200,8 @@ def test_sizes(capsys):
 
 RULES = {
     "ops", "rewrite", "compiler.shaped.rematerialize", "compiler.shaped.output_order", "compiler.shaped.padding",
-    "compiler.shaped.split_reductions", "compiler.cpu.implicit_gemm", "compiler.cpu.prepack", "compiler.cpu.widen_products",
+    "compiler.shaped.split_reductions", "compiler.cpu.implicit_gemm", "compiler.cpu.prepack", "compiler.cpu.sliding_windows",
+    "compiler.cpu.widen_products",
     "transforms.affine", "transforms.products", "transforms.folding",
 }  # fmt: skip
 """Ops themselves, and modules of patterns: what they look for is one arrangement of certain ops."""

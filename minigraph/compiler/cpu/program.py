@@ -20,6 +20,9 @@ from minigraph.compiler.cpu.running import RunningWords, running_call
 from minigraph.compiler.cpu.runtime import pool
 from minigraph.compiler.cpu.runtime_text import StepWords
 from minigraph.compiler.cpu.scan_runtime import LoopWords, WalkWords, loop_kernel
+from minigraph.compiler.cpu.sliding import sliding_call
+from minigraph.compiler.cpu.sliding_windows import slide_windows
+from minigraph.compiler.cpu.sliding_writer import SlidingWords
 from minigraph.compiler.cpu.tiles import in_tiles
 from minigraph.compiler.cpu.widen_products import widen_products
 from minigraph.compiler.cpu.written_out import written_out
@@ -27,7 +30,7 @@ from minigraph.compiler.loops.nest import LoopNest, describe
 from minigraph.compiler.passes import Pass
 from minigraph.compiler.plan.frame import Frame, Outline
 from minigraph.compiler.plan.program import Program
-from minigraph.compiler.plan.steps import LoopStep, NestStep, RunningStep, Step
+from minigraph.compiler.plan.steps import LoopStep, NestStep, RunningStep, SlidingStep, Step
 from minigraph.compiler.shaped.block_folds import block_folds
 from minigraph.compiler.shaped.copies import insert_copies
 from minigraph.compiler.shaped.output_order import order_outputs
@@ -126,6 +129,7 @@ def parts_of_nests(work: Numbers, by_column: Numbers, in_columns: Numbers) -> Nu
 SHAPED = (
     Pass(widen_products, needed=True),
     Pass(share_padding),
+    Pass(slide_windows),
     Pass(rematerialize),
     Pass(implicit_gemm),
     Pass(split_products),
@@ -193,6 +197,8 @@ class NativeProgram(Program):
                     words += [word for one in step.arguments for word in WalkWords(one.stride, int(one.takes_turns)).pack()]
                 case RunningStep():
                     words += [0] * RunningWords.count()
+                case SlidingStep():
+                    words += [0] * SlidingWords.count()
                 case _:
                     words += [0] * CALL_WORDS
         self.words = Template(words)
@@ -237,6 +243,11 @@ class NativeFrame(Frame):
             running = running_call(variable, self)
             self._words[begin : begin + RunningWords.count()] = running.words.pack()
             return running.kernel, running.parts
+        if isinstance(step, SlidingStep):
+            sliding = sliding_call(variable, self)
+            self._tables += sliding.tables
+            self._words[begin : begin + SlidingWords.count()] = sliding.words.pack()
+            return sliding.kernel, sliding.parts
         call = call_of(variable, self)
         self._tables += call.tables
         self._words[begin : begin + call.words.count()] = call.words.pack()
@@ -268,6 +279,11 @@ class NativeFrame(Frame):
             case RunningStep():
                 seen = running_call(step.variables[0], self).words
                 yield f"{names[1]} = {step.title} of {names[0]}{[seen.outer, seen.length, seen.inner]} along axis 1"
+            case SlidingStep():
+                folded = sliding_call(step.variables[0], self).words
+                given = [folded.planes // folded.shared, folded.height, folded.width]
+                operands = ", ".join([f"{names[0]}{given}", *names[1:-1]])
+                yield f"{names[-1]}{[folded.planes, folded.rows, folded.columns]} = {step.title} of {operands}"
             case _ if isinstance(step.variables[0].op, Packed):
                 yield f"{names[1]} = {names[0]}, packed"
             case _:

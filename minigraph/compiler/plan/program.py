@@ -18,7 +18,7 @@ from minigraph.compiler.loops.lower import Builder, Place, kept_for_later
 from minigraph.compiler.loops.nest import Apply, Literal, Load
 from minigraph.compiler.loops.subbuffers import parts_in_place, parts_of
 from minigraph.compiler.plan.loop_arguments import loop_arguments, scratch
-from minigraph.compiler.plan.steps import LoopStep, NestStep, ProductStep, RunningStep, Step
+from minigraph.compiler.plan.steps import LoopStep, NestStep, ProductStep, RunningStep, SlidingStep, Step
 from minigraph.compiler.shaped.layout import Layout, contiguous, layouts_of, sizes
 from minigraph.core.graph import Constant, Graph, Input, Variable
 from minigraph.core.static import SizeConstant
@@ -92,8 +92,8 @@ class Program(ABC):
         match variable.op:
             case Scan():
                 yield from self._loop(variable, results)
-            case op if op.multiplies or op.runs:
-                kind = ProductStep if op.multiplies else RunningStep
+            case op if op.multiplies or op.runs or op.slides:
+                kind = ProductStep if op.multiplies else RunningStep if op.runs else SlidingStep
                 yield kind(_operands(variable, self.layouts), (variable,))
             case Concatenate():
                 for part, place in parts_of(variable, self.layouts):

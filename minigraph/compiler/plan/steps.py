@@ -83,6 +83,16 @@ class RunningStep(Step):
         return count * (result.inputs[0].dtype.itemsize + result.dtype.itemsize), count
 
 
+class SlidingStep(Step):
+    """A fold of windows that slide over planes in C order."""
+
+    def work(self, settled: Sizes) -> tuple[int, int]:
+        (result,) = self.variables
+        bytes = [math.prod(settled.all(sizes(one))) * one.dtype.itemsize for one in (*result.inputs, result)]
+        terms = math.prod(result.op.sizes)  # type: ignore[attr-defined]
+        return sum(bytes), terms * math.prod(settled.all(sizes(result)))
+
+
 Where = tuple[Variable, int]
 """A memory, and how many elements into it."""
 

@@ -80,6 +80,8 @@ class _Copies:
                 return self._along(operands, sizes(variable))
             case _ if op.runs:
                 return (self._in_rows(operands[0], 0),)
+            case _ if op.slides:
+                return [self._in_rows(one, 0) for one in operands]
             case Scan():
                 rows = range(1, 1 + op.sequences)
                 return operands[0], *(self._in_rows(one, int(k in rows)) for k, one in enumerate(operands[1:], 1))
