@@ -28,6 +28,8 @@ MOST_MEMBERS, MOST_AROUND_FOLDS = 64, 96
 """The most variables that a group may have; more if it folds, since apart they would run through the same memory once more."""
 MOST_APART = 16
 """The most places after a group at which another may stand that takes its members."""
+LONG_ROW = 16
+"""The elements of a row from which it is quicker to write them to memory, and to fold them in stages there."""
 LOOKED_AT = 6
 """The number of latest groups that a variable may join without reading from them."""
 
@@ -55,9 +57,12 @@ class Group:
 class Grouping:
     """The groups of a graph, and which variables must lie in memory."""
 
-    def __init__(self, graph: Graph, layouts: dict[Variable, Layout], new: Iterable[Variable] = ()) -> None:
-        """layouts: of all variables. new: values of state to be written over old ones, which no group that folds can do."""
-        self.layouts, self.new = layouts, frozenset(new)
+    def __init__(
+        self, graph: Graph, layouts: dict[Variable, Layout], new: Iterable[Variable] = (), staged: bool = False
+    ) -> None:
+        """layouts: of all variables. new: values of state to be written over old ones, which no group that folds can do.
+        staged: whether folds that can are done in stages, which read what they fold from memory."""
+        self.layouts, self.new, self._staged = layouts, frozenset(new), staged
         self.groups: list[Group] = []
         self.group_of: dict[Variable, Group] = {}
         for variable in graph.variables:
@@ -126,12 +131,21 @@ class Grouping:
         folded = frozenset(axis for one in variable.op.axes if (axis := axes[one]) is not None)
         blocks = variable.op.blocks
         alike = group.folded is None or (group.folded, group.blocks) == (folded, blocks)
-        if not alike or not self.agrees(operand, axes, variable, group):
+        if not alike or not self.agrees(operand, axes, variable, group) or self.in_stages_of(variable, group):
             return False
         group.folded, group.blocks = folded, blocks
         own = tuple(axis for place, axis in enumerate(axes) if place not in variable.op.axes)
         group.members[variable] = (len(group.space), *own) if blocks else own
         return True
+
+    def in_stages_of(self, variable: Variable, group: Group) -> bool:
+        """Whether a reduction is done in stages, which cannot be for what a group computes on the way: along rows that pay."""
+        op, operand = variable.op, variable.inputs[0]
+        assert isinstance(op, Reduction)
+        if not self._staged or self.layouts[operand].storage not in group.members or operand.ndim - 1 not in op.axes:
+            return False
+        length = plain(sizes(operand)[-1])
+        return length >= LONG_ROW and op.in_stages(length) is not None
 
     def agrees(self, operand: Variable, axes: AxisMap, variable: Variable, group: Group) -> bool:
         """Whether an operand of `variable`, a member with these axes, is outside of the group, or read element for element."""
@@ -314,6 +328,8 @@ def _is_repeatable(variable: Variable, recipe: Recipe, home: Group, readers: Seq
         for reader in readers:
             if grouping.group_of[reader] is home:
                 folds = isinstance(reader.op, Reduction)
+                if folds and grouping.in_stages_of(reader, home):
+                    return False
                 axes = spread(sizes(reader.inputs[0])) if folds else home.members[reader]
                 read = [one for one in reader.inputs if grouping.layouts[one].storage is variable]
                 if not all(grouping.agrees(one, axes, reader, home) for one in read):

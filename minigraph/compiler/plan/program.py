@@ -44,11 +44,10 @@ class Program(ABC):
 
     def __init__(self, graph: Graph, donations: Sequence[tuple[int, int]], backend: Backend) -> None:
         """graph: one of known sizes, after all passes. donations: positions of an input and of the output to write over it.
-
-        backend: the one whose passes prepare the bodies of loops.
-        """
+        backend: the one whose passes prepare the bodies of loops."""
         self.graph, self.layouts, self.backend = graph, layouts_of(graph), backend
-        self.grouping = Grouping(self.graph, self.layouts, [self.graph.outputs[output] for _, output in donations])
+        new = [self.graph.outputs[output] for _, output in donations]
+        self.grouping = Grouping(self.graph, self.layouts, new, self.staged)
         groups, self._replaced = overwrite(self.graph, self.grouping, donations)
         self.overwritten = {output: given for given, output in donations if self.graph.outputs[output] in self._replaced}
         self.steps: list[Step] = []

@@ -195,3 +195,19 @@ def test_how_many_vectors_a_chain_works_on_at_a_time(length, count):
     hint = f"interleave{count}" if count else "interleave"
     texts = [kernel_text(step.nest, "kernel") for step in nests(chain, (1000,))]
     assert all(hint in text for text in texts) == bool(count)
+
+
+def test_positions_along_rows_that_are_computed_are_found_in_stages_in_memory(rng):
+    """Whatever the loops do of what they fold, the value of the best element is that of one in memory, NaN included."""
+    x, y = mg.matrix("x"), mg.vector("y")
+    outputs = [mg.argmin(y - 2 * x, 1), mg.argmax(mg.tanh(x) * y, 1), mg.argmax(x * 3 - y, 0), mg.argmax(x * 2 + 1)]
+    f, g = (mg.function([x, y], outputs, backend=backend) for backend in ("native", "numpy"))
+    for rows, columns in ((7, 200), (300, 16), (300, 15), (1, 40), (2, 5000)):
+        data, more = rng.normal(size=(rows, columns)).astype("f"), rng.normal(size=columns).astype("f")
+        odd = data.copy()
+        odd[0, columns // 2 :: 3] = np.nan
+        for given in (data, odd, np.full_like(data, -np.inf), np.round(data)):
+            for ours, theirs in zip(f(given, more), g(given, more), strict=True):
+                np.testing.assert_array_equal(ours, theirs)
+    stages = [line for line in f.source().splitlines() if "First of" in line]
+    assert len(stages) >= 3
