@@ -59,23 +59,21 @@ def load(path: Path, layers: Layer | Iterable[Layer], *, strict: bool = True, ep
     FileFormatError for a file that is damaged; InvalidValueError, with all differences, for layers that it does not fit;
     OSError for a file that is not there.
     """
-    contents = read(path)
+    contents, tops = read(path), as_layers(layers)
     arrays = dict(contents)  # damage is told of before anything else
     try:
-        with unchanged_on_failure(find_layers(layers)):
-            return _given(arrays, contents.format == "minigraph", layers, strict, epsilon)
+        with unchanged_on_failure(find_layers(tops)):
+            return _given(arrays, contents.format == "minigraph", tops, strict, epsilon)
     except InvalidValueError as error:
         raise InvalidValueError(f"{contents.path}: {error.message}") from None
 
 
-def _given(
-    contents: dict[str, Array], ours: bool, layers: Layer | Iterable[Layer], strict: bool, epsilon: float | None
-) -> Assignments:
+def _given(contents: dict[str, Array], ours: bool, layers: list[Layer], strict: bool, epsilon: float | None) -> Assignments:
     """Give layers the arrays of a file, which is `ours` or another system's."""
     if ours and strict:
         set_parameter_values(layers, contents)
         return _by_name(contents, contents)
-    for layer in as_layers(layers):
+    for layer in layers:
         layer.allocate()
     old = get_parameter_values(layers)
     parts, unknown = ([], [*contents]) if old.keys() & contents.keys() else pytorch_parts(contents)
