@@ -22,7 +22,7 @@ class Archive(Mapping[str, memoryview]):
         """The archive that a file is; FileFormatError for a damaged one, and for members that lie outside or overlap."""
         self._source = source
         try:
-            with ZipFile(source.path) as archive:
+            with ZipFile(source.mapped) as archive:  # type: ignore[call-overload]  # it reads, seeks and tells
                 infos = archive.infolist()
         except (BadZipFile, NotImplementedError, ValueError, OverflowError, EOFError) as error:
             source.refuse(f"it is a damaged zip archive: {error}")

@@ -29,7 +29,9 @@ class Bounded:
             self.size = os.fstat(file.fileno()).st_size
             if not self.size:
                 self.refuse("it is empty")
-            self._memory = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+            self.mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            """Its bytes, which can be read like a file, too."""
+        self._memory = memoryview(self.mapped)
 
     def refuse(self, reason: str) -> NoReturn:
         """Raise the error that says what is wrong with the file."""

@@ -11,7 +11,7 @@ from minigraph.core.version import __version__
 from minigraph.files import safetensors
 from minigraph.files.bounded import Array
 from minigraph.files.mapping import Assigned, Assignments, assign_parts
-from minigraph.files.parts import pytorch_parts
+from minigraph.files.parts import Part, pytorch_parts
 from minigraph.files.reading import read
 from minigraph.files.replacing import replacing
 from minigraph.layers.core.base import Layer
@@ -63,33 +63,35 @@ def load(path: Path, layers: Layer | Iterable[Layer], *, strict: bool = True, ep
     arrays = dict(contents)  # damage is told of before anything else
     try:
         with unchanged_on_failure(find_layers(tops)):
-            return _given(arrays, contents.format == "minigraph", tops, strict, epsilon)
+            ours = any(name.startswith("/") for name in arrays)  # as hierarchical names do
+            parts, unknown = ([], []) if ours else pytorch_parts(arrays)
+            return _in_order(parts, unknown, tops, strict, epsilon) if parts else _by_name(arrays, tops, strict)
     except InvalidValueError as error:
         raise InvalidValueError(f"{contents.path}: {error.message}") from None
 
 
-def _given(contents: dict[str, Array], ours: bool, layers: list[Layer], strict: bool, epsilon: float | None) -> Assignments:
-    """Give layers the arrays of a file, which is `ours` or another system's."""
-    if ours and strict:
-        set_parameter_values(layers, contents)
-        return _by_name(contents, contents)
-    for layer in layers:
-        layer.allocate()
-    old = get_parameter_values(layers)
-    parts, unknown = ([], [*contents]) if old.keys() & contents.keys() else pytorch_parts(contents)
-    if not parts:
-        agreeing = [name for name in contents if name in old and (strict or contents[name].shape == old[name].shape)]
-        values: dict[str, Array] = {name: contents[name] for name in (contents if strict else agreeing)}
-        assigned = _by_name(agreeing, contents, old)
-    else:
-        values, assigned = assign_parts(parts, layers, epsilon, unknown, strict)
-    rounded = {name: in_dtype(one, old[name].dtype, name) if name in old else one for name, one in values.items()}
-    set_parameter_values(layers, rounded if strict and not parts else old | rounded)
+def _by_name(arrays: dict[str, Array], layers: list[Layer], strict: bool) -> Assignments:
+    """Give layers the arrays of their hierarchical names; those that fit, if it is not `strict`."""
+    if strict:
+        set_parameter_values(layers, arrays)
+        return Assignments(tuple([Assigned((name,), name) for name in arrays]))
+    old = _allocated(layers)
+    fitting = {name: one for name, one in arrays.items() if name in old and one.shape == old[name].shape}
+    set_parameter_values(layers, old | fitting)
+    unused, untouched = (tuple([name for name in names if name not in fitting]) for names in (arrays, old))
+    return Assignments(tuple([Assigned((name,), name) for name in fitting]), unused, untouched)
+
+
+def _in_order(parts: list[Part], unknown: list[str], layers: list[Layer], strict: bool, epsilon: float | None) -> Assignments:
+    """Give layers the parts of a file of another system, each to one of its kind, in their order."""
+    old = _allocated(layers)
+    values, assigned = assign_parts(parts, layers, epsilon, unknown, strict)
+    set_parameter_values(layers, old | {name: in_dtype(one, old[name].dtype, name) for name, one in values.items()})
     return assigned
 
 
-def _by_name(names: Iterable[str], contents: Iterable[str], state: Iterable[str] = ()) -> Assignments:
-    """The assignments of arrays that were given by name."""
-    given = dict.fromkeys(names)
-    unused, untouched = (tuple([one for one in listed if one not in given]) for listed in (contents, state))
-    return Assignments(tuple([Assigned((name,), name) for name in given]), unused, untouched)
+def _allocated(layers: list[Layer]) -> dict[str, Array]:
+    """The values of the state of layers, which is made where there is none."""
+    for layer in layers:
+        layer.allocate()
+    return get_parameter_values(layers)

@@ -6,7 +6,7 @@ import os
 
 from minigraph.core.errors import FileFormatError
 from minigraph.files.contents import Contents
-from minigraph.files.functions import FUNCTION, load_function
+from minigraph.files.functions import FUNCTION, specification_of
 from minigraph.files.reading import read
 
 
@@ -38,10 +38,10 @@ def _array(contents: Contents, name: str, damage: list[str]) -> str:
 def _function(contents: Contents, damage: list[str]) -> str:
     """A line on the function that a file holds."""
     try:
-        function = load_function(contents.path)
+        found = specification_of(contents)
     except FileFormatError as error:
         damage.append(error.message)
         return "a function that cannot be loaded"
-    inputs = ", ".join(f"{spec.key or '?'}: {spec.variable.type}" for spec in function.inputs)
-    outputs = ", ".join(str(one.type) for one in function.outputs)
-    return f"function {function.name or ''}({inputs}) -> {outputs or 'nothing'}, {len(function.updates)} updates"
+    inputs = ", ".join(f"{spec.key or '?'}: {spec.variable.type}" for spec in found.inputs)
+    outputs = ", ".join(str(one.type) for one in found.graph.outputs)
+    return f"function {found.name or ''}({inputs}) -> {outputs or 'nothing'}, {len(found.graph.updates)} updates"

@@ -69,13 +69,13 @@ def load_function(path: str | os.PathLike[str], backend: str | None = None) -> F
     """
     contents = safetensors.read(Bounded(path))
     try:
-        return Function(_specification(contents, backend))
+        return Function(specification_of(contents, backend))
     except FileFormatError as error:
         raise FileFormatError(f"{contents.path} holds no function: {error.message}") from None
 
 
-def _specification(contents: Contents, backend: str | None) -> Specification:
-    """The arguments of a function that is in a file; FileFormatError if none is."""
+def specification_of(contents: Contents, backend: str | None = None) -> Specification:
+    """The arguments of the function that is in a file, made for a `backend`; FileFormatError if none is."""
     if FUNCTION not in contents.about:
         raise FileFormatError("it has arrays alone; minigraph.files.load gives them to layers")
     reader = GraphReader(dict(contents))

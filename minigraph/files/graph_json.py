@@ -6,6 +6,7 @@ Nothing is run that a file brings: names are looked up among the ops that there 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import cache
 from inspect import signature
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
@@ -47,7 +48,8 @@ def known_ops() -> dict[str, type[Op]]:
 def _concrete(base: type[Op]) -> Iterator[type[Op]]:
     """The classes below a class of ops that compute something."""
     for one in base.__subclasses__():
-        if one.forward is not Op.forward or "expand" in dir(one) or one in (Input, Constant, Shared):
+        expands = issubclass(one, Composite) and one.expand is not Composite.expand
+        if one.forward is not Op.forward or expands or one in (Input, Constant, Shared):
             yield one
         yield from _concrete(one)
 
@@ -61,6 +63,7 @@ class GraphWriter:
     def __init__(self) -> None:
         self.arrays: dict[str, Array] = {}
         self._cells: dict[Cell, str] = {}
+        self._ops = known_ops()
 
     def graph(self, graph: Graph) -> dict[str, Any]:
         """A graph: its variables, in an order in which each comes after its operands, and the numbers of its roots."""
@@ -103,9 +106,9 @@ class GraphWriter:
 
     def default(self, value: Any) -> Any:
         """The default value of an input: an array, or a number of Python's, which takes the dtype of the input."""
-        return (
-            self._field(value) if isinstance(value, bool | int | float) else {"array": self.array("default", np.asarray(value))}
-        )
+        if isinstance(value, bool | int | float):
+            return self._field(value)
+        return {"array": self.array("default", np.asarray(value))}
 
     def array(self, kind: str, array: Array) -> str:
         """The name under which an array is written."""
@@ -128,7 +131,7 @@ class GraphWriter:
                 return {"graph": self.graph(value)}
             case Op() | Range() | Hole():
                 name = type(value).__name__
-                if isinstance(value, Op) and known_ops().get(name) is not type(value):
+                if isinstance(value, Op) and self._ops.get(name) is not type(value):
                     raise InvalidTypeError("is no op that files know: register it by minigraph.files.register_op")
                 return {"op": name, **{field: self._field(one) for field, one in value.particulars().items()}}
             case type() if issubclass(value, MinigraphError) and value.__name__ in errors.__all__:
@@ -273,9 +276,15 @@ def _inferred(op: Op, inputs: tuple[Variable, ...]) -> Types:
 
 def _check_fields(record: Record) -> None:
     """An error for a field that is not of the type that its class says."""
-    for name, kind in get_type_hints(type(record)).items():
-        if name in record.__match_args__ and not _is_of(getattr(record, name), kind):
-            raise FileFormatError(f"{type(record).__name__} cannot have {name}={str(getattr(record, name))[:80]}")
+    for name, kind in _hints(type(record)).items():  # type: ignore[arg-type]  # classes are hashable
+        if name in record.__match_args__ and not _is_of(vars(record)[name], kind):
+            raise FileFormatError(f"{type(record).__name__} cannot have {name}={str(vars(record)[name])[:80]}")
+
+
+@cache
+def _hints(kind: Any) -> dict[str, Any]:
+    """The types of a class's attributes, as its annotations say."""
+    return get_type_hints(kind)
 
 
 def _is_of(value: Any, kind: Any) -> bool:

@@ -101,13 +101,11 @@ def _given(part: Part, layer: Layer, epsilon: float | None) -> dict[str, Array]:
     arrays = dict(part.arrays)
     if isinstance(layer, Convolutional) and layer.flip_filters:
         arrays["W"] = np.flip(arrays["W"], tuple(range(2, arrays["W"].ndim)))
-    missing = {"W", "b", "W_input"} & set(layer.own_variables) - set(arrays)
-    if missing == {"b"}:
-        arrays["b"] = np.zeros_like(layer.own_variables["b"].get_value())
-    unknown = [name for name in arrays if name not in layer.own_variables]
-    if unknown or missing - {"b"}:
-        raise InvalidValueError(f"the layer has {list(layer.own_variables)}, and the file {list(part.arrays)}")
-    return arrays
+    own = layer.own_variables
+    if not arrays.keys() <= own.keys() or {"W", "W_input"} & own.keys() - arrays.keys():
+        raise InvalidValueError(f"the layer has {list(own)}, and the file {list(part.arrays)}")
+    # biases, first states and peepholes that the other system does not have
+    return {name: arrays[name] if name in arrays else np.zeros_like(one.get_value()) for name, one in own.items()}
 
 
 def _normalization(part: Part, layer: PopulationNormalization, epsilon: float | None) -> dict[str, Array]:

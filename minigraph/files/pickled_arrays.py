@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from functools import partial
-from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -116,8 +115,7 @@ def is_pickle(beginning: bytes) -> bool:
 def read(source: Bounded) -> Contents:
     """The arrays of a pickle of lists and dicts: by their keys, and `arr_k` for entry k of a list."""
     try:
-        value = Reader(NAMES).value(BytesIO(source.part(0, source.size, "the pickle")))
-        return contents(source, "pickle", value)
+        return contents(source, "pickle", Reader(NAMES).value(source.mapped))
     except FileFormatError as error:
         source.refuse(error.message)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import pickletools
 from collections.abc import Callable, Mapping
-from io import BytesIO
 from typing import Any
 
 from minigraph.core.errors import FileFormatError
@@ -59,8 +58,8 @@ class Reader:
         """names: what may be called. persistent: a function from what stands for an object outside of the pickle to that."""
         self._names, self._persistent = names, persistent
 
-    def value(self, file: BytesIO) -> Any:
-        """The value of the pickle that a file goes on with; FileFormatError for anything that is not data."""
+    def value(self, file: Any) -> Any:
+        """The value of the pickle that an open file goes on with; FileFormatError for anything that is not data."""
         self._stack: list[Any] = []
         self._memo: dict[int, Any] = {}
         try:

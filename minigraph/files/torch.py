@@ -131,7 +131,7 @@ def read_archive(source: Bounded, archive: Archive) -> Contents:
     return _read(source, TorchReader(TORCH_NAMES, storage), BytesIO(archive[pickle]))
 
 
-def _read(source: Bounded, reader: Reader, file: BytesIO) -> Contents:
+def _read(source: Bounded, reader: Reader, file: Any) -> Contents:
     """The tensors of a pickle that a file goes on with."""
     try:
         return contents(source, "torch", reader.value(file))
@@ -162,7 +162,7 @@ def is_old(source: Bounded) -> bool:
 
 def read_old(source: Bounded) -> Contents:
     """The tensors of a file from before version 1.6, whose storages follow its pickles."""
-    file, plain = BytesIO(source.part(0, source.size, "the file")), TorchReader({})
+    file, plain = source.mapped, TorchReader({})
     storages: dict[str, Storage] = {}
     places: dict[str, memoryview] = {}
     swapped = False

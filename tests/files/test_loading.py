@@ -62,6 +62,8 @@ def recurrent(dim=4):
 
 def test_an_lstm_of_pytorchs_and_a_normalization_that_is_not_affine():
     lstm, normalization, linear = layers = recurrent()
+    lstm.allocate()
+    lstm.parameter("initial_state").set_value(np.ones(4, "f"))  # PyTorch's begins with zeros
     mg.files.load(DATA / "torch_lstm.pt", layers)
     known = np.load(DATA / "torch_lstm.npz")
     x = mg.tensor3("x")
@@ -96,6 +98,17 @@ def test_what_is_left_over_is_an_error_or_told():
         mg.files.load(DATA / "torch.pt", first)
     table = mg.files.load(DATA / "torch.pt", first, strict=False)
     assert len(table.unused) == 7 and "0.weight" in table.unused and "(unused)" in str(table)
+
+
+def test_names_of_pytorchs_within_ours_are_names(tmp_path):
+    first, second = (images(dialects.torch.BatchNorm2d(3)) for _ in range(2))
+    for layers in (first, second):
+        layers.allocate()
+    statistics = first.children[1]
+    statistics.own_variables["running_mean"].set_value(np.arange(3, dtype="f"))
+    mg.files.save(tmp_path / "model", first)
+    mg.files.load(tmp_path / "model", second)
+    assert second.children[1].own_variables["running_mean"].get_value().tolist() == [0, 1, 2]
 
 
 def test_values_by_our_names_come_from_any_file(tmp_path):

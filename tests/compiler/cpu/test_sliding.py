@@ -35,11 +35,8 @@ def compared(y, x, *data, slid=True):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("stride", [1, 2, 3])
-@pytest.mark.parametrize("size", [2, 3, 5])
+@pytest.mark.parametrize("size, stride", [(2, 1), (3, 1), (3, 2), (5, 1), (5, 2), (5, 3)])
 def test_pooling_of_windows_that_overlap(kind, size, stride, dtype, rng):
-    if stride >= size:
-        return
     for padding, shape in itertools.product((0, 1), ((2, 3, 11, 13), (1, 1, 20, 70), (3, 40, 33))):
         x = mg.tensor("x", dtype=dtype, shape=shape)
         data = rng.normal(size=shape).astype(dtype)
